@@ -1,0 +1,94 @@
+package model
+
+import (
+	"time"
+
+	"sluice/internal/inference/tensor"
+)
+
+// Config says how a model is to be served. The zero value of a field means
+// "not set"; Resolve (see resolve.go) fills it from the model's signature and
+// the server's defaults.
+type Config struct {
+	Name        string
+	Description string
+	Platform    string // Triton's platform name; "onnxruntime_onnx" where set
+	// MaxBatchSize is the most rows in one run; 0 means that the model has no
+	// batch dimension, nil that the model's signature decides.
+	MaxBatchSize *int
+	// SLO is the time within which an online request should be answered.
+	SLO time.Duration
+	// Inputs and Outputs, where given, must agree with the signature; Dims
+	// leave out the batch dimension, as in Triton.
+	Inputs  []PortConfig
+	Outputs []PortConfig
+	Labels  map[string]int64 // label -> version, beside the numeric versions
+	Policy  VersionPolicy
+	// Batching holds explicit Triton-style settings; nil means just-in-time
+	// batching with the SLO as its only setting.
+	Batching   *Batching
+	NoBatching bool // run each request by itself
+	Execution  Execution
+	Warmup     []Warmup
+	Parameters map[string]string
+	// Source is the file that the config came from, for messages; empty if none.
+	Source string
+	// Warnings name settings that were understood but have no effect here.
+	Warnings []string
+}
+
+// PortConfig is a configured input or output.
+type PortConfig struct {
+	Name     string
+	Datatype tensor.Datatype // Invalid: as in the model
+	Dims     tensor.Shape    // without the batch dimension; nil: as in the model
+	Labels   []string        // class names of a classification output
+	Optional bool
+}
+
+// VersionPolicy chooses which of the versions in the repository are served.
+// The zero value is the latest one.
+type VersionPolicy struct {
+	All      bool
+	Latest   int     // the n numerically greatest; 0 means 1
+	Specific []int64 // exactly these
+}
+
+// Batching holds the settings of Triton's dynamic_batching that are honoured.
+type Batching struct {
+	PreferredSizes       []int
+	MaxQueueDelay        time.Duration
+	MaxQueueSize         int // requests; 0 means the server's default
+	DefaultTimeout       time.Duration
+	AllowTimeoutOverride bool
+	TimeoutDelay         bool // timeout action DELAY: run after all others instead of refusing
+	PreserveOrdering     bool
+	PriorityLevels       int
+	DefaultPriority      int
+}
+
+// Execution holds the engine settings of a model. Zero values mean the
+// engine's defaults.
+type Execution struct {
+	Provider     string // "cpu" (default), "cuda", "tensorrt"
+	Executors    int    // concurrent runs; 0: learned, at most the cores
+	IntraThreads int    // threads within a run; 0 means 1
+	InterThreads int
+	NoArena      bool   // give memory back after each run at some cost in speed
+	Optimization string // "disable", "basic", "extended", "all" (default)
+}
+
+// Warmup is one request to run at load: zeros, random data or a constant.
+type Warmup struct {
+	Name      string
+	BatchSize int
+	Count     int
+	Inputs    map[string]WarmupInput
+}
+
+// WarmupInput is the data of one input of a warm-up request.
+type WarmupInput struct {
+	Datatype tensor.Datatype
+	Dims     tensor.Shape
+	Random   bool // else zeros
+}

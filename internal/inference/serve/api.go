@@ -1,0 +1,156 @@
+// Package serve is the hot path: it takes a decoded request to a loaded model
+// version and its answer back. Predict reads from top to bottom; everything
+// else here keeps the table of live versions that it reads.
+package serve
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/tensor"
+)
+
+// Codec is one request on its way through: an edge (REST, gRPC, a worker)
+// implements it over its own wire format.
+type Codec interface {
+	// Target names the model and the version asked for; an empty version
+	// leaves the choice to the routing table.
+	Target() (model, version string)
+	// Decode fills the request from the wire. The version is resolved already,
+	// so that a codec can use its signature. Tensor data must stay valid until
+	// Encode returns.
+	Decode(ctx context.Context, v *Version, req *Request) error
+	// Encode writes the answer. The response is only valid during the call.
+	Encode(ctx context.Context, v *Version, resp *Response) error
+}
+
+// Request is one prediction as a codec decoded it.
+type Request struct {
+	ID       string
+	Inputs   []tensor.Tensor // in any order, under the client's names
+	Outputs  []string        // the outputs wanted, in order; empty means all
+	Timeout  time.Duration   // the client's own limit from now; 0 means the SLO alone
+	Priority int             // 1 is the most urgent; 0 means the model's default
+	Class    batcher.Class
+	Tenant   string
+}
+
+// Response is the answer to a Request: the wanted outputs, in the order asked.
+type Response struct {
+	Outputs []tensor.Tensor
+	// Ports are the signature's ports of Outputs, index by index.
+	Ports  []*model.Port
+	Timing Timing
+}
+
+// Timing says where the time of one request went.
+type Timing struct {
+	Decode, Queue, Infer, Encode time.Duration
+	BatchRows                    int // rows in the run that served it
+}
+
+// State is a model version's state in the repository index.
+type State string
+
+// The states, spelled as the model repository extension does.
+const (
+	Unknown     State = "UNKNOWN"
+	Ready       State = "READY"
+	Unavailable State = "UNAVAILABLE"
+	Loading     State = "LOADING"
+	Unloading   State = "UNLOADING"
+)
+
+// IndexEntry is one row of the repository index.
+type IndexEntry struct {
+	Name    string
+	Version string // empty where no version is known
+	State   State
+	Reason  string // why it is not ready
+}
+
+// LoadOptions are what an explicit load may override.
+type LoadOptions struct {
+	// ConfigJSON is a model configuration in Triton's JSON form; empty uses
+	// the repository's.
+	ConfigJSON string
+	// Files replace the model's files: "1/model.onnx" -> content.
+	Files map[string][]byte
+}
+
+// Models is the read and control side of the server that the protocol edges
+// use beside Predict. *Server implements it.
+type Models interface {
+	// Predict serves one request through the codec. It returns the error for
+	// the edge to write; it writes nothing itself.
+	Predict(ctx context.Context, c Codec) error
+	// Lookup returns a live version: by decimal number, by label, or for ""
+	// the routing table's choice. Its errors carry the protocol's texts.
+	Lookup(name, version string) (*Version, error)
+	// Versions returns the live versions of a model, ascending.
+	Versions(name string) ([]*Version, error)
+	// Names returns the names of models with a live version, sorted.
+	Names() []string
+	// Index lists every model version that the repository holds or the server
+	// has loaded, sorted by name and version.
+	Index() []IndexEntry
+	// Load loads or reloads a model and returns once it serves.
+	Load(ctx context.Context, name string, opts LoadOptions) error
+	// Unload takes a model out of service, drains it, and frees it.
+	Unload(ctx context.Context, name string) error
+	// Ready reports whether every configured model answers.
+	Ready() bool
+}
+
+// Version is one live model version. All but Stats is immutable.
+type Version struct {
+	Name      string
+	Number    int64
+	Text      string // Number in decimal
+	SHA256    string // of the model file, hex
+	Signature model.Signature
+	Config    model.Config // resolved: no nil or zero means "default" any more
+	// Batches says that the leading dimension of every port is the batch, and
+	// MaxRows how many rows one request or run may have; 0 where it does not.
+	Batches bool
+	MaxRows int
+	// CrossRequest says that rows of different requests may share a run. It is
+	// false where the batch-invariance probe found that a row's answer depends
+	// on its neighbours; Invariance tells why.
+	CrossRequest bool
+	Invariance   string
+	Stats        *Stats
+
+	runtime runtime
+	refs    atomic.Int64
+}
+
+// Stats counts what a version did, in the protocol's statistics groups. All
+// fields are updated atomically.
+type Stats struct {
+	LastInference atomic.Int64 // Unix milliseconds
+	Inferences    atomic.Int64 // rows answered
+	Executions    atomic.Int64 // runs
+	Pending       atomic.Int64 // requests in the server now
+	Success, Fail, Queue,
+	ComputeInput, ComputeInfer, ComputeOutput Duration
+	batches [maxStatBatch + 1]batchStat
+}
+
+// Duration is a count and a sum of nanoseconds.
+type Duration struct{ Count, Nanos atomic.Int64 }
+
+// Add counts one duration.
+func (d *Duration) Add(t time.Duration) {
+	d.Count.Add(1)
+	d.Nanos.Add(int64(t))
+}
+
+// maxStatBatch is the largest batch size with a statistics row of its own;
+// larger ones share the last row.
+const maxStatBatch = 1024
+
+type batchStat struct{ input, infer, output Duration }
