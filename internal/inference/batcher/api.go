@@ -23,7 +23,8 @@ const (
 
 // RunFunc runs one batch and returns when every task in it has its outcome. A
 // returned error is every task's outcome; for a task's own outcome set Err on
-// the task. ctx ends when every member has been cancelled.
+// the task. ctx ends when every member has been cancelled. The batch slice and
+// ctx are only valid during the call.
 type RunFunc[T any] func(ctx context.Context, batch []*Task[T]) error
 
 // Timing says what one settled task went through.
@@ -31,4 +32,97 @@ type Timing struct {
 	Queue time.Duration // from Submit to the start of its run
 	Run   time.Duration // the run itself
 	Rows  int           // rows in the run
+}
+
+// Task is one caller's rows. The caller owns it, may pool it, and must leave it
+// alone while Submit has it.
+type Task[T any] struct {
+	Value T
+	// Rows is how many rows of a run the task takes; 0 is allowed.
+	Rows int
+	// Bucket groups tasks that may share a run: those of the same shapes.
+	Bucket uint64
+	// Deadline is when the answer must be there; the batcher's SLO, counted
+	// from Submit, is used if that is earlier or Deadline is zero. Bulk tasks
+	// have no deadline.
+	Deadline time.Time
+	Class    Class
+	// Priority is a level of Explicit.PriorityLevels, 1 being the most urgent;
+	// 0 means the default level. It has no effect without explicit levels.
+	Priority int
+	// Tenant is whose work it is; backlogged tenants share fairly.
+	Tenant string
+	// Err is the task's own outcome, set by the RunFunc. Submit clears it.
+	Err error
+
+	ticket[T]
+}
+
+// Config configures a Batcher.
+type Config struct {
+	// MaxRows is the most rows in one run; 1 means no batching. Required.
+	MaxRows int
+	// SLO is the time within which an online task should be answered. Required.
+	SLO time.Duration
+	// Executors is the most concurrent runs; 0 means GOMAXPROCS.
+	Executors int
+	// MaxQueue is the most queued online tasks; 0 means 4096. Bulk tasks need
+	// no limit: each is a caller that waits in Submit.
+	MaxQueue int
+	// Cost is what is known of run times, for instance from a warm-up sweep;
+	// nil learns from nothing. The batcher goes on learning into it.
+	Cost *Cost
+	// Explicit holds Triton-style settings; nil means just-in-time.
+	Explicit *Explicit
+	// Solo says that tasks must never share a run.
+	Solo bool
+}
+
+// Explicit holds Triton-style dynamic batching settings. Zero values mean "not
+// set"; with none set, batching is just-in-time.
+type Explicit struct {
+	// PreferredSizes are the run sizes, in rows, to dispatch without delay.
+	PreferredSizes []int
+	// MaxQueueDelay is how long a task may wait for a fuller run while an
+	// executor is free.
+	MaxQueueDelay time.Duration
+	// MaxQueueSize replaces Config.MaxQueue.
+	MaxQueueSize int
+	// DefaultTimeout bounds the time in the queue, and replaces the SLO as the
+	// reason to refuse a task.
+	DefaultTimeout time.Duration
+	// AllowTimeoutOverride lets a task's own Deadline shorten DefaultTimeout,
+	// or set a timeout where there is no default.
+	AllowTimeoutOverride bool
+	// TimeoutDelay runs a timed-out task after all others instead of refusing it.
+	TimeoutDelay bool
+	// PriorityLevels is the number of levels; 0 means none.
+	PriorityLevels int
+	// DefaultPriority is the level of tasks that name none; 0 means the middle.
+	DefaultPriority int
+	// PreserveOrdering settles tasks in the order of their arrival. It allows
+	// one run at a time.
+	PreserveOrdering bool
+}
+
+// Stats is a snapshot of a batcher, for metrics.
+type Stats struct {
+	Queued      int // online tasks waiting
+	QueuedBulk  int // bulk tasks waiting
+	Pending     int // accepted tasks not yet settled, running ones included
+	Running     int // runs in progress
+	RunningRows int // rows in them
+
+	Runs    uint64 // runs ended
+	Refused Refused
+}
+
+// Refused counts tasks that ended without a run, by reason. It names the code
+// of each one's error.
+type Refused struct {
+	QueueFull uint64 // "queue_full"
+	Late      uint64 // "overloaded": would have missed its deadline
+	Expired   uint64 // "timeout": its deadline passed in the queue
+	Cancelled uint64 // its context ended in the queue
+	Draining  uint64 // "draining"
 }
