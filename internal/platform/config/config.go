@@ -1,0 +1,108 @@
+// Package config loads the platform's settings into one typed struct.
+//
+// A setting has one key, such as http.max_body, spelled the same way in every
+// source: http.max_body in the file, SLUICE_HTTP_MAX_BODY in the environment,
+// --http-max-body on the command line. A later source overrides an earlier
+// one: defaults < file < environment < flags. Nothing is ignored: an unknown
+// key anywhere is an error that names the nearest known one, and every number
+// has bounds.
+//
+// To add a section, declare its struct below with these tags on each field:
+//
+//	key      its name in the section (required)
+//	help     what it does, for --help (required)
+//	default  its value where no source sets it
+//	min max  inclusive bounds; required for numbers, sizes and durations
+//	oneof    the allowed values, separated by spaces
+//	env      another variable that is read where the setting's own is unset
+//	secret   "true" hides the value when settings are printed
+//
+// What bounds cannot express goes into validate.go.
+package config
+
+import "time"
+
+// Config is every setting of the platform. Get one from Load: the zero value
+// is not valid.
+type Config struct {
+	DataDir     string   `key:"data_dir" default:"./data" help:"folder for everything that the platform stores itself"`
+	Models      []string `key:"models" help:"models to load at start, separated by commas; empty loads every model of the repository"`
+	ONNXRuntime string   `key:"onnxruntime" help:"path of the ONNX Runtime library; empty looks in the user cache"`
+	BenchNoop   bool     `key:"bench_noop" default:"false" help:"serve POST /bench/noop, which reads the body and answers a few bytes: the floor that benchmarks compare with"`
+
+	HTTP     HTTP     `key:"http"`
+	GRPC     GRPC     `key:"grpc"`
+	Ops      Ops      `key:"ops"`
+	Model    Model    `key:"model"`
+	Log      Log      `key:"log"`
+	Trace    Trace    `key:"trace"`
+	Runtime  Runtime  `key:"runtime"`
+	Shutdown Shutdown `key:"shutdown"`
+
+	origins map[string]string // key -> the source that set it; absent: the default
+}
+
+// HTTP configures the public HTTP listener and its limits.
+type HTTP struct {
+	Addr              string        `key:"addr" default:"127.0.0.1:8000" help:"listen address; loopback only until authentication is configured"`
+	MaxBody           Size          `key:"max_body" default:"64MiB" min:"1KiB" max:"4GiB" help:"largest request body; more is answered 413"`
+	MaxHeader         Size          `key:"max_header" default:"64KiB" min:"4KiB" max:"1MiB" help:"largest request header; more is answered 431"`
+	MaxConnections    int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones are answered 503 and closed"`
+	MaxInFlight       int           `key:"max_in_flight" default:"2048" min:"1" max:"1000000" help:"requests being served; further ones are answered 503 at once"`
+	ReadHeaderTimeout time.Duration `key:"read_header_timeout" default:"5s" min:"10ms" max:"5m" help:"time for a request's header to arrive"`
+	ReadTimeout       time.Duration `key:"read_timeout" default:"1m" min:"10ms" max:"1h" help:"time for a whole request, body included, to arrive; does not limit its processing"`
+	WriteTimeout      time.Duration `key:"write_timeout" default:"5m" min:"10ms" max:"1h" help:"time from a request's header to the end of its answer; event streams renew it with every event"`
+	IdleTimeout       time.Duration `key:"idle_timeout" default:"2m" min:"10ms" max:"1h" help:"time that a kept connection may be idle"`
+	H2C               bool          `key:"h2c" default:"true" help:"also speak HTTP/2 without TLS"`
+}
+
+// GRPC configures the public gRPC listener and its limits.
+type GRPC struct {
+	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only until authentication is configured"`
+	MaxMessage     Size          `key:"max_message" default:"64MiB" min:"1KiB" max:"2GiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
+	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones are closed"`
+	MaxStreams     int           `key:"max_streams" default:"256" min:"1" max:"1000000" help:"concurrent calls per connection"`
+	IdleTimeout    time.Duration `key:"idle_timeout" default:"15m" min:"1s" max:"24h" help:"time that a connection without calls stays open"`
+}
+
+// Ops configures the operations listener: metrics, probes and profiles.
+type Ops struct {
+	Addr string `key:"addr" default:"127.0.0.1:8002" help:"listen address; loopback only until authentication is configured"`
+}
+
+// Model configures the model repository and the defaults of served models.
+type Model struct {
+	Repository   string        `key:"repository" default:"./models" help:"folder of models: <name>/<version>/model.onnx"`
+	Control      string        `key:"control" default:"explicit" oneof:"none poll explicit" help:"what changes the served models after start: nothing, the repository's files, or the load and unload calls"`
+	PollInterval time.Duration `key:"poll_interval" default:"5s" min:"100ms" max:"1h" help:"how often control=poll looks at the repository"`
+	Strict       bool          `key:"strict" default:"false" help:"exit when a model cannot be loaded at start, instead of serving the others and reporting not ready"`
+	SLO          time.Duration `key:"slo" default:"100ms" min:"1ms" max:"10m" help:"time within which an online request should be answered, where the model's own configuration sets none"`
+	MaxBatch     int           `key:"max_batch" default:"64" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
+	MaxQueue     int           `key:"max_queue" default:"4096" min:"1" max:"1000000" help:"requests waiting per model version; further ones are refused at once"`
+	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
+}
+
+// Log configures the log on standard error.
+type Log struct {
+	Level  string `key:"level" default:"info" oneof:"debug info warn error" help:"least level written; debug also writes one line per request"`
+	Format string `key:"format" default:"json" oneof:"json text" help:"json with ECS field names, or text for a terminal"`
+}
+
+// Trace configures OpenTelemetry traces. The exporter also honours the
+// standard OTEL_EXPORTER_OTLP_ variables (headers, certificates, timeout).
+type Trace struct {
+	Endpoint    string  `key:"endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" help:"base URL of an OTLP/HTTP collector, as http://host:4318; empty turns tracing off"`
+	SampleRatio float64 `key:"sample_ratio" default:"0.01" min:"0" max:"1" help:"share of new traces that is recorded; a caller's own decision is followed"`
+}
+
+// Runtime tunes the Go runtime.
+type Runtime struct {
+	GOGC        int  `key:"gogc" default:"400" min:"10" max:"10000" help:"heap growth in percent between collections; 400 instead of Go's 100 spends memory to save CPU, for the live heap is small (GOGC, where set, wins)"`
+	MemoryLimit Size `key:"memory_limit" default:"0" min:"0" max:"16TiB" help:"soft limit of Go's own memory, which collects more often near it; 0 is half of the machine's or container's memory (GOMEMLIMIT, where set, wins)"`
+}
+
+// Shutdown configures the way out after SIGTERM or SIGINT.
+type Shutdown struct {
+	Notice time.Duration `key:"notice" default:"500ms" min:"0s" max:"5m" help:"time between reporting not ready and closing the listeners: set it to what the load balancer needs to notice"`
+	Grace  time.Duration `key:"grace" default:"30s" min:"0s" max:"1h" help:"time for accepted requests to finish before they are cancelled"`
+}
