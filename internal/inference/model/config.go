@@ -6,13 +6,21 @@ import (
 	"sluice/internal/inference/tensor"
 )
 
+// DefaultFilename is the name of a model file in its version's directory.
+const DefaultFilename = "model.onnx"
+
+// Platform is Triton's name for ONNX models run by ONNX Runtime, the only
+// platform that is served.
+const Platform = "onnxruntime_onnx"
+
 // Config says how a model is to be served. The zero value of a field means
-// "not set"; Resolve (see resolve.go) fills it from the model's signature and
-// the server's defaults.
+// "not set"; Resolve fills it from the model's signature and the server's
+// defaults.
 type Config struct {
 	Name        string
 	Description string
-	Platform    string // Triton's platform name; "onnxruntime_onnx" where set
+	Platform    string // Triton's platform name; Platform where set
+	Filename    string // the model file in a version's directory; DefaultFilename where resolved
 	// MaxBatchSize is the most rows in one run; 0 means that the model has no
 	// batch dimension, nil that the model's signature decides.
 	MaxBatchSize *int
@@ -26,8 +34,10 @@ type Config struct {
 	Policy  VersionPolicy
 	// Batching holds explicit Triton-style settings; nil means just-in-time
 	// batching with the SLO as its only setting.
-	Batching   *Batching
-	NoBatching bool // run each request by itself
+	Batching *Batching
+	// NoBatching runs each request by itself. The loader also sets it where a
+	// row's answer was found to depend on its neighbours.
+	NoBatching bool
 	Execution  Execution
 	Warmup     []Warmup
 	Parameters map[string]string
@@ -39,11 +49,12 @@ type Config struct {
 
 // PortConfig is a configured input or output.
 type PortConfig struct {
-	Name     string
-	Datatype tensor.Datatype // Invalid: as in the model
-	Dims     tensor.Shape    // without the batch dimension; nil: as in the model
-	Labels   []string        // class names of a classification output
-	Optional bool
+	Name      string
+	Datatype  tensor.Datatype // Invalid: as in the model
+	Dims      tensor.Shape    // without the batch dimension; nil: as in the model
+	Labels    []string        // class names of a classification output
+	LabelFile string          // a file beside the config that holds Labels, one a line
+	Optional  bool
 }
 
 // VersionPolicy chooses which of the versions in the repository are served.
@@ -73,15 +84,17 @@ type Execution struct {
 	Provider     string // "cpu" (default), "cuda", "tensorrt"
 	Executors    int    // concurrent runs; 0: learned, at most the cores
 	IntraThreads int    // threads within a run; 0 means 1
+	// InterThreads above 1 runs independent branches of the graph in parallel
+	// on that many threads.
 	InterThreads int
 	NoArena      bool   // give memory back after each run at some cost in speed
 	Optimization string // "disable", "basic", "extended", "all" (default)
 }
 
-// Warmup is one request to run at load: zeros, random data or a constant.
+// Warmup is one request to run at load, Count times.
 type Warmup struct {
 	Name      string
-	BatchSize int
+	BatchSize int // rows; 0 where the model has no batch dimension
 	Count     int
 	Inputs    map[string]WarmupInput
 }
@@ -89,6 +102,6 @@ type Warmup struct {
 // WarmupInput is the data of one input of a warm-up request.
 type WarmupInput struct {
 	Datatype tensor.Datatype
-	Dims     tensor.Shape
-	Random   bool // else zeros
+	Dims     tensor.Shape // every extent >= 1, without the batch dimension
+	Random   bool         // else zeros
 }

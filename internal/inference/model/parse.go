@@ -1,0 +1,142 @@
+package model
+
+import (
+	"unicode/utf8"
+
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// ParseYAML reads Sluice's own config.yaml. It is strict: an unknown key, a
+// value out of bounds, an alias or a tag is an error that names the place and
+// what was expected. source names the file in messages.
+func ParseYAML(data []byte, source string) (Config, error) {
+	return parse(data, source, yamlSyntax, parseYAML, readYAML)
+}
+
+// ParsePBText reads an unchanged Triton config.pbtxt, a ModelConfig message in
+// protobuf's text format. What is not supported is refused by name where it
+// would change answers, and named in Config.Warnings where it would not.
+func ParsePBText(data []byte, source string) (Config, error) {
+	return parse(data, source, textSyntax, parsePBText, readTriton)
+}
+
+// ParseTritonJSON reads a Triton ModelConfig in protobuf's JSON form, as the
+// load API takes it: original or camelCase names, 64-bit integers as numbers or
+// strings. It accepts and refuses what ParsePBText does.
+func ParseTritonJSON(data []byte, source string) (Config, error) {
+	return parse(data, source, jsonSyntax, parseJSON, readTriton)
+}
+
+func parse(data []byte, source string, syn syntax, tree func([]byte) (*node, error), read func(*section) Config) (Config, error) {
+	if len(data) > maxDocBytes {
+		return Config{}, fault.New(fault.TooLarge, "%s: has %d bytes; at most %d are allowed", source, len(data), maxDocBytes)
+	}
+	if !utf8.Valid(data) {
+		return Config{}, fault.New(fault.Invalid, "%s: is not UTF-8 text", source)
+	}
+	root, err := tree(data)
+	if err != nil {
+		return Config{}, fault.New(fault.Invalid, "%s: %s", source, err)
+	}
+	d := &document{source: source, syntax: syn}
+	s := d.section("", root)
+	c := read(s)
+	s.end()
+	if d.err != nil {
+		return Config{}, d.err
+	}
+	c.Source, c.Warnings = source, d.warnings
+	if err := c.check(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Settings that both forms share.
+
+func (s *section) modelName() string {
+	name := s.str("name")
+	if name != "" {
+		if err := ValidName(name); err != nil {
+			s.fail(0, s.at("name"), "%s", err)
+		}
+	}
+	return name
+}
+
+func (s *section) maxBatchSize() *int {
+	v, ok := s.integer("max_batch_size", 0, maxBatch)
+	if !ok {
+		return nil
+	}
+	n := int(v)
+	return &n
+}
+
+// dims returns extents of at least lo; nil where none are given.
+func (s *section) dims(lo int64) tensor.Shape {
+	dims := s.integers("dims", lo, maxDim)
+	for _, d := range dims {
+		if d == 0 {
+			s.fail(s.node.line, s.at("dims"), "an extent must be at least 1, or -1 where it varies, got 0")
+		}
+	}
+	if len(dims) > tensor.MaxDims {
+		s.fail(s.node.line, s.at("dims"), "must have at most %d extents, got %d", tensor.MaxDims, len(dims))
+	}
+	return dims
+}
+
+func (s *section) portName() string {
+	name := s.str("name")
+	if name == "" {
+		s.fail(s.node.line, s.at("name"), "must be given")
+	}
+	return name
+}
+
+func (s *section) fileName(key string) string {
+	name := s.str(key)
+	if name != "" {
+		if err := validFile(name); err != nil {
+			s.fail(s.node.line, s.at(key), "%s", err)
+		}
+	}
+	return name
+}
+
+// distinct fails where a number is repeated.
+func (s *section) distinct(key string, vs []int64) []int64 {
+	for i, v := range vs {
+		for _, w := range vs[:i] {
+			if v == w {
+				s.fail(s.node.line, s.at(key), "%d is given twice", v)
+				return vs
+			}
+		}
+	}
+	return vs
+}
+
+func ints(vs []int64) []int {
+	var out []int
+	for _, v := range vs {
+		out = append(out, int(v))
+	}
+	return out
+}
+
+// orNil drops a Batching that sets nothing.
+func (b Batching) orNil() *Batching {
+	if b.isZero() {
+		return nil
+	}
+	return &b
+}
+
+// Names of the engine settings.
+var (
+	providers     = []string{"cpu", "cuda", "tensorrt"}
+	optimizations = []string{"disable", "basic", "extended", "all"}
+)

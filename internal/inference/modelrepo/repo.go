@@ -1,0 +1,214 @@
+// Package modelrepo reads a model repository on disk:
+//
+//	<repository>/<name>/config.yaml           optional; or config.pbtxt, as for Triton
+//	<repository>/<name>/<version>/model.onnx  version: a positive decimal
+//
+// Folders that start with "_" or "." and plain files beside the models are
+// left alone. Symbolic links are followed wherever they lead: whoever writes
+// the repository decides what is served, and deployments swap versions by
+// swapping links. A model that cannot be served is an Entry with an error; it
+// never hides the others.
+package modelrepo
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/internal/inference/model"
+	"sluice/internal/platform/fault"
+)
+
+// Limits bound what is read. Zero values mean the ones named here.
+type Limits struct {
+	Models     int   // folders in the repository; 10 000
+	Versions   int   // folders in a model's; 10 000
+	ModelBytes int64 // size of a model file; 4 GiB
+	LabelBytes int64 // size of a label file; 16 MiB
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	if l.Models < 0 || l.Versions < 0 || l.ModelBytes < 0 || l.LabelBytes < 0 {
+		return l, fault.New(fault.Invalid, "repository limits must not be negative, got %+v", l)
+	}
+	if l.Models == 0 {
+		l.Models = 10_000
+	}
+	if l.Versions == 0 {
+		l.Versions = 10_000
+	}
+	if l.ModelBytes == 0 {
+		l.ModelBytes = 4 << 30
+	}
+	if l.LabelBytes == 0 {
+		l.LabelBytes = 16 << 20
+	}
+	return l, nil
+}
+
+// Repo is a model repository. It holds no state of the disk: every call looks
+// anew, and calls may be concurrent.
+type Repo struct {
+	dir    string
+	limits Limits
+}
+
+// Open returns the repository in a folder, which must exist.
+func Open(dir string, l Limits) (*Repo, error) {
+	l, err := l.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.NotFound, err, "model repository %s cannot be opened", dir)
+	}
+	if !info.IsDir() {
+		return nil, fault.New(fault.Invalid, "model repository %s is not a folder", dir)
+	}
+	return &Repo{dir: dir, limits: l}, nil
+}
+
+// Entry is one model of the repository.
+type Entry struct {
+	Name string
+	// Config is as written, before Resolve; its Name is set.
+	Config model.Config
+	// Versions are those with a model file, ascending.
+	Versions []Version
+	// Chosen are the numbers of the versions to serve, ascending: never empty
+	// where Err is nil.
+	Chosen []int64
+	// Fingerprint changes when the configuration, a label file or a model file
+	// does, as far as size, time and inode tell.
+	Fingerprint string
+	// Err says why the model cannot be served.
+	Err error
+}
+
+// Version is one version of a model.
+type Version struct {
+	Number int64
+	Path   string // of the model file; empty for one held in memory
+	Size   int64
+	// ModTime is when the file was last written; zero for one in memory.
+	ModTime time.Time
+	// Fingerprint changes when the file does.
+	Fingerprint string
+
+	data []byte // in memory, from an Override
+}
+
+// Scan returns every model of the repository, sorted by name. It fails only
+// where the repository itself cannot be read.
+func (r *Repo) Scan(ctx context.Context) ([]Entry, error) {
+	dirs, err := r.folders(r.dir, r.limits.Models)
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, name := range dirs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		entries = append(entries, r.entry(name))
+	}
+	return entries, nil
+}
+
+// Find returns one model of the repository. It fails with fault.NotFound where
+// there is none, and with the entry's own error where it cannot be served.
+func (r *Repo) Find(ctx context.Context, name string) (Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return Entry{}, err
+	}
+	if err := model.ValidName(name); err != nil {
+		return Entry{}, err
+	}
+	info, err := os.Stat(filepath.Join(r.dir, name))
+	if err != nil || !info.IsDir() {
+		return Entry{}, fault.New(fault.NotFound, "model %q is not in the repository", name)
+	}
+	e := r.entry(name)
+	return e, e.Err
+}
+
+// folders lists the folders in dir, links to folders included, without those
+// that start with "_" or ".".
+func (r *Repo) folders(dir string, limit int) ([]string, error) {
+	children, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be listed", dir)
+	}
+	var names []string
+	for _, c := range children {
+		if strings.HasPrefix(c.Name(), "_") || strings.HasPrefix(c.Name(), ".") || !isFolder(dir, c) {
+			continue
+		}
+		if names = append(names, c.Name()); len(names) > limit {
+			return nil, fault.New(fault.TooLarge, "%s has more than %d folders", dir, limit)
+		}
+	}
+	return names, nil
+}
+
+func isFolder(dir string, c os.DirEntry) bool {
+	if c.Type()&os.ModeSymlink == 0 {
+		return c.IsDir()
+	}
+	info, err := os.Stat(filepath.Join(dir, c.Name()))
+	return err == nil && info.IsDir()
+}
+
+// entry reads everything about one model but its model files.
+func (r *Repo) entry(name string) Entry {
+	e := Entry{Name: name}
+	marks := &marks{}
+	e.Err = r.fill(&e, marks)
+	if e.Err != nil {
+		e.Chosen = nil
+		marks.add("error", e.Err.Error())
+	}
+	e.Fingerprint = marks.sum()
+	return e
+}
+
+func (r *Repo) fill(e *Entry, m *marks) error {
+	if err := model.ValidName(e.Name); err != nil {
+		return err
+	}
+	dir := filepath.Join(r.dir, e.Name)
+	cfg, err := r.config(dir, e.Name, m)
+	if err != nil {
+		return err
+	}
+	e.Config = cfg
+	if err := r.labels(&e.Config, r.labelFiles(dir, m)); err != nil {
+		return err
+	}
+	if e.Versions, err = r.versions(dir, e.Config.Filename, m); err != nil {
+		return err
+	}
+	return e.choose()
+}
+
+// choose applies the version policy.
+func (e *Entry) choose() error {
+	available := make([]int64, len(e.Versions))
+	for i, v := range e.Versions {
+		available[i] = v.Number
+	}
+	e.Chosen = e.Config.Policy.Choose(available)
+	for _, want := range e.Config.Policy.Specific {
+		if !slices.Contains(e.Chosen, want) {
+			return fault.New(fault.NotFound, "model %q: version %d of its version policy is not in the repository, which has %v", e.Name, want, available)
+		}
+	}
+	if len(e.Chosen) == 0 {
+		return fault.New(fault.NotFound, "model %q has no version: expected %s", e.Name, filepath.Join(e.Name, "1", e.Config.Filename))
+	}
+	return nil
+}
