@@ -1,0 +1,251 @@
+package oipgrpc
+
+import (
+	"context"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/mem"
+
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/oip"
+	"sluice/internal/inference/serve"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// call is one inference request on its way through: the serve.Codec of gRPC.
+// The tensors that it decodes are views of the received message wherever that
+// is possible, so it holds the message until free.
+type call struct {
+	memory *memory    // what the call's bytes count against
+	buf    mem.Buffer // the received message; nil until there is one
+	held   int64      // bytes counted in memory
+	msg    message
+	slabs  []*tensor.Slab // typed contents and classifications
+
+	version string // the version that serves, once known
+	topK    []int  // classes wanted of each requested output; 0 means the tensor
+	final   bool   // the answer is one of a stream
+
+	answer *answer
+	err    error
+	done   chan struct{} // of a stream: has a token once answer or err is set
+}
+
+var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+
+func newCall(m *memory) *call {
+	c := calls.Get().(*call)
+	c.memory = m
+	return c
+}
+
+// free gives the call, its message and its slabs back. Nothing that Decode
+// handed out may be in use any more.
+func (c *call) free() {
+	for _, s := range c.slabs {
+		s.Release()
+	}
+	clear(c.slabs)
+	if c.buf != nil {
+		c.buf.Free()
+	}
+	c.memory.release(c.held)
+	c.msg.reset()
+	*c = call{msg: c.msg, slabs: c.slabs[:0], topK: c.topK[:0], done: c.done}
+	calls.Put(c)
+}
+
+// open counts the received message and reads its structure.
+func (c *call) open() error {
+	if err := c.hold(int64(c.buf.Len())); err != nil {
+		return err
+	}
+	if err := c.msg.parse(c.buf.ReadOnlyData()); err != nil {
+		c.msg.reset() // what it holds need not be fit for an answer
+		return fault.Wrap(fault.Invalid, err, "the ModelInferRequest is malformed: %s", err)
+	}
+	return nil
+}
+
+func (c *call) hold(n int64) error {
+	c.held += n
+	return c.memory.acquire(n)
+}
+
+// Target implements serve.Codec.
+func (c *call) Target() (model, version string) {
+	return string(c.msg.model), string(c.msg.version)
+}
+
+// Decode implements serve.Codec.
+func (c *call) Decode(ctx context.Context, v *serve.Version, req *serve.Request) error {
+	c.version = v.Text
+	req.ID = string(c.msg.id)
+	if err := c.decodeParams(v, req); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fault.Of(context.DeadlineExceeded)
+		}
+		if req.Timeout == 0 || left < req.Timeout {
+			req.Timeout = left
+		}
+	}
+	if err := c.decodeInputs(v, req); err != nil {
+		return err
+	}
+	return c.decodeOutputs(v, req)
+}
+
+func (c *call) decodeInputs(v *serve.Version, req *serve.Request) error {
+	if raw, inputs := len(c.msg.raw), len(c.msg.inputs); raw > 0 && raw != inputs {
+		return fault.New(fault.Invalid, "expected one raw_input_contents entry for each of the %d inputs of model '%s', got %d", inputs, v.Name, raw)
+	}
+	for i := range c.msg.inputs {
+		t, err := c.decodeInput(v, i)
+		if err != nil {
+			return fault.New(fault.Of(err).Kind, "input '%.100s' for model '%s': %s", c.msg.inputs[i].name, v.Name, fault.Of(err).Message)
+		}
+		req.Inputs = append(req.Inputs, t)
+	}
+	return nil
+}
+
+func (c *call) decodeInput(v *serve.Version, i int) (tensor.Tensor, error) {
+	in := &c.msg.inputs[i]
+	for _, p := range c.msg.portParams[in.params.from:in.params.to] {
+		if strings.HasPrefix(string(p.key), "shared_memory_") {
+			return tensor.Tensor{}, errSharedMemory
+		}
+	}
+	t := tensor.Tensor{Shape: c.msg.dims[in.shape.from:in.shape.to:in.shape.to]}
+	var err error
+	if t.Name, t.Datatype, err = declared(v.Signature.Inputs, in); err != nil {
+		return t, err
+	}
+	switch {
+	case len(c.msg.raw) == 0:
+		t.Data, err = c.decodeContents(&t, in.contents)
+	case len(in.contents) > 0:
+		err = fault.New(fault.Invalid, "contents and raw_input_contents exclude each other: use one of them for all inputs")
+	default:
+		t.Data = c.msg.raw[i]
+	}
+	return t, err
+}
+
+// declared returns the input's name and datatype as the model's own strings
+// where they agree, which spares copies.
+func declared(ports []model.Port, in *input) (string, tensor.Datatype, error) {
+	name, datatype := "", tensor.Invalid
+	for i := range ports {
+		if ports[i].Name == string(in.name) {
+			name, datatype = ports[i].Name, ports[i].Datatype
+			break
+		}
+	}
+	if name == "" {
+		name = string(in.name)
+	}
+	if string(in.datatype) == datatype.String() && datatype != tensor.Invalid {
+		return name, datatype, nil
+	}
+	datatype, err := tensor.Parse(string(in.datatype))
+	return name, datatype, err
+}
+
+// decodeContents returns the tensor's data from its typed form.
+func (c *call) decodeContents(t *tensor.Tensor, encoded []byte) ([]byte, error) {
+	conv := contents{datatype: t.Datatype, field: contentsField(t.Datatype)}
+	if conv.field == 0 {
+		return nil, fault.New(fault.Invalid, "%s data has no typed contents: send it in raw_input_contents", t.Datatype)
+	}
+	var err error
+	if conv.want, err = t.Shape.Elements(); err != nil {
+		return nil, err
+	}
+	// An element takes at least a byte: this bounds what is set aside below.
+	if conv.want > int64(len(encoded)) {
+		return nil, fault.New(fault.Invalid, "shape %s calls for %d elements; %s has fewer, and there are no raw_input_contents",
+			t.Shape, conv.want, contentsNames[conv.field])
+	}
+	if data, ok := conv.view(encoded); ok {
+		return data, nil
+	}
+	size := conv.want * int64(t.Datatype.Size())
+	if t.Datatype == tensor.Bytes {
+		size = int64(len(encoded)) + 4*conv.want
+	}
+	if err := c.hold(size); err != nil {
+		return nil, err
+	}
+	slab := tensor.GetSlab(int(size))
+	c.slabs = append(c.slabs, slab)
+	conv.data = slab.B
+	if err := conv.append(encoded); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "contents: %s", err)
+	}
+	slab.B = conv.data
+	return slab.B, nil
+}
+
+func (c *call) decodeOutputs(v *serve.Version, req *serve.Request) error {
+	for i := range c.msg.outputs {
+		out := &c.msg.outputs[i]
+		name := ""
+		if o := findPort(v.Signature.Outputs, out.name); o >= 0 {
+			name = v.Signature.Outputs[o].Name
+		} else {
+			name = string(out.name)
+		}
+		k := 0
+		for _, p := range c.msg.portParams[out.params.from:out.params.to] {
+			switch {
+			case strings.HasPrefix(string(p.key), "shared_memory_"):
+				return fault.New(fault.Unsupported, "output '%.100s' for model '%s': %s", out.name, v.Name, errSharedMemory.Message)
+			case string(p.key) == "classification":
+				n, err := p.unsigned(math.MaxInt32)
+				if err != nil || n == 0 {
+					return fault.New(fault.Invalid, "output '%.100s' for model '%s': classification must be a number of classes, at least 1, as int64_param", out.name, v.Name)
+				}
+				k = int(n)
+			}
+		}
+		req.Outputs = append(req.Outputs, name)
+		c.topK = append(c.topK, k)
+	}
+	return nil
+}
+
+func findPort(ports []model.Port, name []byte) int {
+	for i := range ports {
+		if ports[i].Name == string(name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// Encode implements serve.Codec.
+func (c *call) Encode(_ context.Context, v *serve.Version, resp *serve.Response) error {
+	for i, k := range c.topK {
+		if k == 0 {
+			continue
+		}
+		classes, slab, err := oip.Classify(&resp.Outputs[i], resp.Ports[i], k, v.Batches)
+		if err != nil {
+			return err
+		}
+		c.slabs = append(c.slabs, slab)
+		resp.Outputs[i] = classes
+	}
+	var err error
+	c.answer, err = encode(v, c.msg.id, resp.Outputs, c.final)
+	return err
+}

@@ -1,0 +1,96 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// Call is what an Observer hears of a call.
+type Call struct {
+	Method    string // full: /package.Service/Method
+	RequestID string
+	Stream    bool
+	Duration  time.Duration
+	Code      codes.Code
+	Err       error // as the service returned it, cause and all; nil on success
+}
+
+// AccessLog returns an observer that logs each call: the server's own failures
+// as errors, everything else for debugging.
+func AccessLog(log *slog.Logger) Observer {
+	return func(ctx context.Context, call Call) {
+		level := slog.LevelDebug
+		switch call.Code {
+		case codes.Internal, codes.Unknown, codes.DataLoss:
+			level = slog.LevelError
+		}
+		if !log.Enabled(ctx, level) {
+			return
+		}
+		attrs := []slog.Attr{
+			slog.String("method", call.Method), slog.String("code", call.Code.String()),
+			slog.Duration("duration", call.Duration), slog.String("request_id", call.RequestID),
+		}
+		if p, ok := peer.FromContext(ctx); ok {
+			attrs = append(attrs, slog.String("peer", p.Addr.String()))
+		}
+		if call.Err != nil {
+			attrs = append(attrs, slog.String("error", call.Err.Error()))
+		}
+		log.LogAttrs(ctx, level, "grpc call", attrs...)
+	}
+}
+
+// requestIDKey is the metadata in which a request id comes and goes.
+const requestIDKey = "x-request-id"
+
+// callKey finds the callInfo that the interceptors put into a call's context.
+type callKey struct{}
+
+type callInfo struct {
+	requestID string
+	draining  <-chan struct{}
+}
+
+func infoOf(ctx context.Context) callInfo {
+	info, _ := ctx.Value(callKey{}).(*callInfo)
+	if info == nil {
+		return callInfo{}
+	}
+	return *info
+}
+
+// RequestID returns the id of the call that ctx belongs to, and "" outside one.
+func RequestID(ctx context.Context) string { return infoOf(ctx).requestID }
+
+// Draining returns a channel that is closed when the server begins to stop. A
+// stream then takes no more requests, answers those it has, and ends. It is nil
+// outside a call.
+func Draining(ctx context.Context) <-chan struct{} { return infoOf(ctx).draining }
+
+// requestID returns the client's id if it is fit for logs and headers, and
+// otherwise a new one.
+func (s *Server) requestID(ctx context.Context) string {
+	if ids := metadata.ValueFromIncomingContext(ctx, requestIDKey); len(ids) > 0 && wellFormedID(ids[0]) {
+		return ids[0]
+	}
+	return s.cfg.NewID()
+}
+
+// wellFormedID accepts 1 to 128 visible ASCII characters.
+func wellFormedID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

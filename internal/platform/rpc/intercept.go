@@ -1,0 +1,118 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"sluice/internal/platform/fault"
+)
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, end := s.begin(ctx, info.FullMethod, false)
+	var resp any
+	err := Guard(func() (err error) {
+		resp, err = handle(ctx, req)
+		return err
+	})
+	return resp, end(err)
+}
+
+func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, end := s.begin(stream.Context(), info.FullMethod, true)
+	return end(Guard(func() error { return handle(srv, &streamWithContext{stream, ctx}) }))
+}
+
+type streamWithContext struct {
+	grpc.ServerStream
+	ctx context.Context // of one call: grpc streams carry their context
+}
+
+func (s *streamWithContext) Context() context.Context { return s.ctx }
+
+// begin does what every call starts with, and returns what it ends with: a
+// function that maps the service's error, once, and tells the observers.
+func (s *Server) begin(ctx context.Context, method string, stream bool) (context.Context, func(error) error) {
+	start := time.Now()
+	info := &callInfo{requestID: s.requestID(ctx), draining: s.draining}
+	ctx = context.WithValue(ctx, callKey{}, info)
+	// It fails only outside a call or after the headers, so not here.
+	_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: {info.requestID}})
+	ctx, span := s.startSpan(ctx, method)
+	return ctx, func(err error) error {
+		st := Status(err)
+		call := Call{
+			Method: method, RequestID: info.requestID, Stream: stream,
+			Duration: time.Since(start), Code: st.Code(), Err: err,
+		}
+		for _, observe := range s.cfg.Observers {
+			observe(ctx, call)
+		}
+		endSpan(span, call)
+		return st.Err()
+	}
+}
+
+// Guard calls f and turns a panic into an Internal fault, with the stack as its
+// cause. A service uses it in goroutines of its own.
+func Guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.Wrap(fault.Internal, fmt.Errorf("panic: %v\n%s", p, debug.Stack()), "internal error")
+		}
+	}()
+	return f()
+}
+
+// startSpan starts the call's span under the caller's, and returns a nil span
+// where tracing is off.
+func (s *Server) startSpan(ctx context.Context, method string) (context.Context, trace.Span) {
+	if s.cfg.Tracer == nil {
+		return ctx, nil
+	}
+	ctx = propagation.TraceContext{}.Extract(ctx, incoming{ctx})
+	return s.cfg.Tracer.Start(ctx, method[1:], trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("rpc.system", "grpc")))
+}
+
+func endSpan(span trace.Span, call Call) {
+	if span == nil {
+		return
+	}
+	span.SetAttributes(attribute.Int("rpc.grpc.status_code", int(call.Code)), attribute.String("request_id", call.RequestID))
+	switch call.Code {
+	case codes.Internal, codes.Unknown, codes.Unavailable, codes.DeadlineExceeded, codes.Unimplemented, codes.DataLoss:
+		span.SetStatus(otelcodes.Error, call.Code.String())
+	}
+	span.End()
+}
+
+// incoming reads a call's metadata for the propagator.
+type incoming struct{ ctx context.Context }
+
+func (c incoming) Get(key string) string {
+	if v := metadata.ValueFromIncomingContext(c.ctx, key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+func (incoming) Set(string, string) {} // an incoming call's metadata is read only
+
+func (c incoming) Keys() []string {
+	md, _ := metadata.FromIncomingContext(c.ctx)
+	keys := make([]string, 0, len(md))
+	for k := range md {
+		keys = append(keys, k)
+	}
+	return keys
+}
