@@ -21,6 +21,25 @@ type Part struct {
 	// which the caller releases.
 	Outputs []tensor.Tensor
 	Slab    *tensor.Slab
+	// Dims backs the shapes of Outputs; Run appends to it.
+	Dims []int64
+}
+
+// Own copies the outputs' data into a slab of the part's own, so that it
+// outlives the run's memory. Sessions call it last.
+func (p *Part) Own() {
+	size := 0
+	for i := range p.Outputs {
+		size += (len(p.Outputs[i].Data) + 7) &^ 7
+	}
+	p.Slab = tensor.GetSlab(size)
+	block, at := p.Slab.B[:size], 0
+	for i := range p.Outputs {
+		n := copy(block[at:], p.Outputs[i].Data)
+		p.Outputs[i].Data = block[at : at+n : at+n]
+		at += (n + 7) &^ 7 // keep every output aligned for wide loads
+	}
+	p.Slab.B = block
 }
 
 // Reset releases the outputs and empties the part for its next use, keeping
@@ -29,7 +48,7 @@ func (p *Part) Reset() {
 	p.Slab.Release()
 	clear(p.Inputs)
 	clear(p.Outputs)
-	*p = Part{Inputs: p.Inputs[:0], Outputs: p.Outputs[:0]}
+	*p = Part{Inputs: p.Inputs[:0], Outputs: p.Outputs[:0], Dims: p.Dims[:0]}
 }
 
 // Session is a loaded model. Run may be called concurrently.

@@ -124,8 +124,11 @@ type Version struct {
 	Invariance   string
 	Stats        *Stats
 
-	runtime runtime
-	refs    atomic.Int64
+	runtime machinery
+	varying bool // an extent beyond the rows may vary
+	// refs counts the table's reference and one for each request in progress;
+	// at zero the version is closed.
+	refs atomic.Int64
 }
 
 // Stats counts what a version did, in the protocol's statistics groups. All
@@ -135,6 +138,9 @@ type Stats struct {
 	Inferences    atomic.Int64 // rows answered
 	Executions    atomic.Int64 // runs
 	Pending       atomic.Int64 // requests in the server now
+	// Requests not answered: refused for load or lateness, gone clients, runs
+	// that failed, and requests that were wrong.
+	Rejected, Canceled, Broken, Wrong atomic.Int64
 	Success, Fail, Queue,
 	ComputeInput, ComputeInfer, ComputeOutput Duration
 	batches [maxStatBatch + 1]batchStat

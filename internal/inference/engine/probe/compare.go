@@ -1,0 +1,73 @@
+package probe
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"sluice/internal/inference/tensor"
+)
+
+// compare returns how the outputs differ, or "". Floating-point values may
+// differ as much as another order of summation explains.
+func compare(alone, batched []tensor.Tensor) string {
+	for o := range alone {
+		a, b := &alone[o], &batched[o]
+		if !a.Shape.Equal(b.Shape) || len(a.Data) != len(b.Data) {
+			return fmt.Sprintf("output %q has shape %s alone and %s in the batch", a.Name, a.Shape, b.Shape)
+		}
+		absolute, relative, read := tolerance(a.Datatype)
+		if read == nil {
+			if string(a.Data) != string(b.Data) {
+				return fmt.Sprintf("output %q differs", a.Name)
+			}
+			continue
+		}
+		size := a.Datatype.Size()
+		for at := 0; at < len(a.Data); at += size {
+			x, y := read(a.Data[at:]), read(b.Data[at:])
+			if x == y || (math.IsNaN(x) && math.IsNaN(y)) || math.Abs(x-y) <= absolute+relative*math.Abs(x) {
+				continue
+			}
+			return fmt.Sprintf("output %q is %g alone and %g in the batch", a.Name, x, y)
+		}
+	}
+	return ""
+}
+
+func tolerance(d tensor.Datatype) (absolute, relative float64, read func([]byte) float64) {
+	switch d {
+	case tensor.FP32:
+		return 1e-4, 1e-3, func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) }
+	case tensor.FP64:
+		return 1e-9, 1e-7, func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }
+	case tensor.FP16:
+		return 1e-2, 1e-2, func(b []byte) float64 { return fromHalf(binary.LittleEndian.Uint16(b)) }
+	case tensor.BF16:
+		return 5e-2, 5e-2, func(b []byte) float64 {
+			return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16))
+		}
+	}
+	return 0, 0, nil
+}
+
+// fromHalf converts an IEEE 754 binary16.
+func fromHalf(h uint16) float64 {
+	exponent, mantissa := int(h>>10&0x1f), float64(h&0x3ff)
+	var v float64
+	switch exponent {
+	case 0:
+		v = math.Ldexp(mantissa, -24)
+	case 31:
+		v = math.Inf(1)
+		if mantissa != 0 {
+			v = math.NaN()
+		}
+	default:
+		v = math.Ldexp(mantissa+1024, exponent-25)
+	}
+	if h&0x8000 != 0 {
+		v = -v
+	}
+	return v
+}

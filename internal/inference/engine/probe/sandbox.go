@@ -1,0 +1,146 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/model"
+	"sluice/internal/platform/fault"
+)
+
+// Sandbox tries models in a child process, so that a file which crashes,
+// hangs or exhausts the runtime costs that process and not the server.
+type Sandbox struct {
+	// Command is the program and arguments whose main calls Child.
+	Command []string
+	// Timeout bounds one try; 0 means one minute.
+	Timeout time.Duration
+}
+
+// request is what the child reads: one line of JSON, then the model's bytes.
+type request struct {
+	Name      string
+	Bytes     int
+	Signature *model.Signature
+	Batches   bool
+	MaxRows   int
+	Execution model.Execution
+}
+
+type reply struct {
+	Report Report `json:"report"`
+	Error  string `json:"error"`
+}
+
+// Try opens the model in a child process, runs it on synthetic rows, and
+// probes its batch invariance. An error means that the model must not be
+// loaded here: it was refused, crashed, hung, or ran over its limits.
+func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
+	timeout := s.Timeout
+	if timeout <= 0 {
+		timeout = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	header, err := json.Marshal(request{spec.Name, len(spec.Data), spec.Signature, spec.Batches, spec.MaxRows, spec.Execution})
+	if err != nil {
+		return Report{}, fault.Wrap(fault.Internal, err, "cannot describe model %q to the sandbox", spec.Name)
+	}
+	cmd := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...)
+	cmd.Stdin = io.MultiReader(bytes.NewReader(append(header, '\n')), bytes.NewReader(spec.Data))
+	var stdout, stderr limited
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Env = []string{"HOME=/nonexistent", "LC_ALL=C.UTF-8"}
+	cmd.WaitDelay = time.Second
+	confine(cmd)
+
+	runErr := cmd.Run()
+	if ctx.Err() != nil {
+		return Report{}, fault.Wrap(fault.Invalid, ctx.Err(), "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout)
+	}
+	var r reply
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		return Report{}, fault.Wrap(fault.Invalid, errors.Join(runErr, errors.New(lastLine(stderr.String()))),
+			"model %q crashed its trial run in the sandbox", spec.Name)
+	}
+	if r.Error != "" {
+		return Report{}, fault.New(fault.Invalid, "%s", r.Error)
+	}
+	return r.Report, nil
+}
+
+// Child is the sandbox's other side. It confines itself, reads one model from
+// in, tries it on an engine that open makes, and writes the outcome to out.
+func Child(ctx context.Context, in io.Reader, out io.Writer, open func() (engine.Engine, error)) error {
+	var r reply
+	report, err := try(ctx, in, open)
+	if r.Report = report; err != nil {
+		r.Error = fault.Of(err).Message
+		if cause := fault.Of(err).Cause; cause != nil {
+			r.Error += ": " + cause.Error()
+		}
+	}
+	return json.NewEncoder(out).Encode(r)
+}
+
+func try(ctx context.Context, in io.Reader, open func() (engine.Engine, error)) (Report, error) {
+	reader := bufio.NewReader(in)
+	line, err := reader.ReadBytes('\n')
+	if err != nil {
+		return Report{}, fmt.Errorf("read the sandbox request: %w", err)
+	}
+	var q request
+	if err := json.Unmarshal(line, &q); err != nil {
+		return Report{}, fmt.Errorf("decode the sandbox request: %w", err)
+	}
+	data := make([]byte, q.Bytes)
+	if _, err := io.ReadFull(reader, data); err != nil {
+		return Report{}, fmt.Errorf("read the model: %w", err)
+	}
+	// The engine is opened before the limits are set: the runtime's library
+	// has to be mapped, and it is trusted; the model is not.
+	e, err := open()
+	if err != nil {
+		return Report{}, err
+	}
+	if err := limitSelf(); err != nil {
+		return Report{}, err
+	}
+	spec := engine.Spec{Name: q.Name, Data: data, Signature: q.Signature, Batches: q.Batches, MaxRows: q.MaxRows, Execution: q.Execution}
+	session, err := e.Open(ctx, spec)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() { _ = session.Close() }()
+	return Invariance(ctx, session, spec), nil
+}
+
+// limited keeps the first 64 KiB of what a child prints.
+type limited struct{ bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := 64<<10 - l.Len(); room > 0 {
+		_, _ = l.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, l := range lines {
+		if strings.HasPrefix(l, "SIG") || strings.HasPrefix(l, "fatal error") || strings.HasPrefix(l, "terminate") {
+			return l
+		}
+	}
+	return lines[len(lines)-1]
+}

@@ -1,0 +1,126 @@
+package probe
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// Point is the cost of one run of Rows rows with Beside other runs in
+// progress.
+type Point struct {
+	Rows, Beside int
+	Took         time.Duration
+}
+
+// Sweep measures runs of 1, 2, 4 … MaxRows rows, each the best of a few, and
+// the smallest again beside a second run. It stops early rather than exceed
+// the budget by more than one run, and measures nothing that fails.
+func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.Duration) []Point {
+	p := prober{ctx: ctx, session: s, spec: spec, rand: rand.New(rand.NewPCG(3, 4))}
+	started := time.Now()
+	var points []Point
+	for n := 1; ; n = min(2*n, spec.MaxRows) {
+		batch := p.batch(n)
+		if p.run(batch) != nil { // also the first, slow run of this shape
+			return points
+		}
+		took := p.best(batch, 3)
+		points = append(points, Point{Rows: n, Took: took})
+		// The next size takes about twice as long, a few times over.
+		if n >= spec.MaxRows || time.Since(started)+6*took > budget {
+			break
+		}
+	}
+	if took, ok := p.beside(points[0].Took); ok {
+		points = append(points, Point{Rows: 1, Beside: 1, Took: took})
+	}
+	return points
+}
+
+// batch returns n rows as one part of n rows where the model batches.
+func (p *prober) batch(n int) []*engine.Part {
+	parts := make([]*engine.Part, n)
+	for i := range parts {
+		parts[i] = p.part(random)
+	}
+	return parts
+}
+
+// best returns the shortest of some runs: what the model costs undisturbed.
+func (p *prober) best(batch []*engine.Part, runs int) time.Duration {
+	best := time.Duration(1<<63 - 1)
+	for range runs {
+		start := time.Now()
+		if p.run(batch) == nil {
+			best = min(best, time.Since(start))
+		}
+	}
+	return best
+}
+
+// beside measures a run of one row while another goroutine runs the same.
+func (p *prober) beside(alone time.Duration) (time.Duration, bool) {
+	const runs = 4
+	if alone > 20*time.Millisecond {
+		return 0, false
+	}
+	other := prober{ctx: p.ctx, session: p.session, spec: p.spec, rand: rand.New(rand.NewPCG(5, 6))}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		batch := other.batch(1)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = other.run(batch)
+			}
+		}
+	})
+	took := p.best(p.batch(1), runs)
+	close(stop)
+	wg.Wait()
+	return took, took < time.Duration(1<<63-1)
+}
+
+// Warm runs one configured warm-up request as often as it asks for.
+func Warm(ctx context.Context, s engine.Session, spec engine.Spec, w model.Warmup) error {
+	p := prober{ctx: ctx, session: s, spec: spec, rand: rand.New(rand.NewPCG(7, 8))}
+	part := &engine.Part{Rows: 1}
+	if spec.Batches {
+		part.Rows = max(w.BatchSize, 1)
+	}
+	for _, port := range spec.Signature.Inputs {
+		in, ok := w.Inputs[port.Name]
+		if !ok {
+			return fault.New(fault.Invalid, "it gives no data for input %q", port.Name)
+		}
+		shape := append(tensor.Shape{}, in.Dims...)
+		if spec.Batches {
+			shape = append(tensor.Shape{int64(part.Rows)}, shape...)
+		}
+		n, err := shape.Elements()
+		if err != nil {
+			return err
+		}
+		k := padding
+		if in.Random {
+			k = random
+		}
+		part.Inputs = append(part.Inputs, tensor.Tensor{Name: port.Name, Datatype: port.Datatype, Shape: shape, Data: p.data(port.Datatype, int(n), k)})
+	}
+	for range max(w.Count, 1) {
+		if err := p.run([]*engine.Part{part}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+
+	"sluice/internal/inference/modelrepo"
+	"sluice/internal/platform/fault"
+)
+
+// Start loads the configured models, two at a time. It fails only where the
+// repository cannot be read, or lacks a model that was asked for by name: a
+// model that cannot be loaded keeps the server from being ready, and the
+// others serve.
+func (s *Server) Start(ctx context.Context) error {
+	entries, err := s.repo.Scan(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.cfg.Only {
+		if !slices.ContainsFunc(entries, func(e modelrepo.Entry) bool { return e.Name == name }) {
+			return fault.New(fault.NotFound, "model %q is to be served, but the repository does not have it", name)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, e := range entries {
+		if s.configured(e.Name) {
+			wg.Go(func() { _ = s.apply(ctx, e) }) // the state keeps the error
+		}
+	}
+	wg.Wait()
+	s.update(func() { s.began = true })
+	return ctx.Err()
+}
+
+func (s *Server) configured(name string) bool {
+	return len(s.cfg.Only) == 0 || slices.Contains(s.cfg.Only, name)
+}
+
+// Run follows the repository until ctx ends, where polling is on.
+func (s *Server) Run(ctx context.Context) error {
+	if s.cfg.Poll <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	s.repo.Poll(ctx, s.cfg.Poll, func(entries []modelrepo.Entry, err error) {
+		if err != nil {
+			s.cfg.Log.ErrorContext(ctx, "the model repository cannot be read; models in service stay", "error", err)
+			return
+		}
+		s.follow(ctx, entries)
+	})
+	return nil
+}
+
+// follow applies what changed in the repository.
+func (s *Server) follow(ctx context.Context, entries []modelrepo.Entry) {
+	present := map[string]bool{}
+	for _, e := range entries {
+		present[e.Name] = true
+		if !s.configured(e.Name) {
+			continue
+		}
+		m := s.state(e.Name)
+		s.mu.Lock()
+		changed := m.entry.Fingerprint != e.Fingerprint
+		s.mu.Unlock()
+		if changed {
+			_ = s.apply(ctx, e) // the state keeps the error
+		}
+	}
+	for _, e := range s.Index() {
+		if !present[e.Name] {
+			_ = s.remove(ctx, e.Name, true)
+		}
+	}
+}
+
+// Load implements Models.
+func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error {
+	e, err := s.repo.Overlay(ctx, name, modelrepo.Override{Config: opts.ConfigJSON, Files: opts.Files})
+	if err != nil {
+		return fault.Wrap(fault.Of(err).Kind, err, "failed to load '%s': %s", name, fault.Of(err).Message)
+	}
+	return s.apply(ctx, e)
+}
+
+// Unload implements Models.
+func (s *Server) Unload(ctx context.Context, name string) error {
+	s.mu.Lock()
+	_, known := s.models[name]
+	s.mu.Unlock()
+	if !known {
+		return fault.New(fault.NotFound, "failed to unload '%s': the server does not have it", name)
+	}
+	return s.remove(ctx, name, false)
+}
+
+// remove takes a model out of service and drains it; forget also drops what
+// the server knows of it.
+func (s *Server) remove(ctx context.Context, name string, forget bool) error {
+	m := s.state(name)
+	return m.exclusive(ctx, func() error {
+		retired := s.swap(m, modelrepo.Entry{Name: name}, map[int64]*loaded{}, map[string]string{})
+		s.update(func() {
+			m.unloaded = true
+			if forget {
+				delete(s.models, name)
+			}
+		})
+		s.retire(ctx, retired)
+		return nil
+	})
+}
+
+// Close takes every model out of service and frees it once its last requests
+// are answered, or the drain timeout has passed.
+func (s *Server) Close(ctx context.Context) error {
+	for _, name := range s.Names() {
+		if err := s.remove(ctx, name, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ready implements Models.
+func (s *Server) Ready() bool { return s.Unready() == "" }
+
+// Unready says what keeps the server from being ready, or "".
+func (s *Server) Unready() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.began {
+		return "models are being loaded"
+	}
+	for name, m := range s.models {
+		switch {
+		case m.unloaded:
+		case len(m.problems) > 0:
+			for version, reason := range m.problems {
+				return "model '" + name + "' " + version + ": " + reason
+			}
+		case len(m.live) == 0:
+			return "model '" + name + "' is not loaded"
+		}
+	}
+	return ""
+}
+
+// Index implements Models.
+func (s *Server) Index() []IndexEntry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var index []IndexEntry
+	for name, m := range s.models {
+		index = append(index, m.index(name)...)
+	}
+	slices.SortFunc(index, func(a, b IndexEntry) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(len(a.Version), len(b.Version)), cmp.Compare(a.Version, b.Version))
+	})
+	return index
+}
+
+func (m *modelState) index(name string) []IndexEntry {
+	var rows []IndexEntry
+	seen := map[string]bool{}
+	add := func(version string, state State, reason string) {
+		if !seen[version] {
+			seen[version] = true
+			rows = append(rows, IndexEntry{Name: name, Version: version, State: state, Reason: reason})
+		}
+	}
+	for number := range m.live {
+		text := strconv.FormatInt(number, 10)
+		add(text, Ready, m.problems[text])
+	}
+	for version, reason := range m.problems {
+		add(version, Unavailable, reason)
+	}
+	for _, number := range m.entry.Chosen {
+		text := strconv.FormatInt(number, 10)
+		switch {
+		case m.loading:
+			add(text, Loading, "")
+		case m.unloaded:
+			add(text, Unavailable, "unloaded")
+		}
+	}
+	return rows
+}

@@ -1,0 +1,133 @@
+package serve
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"sluice/internal/platform/fault"
+)
+
+// metrics are the server's own histograms and counters. Triton's metric names
+// are served from Stats by collector.go, at no cost to a request.
+type metrics struct {
+	queue, infer, encode, total *prometheus.HistogramVec
+	rows                        *prometheus.HistogramVec
+	refusals                    *prometheus.CounterVec
+	isolated                    *prometheus.CounterVec
+	unrouted                    prometheus.Counter
+}
+
+// durations reach from tens of microseconds to half a minute.
+var durations = prometheus.ExponentialBucketsRange(50e-6, 30, 20)
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	byVersion := []string{"model", "version"}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, byVersion)
+	}
+	m := &metrics{
+		queue:  histogram("sluice_inference_queue_seconds", "Time from the end of decoding to the start of the run.", durations),
+		infer:  histogram("sluice_inference_run_seconds", "Time of the run that served a request.", durations),
+		encode: histogram("sluice_inference_encode_seconds", "Time to encode and write an answer.", durations),
+		total:  histogram("sluice_inference_request_seconds", "Time from the first byte decoded to the answer written.", durations),
+		rows:   histogram("sluice_inference_batch_rows", "Rows in a run.", prometheus.ExponentialBuckets(1, 2, 11)),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_inference_refusals_total", Help: "Requests not answered, by the reason's code.",
+		}, append(byVersion, "reason")),
+		isolated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_inference_isolated_runs_total", Help: "Runs that failed and were repeated request by request.",
+		}, byVersion),
+		unrouted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_inference_unrouted_total", Help: "Requests for a model or version that is not served.",
+		}),
+	}
+	r.MustRegister(m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
+	return m
+}
+
+// versionMetrics are the series of one version, looked up once.
+type versionMetrics struct {
+	queue, infer, encode, total, rows prometheus.Observer
+	isolated                          prometheus.Counter
+	refusals                          *prometheus.CounterVec
+	remove                            func()
+}
+
+func (m *metrics) version(v *Version) versionMetrics {
+	name, number := v.Name, v.Text
+	return versionMetrics{
+		queue: m.queue.WithLabelValues(name, number), infer: m.infer.WithLabelValues(name, number),
+		encode: m.encode.WithLabelValues(name, number), total: m.total.WithLabelValues(name, number),
+		rows: m.rows.WithLabelValues(name, number), isolated: m.isolated.WithLabelValues(name, number),
+		refusals: m.refusals.MustCurryWith(prometheus.Labels{"model": name, "version": number}),
+		remove:   func() {},
+	}
+}
+
+// succeeded counts an answered request and, where it is traced, records where
+// its time went as spans.
+func (v *Version) succeeded(ctx context.Context, start time.Time, c *call) {
+	t := c.response.Timing
+	total := time.Since(start)
+	s := v.Stats
+	s.LastInference.Store(start.Add(total).UnixMilli())
+	s.Inferences.Add(int64(max(c.part.Rows, 1)))
+	s.Success.Add(total)
+	s.Queue.Add(t.Queue)
+	s.ComputeInput.Add(t.Decode)
+	s.ComputeInfer.Add(t.Infer)
+	s.ComputeOutput.Add(t.Encode)
+	m := &v.runtime.metrics
+	m.queue.Observe(t.Queue.Seconds())
+	m.infer.Observe(t.Infer.Seconds())
+	m.encode.Observe(t.Encode.Seconds())
+	m.total.Observe(total.Seconds())
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		v.recordSpans(ctx, span, start, t)
+	}
+}
+
+// recordSpans writes the stages of a finished request as child spans.
+func (v *Version) recordSpans(ctx context.Context, parent trace.Span, start time.Time, t Timing) {
+	parent.SetAttributes(
+		attribute.String("sluice.model", v.Name), attribute.String("sluice.version", v.Text),
+		attribute.Int("sluice.batch.rows", t.BatchRows))
+	tracer := parent.TracerProvider().Tracer("sluice/serve")
+	for _, stage := range []struct {
+		name string
+		took time.Duration
+	}{{"decode", t.Decode}, {"queue", t.Queue}, {"batch", t.Infer}, {"encode", t.Encode}} {
+		_, span := tracer.Start(ctx, stage.name, trace.WithTimestamp(start))
+		start = start.Add(stage.took)
+		span.End(trace.WithTimestamp(start))
+	}
+}
+
+// refused counts a request that was not answered and returns its error.
+func (v *Version) refused(ctx context.Context, start time.Time, err error) error {
+	v.Stats.Fail.Add(time.Since(start))
+	v.Stats.reason(fault.Of(err).Kind).Add(1)
+	v.runtime.metrics.refusals.WithLabelValues(fault.CodeOf(err)).Inc()
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.RecordError(err)
+	}
+	return err
+}
+
+// reason returns the counter of a failure in the terms of Triton's metrics.
+func (s *Stats) reason(k fault.Kind) *atomic.Int64 {
+	switch k {
+	case fault.Unavailable, fault.Exhausted, fault.DeadlineExceeded:
+		return &s.Rejected
+	case fault.Canceled:
+		return &s.Canceled
+	case fault.Internal:
+		return &s.Broken
+	}
+	return &s.Wrong
+}

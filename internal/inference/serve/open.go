@@ -1,0 +1,125 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/onnx"
+)
+
+// source is a model file with how it is to be served.
+type source struct {
+	name   string
+	number int64
+	data   []byte
+	config model.Config
+}
+
+// open takes a model file from bytes to a version that is ready to serve:
+// the gate, the signature, the trial in the sandbox, the session, the warm-up.
+// The caller owns the version's first reference.
+func (s *Server) open(ctx context.Context, src source) (*Version, error) {
+	file, err := onnx.Inspect(src.data, s.cfg.Limits)
+	if err != nil {
+		return nil, err
+	}
+	config, sig, err := model.Resolve(src.config, file.Signature, s.cfg.Defaults)
+	if err != nil {
+		return nil, err
+	}
+	v := &Version{
+		Name: src.name, Number: src.number, Text: strconv.FormatInt(src.number, 10), SHA256: file.SHA256,
+		Signature: sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
+	}
+	spec := engine.Spec{
+		Name: src.name, Data: src.data, Signature: &v.Signature,
+		Batches: v.Batches, MaxRows: v.MaxRows, Execution: config.Execution,
+	}
+	report, err := s.trial(ctx, spec, file.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	v.CrossRequest, v.Invariance = report.Invariant && !config.NoBatching, report.Reason
+	if !v.CrossRequest {
+		v.Config.NoBatching = true
+	}
+	session, err := s.engine.Open(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.startVersion(ctx, v, session, spec); err != nil {
+		_ = session.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Session, spec engine.Spec) error {
+	executors := v.Config.Execution.Executors
+	if executors <= 0 {
+		executors = max(runtime.GOMAXPROCS(0)/max(v.Config.Execution.IntraThreads, 1), 1)
+	}
+	cost := batcher.NewCost(max(v.MaxRows, 1), executors)
+	if err := s.warmUp(ctx, v, session, spec, cost); err != nil {
+		return err
+	}
+	s.reachSLO(ctx, v, cost.Estimate(1, 0))
+	cfg := batcher.Config{
+		MaxRows: max(v.MaxRows, 1), Executors: executors, SLO: v.Config.SLO,
+		MaxQueue: s.cfg.MaxQueue, Cost: cost, Solo: !v.CrossRequest, Explicit: explicit(v.Config.Batching),
+	}
+	return v.start(session, cfg, s.metrics)
+}
+
+// reachSLO raises an objective that not even one row on an idle machine can
+// meet: kept, it would have every request refused.
+func (s *Server) reachSLO(ctx context.Context, v *Version, one time.Duration) {
+	if v.Config.SLO >= 2*one {
+		return
+	}
+	s.cfg.Log.WarnContext(ctx, "the model cannot meet its SLO; a longer one is used until its config says what is wanted",
+		"model", v.Name, "version", v.Text, "slo", v.Config.SLO.String(), "one_row", one.String(), "used", (4 * one).String())
+	v.Config.SLO = 4 * one
+}
+
+func explicit(b *model.Batching) *batcher.Explicit {
+	if b == nil {
+		return nil
+	}
+	return &batcher.Explicit{
+		PreferredSizes: b.PreferredSizes, MaxQueueDelay: b.MaxQueueDelay, MaxQueueSize: b.MaxQueueSize,
+		DefaultTimeout: b.DefaultTimeout, AllowTimeoutOverride: b.AllowTimeoutOverride, TimeoutDelay: b.TimeoutDelay,
+		PriorityLevels: b.PriorityLevels, DefaultPriority: b.DefaultPriority, PreserveOrdering: b.PreserveOrdering,
+	}
+}
+
+// warmBudget bounds the time that a model's warm-up sweep takes, so that the
+// server is ready soon; sizes that do not fit are learned online.
+const warmBudget = 60 * time.Millisecond
+
+// warmUp runs the configured warm-up requests, then measures what batches of
+// growing size cost, alone and beside a second run.
+func (s *Server) warmUp(ctx context.Context, v *Version, session engine.Session, spec engine.Spec, cost *batcher.Cost) error {
+	for _, w := range v.Config.Warmup {
+		if err := probe.Warm(ctx, session, spec, w); err != nil {
+			return fmt.Errorf("warm-up %q of model %q: %w", w.Name, v.Name, err)
+		}
+	}
+	for _, p := range probe.Sweep(ctx, session, spec, warmBudget) {
+		cost.Seed(p.Rows, p.Beside, p.Took)
+	}
+	return nil
+}
+
+// trial returns the probe's report on a model file, from the cache where this
+// runtime has tried the same bytes under the same settings before.
+func (s *Server) trial(ctx context.Context, spec engine.Spec, sha256 string) (probe.Report, error) {
+	return s.cfg.Trial(ctx, spec, sha256)
+}

@@ -1,0 +1,44 @@
+package serve
+
+import (
+	"context"
+	"time"
+)
+
+// Predict takes one request from its wire form to its answer: route, decode,
+// check, batch and run, encode. It writes nothing itself: the error is for the
+// edge to word. Everything it uses comes from pools and goes back to them.
+func (s *Server) Predict(ctx context.Context, codec Codec) error {
+	v, err := s.acquire(codec.Target())
+	if err != nil {
+		s.metrics.unrouted.Inc()
+		return err
+	}
+	defer v.release()
+	v.Stats.Pending.Add(1)
+	defer v.Stats.Pending.Add(-1)
+
+	c := newCall()
+	defer c.free()
+	start := time.Now()
+	if err := codec.Decode(ctx, v, &c.request); err != nil {
+		return v.refused(ctx, start, err)
+	}
+	if err := c.arrange(v); err != nil {
+		return v.refused(ctx, start, err)
+	}
+	decoded := time.Now()
+	c.schedule(v, decoded)
+	ran, err := v.runtime.batcher.Submit(ctx, &c.task)
+	if err != nil {
+		return v.refused(ctx, start, err)
+	}
+	settled := time.Now()
+	c.answer(v, Timing{Decode: decoded.Sub(start), Queue: ran.Queue, Infer: ran.Run, BatchRows: ran.Rows})
+	if err := codec.Encode(ctx, v, &c.response); err != nil {
+		return v.refused(ctx, start, err)
+	}
+	c.response.Timing.Encode = time.Since(settled)
+	v.succeeded(ctx, start, c)
+	return nil
+}

@@ -1,0 +1,165 @@
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/modelrepo"
+	"sluice/internal/inference/onnx"
+	"sluice/internal/inference/route"
+	"sluice/internal/platform/fault"
+)
+
+// Repository is where model files and their configurations come from.
+type Repository interface {
+	// Scan returns every model of the repository, sorted by name. An entry that
+	// cannot be served says why in Err.
+	Scan(ctx context.Context) ([]modelrepo.Entry, error)
+	// Overlay returns one model, with parts replaced where the override says
+	// so. It fails with fault.NotFound where there is none.
+	Overlay(ctx context.Context, name string, o modelrepo.Override) (modelrepo.Entry, error)
+	// Read returns a version's model file.
+	Read(ctx context.Context, e modelrepo.Entry, version int64) ([]byte, error)
+	// Poll reports the whole listing whenever a model has changed, until ctx
+	// ends, and the error each time that it cannot be listed.
+	Poll(ctx context.Context, every time.Duration, report func([]modelrepo.Entry, error))
+}
+
+// TrialFunc tries a model file before it is loaded; see package probe.
+type TrialFunc func(ctx context.Context, spec engine.Spec, sha256 string) (probe.Report, error)
+
+// Config holds the settings of a Server.
+type Config struct {
+	Limits   onnx.Limits    // of model files
+	Defaults model.Defaults // for what a model's config leaves open
+	MaxQueue int            // requests waiting for one version; 0 means the batcher's default
+	// Trial tries each new model file; nil tries it in this process.
+	Trial TrialFunc
+	// Only names the models to serve at the start; empty means all.
+	Only []string
+	// Poll is how often the repository is looked at for changes; 0 means never.
+	Poll time.Duration
+	// DrainTimeout bounds how long a version that is taken out of service may
+	// keep answering its last requests; 0 means one minute.
+	DrainTimeout time.Duration
+	Log          *slog.Logger          // nil discards
+	Metrics      prometheus.Registerer // nil keeps metrics to itself
+}
+
+// Server serves models. It implements Models.
+type Server struct {
+	engine  engine.Engine
+	repo    Repository
+	cfg     Config
+	metrics *metrics
+	table   atomic.Pointer[route.Table[*Version]]
+
+	mu     sync.Mutex // guards models and the swap of table
+	models map[string]*modelState
+	began  bool // the first load is complete
+
+	opening chan struct{} // bounds how many models are opened at a time
+}
+
+// New returns a server that serves nothing until Start.
+func New(e engine.Engine, repo Repository, cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	if cfg.DrainTimeout <= 0 {
+		cfg.DrainTimeout = time.Minute
+	}
+	if cfg.Limits.MaxBytes == 0 {
+		cfg.Limits = onnx.DefaultLimits()
+	}
+	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2)}
+	if cfg.Trial == nil {
+		s.cfg.Trial = s.tryHere
+	}
+	s.table.Store(&route.Table[*Version]{})
+	s.metrics = newMetrics(cfg.Metrics)
+	cfg.Metrics.MustRegister(collector{s})
+	return s
+}
+
+// tryHere probes a model in this process.
+func (s *Server) tryHere(ctx context.Context, spec engine.Spec, _ string) (probe.Report, error) {
+	session, err := s.engine.Open(ctx, spec)
+	if err != nil {
+		return probe.Report{}, err
+	}
+	defer func() { _ = session.Close() }()
+	return probe.Invariance(ctx, session, spec), nil
+}
+
+// acquire returns the version that serves a request, with a reference taken.
+func (s *Server) acquire(name, version string) (*Version, error) {
+	for {
+		v, err := s.table.Load().Pick(name, version)
+		if err != nil {
+			return nil, s.explain(name, version, err)
+		}
+		if v.acquire() {
+			return v, nil
+		}
+		// The version was retired between the two steps: the table that
+		// replaced it is there already.
+	}
+}
+
+// explain words a routing error better where the server knows the model but
+// does not serve it now.
+func (s *Server) explain(name, version string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.models[name]
+	if !ok {
+		return err
+	}
+	for number, reason := range m.problems {
+		if version == "" || version == number {
+			return fault.New(fault.Unavailable, "'%s' version %s is not at ready state: %s", name, number, reason).WithCode("model_not_ready")
+		}
+	}
+	if m.loading {
+		return fault.New(fault.Unavailable, "'%s' is not at ready state: it is being loaded", name).WithCode("model_not_ready").WithRetryAfter(time.Second)
+	}
+	return err
+}
+
+// Lookup implements Models.
+func (s *Server) Lookup(name, version string) (*Version, error) {
+	v, err := s.table.Load().Pick(name, version)
+	if err != nil {
+		return nil, s.explain(name, version, err)
+	}
+	return v, nil
+}
+
+// Versions implements Models.
+func (s *Server) Versions(name string) ([]*Version, error) {
+	numbered, ok := s.table.Load().Versions(name)
+	if !ok {
+		_, err := s.Lookup(name, "")
+		return nil, err
+	}
+	versions := make([]*Version, len(numbered))
+	for i := range numbered {
+		versions[i] = numbered[i].Value
+	}
+	return versions, nil
+}
+
+// Names implements Models.
+func (s *Server) Names() []string { return s.table.Load().Names() }

@@ -1,0 +1,109 @@
+package serve
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/engine"
+)
+
+// machinery is the running part of a version.
+type machinery struct {
+	session engine.Session
+	batcher *batcher.Batcher[*call]
+	metrics versionMetrics
+	closed  chan struct{} // closed when the session is freed
+}
+
+// start makes v ready to serve on a session, which it owns from here on. The
+// caller holds the first reference.
+func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics) error {
+	v.runtime = machinery{session: session, metrics: m.version(v), closed: make(chan struct{})}
+	b, err := batcher.New(v.runBatch, cfg)
+	if err != nil {
+		return err
+	}
+	v.runtime.batcher = b
+	for _, p := range v.Signature.Inputs {
+		for d, extent := range p.Shape {
+			v.varying = v.varying || (d > 0 && extent < 0)
+		}
+	}
+	v.refs.Store(1)
+	return nil
+}
+
+// acquire takes a reference for one request. It fails when the version was
+// released for good in the meantime.
+func (v *Version) acquire() bool {
+	for {
+		n := v.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if v.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release gives one reference back; the last one frees the model.
+func (v *Version) release() {
+	if v.refs.Add(-1) == 0 {
+		// Nobody is in the batcher any more: draining it only stops its timer.
+		_ = v.runtime.batcher.Drain(context.Background())
+		_ = v.runtime.session.Close()
+		v.runtime.metrics.remove()
+		close(v.runtime.closed)
+	}
+}
+
+// retire gives the table's reference back and waits until the last request in
+// progress has been answered and the model is freed, or ctx ends.
+func (v *Version) retire(ctx context.Context) error {
+	v.release()
+	select {
+	case <-v.runtime.closed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var partLists = sync.Pool{New: func() any { return new([]*engine.Part) }}
+
+// runBatch is the batcher's RunFunc. Where a run of several requests fails,
+// each is run by itself, so that one bad request cannot fail its neighbours.
+func (v *Version) runBatch(ctx context.Context, batch []*batcher.Task[*call]) error {
+	list := partLists.Get().(*[]*engine.Part)
+	defer func() {
+		clear(*list)
+		*list = (*list)[:0]
+		partLists.Put(list)
+	}()
+	rows := 0
+	for _, t := range batch {
+		*list = append(*list, &t.Value.part)
+		rows += t.Value.part.Rows
+	}
+	err := v.runOnce(ctx, *list, rows)
+	if err == nil || len(batch) == 1 || ctx.Err() != nil {
+		return err
+	}
+	v.runtime.metrics.isolated.Inc()
+	for i, t := range batch {
+		t.Err = v.runOnce(ctx, (*list)[i:i+1], t.Value.part.Rows)
+	}
+	return nil
+}
+
+func (v *Version) runOnce(ctx context.Context, parts []*engine.Part, rows int) error {
+	start := time.Now()
+	err := v.runtime.session.Run(ctx, parts)
+	v.Stats.Executions.Add(1)
+	v.Stats.ObserveBatch(rows, 0, time.Since(start), 0)
+	v.runtime.metrics.rows.Observe(float64(rows))
+	return err
+}

@@ -1,0 +1,55 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOfClassifies(t *testing.T) {
+	late := New(Unavailable, "full").WithCode("queue_full").WithRetryAfter(time.Second)
+	for _, c := range []struct {
+		err  error
+		kind Kind
+		code string
+	}{
+		{late, Unavailable, "queue_full"},
+		{fmt.Errorf("wrapped: %w", late), Unavailable, "queue_full"},
+		{context.Canceled, Canceled, "canceled"},
+		{fmt.Errorf("read: %w", context.DeadlineExceeded), DeadlineExceeded, "deadline_exceeded"},
+		{errors.New("secret of the database"), Internal, "internal"},
+	} {
+		if got := Of(c.err); got.Kind != c.kind || CodeOf(c.err) != c.code {
+			t.Errorf("Of(%v) is %s with code %s, want %s with %s", c.err, got.Kind, CodeOf(c.err), c.kind, c.code)
+		}
+	}
+	if Of(nil) != nil || Is(nil, Internal) {
+		t.Error("no error was classified as one")
+	}
+}
+
+// What an unclassified error says is for the log, never for the caller.
+func TestUnclassifiedErrorsAreHidden(t *testing.T) {
+	e := Of(errors.New("password=hunter2"))
+	if strings.Contains(e.Message, "hunter2") {
+		t.Errorf("the caller would be shown %q", e.Message)
+	}
+	if !strings.Contains(e.Error(), "hunter2") {
+		t.Errorf("the log would lose the cause: %q", e.Error())
+	}
+}
+
+func TestRetryableKinds(t *testing.T) {
+	for k := Internal; k <= Canceled; k++ {
+		want := k == Exhausted || k == Unavailable || k == DeadlineExceeded
+		if k.Retryable() != want {
+			t.Errorf("%s: retryable is %t", k, k.Retryable())
+		}
+		if strings.Contains(k.String(), " ") || k.String() == "" {
+			t.Errorf("kind %d has no usable name: %q", k, k)
+		}
+	}
+}
