@@ -31,11 +31,19 @@ func Decode(dst []byte, d tensor.Datatype, shape tensor.Shape, src []byte) (out 
 	if count > int64(len(src)) && len(src) > 0 {
 		return dst, 0, fault.New(fault.Invalid, "shape %s needs %d elements, but the data has fewer", shape, count)
 	}
-	a := array{src: src, out: slices.Grow(dst, int(min(count, int64(len(src))))*max(d.Size(), 4)), shape: shape}
+	a := array{src: src, out: slices.Grow(dst, int(min(count, int64(len(src))))*elementSize(d)), shape: shape}
 	if err := a.read(d, count); err != nil {
 		return dst, 0, err
 	}
 	return a.out, a.pos, nil
+}
+
+// elementSize returns the fewest bytes that an element takes.
+func elementSize(d tensor.Datatype) int {
+	if d == tensor.Bytes {
+		return 4
+	}
+	return d.Size()
 }
 
 func unsupported(d tensor.Datatype) error {
@@ -89,13 +97,15 @@ func (a *array) nested(d tensor.Datatype, shape tensor.Shape) error {
 // flat reads an array of count elements.
 func (a *array) flat(d tensor.Datatype, count int64) error {
 	a.pos++
+	switch d {
+	case tensor.FP32:
+		return a.floats(d, &float32Format, count)
+	case tensor.FP64:
+		return a.floats(d, &float64Format, count)
+	}
 	for i := range count {
-		if i > 0 {
-			if a.pos < len(a.src) && a.src[a.pos] == ',' { // the common case, no white space
-				a.pos++
-			} else if !a.take(',') {
-				return a.short(count, i)
-			}
+		if i > 0 && !a.take(',') {
+			return a.short(count, i)
 		}
 		a.pos = skipSpace(a.src, a.pos)
 		if err := a.element(d); err != nil {
@@ -106,31 +116,42 @@ func (a *array) flat(d tensor.Datatype, count int64) error {
 	return a.finish(count)
 }
 
-// element reads one element.
+// element reads one element that is not a float.
 func (a *array) element(d tensor.Datatype) error {
 	switch d {
-	case tensor.FP32:
-		v, end, ok, finite := parseFloat(a.src, a.pos, &float32Format)
-		if !ok || !finite {
-			return a.bad(end, ok, d)
-		}
-		a.out = binary.LittleEndian.AppendUint32(a.out, uint32(v))
-		a.pos = end
-	case tensor.FP64:
-		v, end, ok, finite := parseFloat(a.src, a.pos, &float64Format)
-		if !ok || !finite {
-			return a.bad(end, ok, d)
-		}
-		a.out = binary.LittleEndian.AppendUint64(a.out, v)
-		a.pos = end
 	case tensor.Bool:
 		return a.bool()
 	case tensor.Bytes:
 		return a.text()
-	default:
-		return a.integer(d)
 	}
-	return nil
+	return a.integer(d)
+}
+
+// floats is the loop of flat for floats, with the common case inlined.
+func (a *array) floats(d tensor.Datatype, f *format, count int64) error {
+	src := a.src
+	for i := range count {
+		if i > 0 && !a.take(',') {
+			return a.short(count, i)
+		}
+		a.pos = skipSpace(src, a.pos)
+		x, end, ok := scanDecimal(src, a.pos)
+		v, sure := x.bits(f)
+		if !ok || !sure {
+			var finite bool
+			if v, end, ok, finite = parseFloat(src, a.pos, f); !ok || !finite {
+				return a.bad(end, ok, d)
+			}
+		}
+		a.pos = end
+		if f.bits == 32 {
+			a.out = binary.LittleEndian.AppendUint32(a.out, uint32(v))
+		} else {
+			a.out = binary.LittleEndian.AppendUint64(a.out, v)
+		}
+		a.index++
+	}
+	return a.finish(count)
 }
 
 // integer reads an integer element and checks its range.
@@ -258,6 +279,9 @@ var ranges = [...]string{
 
 // at skips white space and reports whether c follows.
 func (a *array) at(c byte) bool {
+	if a.pos < len(a.src) && a.src[a.pos] == c { // the common case
+		return true
+	}
 	a.pos = skipSpace(a.src, a.pos)
 	return a.pos < len(a.src) && a.src[a.pos] == c
 }

@@ -17,8 +17,11 @@ import (
 // elements that are not UTF-8.
 func Encode(dst []byte, d tensor.Datatype, data []byte) ([]byte, error) {
 	dst = append(dst, '[')
-	if d == tensor.Bytes {
+	switch d {
+	case tensor.Bytes:
 		return encodeBytes(dst, data)
+	case tensor.FP32:
+		return closeArray(appendFloat32s(dst, data)), nil
 	}
 	if int(d) >= len(writers) || writers[d] == nil {
 		return dst, unsupported(d)
@@ -30,11 +33,8 @@ func Encode(dst []byte, d tensor.Datatype, data []byte) ([]byte, error) {
 	return closeArray(dst), nil
 }
 
-// writers append one element, the first in data. FP32 and FP64 are the hot ones.
+// writers append one element, the first in data.
 var writers = [...]func(dst, data []byte) []byte{
-	tensor.FP32: func(dst, data []byte) []byte {
-		return appendFloat32(dst, binary.LittleEndian.Uint32(data))
-	},
 	tensor.FP64: func(dst, data []byte) []byte {
 		return appendFloat64(dst, math.Float64frombits(binary.LittleEndian.Uint64(data)))
 	},
@@ -91,8 +91,10 @@ func appendFloat64(dst []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):
 		return append(dst, "NaN"...)
-	case math.IsInf(f, 0):
-		return appendInf(dst, f < 0)
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...)
 	}
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		return trimExponent(strconv.AppendFloat(dst, f, 'e', -1, 64))
@@ -108,32 +110,16 @@ func trimExponent(dst []byte) []byte {
 	return dst
 }
 
-func appendInf(dst []byte, neg bool) []byte {
-	if neg {
-		dst = append(dst, '-')
-	}
-	return append(dst, "Infinity"...)
-}
-
-// maxFloat32Text is the room that any float32 takes.
-const maxFloat32Text = 32
-
-// appendFloat32 appends the float with the bits.
-func appendFloat32(dst []byte, bits uint32) []byte {
-	abs := bits &^ (1 << 31)
-	if abs >= 0x7f800000 {
-		if abs > 0x7f800000 {
-			return append(dst, "NaN"...)
+// appendFloat32s appends each float and a comma.
+func appendFloat32s(dst, data []byte) []byte {
+	for ; len(data) >= 4; data = data[4:] {
+		n := len(dst)
+		if cap(dst)-n < float32Room {
+			dst = slices.Grow(dst, float32Room)
 		}
-		return appendInf(dst, bits != abs)
+		text := (*[float32Room]byte)(dst[n : n+float32Room])
+		n += putFloat32(text, binary.LittleEndian.Uint32(data))
+		dst = append(dst[:n], ',')
 	}
-	dst = slices.Grow(dst, maxFloat32Text)
-	if bits != abs {
-		dst = append(dst, '-')
-	}
-	if abs == 0 {
-		return append(dst, '0')
-	}
-	digits, exp := shortest32(abs)
-	return appendDecimal(dst, digits, exp)
+	return dst
 }

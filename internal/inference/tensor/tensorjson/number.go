@@ -14,45 +14,63 @@ const maxDigits = 19
 type decimal struct {
 	mant uint64
 	exp  int
-	neg  bool
-	long bool // more digits or a larger exponent than mant and exp can hold
+	sign uint64 // 1 for minus
+	long bool   // more digits or a larger exponent than mant and exp can hold
 }
 
 // scanDecimal reads the number token at src[i]. ok is false where there is
 // none; end is then the byte that is wrong.
+//
+// It is the inner loop of decoding: one function without calls for the common
+// forms and with few branches that depend on the data.
 func scanDecimal(src []byte, i int) (d decimal, end int, ok bool) {
-	if i < len(src) && src[i] == '-' {
-		d.neg = true
-		i++
+	if uint(i) < uint(len(src)) && src[i] == '-' {
+		d.sign = 1
 	}
-	start := i // of the significant digits
-	d.mant, i = scanDigits(src, i, 0)
-	if i == start || src[start] == '0' && i > start+1 {
-		return d, min(i, start+1), false
+	i += int(d.sign)
+	start, mant := i, uint64(0)
+	for uint(i) < uint(len(src)) && isDigit(src[i]) {
+		mant = mant*10 + uint64(src[i]-'0')
+		i++
 	}
 	digits := i - start
-	if i < len(src) && src[i] == '.' {
+	if digits == 0 || digits > 1 && src[start] == '0' {
+		return d, min(i, start+1), false
+	}
+	if uint(i) < uint(len(src)) && src[i] == '.' {
 		i++
 		fraction := i
-		if d.mant == 0 { // zeros up to the first other digit are not significant
-			for i < len(src) && src[i] == '0' {
-				i++
-			}
-			digits = 0
+		for n := 8; n == 8 && uint(i+8) <= uint(len(src)); i += n {
+			v := binary.LittleEndian.Uint64(src[i:])
+			n = leadingDigits(v)
+			mant = mant*tenTo[n] + parseEight(v<<(64-8*n))
 		}
-		start = i
-		d.mant, i = scanDigits(src, i, d.mant)
+		for uint(i) < uint(len(src)) && isDigit(src[i]) { // near the end of src
+			mant = mant*10 + uint64(src[i]-'0')
+			i++
+		}
 		if i == fraction {
 			return d, i, false
 		}
-		digits += i - start
 		d.exp = fraction - i
+		digits -= d.exp
 	}
-	d.long = digits > maxDigits
-	if i < len(src) && src[i]|0x20 == 'e' {
+	d.mant = mant
+	d.long = digits > maxDigits && significant(src[start:i]) > maxDigits
+	if uint(i) < uint(len(src)) && src[i]|0x20 == 'e' {
 		return scanExponent(src, i+1, d)
 	}
 	return d, i, true
+}
+
+// significant returns how many digits the number has behind leading zeros.
+func significant(number []byte) (n int) {
+	for _, c := range number {
+		if isDigit(c) && (n > 0 || c != '0') {
+			n++
+		}
+	}
+	return n
 }
 
 // scanExponent reads the exponent behind the e.
@@ -79,35 +97,21 @@ func scanExponent(src []byte, i int, d decimal) (decimal, int, bool) {
 	return d, i, true
 }
 
-// scanDigits appends the digits at src[i:] to mant, eight at a time where it
-// can. More than maxDigits of them wrap around.
-func scanDigits(src []byte, i int, mant uint64) (uint64, int) {
-	for i+8 <= len(src) {
-		v := binary.LittleEndian.Uint64(src[i:])
-		if !eightDigits(v) {
-			break
-		}
-		mant = mant*1e8 + parseEight(v)
-		i += 8
-	}
-	for i < len(src) && isDigit(src[i]) {
-		mant = mant*10 + uint64(src[i]-'0')
-		i++
-	}
-	return mant, i
-}
-
 func isDigit(c byte) bool { return c-'0' <= 9 }
 
-// eightDigits reports whether each byte of v is '0' to '9': its high nibble is
-// 3, and stays so when 6 is added.
-func eightDigits(v uint64) bool {
-	const high = 0xf0f0f0f0f0f0f0f0
-	return v&high|(v+0x0606060606060606)&high>>4 == 0x3333333333333333
+// tenTo holds the powers of ten that move a mantissa by up to eight digits.
+var tenTo = [9]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
+
+// leadingDigits returns how many of v's bytes, from the lowest, are digits up
+// to the first that is not. A carry spoils only the bytes above that one.
+func leadingDigits(v uint64) int {
+	v ^= 0x3030303030303030 // digits become 0 to 9
+	over := (v + 0x7676767676767676 | v) & 0x8080808080808080
+	return bits.TrailingZeros64(over) >> 3
 }
 
 // parseEight returns the number that eight digits spell, the first in the
-// lowest byte: neighbours are joined to pairs, pairs to fours, fours to eight.
+// lowest byte, where a zero byte counts as '0': neighbours are joined to pairs, pairs to fours, fours to eight.
 func parseEight(v uint64) uint64 {
 	v = v & 0x0f0f0f0f0f0f0f0f * (10<<8 + 1) >> 8
 	v = v & 0x00ff00ff00ff00ff * (100<<16 + 1) >> 16
@@ -119,15 +123,16 @@ type format struct {
 	mantBits uint // stored bits of the mantissa
 	minExp   int  // of a normal number
 	bits     int  // 32 or 64
+	infinity uint64
 }
 
 var (
-	float32Format = format{23, -126, 32}
-	float64Format = format{52, -1022, 64}
+	float32Format = format{23, -126, 32, 0xff << 23}
+	float64Format = format{52, -1022, 64, 0x7ff << 52}
 )
 
 // bits rounds the decimal to the nearest floating-point number and returns its
-// bits without the sign. ok is false where a 64-bit power of ten is not enough
+// bits. ok is false where a 64-bit power of ten is not enough
 // to decide; strconv can.
 //
 // With m the mantissa shifted to 64 bits and p the power of ten cut off to 64
@@ -139,29 +144,26 @@ func (d decimal) bits(f *format) (b uint64, ok bool) {
 		return 0, false
 	}
 	if d.mant == 0 {
-		return 0, true
+		return d.sign << (f.bits - 1), true
 	}
+	// No branch here depends on the digits: half of them would be mispredicted.
 	shift := bits.LeadingZeros64(d.mant)
-	hi, _ := bits.Mul64(d.mant<<shift, pow10[d.exp-minPow10])
-	exp := 64 - shift + floorLog2Pow10(d.exp) // the value is hi/2^63 × 2^exp
-	if hi>>63 == 0 {
-		hi <<= 1 // at the price of the interval's doubling
-		exp--
-	}
-	drop := 63 - f.mantBits
-	rest, half := hi&(1<<drop-1), uint64(1)<<(drop-1)
-	if exp < f.minExp || rest+4 > half && rest <= half {
+	hi, _ := bits.Mul64(d.mant<<(shift&63), pow10[d.exp-minPow10])
+	norm := hi>>63 ^ 1 // a shift by one at the price of the interval's doubling
+	hi <<= norm
+	exp := 64 - shift + floorLog2Pow10(d.exp) - int(norm) // the value is hi/2^63 × 2^exp
+	drop := (63 - f.mantBits) & 63
+	half := uint64(1) << drop >> 1
+	rest := hi & (half<<1 - 1)
+	if exp < f.minExp || half-rest < 4 {
 		return 0, false
 	}
-	b = hi >> drop
-	if rest > half {
-		b++ // a carry out of the mantissa is right: it raises the exponent
+	b = hi>>drop + (half-rest)>>63                 // up where rest > half; a carry rightly raises the exponent
+	b += uint64(exp-f.minExp) << (f.mantBits & 63) // b's top bit adds the missing 1
+	if b >= f.infinity {
+		return 0, false
 	}
-	b += uint64(exp-f.minExp) << f.mantBits // b's top bit adds the missing 1
-	if b >= 1<<(f.bits-1)-1<<f.mantBits {
-		return 0, false // infinite
-	}
-	return b, true
+	return b | d.sign<<((f.bits-1)&63), true
 }
 
 // parseFloat returns the number token at src[i] as a value of the format,
@@ -178,9 +180,6 @@ func parseFloat(src []byte, i int, f *format) (v uint64, end int, ok, finite boo
 			return 0, end, true, false
 		}
 		return f.of(x), end, true, true
-	}
-	if d.neg {
-		v |= 1 << (f.bits - 1)
 	}
 	return v, end, true, true
 }

@@ -1,6 +1,9 @@
 package tensorjson
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // shortest32 returns the decimal digits×10^exp with the fewest digits that
 // reads back as the positive finite float32 with the bits, and of these the
@@ -21,7 +24,7 @@ func shortest32(b uint32) (digits uint32, exp int) {
 	}
 	q -= 127 + 23 // the value is c×2^q
 	if q <= 0 && q > -24 && c&(1<<-q-1) == 0 {
-		return trimZeros(c>>-q, 0) // an integer below 2^24
+		return c >> -q, 0 // an integer below 2^24
 	}
 	k, below := floorLog10Pow2(q), uint32(2)
 	if lowerIsCloser {
@@ -32,10 +35,8 @@ func shortest32(b uint32) (digits uint32, exp int) {
 	lower := scale(p, (4*c-below)<<h)
 	value := scale(p, 4*c<<h)
 	upper := scale(p, (4*c+2)<<h)
-	if c&1 == 1 { // the ends belong to the interval of an even mantissa only
-		lower++
-		upper--
-	}
+	lower += c & 1 // the ends belong to the interval of an even mantissa only
+	upper -= c & 1
 	s := value / 4
 	if s >= 10 {
 		tens := s / 10
@@ -44,7 +45,7 @@ func shortest32(b uint32) (digits uint32, exp int) {
 			if up {
 				tens++
 			}
-			return trimZeros(tens, k+1)
+			return tens, k + 1
 		}
 	}
 	down, up := lower <= 4*s, 4*s+4 <= upper
@@ -68,72 +69,97 @@ func scale(p uint64, c uint32) uint32 {
 	return v
 }
 
-// trimZeros takes the trailing zeros off the digits.
-func trimZeros(digits uint32, exp int) (uint32, int) {
-	for digits >= 10 && digits%10 == 0 {
-		digits /= 10
-		exp++
-	}
-	return digits, exp
-}
+// float32Room is the room that putFloat32 needs; it may scribble on all of it.
+const float32Room = 32
 
-// appendDecimal appends digits×10^exp as encoding/json spells a float: plain
-// from 1e-6 up to 1e21, else with an exponent. dst must have room for it.
-func appendDecimal(dst []byte, digits uint32, exp int) []byte {
-	var buf [10]byte
-	text := buf[writeDigits(&buf, digits):]
-	point := len(text) + exp // position of the decimal point in the digits
+// putFloat32 writes the float with the bits as encoding/json spells it, plain
+// from 1e-6 up to 1e21 and else with an exponent, and returns its length. NaN
+// and the infinities are bare words. It writes whole words of eight characters
+// and has few branches that depend on the digits.
+func putFloat32(text *[float32Room]byte, b uint32) int {
+	text[0] = '-'
+	at := int(b >> 31)
+	b &^= 1 << 31
 	switch {
-	case point > 21 || point < -5:
-		return appendExponent(dst, text, point-1)
-	case point <= 0:
-		dst = append(dst, "0.00000"[:2-point]...)
-		return append(dst, text...)
-	case point < len(text):
-		dst = append(dst, text[:point]...)
-		dst = append(dst, '.')
-		return append(dst, text[point:]...)
+	case b == 0:
+		text[at] = '0'
+		return at + 1
+	case b > infinity32:
+		return copy(text[:], "NaN")
+	case b == infinity32:
+		return at + copy(text[at:], "Infinity")
 	}
-	dst = append(dst, text...)
-	return append(dst, "00000000000000000000"[:exp]...)
+	digits, exp := shortest32(b)
+	n := decimalLen(digits)
+	point := n + exp // the value is 0.digits × 10^point
+	digits *= uint32(tenTo[9-n])
+	first, rest := byte('0'+digits/1e8), eightChars(digits%1e8)
+	n = 9 - bits.LeadingZeros64(rest^zeros)/8 // without zeros at the end
+	switch {
+	case point > -6 && point <= 0:
+		binary.LittleEndian.PutUint64(text[at:], zeros-('0'-'.')<<8) // "0.000000"
+		at += 2 - point
+		text[at] = first
+		binary.LittleEndian.PutUint64(text[at+1:], rest)
+		return at + n
+	case point > 0 && point <= 9:
+		text[at] = first
+		binary.LittleEndian.PutUint64(text[at+1:], rest)
+		if point >= n {
+			return at + point
+		}
+		text[at+point] = '.'
+		binary.LittleEndian.PutUint64(text[at+point+1:], rest>>(8*(point-1)))
+		return at + n + 1
+	case point > 9 && point <= 21:
+		text[at] = first
+		for i := 1; i < 24; i += 8 {
+			binary.LittleEndian.PutUint64(text[at+i:], rest)
+			rest = zeros
+		}
+		return at + point
+	}
+	text[at], text[at+1] = first, '.'
+	binary.LittleEndian.PutUint64(text[at+2:], rest)
+	if at++; n > 1 {
+		at += n
+	}
+	return len(appendExponent(text[:at], point-1))
 }
 
-func appendExponent(dst, text []byte, exp int) []byte {
-	dst = append(dst, text[0])
-	if len(text) > 1 {
-		dst = append(append(dst, '.'), text[1:]...)
-	}
-	dst = append(dst, 'e')
+const (
+	infinity32 = 0x7f800000
+	zeros      = 0x3030303030303030 // "00000000"
+)
+
+// appendExponent appends a decimal exponent of one or two digits.
+func appendExponent(dst []byte, exp int) []byte {
+	sign := byte('+')
 	if exp < 0 {
-		dst = append(dst, '-')
-		exp = -exp
-	} else {
-		dst = append(dst, '+')
+		sign, exp = '-', -exp
 	}
+	dst = append(dst, 'e', sign)
 	if exp >= 10 {
 		dst = append(dst, byte('0'+exp/10))
 	}
 	return append(dst, byte('0'+exp%10))
 }
 
-// writeDigits writes v at the end of buf and returns where it starts.
-func writeDigits(buf *[10]byte, v uint32) int {
-	i := len(buf)
-	for v >= 100 {
-		i -= 2
-		pair := v % 100 * 2
-		v /= 100
-		buf[i], buf[i+1] = pairs[pair], pairs[pair+1]
+// decimalLen returns how many decimal digits v, of at most nine, has.
+func decimalLen(v uint32) int {
+	n := bits.Len32(v) * 1233 >> 12 // ⌊log10⌋ or one more
+	if uint64(v) >= tenTo[n] {
+		n++
 	}
-	if v >= 10 {
-		buf[i-2], buf[i-1] = pairs[v*2], pairs[v*2+1]
-		return i - 2
-	}
-	buf[i-1] = byte('0' + v)
-	return i - 1
+	return n
 }
 
-const pairs = "00010203040506070809" +
-	"10111213141516171819" + "20212223242526272829" + "30313233343536373839" +
-	"40414243444546474849" + "50515253545556575859" + "60616263646566676869" +
-	"70717273747576777879" + "80818283848586878889" + "90919293949596979899"
+// eightChars returns the eight digits of v, the first in the lowest byte: it
+// splits eight into fours, fours into pairs, pairs into digits.
+func eightChars(v uint32) uint64 {
+	x := uint64(v/10000) | uint64(v%10000)<<32
+	t := x * 10486 >> 20 & 0x0000007f0000007f // hundreds
+	x = t | (x-100*t)<<16
+	t = x * 103 >> 10 & 0x000f000f000f000f // tens
+	return (t | (x-10*t)<<8) + zeros
+}
