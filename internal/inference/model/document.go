@@ -51,12 +51,10 @@ type member struct {
 // is not set, so that asking for it asks for nothing.
 func (n *node) isDefault() bool {
 	switch n.kind {
-	case word, number, text:
-		switch n.text {
-		case "", "0", "false", "False", "f", "FORMAT_NONE", "PRIORITY_DEFAULT":
-			return true
-		}
-		return false
+	case word, number:
+		return n.text == "0" || n.text == "false" || n.text == "False" || n.text == "f" || isDefaultName(n.text)
+	case text:
+		return n.text == "" || isDefaultName(n.text)
 	case object:
 		for _, m := range n.members {
 			if !m.value.isDefault() {
@@ -69,6 +67,9 @@ func (n *node) isDefault() bool {
 	}
 	return true
 }
+
+// isDefaultName reports whether an enum's name is its zero value's.
+func isDefaultName(name string) bool { return name == "FORMAT_NONE" || name == "PRIORITY_DEFAULT" }
 
 // syntax is the notation that a document was written in, where it matters.
 type syntax uint8

@@ -12,6 +12,8 @@ package modelrepo
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,6 +211,12 @@ func (e *Entry) choose() error {
 	}
 	if len(e.Chosen) == 0 {
 		return fault.New(fault.NotFound, "model %q has no version: expected %s", e.Name, filepath.Join(e.Name, "1", e.Config.Filename))
+	}
+	for _, label := range slices.Sorted(maps.Keys(e.Config.Labels)) {
+		if version := e.Config.Labels[label]; !slices.Contains(e.Chosen, version) {
+			e.Config.Warnings = append(e.Config.Warnings,
+				fmt.Sprintf("%s: label %q names version %d, which is not served", e.Config.Source, label, version))
+		}
 	}
 	return nil
 }
