@@ -37,25 +37,28 @@ func shortest32(b uint32) (digits uint32, exp int) {
 	upper := scale(p, (4*c+2)<<h)
 	lower += c & 1 // the ends belong to the interval of an even mantissa only
 	upper -= c & 1
+	// Of s and s+1, and of the multiples of ten around them, take what lies in
+	// the interval; sums instead of branches, which would be mispredicted.
 	s := value / 4
-	if s >= 10 {
-		tens := s / 10
-		down, up := lower <= 40*tens, 40*tens+40 <= upper
-		if down != up {
-			if up {
-				tens++
-			}
-			return tens, k + 1
-		}
+	down, up := one(lower <= 4*s), one(4*s+4 <= upper)
+	if down == up { // both or none: the nearer one; in the middle as strconv
+		up = one(value > 4*s+2) | one(value == 4*s+2)&(s|one(lowerIsCloser))&1
 	}
-	down, up := lower <= 4*s, 4*s+4 <= upper
-	if down == up { // both or none: the nearer one; in the middle, as strconv
-		up = value > 4*s+2 || value == 4*s+2 && (s&1 == 1 || lowerIsCloser)
+	tens := s / 10
+	tensDown, tensUp := one(lower <= 40*tens), one(40*tens+40 <= upper)
+	digits, shorter := s+up, (tensDown^tensUp)&one(s >= 10)
+	if shorter != 0 {
+		digits = tens + tensUp
 	}
-	if up {
-		s++
+	return digits, k + int(shorter)
+}
+
+// one returns 1 for true; it compiles to no branch.
+func one(b bool) (v uint32) {
+	if b {
+		v = 1
 	}
-	return s, k
+	return v
 }
 
 // scale returns ⌊p×c/2^64⌋ with its last bit set where something was cut off:
