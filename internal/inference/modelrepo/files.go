@@ -46,11 +46,11 @@ func stamp(info fs.FileInfo) string {
 
 // config reads the model's configuration file; there may be none.
 func (r *Repo) config(dir, name string, m *marks) (model.Config, error) {
-	yaml, yamlInfo, err := readSmall(filepath.Join(dir, "config.yaml"), maxConfigBytes)
+	yaml, yamlInfo, err := r.readSmall(filepath.Join(dir, "config.yaml"), maxConfigBytes)
 	if err != nil {
 		return model.Config{}, err
 	}
-	pbtxt, pbtxtInfo, err := readSmall(filepath.Join(dir, "config.pbtxt"), maxConfigBytes)
+	pbtxt, pbtxtInfo, err := r.readSmall(filepath.Join(dir, "config.pbtxt"), maxConfigBytes)
 	if err != nil {
 		return model.Config{}, err
 	}
@@ -85,27 +85,27 @@ func named(cfg model.Config, name string) (model.Config, error) {
 }
 
 // readSmall reads a whole file of limited size; info is nil where there is none.
-func readSmall(path string, limit int64) (data []byte, info fs.FileInfo, err error) {
+func (r *Repo) readSmall(path string, limit int64) (data []byte, info fs.FileInfo, err error) {
 	info, err = os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, nil
 	case err != nil:
-		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", path)
+		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
 	case !info.Mode().IsRegular(): // a pipe would block
-		return nil, nil, fault.New(fault.Invalid, "%s is not a regular file", path)
+		return nil, nil, fault.New(fault.Invalid, "%s is not a regular file", r.show(path))
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", path)
+		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
 	}
 	defer f.Close()
 	data, err = io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", path)
+		return nil, nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
 	}
 	if int64(len(data)) > limit {
-		return nil, nil, fault.New(fault.TooLarge, "%s has more than %d bytes", path, limit)
+		return nil, nil, fault.New(fault.TooLarge, "%s has more than %d bytes", r.show(path), limit)
 	}
 	return data, info, nil
 }
@@ -113,7 +113,7 @@ func readSmall(path string, limit int64) (data []byte, info fs.FileInfo, err err
 // labelFiles returns a reader of label files beside the configuration.
 func (r *Repo) labelFiles(dir string, m *marks) func(name string) ([]byte, bool, error) {
 	return func(name string) ([]byte, bool, error) {
-		data, info, err := readSmall(filepath.Join(dir, name), r.limits.LabelBytes)
+		data, info, err := r.readSmall(filepath.Join(dir, name), r.limits.LabelBytes)
 		if info != nil {
 			m.add(name, stamp(info))
 		}
@@ -172,9 +172,9 @@ func (r *Repo) versions(dir, filename string, m *marks) ([]Version, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", path)
+			return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
 		case !info.Mode().IsRegular():
-			return nil, fault.New(fault.Invalid, "%s is not a regular file: models are single files without external data", path)
+			return nil, fault.New(fault.Invalid, "%s is not a regular file: models are single files without external data", r.show(path))
 		}
 		v := Version{Number: number, Path: path, Size: info.Size(), ModTime: info.ModTime(), Fingerprint: stamp(info)}
 		m.add(folder, v.Fingerprint)

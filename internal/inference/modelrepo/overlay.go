@@ -52,7 +52,7 @@ func (r *Repo) Overlay(ctx context.Context, name string, o Override) (Entry, err
 	e := Entry{Name: name, Config: cfg}
 	if len(o.Files) > 0 {
 		err = r.overlayFiles(&e, o.Files, marks)
-	} else {
+	} else if err = r.holds(name); err == nil {
 		err = r.overlayDisk(&e, dir, marks)
 	}
 	if err == nil {

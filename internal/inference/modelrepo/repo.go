@@ -130,12 +130,29 @@ func (r *Repo) Find(ctx context.Context, name string) (Entry, error) {
 	if err := model.ValidName(name); err != nil {
 		return Entry{}, err
 	}
-	info, err := os.Stat(filepath.Join(r.dir, name))
-	if err != nil || !info.IsDir() {
-		return Entry{}, fault.New(fault.NotFound, "model %q is not in the repository", name)
+	if err := r.holds(name); err != nil {
+		return Entry{}, err
 	}
 	e := r.entry(name)
 	return e, e.Err
+}
+
+// holds returns an error unless there is a folder of the name.
+func (r *Repo) holds(name string) error {
+	info, err := os.Stat(filepath.Join(r.dir, name))
+	if err != nil || !info.IsDir() {
+		return fault.New(fault.NotFound, "model %q is not in the repository", name)
+	}
+	return nil
+}
+
+// show returns a path as messages show it: from the repository on, since
+// clients need not know where that is.
+func (r *Repo) show(path string) string {
+	if rel, err := filepath.Rel(r.dir, path); err == nil && rel != "." {
+		return rel
+	}
+	return "the model repository"
 }
 
 // folders lists the folders in dir, links to folders included, without those
@@ -143,7 +160,7 @@ func (r *Repo) Find(ctx context.Context, name string) (Entry, error) {
 func (r *Repo) folders(dir string, limit int) ([]string, error) {
 	children, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be listed", dir)
+		return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be listed", r.show(dir))
 	}
 	var names []string
 	for _, c := range children {
@@ -151,7 +168,7 @@ func (r *Repo) folders(dir string, limit int) ([]string, error) {
 			continue
 		}
 		if names = append(names, c.Name()); len(names) > limit {
-			return nil, fault.New(fault.TooLarge, "%s has more than %d folders", dir, limit)
+			return nil, fault.New(fault.TooLarge, "%s has more than %d folders", r.show(dir), limit)
 		}
 	}
 	return names, nil
