@@ -19,7 +19,7 @@ import (
 func TestPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, dir := open(t, map[string]string{"a/1/model.onnx": "one", "b/1/model.onnx": "one"})
-		var reports []string
+		reports := make(chan string, 16)
 		report := func(entries []Entry, err error) {
 			text := ""
 			for _, e := range entries {
@@ -28,7 +28,7 @@ func TestPoll(t *testing.T) {
 			if err != nil {
 				text = fault.CodeOf(err)
 			}
-			reports = append(reports, strings.TrimSpace(text))
+			reports <- strings.TrimSpace(text)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -39,11 +39,14 @@ func TestPoll(t *testing.T) {
 		// expect lets n intervals pass and checks what was reported meanwhile.
 		expect := func(n int, want ...string) {
 			t.Helper()
-			reports = nil
 			time.Sleep(time.Duration(n)*time.Second + time.Millisecond)
 			synctest.Wait()
-			if !slices.Equal(reports, want) {
-				t.Errorf("reports %q, want %q", reports, want)
+			var got []string
+			for len(reports) > 0 {
+				got = append(got, <-reports)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("reports %q, want %q", got, want)
 			}
 		}
 		expect(1)
