@@ -67,7 +67,7 @@ func validLabel(label string) error {
 }
 
 // check returns an error where settings contradict each other.
-func (c *Config) check() error {
+func (c Config) check() error {
 	bad := func(path, format string, args ...any) error { return failure(c.source(), 0, path, format, args...) }
 	for _, group := range []struct {
 		name  string
@@ -106,7 +106,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-func (c *Config) source() string {
+func (c Config) source() string {
 	if c.Source != "" {
 		return c.Source
 	}

@@ -64,8 +64,9 @@ func (n *node) isDefault() bool {
 		return true
 	case list:
 		return len(n.items) == 0
+	default:
+		return true
 	}
-	return true
 }
 
 // isDefaultName reports whether an enum's name is its zero value's.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 )
 
 // parseJSON returns the tree of a JSON document. Unlike encoding/json it
@@ -65,7 +66,7 @@ func (p *jsonParser) value(depth int) (*node, error) {
 	case json.Number:
 		n.kind, n.text = number, t.String()
 	case bool:
-		n.kind, n.text = word, fmt.Sprint(t)
+		n.kind, n.text = word, strconv.FormatBool(t)
 	}
 	return n, nil
 }

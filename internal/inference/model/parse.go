@@ -120,15 +120,18 @@ func (s *section) distinct(key string, vs []int64) []int64 {
 }
 
 func ints(vs []int64) []int {
-	var out []int
-	for _, v := range vs {
-		out = append(out, int(v))
+	if vs == nil {
+		return nil
+	}
+	out := make([]int, len(vs))
+	for i, v := range vs {
+		out[i] = int(v)
 	}
 	return out
 }
 
-// orNil drops a Batching that sets nothing.
-func (b Batching) orNil() *Batching {
+// orNil drops settings that set nothing.
+func orNil(b Batching) *Batching {
 	if b.isZero() {
 		return nil
 	}

@@ -106,6 +106,7 @@ func (p *pbParser) field(into *node, depth int) error {
 	return nil
 }
 
+// value reads one value; lists says whether it may be a list.
 func (p *pbParser) value(depth int, lists bool) (*node, error) {
 	if p.left--; p.left < 0 {
 		return nil, fmt.Errorf("has more than %d values", maxDocNodes)
@@ -121,7 +122,13 @@ func (p *pbParser) value(depth int, lists bool) (*node, error) {
 	case pbString:
 		n.kind = text
 		return n, p.strings(n)
+	default:
+		return p.compound(n, depth, lists)
 	}
+}
+
+// compound reads a message or a list.
+func (p *pbParser) compound(n *node, depth int, lists bool) (*node, error) {
 	for _, pair := range [...]string{"{}", "<>"} {
 		if p.is(pair[:1]) {
 			n.kind, n.text = object, ""

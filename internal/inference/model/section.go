@@ -247,9 +247,13 @@ func (s *section) parseInteger(n *node) (int64, bool) {
 
 // integers returns a list of integers of lo..hi; nil where none is given.
 func (s *section) integers(key string, lo, hi int64) []int64 {
-	var out []int64
-	for i, n := range s.all(key) {
-		out = append(out, s.integerNode(s.at(key)+"["+strconv.Itoa(i)+"]", n, lo, hi))
+	nodes := s.all(key)
+	if len(nodes) == 0 {
+		return nil
+	}
+	out := make([]int64, len(nodes))
+	for i, n := range nodes {
+		out[i] = s.integerNode(s.at(key)+"["+strconv.Itoa(i)+"]", n, lo, hi)
 	}
 	return out
 }

@@ -122,7 +122,7 @@ func (s *section) tritonBatching() *Batching {
 		b.MaxQueueSize = q.count("max_queue_size", maxQueue)
 	})
 	s.ignore("default_queue_policy holds for every priority level", "priority_queue_policy")
-	return b.orNil()
+	return orNil(b)
 }
 
 const (

@@ -132,7 +132,7 @@ func drawBatching(t *rapid.T, most int) *Batching {
 	if len(b.PreferredSizes) == 0 {
 		b.PreferredSizes = nil
 	}
-	return b.orNil()
+	return orNil(b)
 }
 
 func drawConfig(t *rapid.T) (Config, Signature) {

@@ -105,7 +105,7 @@ func (s *section) yamlBatching() (settings *Batching, off bool) {
 		return nil, true
 	}
 	s.group("batching", func(b *section) {
-		settings = Batching{
+		settings = orNil(Batching{
 			PreferredSizes:       ints(b.distinct("preferred_sizes", b.integers("preferred_sizes", 1, maxBatch))),
 			MaxQueueDelay:        b.duration("max_queue_delay"),
 			MaxQueueSize:         b.count("max_queue_size", maxQueue),
@@ -115,7 +115,7 @@ func (s *section) yamlBatching() (settings *Batching, off bool) {
 			PreserveOrdering:     b.boolean("preserve_ordering"),
 			PriorityLevels:       b.count("priority_levels", maxPriority),
 			DefaultPriority:      b.count("default_priority", maxPriority),
-		}.orNil()
+		})
 	})
 	return settings, false
 }

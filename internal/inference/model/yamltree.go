@@ -62,6 +62,8 @@ func (b *yamlBuilder) build(y *yaml.Node) (*node, error) {
 		}
 	case yaml.ScalarNode:
 		n.kind = yamlScalar(y)
+	default:
+		return nil, fmt.Errorf("line %d: expected a setting", y.Line)
 	}
 	return n, nil
 }

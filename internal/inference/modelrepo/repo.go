@@ -87,6 +87,8 @@ type Entry struct {
 	// Fingerprint changes when the configuration, a label file or a model file
 	// does, as far as size, time and inode tell.
 	Fingerprint string
+	// Warnings name what is odd about the files, beside Config.Warnings.
+	Warnings []string
 	// Err says why the model cannot be served.
 	Err error
 }
@@ -231,7 +233,7 @@ func (e *Entry) choose() error {
 	}
 	for _, label := range slices.Sorted(maps.Keys(e.Config.Labels)) {
 		if version := e.Config.Labels[label]; !slices.Contains(e.Chosen, version) {
-			e.Config.Warnings = append(e.Config.Warnings,
+			e.Warnings = append(e.Warnings,
 				fmt.Sprintf("%s: label %q names version %d, which is not served", e.Config.Source, label, version))
 		}
 	}

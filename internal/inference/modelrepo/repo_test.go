@@ -139,8 +139,8 @@ func TestScan(t *testing.T) {
 	if got := sluice.Outputs[0].Labels; !slices.Equal(got, []string{"cat", "", "dog"}) {
 		t.Errorf("labels %q", got)
 	}
-	if len(sluice.Warnings) != 1 || !strings.Contains(sluice.Warnings[0], `label "old" names version 2, which is not served`) {
-		t.Errorf("warnings %q", sluice.Warnings)
+	if w := entries["sluice"].Warnings; len(w) != 1 || !strings.Contains(w[0], `label "old" names version 2, which is not served`) {
+		t.Errorf("warnings %q", w)
 	}
 	if got := entries["triton"].Config.Outputs[0].Labels; got != nil {
 		t.Errorf("labels %q of an empty file", got)
