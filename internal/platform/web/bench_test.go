@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/labstack/echo/v4"
 )
@@ -16,10 +15,9 @@ type sink struct {
 	status int
 }
 
-func (s *sink) Header() http.Header             { return s.header }
-func (s *sink) WriteHeader(status int)          { s.status = status }
-func (s *sink) Write(p []byte) (int, error)     { return len(p), nil }
-func (s *sink) SetReadDeadline(time.Time) error { return nil }
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) WriteHeader(status int)      { s.status = status }
+func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
 
 func hotRoutes(e *echo.Echo) {
 	e.POST("/v2/models/:model/infer", func(c echo.Context) error {

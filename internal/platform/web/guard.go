@@ -79,9 +79,7 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 		g.startSpan(x, r)
 	}
 	r = r.WithContext(x)
-	if r.Body == http.NoBody || r.Body == nil {
-		liftReadDeadline(c.Response().Writer)
-	} else {
+	if r.Body != http.NoBody && r.Body != nil {
 		x.body = body{ReadCloser: r.Body, w: c.Response().Writer, left: g.MaxBody, max: g.MaxBody, timeout: g.ReadTimeout}
 		r.Body = &x.body
 	}

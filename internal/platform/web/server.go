@@ -62,13 +62,7 @@ func NewPlain(cfg Config, h http.Handler) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	h = http.MaxBytesHandler(h, cfg.MaxBody)
-	s.http = newHTTP(cfg, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body == http.NoBody {
-			liftReadDeadline(w) // or a long profile would be cut short: see body
-		}
-		h.ServeHTTP(w, r)
-	}))
+	s.http = newHTTP(cfg, http.MaxBytesHandler(h, cfg.MaxBody))
 	return s, nil
 }
 
