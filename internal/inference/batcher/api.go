@@ -55,7 +55,7 @@ type Task[T any] struct {
 	// Err is the task's own outcome, set by the RunFunc. Submit clears it.
 	Err error
 
-	ticket[T]
+	ticket[T] // the batcher's own part
 }
 
 // Config configures a Batcher.

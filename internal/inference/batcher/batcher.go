@@ -2,123 +2,214 @@ package batcher
 
 import (
 	"context"
-	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"sluice/internal/platform/fault"
 )
 
 // Batcher runs tasks in batches. It is safe for concurrent use.
+//
+// It has no goroutines of its own: submitters do the work. One that finds an
+// executor free, and a run worth starting, becomes the leader, forms a batch
+// and runs it in its own goroutine; when it is done it wakes the members, and
+// a waiting submitter to lead the next run, and goes home with its answer.
+// There is at most one leader forming a batch at any time, and every leader's
+// own task is in its batch.
 type Batcher[T any] struct {
-	run RunFunc[T]
-	cfg Config
+	exec  RunFunc[T]
+	cfg   Config
+	cost  *Cost
+	epoch time.Time
 
-	mu      sync.Mutex
-	queue   []*Task[T]
-	running int
-	stats   Stats
-	drain   bool
-	idle    chan struct{}
+	pending  atomic.Int64 // accepted and not settled
+	draining atomic.Bool
+	drained  chan struct{} // closed when draining and nothing is pending
+	once     sync.Once     // for drained
+
+	spare sync.Pool // of *run[T]
+
+	mu      sync.Mutex // guards all below
+	seq     uint64
+	online  queue[T]
+	bulk    queue[T]
+	byDue   heap[T] // online tasks that can expire
+	demand  demand  // of online tasks
+	tenants tenants[T]
+
+	leader  *Task[T]  // forms the next batch, or has been woken to
+	runs    []*run[T] // in progress
+	rows    int       // in progress
+	ended   uint64    // runs
+	refused Refused
+
+	tuning
+	clock
+	alarm
 }
 
-type ticket[T any] struct {
-	wake    chan bool // true: lead
-	timing  Timing
-	arrived time.Time
-	err     error
+// New returns a batcher that runs batches with exec.
+func New[T any](exec RunFunc[T], cfg Config) (*Batcher[T], error) {
+	cfg, err := cfg.settle()
+	if err != nil {
+		return nil, err
+	}
+	b := &Batcher[T]{
+		exec: exec, cfg: cfg, cost: cfg.Cost, epoch: time.Now(),
+		drained: make(chan struct{}),
+		online:  newQueue[T](), bulk: newQueue[T](),
+		byDue:   heap[T]{which: byDue},
+		demand:  newDemand(cfg.SLO * time.Duration(min(max(cfg.Explicit.PriorityLevels, 1), maxLevels))),
+		tenants: newTenants[T](),
+		clock:   clock{optimism: quantile{value: 1}, lastOnline: -never},
+		alarm:   alarm{at: never},
+	}
+	b.tune()
+	return b, nil
 }
 
-// New returns a batcher that runs batches with run.
-func New[T any](run RunFunc[T], cfg Config) (*Batcher[T], error) {
-	if cfg.MaxRows < 1 || cfg.SLO <= 0 {
-		return nil, fault.New(fault.Invalid, "batcher: MaxRows and SLO must be positive")
-	}
-	if cfg.Executors <= 0 {
-		cfg.Executors = runtime.GOMAXPROCS(0)
-	}
-	if cfg.MaxQueue <= 0 {
-		cfg.MaxQueue = 4096
-	}
-	return &Batcher[T]{run: run, cfg: cfg, idle: make(chan struct{})}, nil
-}
+// now returns the time since the batcher was made: all its times are such.
+func (b *Batcher[T]) now() time.Duration { return time.Since(b.epoch) }
 
-// Submit runs t in some batch and returns its outcome.
+// Submit waits for a run with t in it and returns t's own outcome. It returns
+// exactly once, and afterwards the batcher has no reference to t.
+//
+// A task is refused at once, with fault.Unavailable and a retry hint, when it
+// would be late or the queue is full; it leaves the queue when its deadline
+// passes or ctx ends. Once its run has started Submit returns only when the
+// run has ended, because the run may use the task's memory; the run's context
+// ends early when no member is left waiting.
 func (b *Batcher[T]) Submit(ctx context.Context, t *Task[T]) (Timing, error) {
+	if t.Rows < 0 || t.Rows > b.cfg.MaxRows {
+		return Timing{}, errTooManyRows(t.Rows, b.cfg.MaxRows)
+	}
+	if ctx.Err() != nil {
+		return Timing{}, errCancelled(ctx, "before it was queued")
+	}
 	if t.wake == nil {
-		t.wake = make(chan bool, 2)
+		t.wake = make(chan signal, 2)
 	}
-	t.Err, t.arrived = nil, time.Now()
-	if t.Rows > b.cfg.MaxRows {
-		return Timing{}, fault.New(fault.Invalid, "%d rows in one request, at most %d allowed", t.Rows, b.cfg.MaxRows)
-	}
+	t.Err, t.err, t.timing, t.ended = nil, nil, Timing{}, 0
+	own := b.deadline(ctx, t)
+
 	b.mu.Lock()
-	if b.drain {
-		b.mu.Unlock()
-		return Timing{}, fault.New(fault.Unavailable, "draining").WithCode("draining")
+	now := b.now()
+	b.arrival(now)
+	t.arrived, t.due = now, never
+	if t.Class == Online {
+		t.due = b.cfg.due(now, own)
 	}
-	b.stats.Pending++
-	b.queue = append(b.queue, t)
-	if b.running == b.cfg.Executors {
+	if err := b.admit(t, now); err != nil {
 		b.mu.Unlock()
-		if lead := <-t.wake; !lead {
-			return t.timing, t.err
+		return Timing{}, err
+	}
+	b.enqueue(t)
+	if b.offer(now, t); b.leader == t {
+		b.leadFor(ctx, t) // unlocks
+	} else {
+		b.mu.Unlock()
+	}
+	return b.await(ctx, t)
+}
+
+// deadline returns the task's own deadline, from its field and its context.
+func (b *Batcher[T]) deadline(ctx context.Context, t *Task[T]) time.Duration {
+	own := never
+	if !t.Deadline.IsZero() {
+		own = t.Deadline.Sub(b.epoch)
+	}
+	if d, ok := ctx.Deadline(); ok {
+		own = min(own, d.Sub(b.epoch))
+	}
+	return own
+}
+
+// await waits for t's outcome, and leads a run when it is asked to.
+func (b *Batcher[T]) await(ctx context.Context, t *Task[T]) (Timing, error) {
+	done := ctx.Done()
+	for {
+		var s signal
+		if done == nil {
+			s = <-t.wake
+		} else {
+			select {
+			case s = <-t.wake:
+			case <-done:
+				if b.leave(t) {
+					return Timing{}, errCancelled(ctx, "in the queue")
+				}
+				done = nil
+				continue
+			}
+		}
+		if s == settled {
+			return b.outcome(ctx, t)
 		}
 		b.mu.Lock()
-	} else {
-		b.running++
-	}
-	rows, n := 0, 0
-	for n < len(b.queue) && b.queue[n].Bucket == b.queue[0].Bucket && (n == 0 || !b.cfg.Solo && rows+b.queue[n].Rows <= b.cfg.MaxRows) {
-		rows += b.queue[n].Rows
-		n++
-	}
-	batch := append([]*Task[T](nil), b.queue[:n]...)
-	b.queue = b.queue[n:]
-	b.mu.Unlock()
-	start := time.Now()
-	err := b.run(ctx, batch)
-	d := time.Since(start)
-	b.mu.Lock()
-	if len(b.queue) > 0 {
-		b.queue[0].wake <- true
-	} else {
-		b.running--
-	}
-	if b.stats.Pending -= n; b.stats.Pending == 0 && b.drain {
-		close(b.idle)
-	}
-	b.mu.Unlock()
-	own := false
-	for _, m := range batch {
-		m.timing = Timing{start.Sub(m.arrived), d, rows}
-		if m.err = m.Err; m.err == nil {
-			m.err = err
-		}
-		if own = own || m == t; m != t {
-			m.wake <- false
+		if b.leader == t {
+			b.leadFor(ctx, t) // unlocks
+		} else {
+			b.mu.Unlock() // the task has been settled meanwhile
 		}
 	}
-	if !own {
-		<-t.wake
+}
+
+// outcome returns what t, which is settled, came to.
+func (b *Batcher[T]) outcome(ctx context.Context, t *Task[T]) (Timing, error) {
+	ran := t.ended > 0
+	if ran && t.seq%wakeSample == 0 {
+		b.mu.Lock()
+		b.wokenAfter(b.now() - t.ended)
+		b.mu.Unlock()
+	}
+	if t.err != nil && ran && ctx.Err() != nil {
+		return t.timing, errCancelled(ctx, "while it ran")
 	}
 	return t.timing, t.err
 }
 
-// Drain refuses new tasks and waits until every accepted one has settled.
+// leave takes t, whose submitter is no longer interested, out of the queue and
+// reports whether it was there. A run without interested members is told so.
+func (b *Batcher[T]) leave(t *Task[T]) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case t.bucket != nil:
+		b.dequeue(t)
+		for len(t.wake) > 0 {
+			<-t.wake // it was asked to lead
+		}
+		b.refused.Cancelled++
+		b.offer(b.now(), nil)
+		b.settledTasks(1)
+		return true
+	case t.run != nil:
+		t.run.abandon()
+	}
+	return false
+}
+
+// settledTasks counts tasks that have got their outcome.
+func (b *Batcher[T]) settledTasks(n int) {
+	if b.pending.Add(int64(-n)) == 0 && b.draining.Load() {
+		b.once.Do(func() { close(b.drained) })
+	}
+}
+
+// Drain refuses new tasks and waits until every accepted one has settled, or
+// until ctx ends. It may be called again.
 func (b *Batcher[T]) Drain(ctx context.Context) error {
 	b.mu.Lock()
-	b.drain = true
-	n := b.stats.Pending
+	b.draining.Store(true)
 	b.mu.Unlock()
-	if n == 0 {
-		return nil
-	}
+	b.settledTasks(0)
 	select {
-	case <-b.idle:
+	case <-b.drained:
+		b.mu.Lock()
+		b.silence()
+		b.mu.Unlock()
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return errCancelled(ctx, "while draining")
 	}
 }
 
@@ -126,7 +217,8 @@ func (b *Batcher[T]) Drain(ctx context.Context) error {
 func (b *Batcher[T]) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.stats
-	s.Queued, s.Running = len(b.queue), b.running
-	return s
+	return Stats{
+		Queued: b.online.tasks, QueuedBulk: b.bulk.tasks, Pending: int(b.pending.Load()),
+		Running: len(b.runs), RunningRows: b.rows, Runs: b.ended, Refused: b.refused,
+	}
 }

@@ -1,0 +1,134 @@
+package batcher
+
+import "time"
+
+// admit decides whether t, which has just arrived, may wait. It gives it its
+// place in the order and counts it as pending, or returns the refusal.
+func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
+	if b.draining.Load() {
+		b.refused.Draining++
+		return errDraining()
+	}
+	b.seq++
+	t.seq, t.work, t.guess, t.probe = b.seq, 0, 0, false
+	t.tenant = b.tenants.get(t.Tenant)
+	if t.Class == Bulk {
+		t.key = b.tenants.stamp(t.tenant, b.price(t.rows()))
+		b.pending.Add(1)
+		return nil
+	}
+	if t.due <= now {
+		b.refused.Expired++
+		return errTimeout(0, b.cfg.SLO)
+	}
+	t.key = b.key(t)
+	if err := b.admitOnline(t, now); err != nil {
+		return err
+	}
+	b.pending.Add(1)
+	return nil
+}
+
+// key returns a task's place in the order of service: the earliest deadline
+// first or, with explicit queue settings, first come first served. A level of
+// priority counts as one SLO of later arrival, so that a level is strictly
+// preferred and yet nothing waits for ever.
+func (b *Batcher[T]) key(t *Task[T]) time.Duration {
+	key := t.due
+	if x := b.cfg.Explicit; x.timeouts() || x.PreserveOrdering {
+		key = t.arrived + b.cfg.SLO
+	}
+	return key + time.Duration(b.cfg.Explicit.level(t.Priority))*b.cfg.SLO
+}
+
+func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
+	waiting := 0
+	if bk := b.online.byID[b.bucketID(t)]; bk != nil {
+		waiting = bk.rows
+	}
+	t.work = b.added(t.rows(), waiting)
+	if b.online.tasks >= b.cfg.MaxQueue && !b.makeRoom(t, 1) {
+		b.refused.QueueFull++
+		return errQueueFull(b.cfg.MaxQueue, b.backlog(now))
+	}
+	if b.cfg.Explicit.timeouts() {
+		return nil
+	}
+	if t.probe = len(b.runs) == 0 && b.leader == nil && b.online.tasks == 0; t.probe {
+		// Nothing is in the way. If even so the table says that it will be
+		// late, the run will show whether the table is right.
+		t.guess = b.cost.P95(t.rows(), 0)
+		return nil
+	}
+	late := b.lateness(t, now, waiting)
+	if late > 0 && b.makeRoom(t, late*time.Duration(b.parallel)) {
+		late = b.lateness(t, now, waiting)
+	}
+	if late > 0 {
+		b.refused.Late++
+		return errOverloaded(t.due-now+late, t.due-now)
+	}
+	return nil
+}
+
+// lateness predicts by how much t, or by its coming an accepted task, would
+// miss its deadline; it is not positive if none would.
+func (b *Batcher[T]) lateness(t *Task[T], now time.Duration, waiting int) time.Duration {
+	delay := b.residual(now)
+	ahead := b.demand.until(now, t.key)
+	// The rows of its bucket that make no full run yet go in the same run.
+	shared := waiting % b.limit
+	if shared+t.rows() <= b.limit {
+		ahead = max(ahead-b.price(shared), 0)
+	} else {
+		shared = 0
+	}
+	start := delay + ahead/time.Duration(b.parallel)
+	own := b.cost.P95(max(min(b.limit, shared+t.rows()+b.joining(start)), t.rows()), b.parallel-1)
+	t.guess = start + own
+	finish := time.Duration(float64(t.guess)*b.optimism.value) + b.wakeLag
+	if late := now + finish - t.due; late > 0 {
+		return late
+	}
+	if !b.demand.fits(now, t.key, delay, t.work, b.parallel) {
+		return max(t.work, 1)
+	}
+	return 0
+}
+
+// residual returns how long until the executors are free, on average. A run
+// that has overrun its forecast is expected to take as long again as it
+// overran.
+func (b *Batcher[T]) residual(now time.Duration) time.Duration {
+	sum := time.Duration(0)
+	for _, r := range b.runs {
+		sum += max(r.end-now, now-r.end)
+	}
+	return sum / time.Duration(b.parallel)
+}
+
+// backlog returns how long the queue takes to be served.
+func (b *Batcher[T]) backlog(now time.Duration) time.Duration {
+	return b.residual(now) + b.demand.total/time.Duration(b.parallel)
+}
+
+// makeRoom refuses the newest tasks of the tenant with the most queued work
+// until need is freed, if that leaves it with no less than t's tenant then
+// has, and reports whether it did.
+func (b *Batcher[T]) makeRoom(t *Task[T], need time.Duration) bool {
+	most := b.tenants.heaviest()
+	if most == nil || most == t.tenant || most.work-max(need, t.work) < t.tenant.work+t.work {
+		return false
+	}
+	level := b.cfg.Explicit.level(t.Priority)
+	for need > 0 {
+		victim := most.last
+		if victim == nil || victim == b.leader || b.cfg.Explicit.level(victim.Priority) < level {
+			return false
+		}
+		need -= max(victim.work, 1)
+		b.refused.Late++
+		b.refuse(victim, errDisplaced(need))
+	}
+	return true
+}

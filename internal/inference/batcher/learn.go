@@ -1,0 +1,217 @@
+package batcher
+
+import (
+	"math"
+	"time"
+)
+
+// How fast the table learns. An observation moves a cell by an eighth of its
+// error, and the error it may claim is bounded: one garbage collection or one
+// lazy first run must not poison the table, while a lasting change is followed
+// within a few dozen runs.
+const (
+	learnRate  = 1.0 / 8
+	maxError   = 1.0  // of the estimate, upwards
+	minError   = -.75 // downwards
+	trustAfter = 4    // observations of a cell before errors are bounded
+	maxSpread  = 3.0
+)
+
+// Seed sets the run time of n rows with k other runs in progress, as measured
+// by a warm-up sweep. It may be repeated; the last value counts.
+func (c *Cost) Seed(n, k int, d time.Duration) {
+	if n < 1 || k < 0 || k >= len(c.columns) || d <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open(k, n, float64(d))
+	col := &c.columns[k]
+	i, w := c.locate(n)
+	if w > .5 {
+		i++
+	}
+	col.set(i, float64(d)*float64(c.sizes[i])/float64(n))
+	if w == 0 {
+		col.set(i, float64(d))
+	}
+	col.seen[i] = max(col.seen[i], trustAfter)
+	c.flatten(col, i)
+	c.reach(col, i+1)
+}
+
+// Observe learns that a run of n rows took d with, on average over its time,
+// others other runs in progress.
+func (c *Cost) Observe(n int, others float64, d time.Duration) {
+	if n < 1 || d <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	others = min(max(others, 0), float64(len(c.columns)-1))
+	k := int(others)
+	towardsNext := others - float64(k)
+	if towardsNext > .7 {
+		k, towardsNext = k+1, 0
+	}
+	if towardsNext < .3 || c.columns[k+1].source.Load() != int32(k+1) {
+		towardsNext = 0
+	}
+	c.open(k, n, float64(d))
+
+	est := c.estimate(n, k)*(1-towardsNext) + c.estimate(n, k+1)*towardsNext
+	c.learnSpread(float64(d) / est)
+	c.adjust(&c.columns[k], n, 1-towardsNext, float64(d), est)
+	if towardsNext > 0 {
+		c.adjust(&c.columns[k+1], n, towardsNext, float64(d), est)
+	}
+}
+
+// open makes column k known. Its cells start as the nearest column's, scaled
+// by what the first observation says; in the very first column smaller runs
+// cost no less and larger runs in proportion, which errs on the slow side.
+func (c *Cost) open(k, n int, d float64) {
+	if c.columns[k].source.Load() == int32(k) {
+		return
+	}
+	col, like, est := &c.columns[k], c.source(k), c.estimate(n, k)
+	for i, size := range c.sizes {
+		if like != nil {
+			col.set(i, like.at(i)*d/est)
+		} else {
+			col.set(i, d*max(1, float64(size)/float64(n)))
+		}
+	}
+	col.source.Store(int32(k))
+	for j := range c.columns { // unknown columns read the nearest known one, the lower first
+		s := c.columns[j].source.Load()
+		if s < 0 || s != int32(j) && abs(j-k) < abs(j-int(s)) {
+			c.columns[j].source.Store(int32(k))
+		}
+	}
+}
+
+func abs(x int) int { return max(x, -x) }
+
+// adjust moves the cells around n towards d, by weight.
+func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
+	i, w := c.locate(n)
+	if col.seen[i] == 0 {
+		col.set(i, d)
+	}
+	if w > 0 && col.seen[i+1] == 0 {
+		// Known below n only: on the line through that cell and d, but neither
+		// falling nor dearer by the row than at n.
+		up := float64(c.sizes[i+1])
+		v := col.at(i) + (d-col.at(i))/w
+		col.set(i+1, min(max(v, d), d*up/float64(n)))
+		est = d
+	}
+	c.move(col, i, weight*(1-w), d/est-1)
+	if w > 0 {
+		c.move(col, i+1, weight*w, d/est-1)
+		i++
+	}
+	c.flatten(col, i)
+	c.reach(col, i+1)
+}
+
+// move changes a cell by a part of a relative error.
+func (c *Cost) move(col *column, i int, weight, relative float64) {
+	rate := learnRate
+	if col.seen[i] < trustAfter {
+		rate = max(rate, 1/(1+col.seen[i]))
+	} else {
+		relative = min(max(relative, minError), maxError)
+	}
+	col.set(i, col.at(i)*(1+rate*weight*relative))
+	col.seen[i] += max(weight, .01)
+}
+
+// reach notes that the first cells of a column rest on observations, and
+// brings the cells beyond into line.
+func (c *Cost) reach(col *column, cells int) {
+	col.top = max(col.top, cells)
+	if col.top <= c.widest.top {
+		c.extend(col)
+		return
+	}
+	c.widest = col
+	for k := range c.columns {
+		if c.columns[k].top > 0 {
+			c.extend(&c.columns[k])
+		}
+	}
+}
+
+// extend estimates the cells beyond the largest size that a column has seen:
+// after the widest column or, where that knows no more either, in proportion
+// to the rows, which errs on the slow side.
+func (c *Cost) extend(col *column) {
+	last := col.top - 1
+	for i := col.top; i < len(c.sizes); i++ {
+		ratio := float64(c.sizes[i]) / float64(c.sizes[last])
+		if i < c.widest.top {
+			ratio = c.widest.at(i) / c.widest.at(last)
+		}
+		col.set(i, col.at(last)*ratio)
+	}
+}
+
+// flatten restores that more rows never cost less, after cell i has changed:
+// neighbours that it has overtaken meet it in the middle, by how well each is
+// known.
+func (c *Cost) flatten(col *column, i int) {
+	for last := len(c.sizes) - 1; ; {
+		lo, hi := i, i
+		for hi < last && col.at(hi+1) <= col.at(i) {
+			hi++
+		}
+		for lo > 0 && col.at(lo-1) >= col.at(i) {
+			lo--
+		}
+		sum, weight, level := 0.0, 0.0, true
+		for j := lo; j <= hi; j++ {
+			known := min(col.seen[j], 32) + 1e-3
+			sum, weight = sum+known*col.at(j), weight+known
+			level = level && col.at(j) == col.at(i)
+		}
+		if level {
+			return
+		}
+		for j := lo; j <= hi; j++ {
+			col.set(j, sum/weight)
+		}
+	}
+}
+
+// learnSpread follows the 95th percentile of actual over expected.
+func (c *Cost) learnSpread(ratio float64) {
+	q := quantile{value: math.Float64frombits(c.spread.Load())}
+	q.observe(ratio, .95, .01)
+	c.spread.Store(math.Float64bits(min(max(q.value, 1), maxSpread)))
+}
+
+// explored returns the largest size that was ever run or seeded, rounded up to
+// one with a cell; 0 if none was.
+func (c *Cost) explored() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.widest.top == 0 {
+		return 0
+	}
+	return c.sizes[c.widest.top-1]
+}
+
+// quantile follows a quantile of a stream of positive numbers: each number
+// pushes it up or down by a step whose size depends on the side alone, so
+// that outliers weigh no more than any other.
+type quantile struct{ value float64 }
+
+func (q *quantile) observe(x, at, step float64) {
+	if x > q.value {
+		q.value *= 1 + step*at
+	} else {
+		q.value *= 1 - step*(1-at)
+	}
+}

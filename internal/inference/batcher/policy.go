@@ -1,0 +1,101 @@
+package batcher
+
+import "time"
+
+// offer starts the next run, if there is one worth starting now, by naming its
+// leader; otherwise it sees to it that the question is asked again in time. It
+// is called whenever the answer may have changed. self, if not nil, has just
+// been queued by the calling goroutine: it becomes the leader if its task is
+// in the run, and is not woken for it.
+func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
+	b.prune(now)
+	if b.leader != nil {
+		b.setAlarm(never)
+		return
+	}
+	head, again := b.next(now)
+	b.leader = head
+	b.setAlarm(again)
+	switch {
+	case head == nil:
+	case head == self:
+	case self != nil && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.limit):
+		b.leader = self
+	default:
+		head.wake <- lead
+	}
+}
+
+// joins says that every task of a bucket with so many rows goes in its next run.
+func (c *Config) joins(rows, limit int) bool {
+	return !c.Solo && !c.Explicit.windowed() && !c.Explicit.PreserveOrdering && rows <= limit
+}
+
+// next returns the head of the bucket to run now, or nil and when to ask again.
+func (b *Batcher[T]) next(now time.Duration) (*Task[T], time.Duration) {
+	if len(b.runs) >= b.cfg.Executors {
+		return nil, never
+	}
+	for b.online.tasks > 0 {
+		bk := b.pick(now)
+		if again := b.ready(bk, now); again > now {
+			return nil, again
+		}
+		if b.trim(bk, now) > 0 {
+			return bk.tasks.head(), never
+		}
+	}
+	if b.bulk.tasks > 0 && b.readyForBulk(now) {
+		return b.bulk.earliest().tasks.head(), never
+	}
+	return nil, never
+}
+
+// ready returns from when a run of the bucket may start beside those in
+// progress: now, later, or never for not before one of them ends.
+func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
+	others := len(b.runs)
+	switch {
+	case b.cfg.Explicit.windowed():
+		return b.windowOpens(bk, now)
+	case others == 0:
+		return now // waiting for company is never worth it
+	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
+		return now
+	}
+	// Waiting for a run to end gathers more rows and disturbs nobody, and costs
+	// nothing as long as the first in line still makes it.
+	n := min(bk.rows, b.limit)
+	latest := bk.tasks.head().due - b.cost.P95(n, others) - b.wakeLag
+	if latest < now {
+		return never
+	}
+	if b.firstEnd(now)+b.cost.P95(n, others-1)+b.wakeLag > bk.tasks.head().due {
+		return now
+	}
+	return max(latest, now+1)
+}
+
+// firstEnd returns when a run in progress is expected to end.
+func (b *Batcher[T]) firstEnd(now time.Duration) time.Duration {
+	first := never
+	for _, r := range b.runs {
+		first = min(first, r.end)
+	}
+	return max(first, now)
+}
+
+// readyForBulk says whether a run of bulk work alone may start. Where online
+// work has been around lately it leaves an executor free for it, if there is
+// more than one.
+func (b *Batcher[T]) readyForBulk(now time.Duration) bool {
+	others := len(b.runs)
+	allowed := b.parallel
+	if allowed > 1 && now-b.lastOnline < onlineMemory {
+		allowed--
+	}
+	return others == 0 || others < allowed && !(b.pays && b.disturbs(b.limit, others))
+}
+
+// onlineMemory is how long an online task counts as lately.
+const onlineMemory = time.Second

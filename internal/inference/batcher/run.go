@@ -1,0 +1,166 @@
+package batcher
+
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+// run is one run in progress. It is reused for later runs.
+type run[T any] struct {
+	batch []*Task[T]
+	rows  int
+	at    int // in Batcher.runs
+
+	start   time.Duration
+	end     time.Duration // predicted
+	busy    time.Duration // Batcher.busyTime at its start
+	ctx     context.Context
+	cancel  context.CancelFunc
+	members int // still interested
+	serial  uint64
+	err     error
+}
+
+// watchFrom is the predicted length of a run from which it is worth watching
+// for its leader's cancellation; the other members notice theirs by waiting.
+const watchFrom = time.Millisecond
+
+// leadFor forms a batch with t in it and runs it. It is called with b.mu held
+// and releases it. When it returns t may be settled, or may have lost its
+// place: its wake channel tells.
+func (b *Batcher[T]) leadFor(ctx context.Context, t *Task[T]) {
+	if b.company() && b.pays && t.Class == Online && t.bucket.rows < b.knee {
+		// Others are about to submit: let those that are ready to run do so
+		// first, and take them along.
+		b.mu.Unlock()
+		runtime.Gosched()
+		b.mu.Lock()
+		if b.leader != t {
+			b.mu.Unlock()
+			return
+		}
+	}
+	now := b.now()
+	r := b.form(t, now)
+	b.leader = nil
+	if r == nil { // t came too late
+		b.offer(now, nil)
+		b.mu.Unlock()
+		return
+	}
+	b.begin(r, now)
+	b.offer(now, nil) // another executor may be free for the rest
+	watch := r.end-r.start >= watchFrom
+	b.mu.Unlock()
+	b.execute(ctx, r, watch)
+}
+
+// execute runs r and settles its members, whatever the RunFunc does.
+func (b *Batcher[T]) execute(ctx context.Context, r *run[T], watch bool) {
+	stop := func() bool { return true }
+	if len(r.batch) > 1 {
+		if watch && ctx.Done() != nil {
+			serial := r.serial
+			stop = context.AfterFunc(ctx, func() { b.abandon(r, serial) })
+		}
+		ctx = r.ctx
+	}
+	returned := false // stays false through a panic, and through runtime.Goexit
+	defer func() {
+		if !returned {
+			r.err = errPanicked(recover(), debug.Stack())
+		}
+		stop()
+		b.finish(r, returned)
+	}()
+	r.err = b.exec(ctx, r.batch)
+	returned = true
+}
+
+// finish ends r: it learns from it, hands the executor on, and settles.
+func (b *Batcher[T]) finish(r *run[T], returned bool) {
+	b.mu.Lock()
+	now := b.now()
+	b.end(r, now, returned)
+	for _, t := range r.batch {
+		t.run, t.ended = nil, now
+		t.timing = Timing{Queue: r.start - t.arrived, Run: now - r.start, Rows: r.rows}
+		if t.err = r.err; t.Err != nil && returned {
+			t.err = t.Err
+		}
+	}
+	b.offer(now, nil)
+	b.mu.Unlock()
+
+	for i, t := range r.batch {
+		r.batch[i] = nil
+		t.wake <- settled
+	}
+	n := len(r.batch)
+	r.batch = r.batch[:0]
+	b.spare.Put(r)
+	b.settledTasks(n)
+}
+
+// begin books r as running.
+func (b *Batcher[T]) begin(r *run[T], now time.Duration) {
+	b.accrue(now)
+	others := len(b.runs)
+	r.start, r.end = now, now+b.cost.Estimate(max(r.rows, 1), others)
+	r.busy, r.members, r.err = b.busyTime, len(r.batch), nil
+	r.serial++
+	r.at = others
+	b.runs = append(b.runs, r)
+	b.rows += r.rows
+}
+
+// end books r as ended.
+func (b *Batcher[T]) end(r *run[T], now time.Duration, returned bool) {
+	b.accrue(now)
+	last := b.runs[len(b.runs)-1]
+	b.runs[r.at], last.at = last, r.at
+	b.runs[len(b.runs)-1] = nil
+	b.runs = b.runs[:len(b.runs)-1]
+	b.rows -= r.rows
+	b.ended++
+	if returned && r.err == nil && r.members > 0 {
+		b.learn(r, now)
+	}
+	if r.ctx != nil && r.ctx.Err() != nil {
+		r.ctx, r.cancel = nil, nil // used up
+	}
+	r.serial++ // a late abandon is not meant for the next run
+}
+
+// abandon notes that a member has gone. b.mu is held.
+func (r *run[T]) abandon() {
+	if r.members--; r.members == 0 && r.cancel != nil {
+		r.cancel()
+	}
+}
+
+// abandon is run.abandon for a leader, who cannot wait for its context while
+// it runs.
+func (b *Batcher[T]) abandon(r *run[T], serial uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r.serial == serial {
+		r.abandon()
+	}
+}
+
+// newRun returns a run to fill. Its context is made once, and reused by later
+// runs for as long as it lives.
+func (b *Batcher[T]) newRun() *run[T] {
+	r, _ := b.spare.Get().(*run[T])
+	if r == nil {
+		r = &run[T]{batch: make([]*Task[T], 0, b.cfg.MaxRows)}
+	}
+	if r.ctx == nil {
+		r.ctx, r.cancel = context.WithCancel(context.Background())
+	}
+	r.rows = 0
+	return r
+}

@@ -1,0 +1,114 @@
+package batcher
+
+import "time"
+
+// tenant is the account of one tenant with queued work.
+type tenant[T any] struct {
+	at         int           // in tenants.active
+	work       time.Duration // predicted run time of its queued online tasks
+	first      *Task[T]      // its queued online tasks, by arrival
+	last       *Task[T]
+	bulkFinish time.Duration // virtual time at which its bulk work so far is paid for
+}
+
+// tenants keeps backlogged tenants to their fair share, counted in predicted
+// run time and not in requests.
+//
+// Online, every accepted task is served in time, so fairness is a question of
+// who is accepted: when there is no room, a tenant with less queued work takes
+// the place of the newest task of the tenant with the most. Bulk work always
+// waits, so there it is a question of order: start-time fair queueing.
+type tenants[T any] struct {
+	byName map[string]*tenant[T]
+	active []*tenant[T]  // those with queued online tasks
+	now    time.Duration // virtual time of bulk work
+	keep   int           // accounts before settled ones are forgotten
+}
+
+// keepTenants is how many accounts are kept at least.
+const keepTenants = 1024
+
+func newTenants[T any]() tenants[T] {
+	return tenants[T]{byName: make(map[string]*tenant[T]), keep: keepTenants}
+}
+
+func (ts *tenants[T]) get(name string) *tenant[T] {
+	tn := ts.byName[name]
+	if tn == nil {
+		if len(ts.byName) >= ts.keep {
+			ts.forget()
+		}
+		tn = &tenant[T]{}
+		ts.byName[name] = tn
+	}
+	return tn
+}
+
+// forget drops the accounts that hold nothing which matters any more.
+func (ts *tenants[T]) forget() {
+	for name, tn := range ts.byName {
+		if tn.first == nil && tn.bulkFinish <= ts.now {
+			delete(ts.byName, name)
+		}
+	}
+	ts.keep = max(keepTenants, 2*len(ts.byName))
+}
+
+// enter books a queued online task.
+func (ts *tenants[T]) enter(t *Task[T]) {
+	tn := t.tenant
+	if tn.first == nil {
+		tn.at = len(ts.active)
+		ts.active = append(ts.active, tn)
+		tn.first = t
+	} else {
+		tn.last.next = t
+	}
+	t.prev, t.next, tn.last = tn.last, nil, t
+	tn.work += t.work
+}
+
+// leave undoes enter.
+func (ts *tenants[T]) leave(t *Task[T]) {
+	tn := t.tenant
+	if t.prev == nil {
+		tn.first = t.next
+	} else {
+		t.prev.next = t.next
+	}
+	if t.next == nil {
+		tn.last = t.prev
+	} else {
+		t.next.prev = t.prev
+	}
+	t.prev, t.next, t.tenant = nil, nil, nil
+	tn.work -= t.work
+	if tn.first == nil {
+		last := ts.active[len(ts.active)-1]
+		ts.active[tn.at], last.at = last, tn.at
+		ts.active[len(ts.active)-1] = nil
+		ts.active = ts.active[:len(ts.active)-1]
+	}
+}
+
+// heaviest returns the tenant with the most queued work, or nil.
+func (ts *tenants[T]) heaviest() *tenant[T] {
+	var most *tenant[T]
+	for _, tn := range ts.active {
+		if most == nil || tn.work > most.work {
+			most = tn
+		}
+	}
+	return most
+}
+
+// stamp returns the virtual time at which a bulk task of the given cost is to
+// start, and charges its tenant for it.
+func (ts *tenants[T]) stamp(tn *tenant[T], cost time.Duration) time.Duration {
+	start := max(ts.now, tn.bulkFinish)
+	tn.bulkFinish = start + max(cost, 1)
+	return start
+}
+
+// passed says that bulk work up to the virtual time has been served.
+func (ts *tenants[T]) passed(virtual time.Duration) { ts.now = max(ts.now, virtual) }
