@@ -20,6 +20,7 @@ const (
 	maxQueue    = 1 << 24
 	maxPriority = 1024
 	maxWarmup   = 10_000
+	maxElements = 1 << 27 // of one warm-up input
 	maxDim      = math.MaxInt32
 	maxDuration = 24 * time.Hour
 )

@@ -7,9 +7,43 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// ParseYAML reads Sluice's own config.yaml. It is strict: an unknown key, a
-// value out of bounds, an alias or a tag is an error that names the place and
-// what was expected. source names the file in messages.
+// ParseYAML reads Sluice's own config.yaml, in which every key is optional:
+//
+//	name: ranker                    # the folder's name
+//	description: Ranks documents.
+//	filename: model.onnx
+//	max_batch_size: 32              # 0: the model has no batch dimension
+//	slo: 50ms                       # answer online requests within
+//	labels: {champion: 3}           # label -> version
+//	version_policy: {latest: 2}     # or {all: true}, or {specific: [1, 3]}
+//	inputs:                         # dims without the batch dimension
+//	  - {name: ids, datatype: INT64, dims: [-1]}
+//	outputs:
+//	  - {name: scores, datatype: FP32, dims: [3], labels: [low, mid, high]}   # or label_file: labels.txt
+//	batching:                       # or "off"; without it, just-in-time batching
+//	  preferred_sizes: [8, 16]
+//	  max_queue_delay: 2ms
+//	  max_queue_size: 256
+//	  default_timeout: 40ms
+//	  allow_timeout_override: true
+//	  timeout_action: reject        # or delay
+//	  preserve_ordering: false
+//	  priority_levels: 2
+//	  default_priority: 1
+//	execution:
+//	  provider: cpu                 # or cuda, tensorrt
+//	  executors: 2                  # concurrent runs; 0: learned
+//	  intra_threads: 1
+//	  inter_threads: 0              # above 1: branches run in parallel
+//	  arena: true                   # false gives memory back after each run
+//	  optimization: all             # or disable, basic, extended
+//	warmup:
+//	  - {name: small, batch_size: 1, count: 3, inputs: {ids: {dims: [16], data: random}}}   # or zero
+//	parameters: {owner: search}
+//
+// It is strict: an unknown key, a value out of bounds, an alias or a tag is an
+// error that names the place and what was expected. source names the file in
+// messages.
 func ParseYAML(data []byte, source string) (Config, error) {
 	return parse(data, source, yamlSyntax, parseYAML, readYAML)
 }

@@ -129,7 +129,7 @@ func TestPBTextRefusals(t *testing.T) {
 		{"platform as a word", "platform: onnxruntime_onnx", "platform: must be a string"},
 		{"ragged", "input { name: 'x' allow_ragged_batch: true }", "input[0].allow_ragged_batch: is not supported"},
 		{"shape tensor", "input { name: 'x' is_shape_tensor: true }", "is_shape_tensor: is not supported"},
-		{"reshape", "input { name: 'x' dims: 1 reshape { shape: [] } }", "input[0].reshape: is not supported: give dims as the model has them"},
+		{"reshape", "input { name: 'x' dims: 1 reshape { shape: [] } }", "input[0].reshape: is not supported: remove it and set dims to [], the shape that the model takes"},
 		{"nameless port", "output { dims: 1 }", "output[0].name: must be given"},
 		{"double port", "input { name: 'x' } input { name: 'x' }", `input: "x" is given twice`},
 		{"zero dim", "input { name: 'x' dims: [2, 0] }", "an extent must be at least 1"},

@@ -253,6 +253,9 @@ func (r *resolver) warmupRequest(w *Warmup) error {
 		if !fits(in.Dims, c.Dims) || slices.Contains(in.Dims, -1) {
 			return r.errorf("warmup %q: input %q needs dims without -1 that agree with %s, got %s", w.Name, c.Name, c.Dims, in.Dims)
 		}
+		if n, err := in.Dims.Elements(); err != nil || n > int64(maxElements/max(1, w.BatchSize)) {
+			return r.errorf("warmup %q: input %q has more than %d elements in %d rows of %s", w.Name, c.Name, maxElements, max(1, w.BatchSize), in.Dims)
+		}
 		w.Inputs[c.Name] = in
 	}
 	return nil

@@ -98,6 +98,7 @@ func TestResolveRefusals(t *testing.T) {
 		Outputs: []Port{port("y", tensor.FP32, "N", -1, 3)},
 	}
 	fixed := Signature{Inputs: []Port{port("x", tensor.FP32, "", 1, 4)}, Outputs: sig.Outputs}
+	wide := Signature{Inputs: []Port{port("x", tensor.FP32, "N", -1, -1)}, Outputs: sig.Outputs}
 	warm := func(w Warmup) Config { return Config{Warmup: []Warmup{w}} }
 	for _, c := range []struct {
 		name string
@@ -119,6 +120,8 @@ func TestResolveRefusals(t *testing.T) {
 		{"warm-up type", sig, warm(Warmup{Name: "w", Inputs: map[string]WarmupInput{"x": {Datatype: tensor.Int8}}}), "has datatype INT8"},
 		{"warm-up dims", sig, warm(Warmup{Name: "w", Inputs: map[string]WarmupInput{"x": {Dims: tensor.Shape{5}}}}), "needs dims without -1 that agree with [4], got [5]"},
 		{"warm-up batch", sig, warm(Warmup{Name: "w", BatchSize: 33, Inputs: map[string]WarmupInput{"x": {}}}), "more than the max_batch_size 32"},
+		{"warm-up size", wide, warm(Warmup{Name: "w", BatchSize: 2, Inputs: map[string]WarmupInput{"x": {Dims: tensor.Shape{maxElements/2 + 1}}}}), "has more than 134217728 elements in 2 rows of [67108865]"},
+		{"warm-up overflow", wide, warm(Warmup{Name: "w", Inputs: map[string]WarmupInput{"x": {Dims: tensor.Shape{1 << 62}}}}), "has more than"},
 		{"warm-up rows", fixed, warm(Warmup{Name: "w", BatchSize: 2, Inputs: map[string]WarmupInput{"x": {}}}), "but the model does not batch"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -88,7 +88,7 @@ func (s *section) tritonPort() PortConfig {
 func (s *section) tritonReshape(dims tensor.Shape) {
 	s.group("reshape", func(r *section) {
 		if to := tensor.Shape(r.integers("shape", -1, maxDim)); !to.Equal(dims) {
-			r.fail(r.node.line, r.path, "is not supported: give dims as the model has them, got dims %s reshaped to %s", dims, to)
+			r.fail(r.node.line, r.path, "is not supported: remove it and set dims to %s, the shape that the model takes and clients then use, instead of %s", to, dims)
 		}
 	})
 }
