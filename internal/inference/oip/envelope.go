@@ -1,0 +1,412 @@
+package oip
+
+import (
+	"math"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"sluice/internal/inference/serve"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/inference/tensor/tensorjson"
+	"sluice/internal/platform/fault"
+)
+
+// envelope is the JSON part of an inference request. Its strings, but for the
+// id, are views of the request's body. It is pooled and keeps its memory.
+type envelope struct {
+	id           string
+	timeout      time.Duration
+	priority     int
+	binaryOutput bool // parameters.binary_data_output
+	inputs       []inputSpec
+	outputs      []outputSpec
+	// data holds the tensors that came as JSON, in binary form; nil if none.
+	data *tensor.Slab
+}
+
+// inputSpec is one input as the client describes it.
+type inputSpec struct {
+	name     string
+	datatype tensor.Datatype
+	shape    tensor.Shape
+	seen     fields
+	// start and end are its data's place in envelope.data, where it came as
+	// JSON, or binarySize its length behind the JSON part.
+	start, end int
+	binarySize uint64
+}
+
+// outputSpec is one output as the client asks for it.
+type outputSpec struct {
+	name    string
+	seen    fields
+	binary  bool // parameters.binary_data
+	classes int  // parameters.classification; 0 means none
+}
+
+// fields is the set of an object's known names that were seen.
+type fields uint16
+
+const (
+	fieldID fields = 1 << iota
+	fieldName
+	fieldShape
+	fieldDatatype
+	fieldData
+	fieldParameters
+	fieldInputs
+	fieldOutputs
+	fieldBinarySize
+	fieldBinary
+)
+
+// once adds a field, and fails where it is there already: of two values, the
+// client would not know which one counts.
+func (f *fields) once(field fields, name []byte) error {
+	if *f&field != 0 {
+		return fault.New(fault.Invalid, "%q is given twice", name)
+	}
+	*f |= field
+	return nil
+}
+
+func (f fields) has(field fields) bool { return f&field != 0 }
+
+// reset empties the envelope for its next use.
+func (e *envelope) reset() {
+	e.data.Release()
+	for i := range e.inputs {
+		e.inputs[i] = inputSpec{shape: e.inputs[i].shape[:0]}
+	}
+	clear(e.outputs)
+	*e = envelope{inputs: e.inputs[:0], outputs: e.outputs[:0]}
+}
+
+// read fills an empty envelope from the JSON text of a request to v.
+func (e *envelope) read(text []byte, v *serve.Version) error {
+	s := tensorjson.NewScanner(text)
+	var seen fields
+	err := s.Object(func(name []byte) (err error) {
+		switch string(name) {
+		case "id":
+			if err = seen.once(fieldID, name); err == nil {
+				e.id, err = copyText(&s, "id")
+			}
+		case "parameters":
+			if err = seen.once(fieldParameters, name); err == nil {
+				err = s.Object(func(name []byte) error { return e.readParameter(&s, name, v) })
+			}
+		case "inputs":
+			if err = seen.once(fieldInputs, name); err == nil {
+				err = e.readInputs(&s, v)
+			}
+		case "outputs":
+			if err = seen.once(fieldOutputs, name); err == nil {
+				err = e.readOutputs(&s, v)
+			}
+		default:
+			err = s.Skip()
+		}
+		return err
+	})
+	if err == nil {
+		err = s.End()
+	}
+	if err == nil && !seen.has(fieldInputs) {
+		err = fault.New(fault.Invalid, `"inputs" is missing: expected an array of the inputs of model '%s'`, v.Name)
+	}
+	return err
+}
+
+// copyText reads a string that outlives the request's body.
+func copyText(s *tensorjson.Scanner, what string) (string, error) {
+	text, err := s.Text()
+	if err != nil {
+		return "", within(what, err)
+	}
+	return string(text), nil
+}
+
+// viewText reads a string as a view of the request's body.
+func viewText(s *tensorjson.Scanner) (string, error) {
+	text, err := s.Text()
+	return unsafe.String(unsafe.SliceData(text), len(text)), err
+}
+
+// within says in which part of the request an error is.
+func within(part string, err error) error {
+	e := *fault.Of(err)
+	e.Message = part + ": " + e.Message
+	return &e
+}
+
+// readParameter reads one parameter of the request. Custom ones may be given
+// to any model; none here uses them.
+func (e *envelope) readParameter(s *tensorjson.Scanner, name []byte, v *serve.Version) (err error) {
+	var n uint64
+	switch string(name) {
+	case "sequence_id":
+		err = noSequenceID(s, v)
+	case "sequence_start", "sequence_end":
+		var flag bool
+		if flag, err = s.Bool(); flag {
+			err = noSequences(v)
+		}
+	case "priority":
+		n, err = s.Uint()
+		e.priority = int(min(n, math.MaxInt32))
+	case "timeout":
+		n, err = s.Uint()
+		e.timeout = time.Duration(min(n, math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
+	case "binary_data_output":
+		e.binaryOutput, err = s.Bool()
+	default:
+		err = customParameter(s, name)
+	}
+	if err != nil {
+		return within("parameter '"+clip(name)+"'", err)
+	}
+	return nil
+}
+
+// noSequenceID reads a sequence id, a number or a string, that must say "none".
+func noSequenceID(s *tensorjson.Scanner, v *serve.Version) error {
+	if s.Peek() == '"' {
+		text, err := s.Text()
+		if err == nil && len(text) > 0 {
+			err = noSequences(v)
+		}
+		return err
+	}
+	n, err := s.Uint()
+	if err == nil && n != 0 {
+		err = noSequences(v)
+	}
+	return err
+}
+
+func noSequences(v *serve.Version) error {
+	return fault.New(fault.Invalid, "model '%s' keeps no state between requests, so it takes no sequences: leave it out", v.Name)
+}
+
+// customParameter reads the value of a parameter without a meaning here.
+func customParameter(s *tensorjson.Scanner, name []byte) error {
+	if len(name) >= 7 && string(name[:7]) == "triton_" {
+		return fault.New(fault.Invalid, "parameter keys starting with 'triton_' are reserved and must not be given")
+	}
+	switch s.Peek() {
+	case '{', '[', 'n':
+		return fault.New(fault.Invalid, "expected a string, a number or a boolean")
+	}
+	return s.Skip()
+}
+
+func clip(name []byte) string {
+	return string(name[:min(len(name), 100)])
+}
+
+// readInputs reads the inputs. More than the model has are only counted.
+func (e *envelope) readInputs(s *tensorjson.Scanner, v *serve.Version) error {
+	want, got := len(v.Signature.Inputs), 0
+	err := s.Array(func(i int) error {
+		if got++; i >= want {
+			return s.Skip()
+		}
+		if i < cap(e.inputs) { // with the memory of its last use
+			e.inputs = e.inputs[:i+1]
+		} else {
+			e.inputs = append(e.inputs, inputSpec{})
+		}
+		in := &e.inputs[i]
+		if err := e.readInput(s, in); err != nil {
+			return within("input "+in.label(i), err)
+		}
+		return nil
+	})
+	if err == nil && got > want {
+		err = fault.New(fault.Invalid, "expected %d inputs but got %d inputs for model '%s'", want, got, v.Name)
+	}
+	return err
+}
+
+// readInput reads one input, its members in any order.
+func (e *envelope) readInput(s *tensorjson.Scanner, in *inputSpec) error {
+	var later tensorjson.Scanner // at data that came before its type and shape
+	err := s.Object(func(name []byte) (err error) {
+		switch string(name) {
+		case "name":
+			if err = in.seen.once(fieldName, name); err == nil {
+				in.name, err = viewText(s)
+			}
+		case "shape":
+			if err = in.seen.once(fieldShape, name); err == nil {
+				err = in.readShape(s)
+			}
+		case "datatype":
+			if err = in.seen.once(fieldDatatype, name); err == nil {
+				var text string
+				if text, err = viewText(s); err == nil {
+					in.datatype, err = tensor.Parse(text)
+				}
+			}
+		case "data":
+			if err = in.seen.once(fieldData, name); err != nil {
+				return err
+			}
+			if in.seen.has(fieldShape) && in.seen.has(fieldDatatype) {
+				return e.readData(s, in)
+			}
+			later = *s
+			err = s.Skip()
+		case "parameters":
+			if err = in.seen.once(fieldParameters, name); err == nil {
+				err = s.Object(func(name []byte) error { return in.readParameter(s, name) })
+			}
+		default:
+			err = s.Skip()
+		}
+		return err
+	})
+	if err == nil {
+		err = in.complete()
+	}
+	if err == nil && later.Offset() > 0 {
+		err = e.readData(&later, in)
+	}
+	return err
+}
+
+// label names an input in errors, by its name if that is known.
+func (in *inputSpec) label(i int) string {
+	if in.name != "" {
+		return "'" + clip([]byte(in.name)) + "'"
+	}
+	return strconv.Itoa(i)
+}
+
+func (in *inputSpec) readShape(s *tensorjson.Scanner) error {
+	err := s.Array(func(i int) error {
+		if i == tensor.MaxDims {
+			return fault.New(fault.Invalid, "has more than %d dimensions", tensor.MaxDims)
+		}
+		extent, err := s.Int()
+		if err == nil && extent < 0 {
+			err = fault.New(fault.Invalid, "dimension %d is %d; expected 0 or more", i, extent)
+		}
+		in.shape = append(in.shape, extent)
+		return err
+	})
+	if err != nil {
+		return within("shape", err)
+	}
+	return nil
+}
+
+func (in *inputSpec) readParameter(s *tensorjson.Scanner, name []byte) (err error) {
+	switch string(name) {
+	case "binary_data_size":
+		if err = in.seen.once(fieldBinarySize, name); err == nil {
+			in.binarySize, err = s.Uint()
+		}
+	case "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset":
+		err = errSharedMemory
+	default:
+		err = customParameter(s, name)
+	}
+	if err != nil {
+		return within("parameter '"+clip(name)+"'", err)
+	}
+	return nil
+}
+
+var errSharedMemory = fault.New(fault.Unsupported, "shared memory is not supported: send tensors in the request body")
+
+// complete checks that nothing is missing but the data itself.
+func (in *inputSpec) complete() error {
+	switch {
+	case !in.seen.has(fieldName):
+		return fault.New(fault.Invalid, `"name" is missing`)
+	case !in.seen.has(fieldShape):
+		return fault.New(fault.Invalid, `"shape" is missing`)
+	case !in.seen.has(fieldDatatype):
+		return fault.New(fault.Invalid, `"datatype" is missing`)
+	case in.seen.has(fieldData) == in.seen.has(fieldBinarySize):
+		return fault.New(fault.Invalid, `expected exactly one of "data" and, in "parameters", "binary_data_size"`)
+	}
+	return nil
+}
+
+// readData reads an input's data, whose type and shape are known.
+func (e *envelope) readData(s *tensorjson.Scanner, in *inputSpec) error {
+	if e.data == nil {
+		e.data = tensor.GetSlab(len(s.Rest()))
+	}
+	s.Peek()
+	in.start = len(e.data.B)
+	out, n, err := tensorjson.Decode(e.data.B, in.datatype, in.shape, s.Rest())
+	if err != nil {
+		return err
+	}
+	e.data.B = out
+	in.end = len(out)
+	s.Advance(n)
+	return nil
+}
+
+// readOutputs reads the wanted outputs.
+func (e *envelope) readOutputs(s *tensorjson.Scanner, v *serve.Version) error {
+	return s.Array(func(i int) error {
+		if i >= len(v.Signature.Outputs) {
+			return fault.New(fault.Invalid, "more outputs are asked for than the %d of model '%s'", len(v.Signature.Outputs), v.Name)
+		}
+		e.outputs = append(e.outputs, outputSpec{})
+		out := &e.outputs[i]
+		err := out.read(s)
+		if err == nil && !out.seen.has(fieldName) {
+			err = fault.New(fault.Invalid, `"name" is missing`)
+		}
+		if err != nil {
+			return within("output '"+clip([]byte(out.name))+"'", err)
+		}
+		return nil
+	})
+}
+
+func (out *outputSpec) read(s *tensorjson.Scanner) error {
+	return s.Object(func(name []byte) (err error) {
+		switch string(name) {
+		case "name":
+			if err = out.seen.once(fieldName, name); err == nil {
+				out.name, err = viewText(s)
+			}
+		case "parameters":
+			if err = out.seen.once(fieldParameters, name); err == nil {
+				err = s.Object(func(name []byte) error { return out.readParameter(s, name) })
+			}
+		default:
+			err = s.Skip()
+		}
+		return err
+	})
+}
+
+func (out *outputSpec) readParameter(s *tensorjson.Scanner, name []byte) (err error) {
+	switch string(name) {
+	case "binary_data":
+		out.seen |= fieldBinary
+		out.binary, err = s.Bool()
+	case "classification":
+		var n uint64
+		n, err = s.Uint()
+		out.classes = int(min(n, math.MaxInt32))
+	case "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset":
+		err = errSharedMemory
+	default:
+		err = customParameter(s, name)
+	}
+	if err != nil {
+		return within("parameter '"+clip(name)+"'", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package oip
+
+import (
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/internal/inference/serve"
+	"sluice/internal/platform/fault"
+)
+
+// Config holds the settings of the REST edge.
+type Config struct {
+	ServerName    string // in the server metadata; default "sluice"
+	ServerVersion string // in the server metadata; default "dev"
+	// MaxBody is the most bytes of a request body, after decompression too;
+	// default 64 MiB.
+	MaxBody int64
+	// MaxBodyKey names the setting that raises MaxBody, for the refusal's text.
+	MaxBodyKey string
+	// BodyTimeout is how long the body of a request may take to arrive, where
+	// it is larger than smallBody; default one minute. Smaller ones are left to
+	// the HTTP server's own limit.
+	BodyTimeout time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.ServerName == "" {
+		c.ServerName = "sluice"
+	}
+	if c.ServerVersion == "" {
+		c.ServerVersion = "dev"
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 64 << 20
+	}
+	if c.MaxBodyKey == "" {
+		c.MaxBodyKey = "the server's body limit"
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = time.Minute
+	}
+	if c.MaxBody < 0 || c.BodyTimeout < 0 {
+		return c, fault.New(fault.Invalid, "oip: MaxBody is %d and BodyTimeout %s: neither may be negative", c.MaxBody, c.BodyTimeout)
+	}
+	return c, nil
+}
+
+// Router is what routes are added to: an *echo.Echo or an *echo.Group.
+type Router interface {
+	Add(method, path string, handler echo.HandlerFunc, middleware ...echo.MiddlewareFunc) *echo.Route
+}
+
+// rest is the REST edge.
+type rest struct {
+	models serve.Models
+	config Config
+}
+
+// Register adds the protocol's REST routes. Their handlers return their errors:
+// the Echo's HTTPErrorHandler must write them with WriteError.
+func Register(r Router, models serve.Models, config Config) error {
+	config, err := config.withDefaults()
+	if err != nil {
+		return err
+	}
+	a := &rest{models, config}
+	r.Add("GET", "/v2", a.serverMetadata)
+	r.Add("GET", "/v2/health/live", a.live)
+	r.Add("GET", "/v2/health/ready", a.ready)
+	r.Add("GET", "/v2/models/stats", a.allStats)
+	for _, model := range []string{"/v2/models/:model", "/v2/models/:model/versions/:version"} {
+		r.Add("GET", model, a.modelMetadata)
+		r.Add("GET", model+"/ready", a.modelReady)
+		r.Add("GET", model+"/config", a.modelConfig)
+		r.Add("GET", model+"/stats", a.modelStats)
+		r.Add("POST", model+"/infer", a.infer)
+		r.Add("POST", model+"/generate", a.generate)
+		r.Add("POST", model+"/generate_stream", a.generateStream)
+	}
+	r.Add("POST", "/v2/repository/index", a.index)
+	r.Add("POST", "/v2/repository/models/:model/load", a.load)
+	r.Add("POST", "/v2/repository/models/:model/unload", a.unload)
+	addUnsupported(r)
+	return nil
+}
+
+// addUnsupported adds the routes of extensions that are not offered, so that a
+// client learns just that.
+func addUnsupported(r Router) {
+	refuse := func(format string) echo.HandlerFunc {
+		err := fault.New(fault.Unsupported, "%s", format)
+		return func(echo.Context) error { return err }
+	}
+	repository := refuse("'repository_name' specification is not supported")
+	r.Add("POST", "/v2/repository/:repository/index", repository)
+	r.Add("POST", "/v2/repository/:repository/models/:model/load", repository)
+	r.Add("POST", "/v2/repository/:repository/models/:model/unload", repository)
+
+	memory := refuse("shared memory is not supported: send tensors in the request body")
+	for _, kind := range []string{"/v2/systemsharedmemory", "/v2/cudasharedmemory"} {
+		r.Add("GET", kind+"/status", memory)
+		r.Add("GET", kind+"/region/:region/status", memory)
+		r.Add("POST", kind+"/region/:region/register", memory)
+		r.Add("POST", kind+"/region/:region/unregister", memory)
+		r.Add("POST", kind+"/unregister", memory)
+	}
+	trace := refuse("the trace extension is not supported: traces are exported through OpenTelemetry")
+	logging := refuse("the logging extension is not supported: set the log level in the server's configuration")
+	for _, method := range []string{"GET", "POST"} {
+		r.Add(method, "/v2/trace/setting", trace)
+		r.Add(method, "/v2/models/:model/trace/setting", trace)
+		r.Add(method, "/v2/logging", logging)
+	}
+}
