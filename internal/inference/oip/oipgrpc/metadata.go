@@ -3,17 +3,12 @@ package oipgrpc
 import (
 	"context"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
 	"sluice/internal/inference/model"
 	pb "sluice/internal/inference/oip/oippb"
 	"sluice/internal/inference/serve"
-	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
-)
-
-// platformONNX is Triton's name of what every model here is.
-const (
-	platformONNX = "onnxruntime_onnx"
-	backendONNX  = "onnxruntime"
 )
 
 // ServerLive answers that the process does.
@@ -54,7 +49,7 @@ func (s *Service) ModelMetadata(_ context.Context, req *pb.ModelMetadataRequest)
 		}
 	}
 	resp := &pb.ModelMetadataResponse{
-		Name: v.Name, Platform: platform(v),
+		Name: v.Name, Platform: model.Platform,
 		Inputs: tensorMetadata(v.Signature.Inputs), Outputs: tensorMetadata(v.Signature.Outputs),
 	}
 	for _, v := range versions {
@@ -63,11 +58,22 @@ func (s *Service) ModelMetadata(_ context.Context, req *pb.ModelMetadataRequest)
 	return resp, nil
 }
 
-func platform(v *serve.Version) string {
-	if v.Config.Platform != "" {
-		return v.Config.Platform
+// ModelConfig reports how a model is served, in Triton's terms. It is the REST
+// edge's answer in another encoding.
+func (s *Service) ModelConfig(_ context.Context, req *pb.ModelConfigRequest) (*pb.ModelConfigResponse, error) {
+	v, err := s.models.Lookup(req.GetName(), req.GetVersion())
+	if err != nil {
+		return nil, err
 	}
-	return platformONNX
+	config := v.Config
+	// Its dynamic_batching tells clients that requests share runs.
+	config.NoBatching = config.NoBatching || !v.CrossRequest
+	resp := &pb.ModelConfigResponse{Config: &pb.ModelConfig{}}
+	known := protojson.UnmarshalOptions{DiscardUnknown: true}
+	if err := known.Unmarshal(config.TritonJSON(v.Signature), resp.GetConfig()); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "the configuration of model '%s' does not fit its message", v.Name)
+	}
+	return resp, nil
 }
 
 func tensorMetadata(ports []model.Port) []*pb.ModelMetadataResponse_TensorMetadata {
@@ -76,16 +82,4 @@ func tensorMetadata(ports []model.Port) []*pb.ModelMetadataResponse_TensorMetada
 		list[i] = &pb.ModelMetadataResponse_TensorMetadata{Name: p.Name, Datatype: p.Datatype.String(), Shape: p.Shape}
 	}
 	return list
-}
-
-// configTypes are the datatypes as the model configuration spells them.
-var configTypes = [...]pb.DataType{
-	tensor.Invalid: pb.DataType_TYPE_INVALID, tensor.Bool: pb.DataType_TYPE_BOOL,
-	tensor.Uint8: pb.DataType_TYPE_UINT8, tensor.Uint16: pb.DataType_TYPE_UINT16,
-	tensor.Uint32: pb.DataType_TYPE_UINT32, tensor.Uint64: pb.DataType_TYPE_UINT64,
-	tensor.Int8: pb.DataType_TYPE_INT8, tensor.Int16: pb.DataType_TYPE_INT16,
-	tensor.Int32: pb.DataType_TYPE_INT32, tensor.Int64: pb.DataType_TYPE_INT64,
-	tensor.FP16: pb.DataType_TYPE_FP16, tensor.BF16: pb.DataType_TYPE_BF16,
-	tensor.FP32: pb.DataType_TYPE_FP32, tensor.FP64: pb.DataType_TYPE_FP64,
-	tensor.Bytes: pb.DataType_TYPE_STRING,
 }

@@ -71,6 +71,9 @@ func TestCheck14And15Statistics(t *testing.T) {
 		if s.GetName() != "b" || s.GetVersion() != "1" || s.GetInferenceCount() != n || s.GetExecutionCount() != n {
 			t.Errorf("after %d requests: %v", n, s)
 		}
+		if n > 0 && (len(s.GetBatchStats()) != 1 || s.GetBatchStats()[0].GetBatchSize() != 1 || s.GetBatchStats()[0].GetComputeInfer().GetCount() != n) {
+			t.Errorf("after %d requests the batch statistics are %v", n, s.GetBatchStats())
+		}
 		req := rawRequest("b", "", "FP32", []int64{2}, make([]byte, 8))
 		if _, err := f.client.ModelInfer(t.Context(), req); err != nil {
 			t.Fatal(err)
@@ -145,43 +148,52 @@ func TestServerAndModelMetadata(t *testing.T) {
 
 func TestModelConfig(t *testing.T) {
 	models := twoModels()
-	tuned := models.versions[0]
-	tuned.Config = model.Config{
+	rows := 32
+	config := model.Config{
+		Name: "a", MaxBatchSize: &rows, Filename: "model.onnx",
 		Policy:     model.VersionPolicy{Specific: []int64{1, 12}},
 		Batching:   &model.Batching{PreferredSizes: []int{4, 8}, MaxQueueDelay: time.Millisecond, TimeoutDelay: true, PriorityLevels: 2},
 		Execution:  model.Execution{Executors: 2},
 		Warmup:     []model.Warmup{{Name: "w", BatchSize: 1, Inputs: map[string]model.WarmupInput{"x": {Datatype: tensor.FP32, Dims: tensor.Shape{2}, Random: true}}}},
 		Parameters: map[string]string{"k": "v"},
 	}
+	models.versions[0].Config, models.versions[1].Config = config, config
+	models.versions[1].CrossRequest = false
 	f := start(t, models, Config{}, rpc.Config{})
-	got, err := f.client.ModelConfig(t.Context(), &pb.ModelConfigRequest{Name: "a", Version: "1"})
-	if err != nil {
-		t.Fatal(err)
+	get := func(name, version string) *pb.ModelConfig {
+		t.Helper()
+		resp, err := f.client.ModelConfig(t.Context(), &pb.ModelConfigRequest{Name: name, Version: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetConfig()
 	}
-	want := &pb.ModelConfig{
-		Name: "a", Platform: "onnxruntime_onnx", Backend: "onnxruntime", MaxBatchSize: 32, DefaultModelFilename: "model.onnx",
-		Input:         []*pb.ModelInput{{Name: "x", DataType: pb.DataType_TYPE_FP32, Dims: []int64{2}}},
-		Output:        []*pb.ModelOutput{{Name: "x_OUT", DataType: pb.DataType_TYPE_FP32, Dims: []int64{2}}},
-		VersionPolicy: &pb.ModelVersionPolicy{PolicyChoice: &pb.ModelVersionPolicy_Specific_{Specific: &pb.ModelVersionPolicy_Specific{Versions: []int64{1, 12}}}},
-		InstanceGroup: []*pb.ModelInstanceGroup{{Name: "a", Kind: pb.ModelInstanceGroup_KIND_CPU, Count: 2}},
-		SchedulingChoice: &pb.ModelConfig_DynamicBatching{DynamicBatching: &pb.ModelDynamicBatching{
-			PreferredBatchSize: []int32{4, 8}, MaxQueueDelayMicroseconds: 1000, PriorityLevels: 2,
-			DefaultQueuePolicy: &pb.ModelQueuePolicy{TimeoutAction: pb.ModelQueuePolicy_DELAY},
-		}},
-		Parameters: map[string]*pb.ModelParameter{"k": {StringValue: "v"}},
-		ModelWarmup: []*pb.ModelWarmup{{Name: "w", BatchSize: 1, Inputs: map[string]*pb.ModelWarmup_Input{
-			"x": {DataType: pb.DataType_TYPE_FP32, Dims: []int64{2}, InputDataType: &pb.ModelWarmup_Input_RandomData{RandomData: true}},
-		}}},
-		ModelTransactionPolicy: &pb.ModelTransactionPolicy{},
+	got := get("a", "1")
+	if got.GetName() != "a" || got.GetPlatform() != "onnxruntime_onnx" || got.GetBackend() != "onnxruntime" || got.GetMaxBatchSize() != 32 ||
+		got.GetDefaultModelFilename() != "model.onnx" || !slices.Equal(got.GetVersionPolicy().GetSpecific().GetVersions(), []int64{1, 12}) {
+		t.Errorf("config %v", got)
 	}
-	if diff := cmp.Diff(want, got.GetConfig(), protocmp.Transform()); diff != "" {
-		t.Error(diff)
+	if in := got.GetInput(); len(in) != 1 || !proto.Equal(in[0], &pb.ModelInput{Name: "x", DataType: pb.DataType_TYPE_FP32, Dims: []int64{2}}) {
+		t.Errorf("inputs %v", in)
 	}
-	got, err = f.client.ModelConfig(t.Context(), &pb.ModelConfigRequest{Name: "b"})
-	if err != nil {
-		t.Fatal(err)
+	if out := got.GetOutput(); len(out) != 1 || !proto.Equal(out[0], &pb.ModelOutput{Name: "x_OUT", DataType: pb.DataType_TYPE_FP32, Dims: []int64{2}}) {
+		t.Errorf("outputs %v", out)
 	}
-	if c := got.GetConfig(); c.GetMaxBatchSize() != 0 || c.GetDynamicBatching() != nil || !slices.Equal(c.GetInput()[0].GetDims(), []int64{2}) {
+	if g := got.GetInstanceGroup(); len(g) != 1 || g[0].GetKind() != pb.ModelInstanceGroup_KIND_CPU || g[0].GetCount() != 2 {
+		t.Errorf("instance group %v", g)
+	}
+	b := got.GetDynamicBatching()
+	if !slices.Equal(b.GetPreferredBatchSize(), []int32{4, 8}) || b.GetMaxQueueDelayMicroseconds() != 1000 || b.GetPriorityLevels() != 2 ||
+		b.GetDefaultQueuePolicy().GetTimeoutAction() != pb.ModelQueuePolicy_DELAY {
+		t.Errorf("dynamic batching %v", b)
+	}
+	if w := got.GetModelWarmup(); len(w) != 1 || !w[0].GetInputs()["x"].GetRandomData() || got.GetParameters()["k"].GetStringValue() != "v" {
+		t.Errorf("warm-up %v, parameters %v", w, got.GetParameters())
+	}
+	if c := get("a", "12"); c.GetDynamicBatching() != nil || c.GetMaxBatchSize() != 32 {
+		t.Errorf("a model whose requests do not share runs: %v", c)
+	}
+	if c := get("b", ""); c.GetMaxBatchSize() != 0 || c.GetDynamicBatching() != nil || !slices.Equal(c.GetInput()[0].GetDims(), []int64{2}) {
 		t.Errorf("a model that does not batch: %v", c)
 	}
 }

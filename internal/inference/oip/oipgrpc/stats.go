@@ -51,19 +51,26 @@ func unavailable(name string, err error) error {
 
 func statistics(v *serve.Version) *pb.ModelStatistics {
 	s := v.Stats
-	return &pb.ModelStatistics{
+	live := func(d *serve.Duration) *pb.StatisticDuration { return duration(d.Snapshot()) }
+	stats := &pb.ModelStatistics{
 		Name: v.Name, Version: v.Text,
 		LastInference:  uint64(s.LastInference.Load()),
 		InferenceCount: uint64(s.Inferences.Load()),
 		ExecutionCount: uint64(s.Executions.Load()),
 		InferenceStats: &pb.InferStatistics{
-			Success: duration(&s.Success), Fail: duration(&s.Fail), Queue: duration(&s.Queue),
-			ComputeInput: duration(&s.ComputeInput), ComputeInfer: duration(&s.ComputeInfer), ComputeOutput: duration(&s.ComputeOutput),
+			Success: live(&s.Success), Fail: live(&s.Fail), Queue: live(&s.Queue),
+			ComputeInput: live(&s.ComputeInput), ComputeInfer: live(&s.ComputeInfer), ComputeOutput: live(&s.ComputeOutput),
 			CacheHit: &pb.StatisticDuration{}, CacheMiss: &pb.StatisticDuration{}, // there is no cache
 		},
 	}
+	for b := range s.Batches() {
+		stats.BatchStats = append(stats.BatchStats, &pb.InferBatchStatistics{
+			BatchSize: uint64(b.Rows), ComputeInput: duration(b.Input), ComputeInfer: duration(b.Infer), ComputeOutput: duration(b.Output),
+		})
+	}
+	return stats
 }
 
-func duration(d *serve.Duration) *pb.StatisticDuration {
-	return &pb.StatisticDuration{Count: uint64(d.Count.Load()), Ns: uint64(d.Nanos.Load())}
+func duration(d serve.DurationSnapshot) *pb.StatisticDuration {
+	return &pb.StatisticDuration{Count: uint64(d.Count), Ns: uint64(d.Nanos)}
 }

@@ -113,7 +113,9 @@ func (m *message) parseInput(parent *reader) input {
 			m.portParams = append(m.portParams, r.parameter())
 		case r.field == 5 && in.contents == nil:
 			in.contents = r.bytes
-		case r.field == 5: // the halves of a split message join by concatenation
+		case r.field == 5: // parts of a message, each whole in itself, join by concatenation
+			r.fail(wellFormed(in.contents))
+			r.fail(wellFormed(r.bytes))
 			in.contents = append(in.contents[:len(in.contents):len(in.contents)], r.bytes...)
 		}
 	}
@@ -158,6 +160,9 @@ func (r *reader) next() bool {
 	if r.field, r.kind, n = protowire.ConsumeTag(r.rest); n < 0 {
 		return r.fail(protowire.ParseError(n))
 	}
+	if r.field > protowire.MaxValidNumber {
+		return r.fail(errField)
+	}
 	r.rest = r.rest[n:]
 	switch r.kind {
 	case protowire.VarintType:
@@ -187,6 +192,16 @@ func (r *reader) fail(err error) bool {
 	}
 	return false
 }
+
+// wellFormed walks over a message without looking into it.
+func wellFormed(encoded []byte) error {
+	r := reader{rest: encoded}
+	for r.next() {
+	}
+	return r.err
+}
+
+var errField = fault.New(fault.Invalid, "a field number is out of range")
 
 var errUTF8 = fault.New(fault.Invalid, "a name, id, datatype or parameter is not valid UTF-8")
 
