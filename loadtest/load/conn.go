@@ -1,0 +1,211 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Answer is a response. Body is valid until the connection's next request.
+type Answer struct {
+	Status int
+	// HeaderLength is the value of Inference-Header-Content-Length, -1 if the
+	// answer has none.
+	HeaderLength int
+	Body         []byte
+}
+
+// conn is one keep-alive connection. One goroutine uses it; setLimit may be
+// called by others too.
+type conn struct {
+	addr string
+	buf  []byte
+
+	mu    sync.Mutex // guards writes of the fields below, and setLimit
+	tcp   net.Conn   // nil where it must be dialled again
+	limit time.Time  // of every read and write
+}
+
+const (
+	dialTimeout = 5 * time.Second
+	maxHeader   = 64 << 10
+)
+
+// do sends a request and reads its answer. After an error the connection is
+// dialled again at the next call.
+func (c *conn) do(wire []byte) (Answer, error) {
+	if c.tcp == nil {
+		if err := c.dial(); err != nil {
+			return Answer{}, err
+		}
+	}
+	if _, err := c.tcp.Write(wire); err != nil {
+		c.close()
+		return Answer{}, fmt.Errorf("write: %w", err)
+	}
+	a, keep, err := c.read()
+	if err != nil || !keep {
+		c.close()
+	}
+	return a, err
+}
+
+func (c *conn) dial() error {
+	tcp, err := net.DialTimeout("tcp", c.addr, dialTimeout)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := tcp.SetDeadline(c.limit); err != nil {
+		tcp.Close()
+		return err
+	}
+	c.tcp = tcp
+	return nil
+}
+
+// setLimit sets the time at which whatever is in progress fails.
+func (c *conn) setLimit(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = t
+	if c.tcp == nil {
+		return nil
+	}
+	return c.tcp.SetDeadline(t)
+}
+
+func (c *conn) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tcp != nil {
+		c.tcp.Close()
+		c.tcp = nil
+	}
+}
+
+// read reads one answer and reports whether the connection can go on.
+func (c *conn) read() (Answer, bool, error) {
+	n, end := 0, -1
+	for end < 0 {
+		if n == len(c.buf) {
+			if n >= maxHeader {
+				return Answer{}, false, fmt.Errorf("answer header is longer than %d bytes", maxHeader)
+			}
+			c.grow(2 * n)
+		}
+		m, err := c.tcp.Read(c.buf[n:])
+		if err != nil {
+			return Answer{}, false, fmt.Errorf("read: %w", err)
+		}
+		from := max(n-3, 0) // the blank line may span two reads
+		n += m
+		if i := bytes.Index(c.buf[from:n], []byte("\r\n\r\n")); i >= 0 {
+			end = from + i + 4
+		}
+	}
+	h, err := parseHeader(c.buf[:end])
+	if err != nil {
+		return Answer{}, false, err
+	}
+	total := end + h.length
+	if n > total {
+		return Answer{}, false, fmt.Errorf("%d bytes follow the answer", n-total)
+	}
+	if total > len(c.buf) {
+		c.grow(total)
+	}
+	for n < total {
+		m, err := c.tcp.Read(c.buf[n:total])
+		if err != nil {
+			return Answer{}, false, fmt.Errorf("read: answer ends after %d of %d body bytes: %w", n-end, h.length, err)
+		}
+		n += m
+	}
+	return Answer{h.status, h.inference, c.buf[end:total]}, !h.close, nil
+}
+
+func (c *conn) grow(size int) {
+	buf := make([]byte, max(size, 4096))
+	copy(buf, c.buf)
+	c.buf = buf
+}
+
+type header struct {
+	status    int
+	length    int // of the body
+	inference int // -1: not given
+	close     bool
+}
+
+// parseHeader reads the status line and the few fields that matter here.
+func parseHeader(b []byte) (header, error) {
+	const version = "HTTP/1.1 "
+	h := header{length: -1, inference: -1}
+	if len(b) < len(version)+3 || string(b[:len(version)]) != version {
+		return h, fmt.Errorf("not an HTTP/1.1 answer: %.40q", b)
+	}
+	var ok bool
+	if h.status, ok = decimal(b[len(version) : len(version)+3]); !ok {
+		return h, fmt.Errorf("no status in %.40q", b)
+	}
+	for len(b) > 0 {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			break
+		}
+		line := bytes.TrimSuffix(b[:end], []byte("\r"))
+		b = b[end+1:]
+		ok = true
+		if v, found := field(line, "Content-Length:"); found {
+			h.length, ok = decimal(v)
+		} else if v, found := field(line, "Inference-Header-Content-Length:"); found {
+			h.inference, ok = decimal(v)
+		} else if v, found := field(line, "Connection:"); found {
+			h.close = bytes.EqualFold(v, []byte("close"))
+		}
+		if !ok {
+			return h, fmt.Errorf("malformed field %q", line)
+		}
+	}
+	if h.length < 0 {
+		return h, errors.New("the answer has no Content-Length (chunked answers are not supported)")
+	}
+	if h.inference > h.length {
+		return h, fmt.Errorf("inference header of %d bytes in a body of %d", h.inference, h.length)
+	}
+	return h, nil
+}
+
+// field returns the value of a header line with the name, colon included.
+func field(line []byte, name string) ([]byte, bool) {
+	if len(line) < len(name) || line[len(name)-1] != ':' || !bytes.EqualFold(line[:len(name)], []byte(name)) {
+		return nil, false
+	}
+	return bytes.TrimSpace(line[len(name):]), true
+}
+
+// decimal reads a number of at most nine digits.
+func decimal(b []byte) (int, bool) {
+	if len(b) == 0 || len(b) > 9 {
+		return 0, false
+	}
+	n := 0
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n, true
+}
+
+// statusError describes an answer that is neither a success nor a refusal.
+func statusError(a Answer) error {
+	return errors.New("status " + strconv.Itoa(a.Status) + ": " + string(a.Body[:min(len(a.Body), 200)]))
+}

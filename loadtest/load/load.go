@@ -1,0 +1,105 @@
+// Package load generates HTTP load cheaply enough to share a machine with the
+// server under test: requests are bytes made beforehand, each connection is
+// one goroutine on a raw TCP socket, and a request allocates nothing.
+//
+// A Pool of connections offers load in two ways. Closed keeps every connection
+// busy, which measures capacity and cost. Open sends at a given rate whatever
+// the server does, and counts latency from the time at which a request was
+// due, so that a slow server cannot slow down its own measurement.
+//
+// Known limits: HTTP/1.1 without TLS, loopback targets only, and answers must
+// carry a Content-Length.
+package load
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// Load is what a run sends.
+type Load struct {
+	// Requests are sent in turn; each connection starts at another one.
+	Requests []*Request
+	// CheckEvery checks the first answer of each connection and then every
+	// n-th one with the request's Check; 0 means 64.
+	CheckEvery int
+	// SLO is the latency up to which an answer counts as good; 0 counts all.
+	SLO time.Duration
+	// Ramp is the time at the start of an open loop that goodput leaves out:
+	// an empty server takes more in than it can keep up.
+	Ramp time.Duration
+}
+
+// Request is a request in its wire form and what its answer must be.
+type Request struct {
+	Wire []byte
+	// Check judges an answer with status 200; nil accepts any.
+	Check func(Answer) error
+}
+
+// Result is what a run saw. Every request sent is in exactly one of OK,
+// Refused and Failed.
+type Result struct {
+	Duration time.Duration // until the last answer in a closed loop, as asked for in an open one
+	Window   time.Duration // the part of it in which Good was counted
+	Due      int           // requests that the run was to send
+	Unsent   int           // due, but every connection and the backlog were taken
+	OK       int           // status 200
+	Good     int           // OK within the SLO, answered in the window
+	Refused  int           // status 429 or 503
+	Failed   int           // anything else: other status, broken connection, wrong answer
+	Checked  int           // answers that Check has seen
+
+	Latency *Histogram // of OK answers
+	Refusal *Histogram // of refusals
+	Lag     *Histogram // open loop: how late the generator was in sending
+
+	// Err is the first failure, nil if Failed is 0.
+	Err error
+}
+
+// Rate returns the answers with status 200 per second.
+func (r *Result) Rate() float64 { return perSecond(r.OK, r.Duration) }
+
+// Goodput returns the answers within the SLO per second.
+func (r *Result) Goodput() float64 { return perSecond(r.Good, r.Window) }
+
+func perSecond(n int, d time.Duration) float64 {
+	if d <= 0 {
+		return 0
+	}
+	return float64(n) / d.Seconds()
+}
+
+func newResult() *Result {
+	return &Result{Latency: new(Histogram), Refusal: new(Histogram), Lag: new(Histogram)}
+}
+
+// add merges the counts of another connection.
+func (r *Result) add(o *Result) {
+	r.OK += o.OK
+	r.Good += o.Good
+	r.Refused += o.Refused
+	r.Failed += o.Failed
+	r.Checked += o.Checked
+	r.Latency.Add(o.Latency)
+	r.Refusal.Add(o.Refusal)
+	r.Lag.Add(o.Lag)
+	if r.Err == nil {
+		r.Err = o.Err
+	}
+}
+
+// loopback refuses targets that are not this machine: a load generator aimed
+// elsewhere by mistake is an attack.
+func loopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("load: target %q: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("load: target %q is not a loopback address (127.0.0.1:port, [::1]:port)", addr)
+	}
+	return nil
+}
