@@ -1,0 +1,108 @@
+# Sluice's build. `make` alone lists what there is to do.
+#
+# A fresh machine needs Go, a C compiler and Python 3 with venv or npm; `make
+# doctor` names what is missing and the command that installs it. Everything
+# else is fetched once, pinned, into the user's cache.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# A checkout owned by somebody else (CI, containers) has no readable version.
+export GOFLAGS := $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false
+
+# What a caller may change: make test PKG=./internal/inference/serve
+PKG ?= ./...
+FUZZTIME ?= 10s
+COUNT ?= 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+##@ Use
+
+.PHONY: run
+run: build ## build and start the whole platform: HTTP :8000, gRPC :8001, operations :8002
+	exec ./bin/api
+
+.PHONY: build
+build: doctor ## build bin/api and bin/worker
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: doctor
+doctor: ## check that this machine can build, and name what is missing
+	@tools/doctor.sh go cc
+
+.PHONY: clean
+clean: ## remove what was built here (the user's cache stays)
+	rm -rf bin coverage.out loadtest/results
+
+##@ Check
+
+.PHONY: test
+test: doctor ## all tests that need no server
+	go test -count=$(COUNT) $(PKG)
+
+.PHONY: race
+race: doctor ## the same under the race detector
+	go test -race -count=$(COUNT) $(PKG)
+
+.PHONY: lint
+lint: doctor ## golangci-lint, pinned and built here (the first time takes minutes)
+	@lint=$$(tools/tool.sh golangci golangci-lint); "$$lint" run $(PKG)
+
+.PHONY: fmt
+fmt: doctor ## format every file
+	@lint=$$(tools/tool.sh golangci golangci-lint); "$$lint" fmt
+
+.PHONY: fuzz
+fuzz: doctor ## every fuzz target for FUZZTIME (10s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: conformance
+conformance: build ## the public clients of the protocol against the real server
+	@tools/doctor.sh python
+	@loadtest/conformance/run.sh
+
+.PHONY: vuln
+vuln: doctor ## known vulnerabilities in what is used; needs the Go vulnerability database
+	@vuln=$$(tools/tool.sh govulncheck govulncheck); "$$vuln" $(PKG)
+
+.PHONY: ci
+ci: ## everything that CI does
+	@.ci/run
+
+##@ Measure
+
+.PHONY: bench
+bench: doctor ## every benchmark, then one line for each goal
+	go test -run '^$$' -bench . -benchmem $(PKG)
+	go run ./loadtest/bench
+
+.PHONY: bench-short
+bench-short: doctor ## one short round of every benchmark
+	go test -run '^$$' -bench . -benchmem -benchtime 10ms $(PKG)
+	go run ./loadtest/bench -short
+
+.PHONY: soak
+soak: doctor ## load and unload models under traffic for a long while; watch memory
+	go run ./loadtest/soak
+
+##@ Models
+
+.PHONY: models
+models: ## train the sample models again (changes files under models/)
+	@tools/doctor.sh python
+	@python=$$(tools/venv.sh models/_train/requirements.txt); \
+	"$$python" -B models/_train/all.py; \
+	"$$python" -B loadtest/models/_train/build.py; \
+	"$$python" -B models/_train/verify.py
+
+.PHONY: models-verify
+models-verify: ## check the sample models: checksums, structure, expected answers
+	@tools/doctor.sh python
+	@python=$$(tools/venv.sh models/_train/requirements.txt ml_dtypes numpy onnx onnxruntime PyYAML); \
+	"$$python" -B models/_train/verify.py
