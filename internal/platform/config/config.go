@@ -59,10 +59,11 @@ type HTTP struct {
 // GRPC configures the public gRPC listener and its limits.
 type GRPC struct {
 	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only until authentication is configured"`
-	MaxMessage     Size          `key:"max_message" default:"64MiB" min:"1KiB" max:"2GiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
-	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones are closed"`
-	MaxStreams     int           `key:"max_streams" default:"256" min:"1" max:"1000000" help:"concurrent calls per connection"`
-	IdleTimeout    time.Duration `key:"idle_timeout" default:"15m" min:"1s" max:"24h" help:"time that a connection without calls stays open"`
+	MaxMessage     Size          `key:"max_message" default:"64MiB" min:"1KiB" max:"2047MiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
+	MaxHeld        Size          `key:"max_held" default:"2GiB" min:"1MiB" max:"1TiB" help:"memory of all requests being served together; more are answered UNAVAILABLE"`
+	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones wait"`
+	MaxStreams     int           `key:"max_streams" default:"1000" min:"1" max:"1000000" help:"concurrent calls per connection; the client holds further ones back"`
+	Keepalive      time.Duration `key:"keepalive" default:"1m" min:"1s" max:"24h" help:"silence after which a client is asked whether it is still there"`
 }
 
 // Ops configures the operations listener: metrics, probes and profiles.
@@ -77,7 +78,7 @@ type Model struct {
 	PollInterval time.Duration `key:"poll_interval" default:"5s" min:"100ms" max:"1h" help:"how often control=poll looks at the repository"`
 	Strict       bool          `key:"strict" default:"false" help:"exit when a model cannot be loaded at start, instead of serving the others and reporting not ready"`
 	SLO          time.Duration `key:"slo" default:"100ms" min:"1ms" max:"10m" help:"time within which an online request should be answered, where the model's own configuration sets none"`
-	MaxBatch     int           `key:"max_batch" default:"64" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
+	MaxBatch     int           `key:"max_batch" default:"32" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
 	MaxQueue     int           `key:"max_queue" default:"4096" min:"1" max:"1000000" help:"requests waiting per model version; further ones are refused at once"`
 	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
 }

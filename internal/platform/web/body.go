@@ -38,7 +38,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.left -= int64(n)
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fault.Wrap(fault.DeadlineExceeded, err, "the request's body did not arrive within %s", b.timeout).WithCode(codeBodyTimeout)
+		err = fault.Wrap(fault.DeadlineExceeded, err, "the request's body did not arrive within %s", b.timeout).WithCode(codeSlowBody)
 		b.w.Header().Set("Connection", "close")
 	}
 	b.err = err

@@ -12,8 +12,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// codeBodyTimeout is the code of the fault for a body that came too slowly.
-const codeBodyTimeout = "body_timeout"
+// codeSlowBody marks the one deadline that HTTP has a status of its own for:
+// a body that came too slowly.
+const codeSlowBody = "slow_body"
 
 // statusClientClosed is the status that logs and metrics show where the client
 // went away before its answer; nobody receives it.
@@ -44,7 +45,7 @@ func Status(err error) (status int, message string) {
 		return he.Code, http.StatusText(he.Code)
 	}
 	f := fault.Of(err)
-	if f.Code == codeBodyTimeout {
+	if f.Code == codeSlowBody {
 		return http.StatusRequestTimeout, f.Message
 	}
 	if int(f.Kind) < len(statuses) {

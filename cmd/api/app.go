@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/telemetry"
+	"sluice/internal/platform/web"
+)
+
+// app is the program as a value, so that tests run what production runs.
+type app struct {
+	cfg      config.Config
+	build    telemetry.Build
+	log      *slog.Logger
+	stdout   io.Writer
+	health   *telemetry.Health
+	registry *prometheus.Registry
+	tracing  *telemetry.Tracing
+
+	inference *inference
+	ops, http *web.Server
+	grpc      *grpcServer
+	ready     func() // called once everything has started; tests set it
+}
+
+// newApp builds every part; nothing listens or loads models before Run.
+func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_ *app, err error) {
+	a := &app{cfg: cfg, build: telemetry.ReadBuild(), stdout: stdout, health: &telemetry.Health{}}
+	a.log, err = telemetry.NewLogger(stderr, telemetry.LogConfig{
+		Level: cfg.Log.Level, Format: cfg.Log.Format, Service: "sluice", Version: a.build.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.registry = telemetry.NewRegistry(a.build)
+	a.tracing, err = telemetry.NewTracing(ctx, telemetry.TraceConfig{
+		Endpoint: cfg.Trace.Endpoint, SampleRatio: cfg.Trace.SampleRatio, Service: "sluice", Version: a.build.Version,
+	}, a.log)
+	if err != nil {
+		return nil, err
+	}
+	if a.inference, err = newInference(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {
+		return nil, err
+	}
+	a.health.AddCheck("models", a.inference.check)
+	if a.ops, err = web.NewPlain(a.webConfig("ops", cfg.Ops.Addr), telemetry.NewOps(a.health, a.registry, a.log)); err != nil {
+		return nil, err
+	}
+	if a.http, err = newHTTP(a); err != nil {
+		return nil, err
+	}
+	a.grpc, err = newGRPC(a)
+	return a, err
+}
+
+// Run serves until ctx ends, and returns after the shutdown.
+func (a *app) Run(ctx context.Context) error {
+	ops := a.ops.Component()
+	ops.Drain = nil // probes and metrics are wanted until the end
+	return lifecycle.Run(ctx, lifecycle.Config{
+		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
+		Started: a.started, Draining: a.health.SetDraining,
+	},
+		lifecycle.Component{Name: "traces", Stop: a.tracing.Stop},
+		ops,
+		a.inference.component(),
+		a.http.Component(),
+		a.grpc.component(),
+	)
+}
+
+// started tells the user, the probes and the tests.
+func (a *app) started() {
+	a.health.SetStarted()
+	fmt.Fprint(a.stdout, a.summary())
+	if a.ready != nil {
+		a.ready()
+	}
+}
+
+// webConfig is the part of an HTTP server's settings that the public and the
+// operations listener share.
+func (a *app) webConfig(name, addr string) web.Config {
+	c := a.cfg.HTTP
+	return web.Config{
+		Name: name, Addr: addr,
+		MaxBody: int64(c.MaxBody), MaxHeader: int(c.MaxHeader), MaxConnections: c.MaxConnections, MaxInFlight: c.MaxInFlight,
+		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
+		H2C: c.H2C, LoopbackOnly: !a.cfg.Authenticated(),
+		Draining: a.health.Draining, Log: a.log, Metrics: a.registry, Tracing: a.tracing,
+	}
+}
+
+// summary says where the server can be reached and what it serves.
+func (a *app) summary() string {
+	text := fmt.Sprintf("Sluice %s on %s\n  HTTP    http://%s\n  gRPC    %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n  models  %s\n",
+		a.build.Version, a.inference.runtime(), a.http.Addr(), a.grpc.addr(), a.ops.Addr(), a.inference.summary())
+	if !a.cfg.Authenticated() {
+		text += "  loopback only: no authentication configured\n"
+	}
+	return text
+}
+
+// reason turns a description of what is wrong into an error.
+func reason(text string) error {
+	if text == "" {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "%s", text).WithRetryAfter(time.Second)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"sluice/internal/inference/oip"
+	"sluice/internal/inference/oip/oipgrpc"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/rpc"
+)
+
+// grpcServer runs the gRPC server as a lifecycle component: rpc.Server drains
+// when its context ends, the component when it is told to.
+type grpcServer struct {
+	server   *rpc.Server
+	address  string
+	listener net.Listener
+	drain    context.CancelFunc // ends draining
+	draining context.Context    // of Serve
+	served   chan struct{}      // Serve has returned
+}
+
+// newGRPC builds the public gRPC server.
+func newGRPC(a *app) (*grpcServer, error) {
+	c := a.cfg.GRPC
+	cfg := rpc.Config{
+		MaxMessageBytes: int(c.MaxMessage), MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
+		KeepaliveTime: c.Keepalive, DrainTimeout: max(a.cfg.Shutdown.Grace, time.Millisecond),
+		Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
+		Observers: []rpc.Observer{rpc.AccessLog(a.log)},
+	}
+	if a.tracing.Enabled() {
+		cfg.Tracer = a.tracing.Tracer("sluice/rpc")
+	}
+	server, err := rpc.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	service, err := oipgrpc.New(a.inference.models, oipgrpc.Config{
+		Name: "sluice", Version: a.build.Version, Extensions: oip.Extensions(), MaxHeldBytes: int64(c.MaxHeld),
+	})
+	if err != nil {
+		return nil, err
+	}
+	service.Register(server)
+	g := &grpcServer{server: server, address: c.Addr, served: make(chan struct{})}
+	g.draining, g.drain = context.WithCancel(context.Background())
+	return g, nil
+}
+
+func (g *grpcServer) addr() string { return g.listener.Addr().String() }
+
+func (g *grpcServer) component() lifecycle.Component {
+	return lifecycle.Component{
+		Name: "grpc",
+		Start: func(ctx context.Context) (err error) {
+			var lc net.ListenConfig
+			if g.listener, err = lc.Listen(ctx, "tcp", g.address); err != nil {
+				return fault.Wrap(fault.Unavailable, err, "the grpc listener cannot be opened on %s", g.address)
+			}
+			return nil
+		},
+		Run: func(ctx context.Context) error {
+			defer close(g.served)
+			defer context.AfterFunc(ctx, g.drain)()
+			return g.server.Serve(g.draining, g.listener)
+		},
+		Drain: func(ctx context.Context) error {
+			g.drain()
+			select {
+			case <-g.served:
+				return nil // Serve's error is Run's to return
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	}
+}
