@@ -52,7 +52,7 @@ func Open(library string) (*Engine, error) {
 
 func initialise(library string) error {
 	ort.SetSharedLibraryPath(library)
-	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
+	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "cannot load ONNX Runtime from %s", library)
 	}
 	// Best effort: a runtime built without telemetry has nothing to turn off.

@@ -79,7 +79,7 @@ func applyOptions(o *ort.SessionOptions, x model.Execution) error {
 		o.SetCpuMemArena(!x.NoArena),
 		o.SetMemPattern(!x.NoArena),
 		o.SetGraphOptimizationLevel(level),
-		o.SetLogSeverityLevel(ort.LoggingLevelError),
+		o.SetLogSeverityLevel(ort.LoggingLevelFatal), // failures are returned
 		o.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
 		o.AddSessionConfigEntry("session.inter_op.allow_spinning", "0"),
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -90,12 +91,17 @@ func (s *session) giveBack(slot *slot) {
 	s.mu.Unlock()
 }
 
+// learnTimeout bounds the run that learns output shapes.
+const learnTimeout = 300 * time.Millisecond
+
 // learnOutputShapes runs the model once on zeros, with odd extents where they
 // may vary, and stops predicting the shape of every output that does not come
-// out as the model declares it. A model that cannot run on such data keeps its
-// declaration: a wrong one then shows as an error of the run, never as wrong
+// out as the model declares it. A model that cannot run on such data, or not in
+// time, keeps its declaration: a wrong one then shows as an error of the run, never as wrong
 // data, since the runtime checks the shape of the memory that it writes to.
 func (s *session) learnOutputShapes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+	defer cancel()
 	part := s.zeroPart()
 	probe := &session{
 		native: s.native, name: s.name, sig: s.sig, batches: s.batches, rows: part.Rows,

@@ -21,8 +21,11 @@ type Point struct {
 
 // Sweep measures runs of 1, 2, 4 … MaxRows rows, each the best of a few, and
 // the smallest again beside a second run. It stops early rather than exceed
-// the budget by more than one run, and measures nothing that fails.
+// the budget by more than one run, ends a run that takes twenty times as long,
+// and measures nothing that fails.
 func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.Duration) []Point {
+	ctx, cancel := context.WithTimeout(ctx, 20*budget)
+	defer cancel()
 	p := prober{ctx: ctx, session: s, spec: spec, rand: rand.New(rand.NewPCG(3, 4))}
 	started := time.Now()
 	var points []Point
@@ -32,6 +35,9 @@ func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.
 			return points
 		}
 		took := p.best(batch, 3)
+		if took == unmeasured {
+			return points
+		}
 		points = append(points, Point{Rows: n, Took: took})
 		// The next size takes about twice as long, a few times over.
 		if n >= spec.MaxRows || time.Since(started)+6*took > budget {
@@ -53,9 +59,12 @@ func (p *prober) batch(n int) []*engine.Part {
 	return parts
 }
 
+// unmeasured is longer than any run.
+const unmeasured = time.Duration(1<<63 - 1)
+
 // best returns the shortest of some runs: what the model costs undisturbed.
 func (p *prober) best(batch []*engine.Part, runs int) time.Duration {
-	best := time.Duration(1<<63 - 1)
+	best := unmeasured
 	for range runs {
 		start := time.Now()
 		if p.run(batch) == nil {
@@ -88,7 +97,7 @@ func (p *prober) beside(alone time.Duration) (time.Duration, bool) {
 	took := p.best(p.batch(1), runs)
 	close(stop)
 	wg.Wait()
-	return took, took < time.Duration(1<<63-1)
+	return took, took != unmeasured
 }
 
 // Warm runs one configured warm-up request as often as it asks for.

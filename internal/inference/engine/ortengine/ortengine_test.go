@@ -1,0 +1,89 @@
+package ortengine_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/enginetest"
+	"sluice/internal/inference/engine/ortengine"
+	"sluice/internal/inference/engine/ortengine/ortlib"
+	"sluice/internal/inference/onnx/onnxtest"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+func open(t testing.TB) *ortengine.Engine {
+	t.Helper()
+	path, err := ortlib.Locate(context.Background(), ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := ortengine.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestContract(t *testing.T) { enginetest.Run(t, open(t)) }
+
+func TestSecondLibraryIsRefused(t *testing.T) {
+	open(t)
+	if _, err := ortengine.Open("/elsewhere/libonnxruntime.so"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What the library or the wrapper cannot do is an error that names it.
+func TestUnsupportedIsNamed(t *testing.T) {
+	e := open(t)
+	for name, edit := range map[string]func(*engine.Spec){
+		"provider":     func(s *engine.Spec) { s.Execution.Provider = "quantum" },
+		"cuda":         func(s *engine.Spec) { s.Execution.Provider = "cuda" },
+		"tensorrt":     func(s *engine.Spec) { s.Execution.Provider = "tensorrt" },
+		"scalar input": func(s *engine.Spec) { *s = enginetest.Spec(t, "scalar", onnxtest.Scalar(), 0) },
+	} {
+		spec := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8)
+		edit(&spec)
+		if s, err := e.Open(context.Background(), spec); !fault.Is(err, fault.Unsupported) {
+			t.Errorf("%s: got %v, %v", name, s, err)
+		}
+	}
+	spec := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8)
+	spec.Execution.Optimization = "most"
+	if _, err := e.Open(context.Background(), spec); !fault.Is(err, fault.Invalid) {
+		t.Errorf("an unknown optimisation level gave %v", err)
+	}
+}
+
+func BenchmarkRun(b *testing.B) {
+	e := open(b)
+	for _, c := range []struct {
+		name  string
+		sizes []int
+		rows  int
+	}{{"tiny/1", []int{4, 16, 3}, 1}, {"mid/1", []int{784, 512, 256, 10}, 1}, {"mid/32", []int{784, 512, 256, 10}, 32}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := enginetest.Open(b, e, "mlp", onnxtest.MLP(1, c.sizes...), 32)
+			var parts []*engine.Part
+			for range c.rows {
+				parts = append(parts, &engine.Part{Rows: 1, Inputs: []tensor.Tensor{{
+					Datatype: tensor.FP32, Shape: tensor.Shape{1, int64(c.sizes[0])}, Data: make([]byte, 4*c.sizes[0]),
+				}}})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Run(context.Background(), parts); err != nil {
+					b.Fatal(err)
+				}
+				for _, p := range parts {
+					p.Slab.Release()
+					p.Slab, p.Outputs, p.Dims = nil, p.Outputs[:0], p.Dims[:0]
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.rows), "ns/row")
+		})
+	}
+}

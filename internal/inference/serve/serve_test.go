@@ -1,0 +1,531 @@
+package serve_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"pgregory.net/rapid"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/enginetest"
+	"sluice/internal/inference/engine/ortengine"
+	"sluice/internal/inference/engine/ortengine/ortlib"
+	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/modelrepo"
+	"sluice/internal/inference/onnx/onnxtest"
+	"sluice/internal/inference/serve"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// request is a Codec over values.
+type request struct {
+	model, version string
+	in             serve.Request
+	out            []tensor.Tensor
+	timing         serve.Timing
+	served         string // the version that answered
+}
+
+func (r *request) Target() (string, string) { return r.model, r.version }
+
+func (r *request) Decode(_ context.Context, _ *serve.Version, req *serve.Request) error {
+	req.Inputs = append(req.Inputs, r.in.Inputs...)
+	req.Outputs = append(req.Outputs, r.in.Outputs...)
+	req.Timeout = r.in.Timeout
+	return nil
+}
+
+func (r *request) Encode(_ context.Context, v *serve.Version, resp *serve.Response) error {
+	for _, t := range resp.Outputs {
+		t.Shape, t.Data = slices.Clone(t.Shape), slices.Clone(t.Data)
+		r.out = append(r.out, t)
+	}
+	r.timing, r.served = resp.Timing, v.Text
+	return nil
+}
+
+// fixture is a repository on disk with a server over it.
+type fixture struct {
+	t   testing.TB
+	dir string
+	*serve.Server
+}
+
+func runtimeEngine(t testing.TB) engine.Engine {
+	t.Helper()
+	path, err := ortlib.Locate(context.Background(), ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := ortengine.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func newFixture(t testing.TB, cfg serve.Config, files map[string][]byte) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: t.TempDir()}
+	for path, data := range files {
+		f.write(path, data)
+	}
+	repo, err := modelrepo.Open(f.dir, modelrepo.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Server = serve.New(runtimeEngine(t), repo, cfg)
+	if err := f.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func (f *fixture) write(path string, data []byte) {
+	f.t.Helper()
+	path = filepath.Join(f.dir, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".part", data, 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.Rename(path+".part", path); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ask sends rows of four floats counting up from first.
+func (f *fixture) ask(model, version, input string, rows int, first float32) (*request, error) {
+	r := &request{model: model, version: version, in: serve.Request{Inputs: []tensor.Tensor{enginetest.Floats(input, rows, first)}}}
+	return r, f.Predict(context.Background(), r)
+}
+
+func indexes(model string, values ...uint64) *request {
+	in := tensor.Tensor{Name: "x", Datatype: tensor.Int64, Shape: tensor.Shape{int64(len(values)), 1}}
+	for _, v := range values {
+		for range 8 {
+			in.Data = append(in.Data, byte(v))
+			v >>= 8
+		}
+	}
+	return &request{model: model, in: serve.Request{Inputs: []tensor.Tensor{in}}}
+}
+
+// Rows of many clients share runs, and each client gets its own back.
+func TestRowsReturnToTheirCallers(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"id/1/model.onnx": onnxtest.Identity(tensor.FP32)})
+	var shared atomic.Int64
+	rapid.Check(t, func(t *rapid.T) {
+		sizes := rapid.SliceOfN(rapid.IntRange(0, 9), 2, 40).Draw(t, "rows")
+		var wg sync.WaitGroup
+		for i, rows := range sizes {
+			wg.Go(func() {
+				r, err := f.ask("id", "", "in_fp32", rows, float32(i*1000))
+				if err != nil {
+					t.Errorf("%d rows: %v", rows, err)
+					return
+				}
+				if !slices.Equal(r.out[0].Data, r.in.Inputs[0].Data) || !r.out[0].Shape.Equal(r.in.Inputs[0].Shape) {
+					t.Errorf("client %d sent %v and got %v", i, enginetest.Values(r.in.Inputs[0].Data), enginetest.Values(r.out[0].Data))
+				}
+				if r.timing.BatchRows > rows {
+					shared.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	if shared.Load() == 0 {
+		t.Error("no two clients ever shared a run: the property was not tested")
+	}
+}
+
+// A request that makes the model fail does not fail those that it shared a
+// run with.
+func TestBadRowDoesNotFailItsNeighbours(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"lookup/1/model.onnx": onnxtest.Lookup()})
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			if i%10 == 0 {
+				if err := f.Predict(context.Background(), indexes("lookup", 99)); !fault.Is(err, fault.Internal) {
+					t.Errorf("an index out of range gave %v", err)
+				}
+				return
+			}
+			r := indexes("lookup", uint64(i%4))
+			if err := f.Predict(context.Background(), r); err != nil {
+				t.Errorf("a good request failed: %v", err)
+			} else if got := enginetest.Values(r.out[0].Data)[0]; got != float32(10*(i%4)) {
+				t.Errorf("index %d gave %v", i%4, got)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A model whose answers depend on the batch is found out, says so, and
+// answers each request as if it were alone.
+func TestDependentModelIsNeverSharedAcrossRequests(t *testing.T) {
+	for name, data := range map[string][]byte{"mean": onnxtest.BatchMean(), "prefix": onnxtest.BatchPrefix()} {
+		f := newFixture(t, serve.Config{}, map[string][]byte{name + "/1/model.onnx": data})
+		v, err := f.Lookup(name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.CrossRequest || !strings.Contains(v.Invariance, "answer changes") {
+			t.Fatalf("%s: shared across requests: %t, because %q", name, v.CrossRequest, v.Invariance)
+		}
+		alone, err := f.ask(name, "", "x", 1, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				r, err := f.ask(name, "", "x", 1, 3)
+				if err != nil || !slices.Equal(r.out[0].Data, alone.out[0].Data) || r.timing.BatchRows != 1 {
+					t.Errorf("%s: alone %v, in company %v (%d rows): %v", name, alone.out, r.out, r.timing.BatchRows, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func TestIndependentModelIsShared(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 8, 3)})
+	if v, err := f.Lookup("mlp", ""); err != nil || !v.CrossRequest {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// Wrong requests get the texts that clients of the protocol match on.
+func TestWrongRequests(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{
+		"addsub/1/model.onnx": onnxtest.AddSub(), "addsub/config.yaml": []byte("max_batch_size: 4\n"),
+	})
+	a, b := enginetest.Floats("a", 1, 0), enginetest.Floats("b", 1, 0)
+	for _, c := range []struct {
+		why     string
+		inputs  []tensor.Tensor
+		outputs []string
+		want    string
+	}{
+		{"too few", []tensor.Tensor{a}, nil, "expected 2 inputs but got 1 inputs for model 'addsub'"},
+		{"unknown", []tensor.Tensor{a, enginetest.Floats("c", 1, 0)}, nil, "unexpected inference input 'c' for model 'addsub'"},
+		{"twice", []tensor.Tensor{a, a}, nil, "input 'b' of model 'addsub' is missing"},
+		{"type", []tensor.Tensor{a, {Name: "b", Datatype: tensor.Int32, Shape: tensor.Shape{1, 4}, Data: make([]byte, 16)}}, nil, "inference input 'b' data-type is 'INT32', but model 'addsub' expects 'FP32'"},
+		{"rank", []tensor.Tensor{a, {Name: "b", Datatype: tensor.FP32, Shape: tensor.Shape{4}, Data: make([]byte, 16)}}, nil, "unexpected shape for input 'b' for model 'addsub'. Expected [-1,4], got [4]."},
+		{"width", []tensor.Tensor{a, {Name: "b", Datatype: tensor.FP32, Shape: tensor.Shape{1, 5}, Data: make([]byte, 20)}}, nil, "unexpected shape for input 'b' for model 'addsub'. Expected [-1,4], got [1,5]."},
+		{"bytes", []tensor.Tensor{a, {Name: "b", Datatype: tensor.FP32, Shape: tensor.Shape{1, 4}, Data: make([]byte, 15)}}, nil, "needs 16 bytes, got 15"},
+		{"rows differ", []tensor.Tensor{a, enginetest.Floats("b", 2, 0)}, nil, "input 'b' batch size does not match other inputs for 'addsub'"},
+		{"too many rows", []tensor.Tensor{enginetest.Floats("a", 5, 0), enginetest.Floats("b", 5, 0)}, nil, "inference request batch-size must be <= 4 for 'addsub'"},
+		{"output", []tensor.Tensor{a, b}, []string{"product"}, "unexpected inference output 'product' for model 'addsub'"},
+	} {
+		r := &request{model: "addsub", in: serve.Request{Inputs: c.inputs, Outputs: c.outputs}}
+		if err := f.Predict(context.Background(), r); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.why, err, c.want)
+		}
+	}
+	swapped := &request{model: "addsub", in: serve.Request{Inputs: []tensor.Tensor{b, enginetest.Floats("a", 1, 7)}, Outputs: []string{"difference", "sum", "difference"}}}
+	if err := f.Predict(context.Background(), swapped); err != nil {
+		t.Fatal(err)
+	}
+	if len(swapped.out) != 3 || swapped.out[1].Name != "sum" || enginetest.Values(swapped.out[0].Data)[0] != 7 {
+		t.Errorf("inputs in another order and chosen outputs gave %v", swapped.out)
+	}
+}
+
+func TestUnknownModelsAndVersions(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/3/model.onnx": onnxtest.MLP(1, 4, 3)})
+	for _, c := range []struct{ model, version, want string }{
+		{"nope", "", "Request for unknown model: 'nope' is not found"},
+		{"mlp", "4", "Request for unknown model: 'mlp' version 4 is not found"},
+	} {
+		if _, err := f.ask(c.model, c.version, "x", 1, 0); !fault.Is(err, fault.NotFound) || err.Error() != c.want {
+			t.Errorf("%s/%s: %v", c.model, c.version, err)
+		}
+	}
+}
+
+// A corrupt or hostile file keeps the server from being ready, and keeps no
+// other model from serving.
+func TestHostileModelsAreRefusedAndOthersServe(t *testing.T) {
+	files := map[string][]byte{"good/1/model.onnx": onnxtest.MLP(1, 4, 3)}
+	for name, data := range onnxtest.Hostile() {
+		files["bad_"+strings.ReplaceAll(name, " ", "_")+"/1/model.onnx"] = data
+	}
+	f := newFixture(t, serve.Config{}, files)
+	if f.Ready() || f.Unready() == "" {
+		t.Error("ready, although models are refused")
+	}
+	if _, err := f.ask("good", "", "x", 1, 0); err != nil {
+		t.Error(err)
+	}
+	refused := 0
+	for _, e := range f.Index() {
+		switch {
+		case e.Name == "good" && e.State == serve.Ready:
+		case e.Name != "good" && e.State == serve.Unavailable && e.Reason != "":
+			refused++
+		default:
+			t.Errorf("%+v", e)
+		}
+	}
+	if refused != len(onnxtest.Hostile()) {
+		t.Errorf("%d of %d hostile files are named in the index", refused, len(onnxtest.Hostile()))
+	}
+}
+
+// Reloading under load fails no request, and every answer is from one of the
+// two versions, whole.
+func TestSwapUnderLoadFailsNoRequest(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 8, 3)})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var answered atomic.Int64
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if _, err := f.ask("mlp", "", "x", 1, 1); err != nil {
+						t.Error(err)
+						return
+					}
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		f.write("mlp/1/model.onnx", onnxtest.MLP(uint64(i), 4, 8, 3))
+		if err := f.Load(context.Background(), "mlp", serve.LoadOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if answered.Load() == 0 {
+		t.Error("nothing was answered during the swaps")
+	}
+}
+
+// A reload that fails leaves the version in service.
+func TestFailedReloadKeepsServing(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	f.write("mlp/1/model.onnx", []byte("not a model"))
+	if err := f.Load(context.Background(), "mlp", serve.LoadOptions{}); err == nil {
+		t.Error("a corrupt file was loaded")
+	}
+	if _, err := f.ask("mlp", "", "x", 1, 0); err != nil {
+		t.Errorf("the version in service was lost: %v", err)
+	}
+	f.write("mlp/config.yaml", []byte("max_batch_sice: 3\n"))
+	if err := f.Load(context.Background(), "mlp", serve.LoadOptions{}); err == nil || !strings.Contains(err.Error(), "max_batch_size") {
+		t.Errorf("a misspelt key gave %v", err)
+	}
+	if _, err := f.ask("mlp", "", "x", 1, 0); err != nil {
+		t.Errorf("the version in service was lost: %v", err)
+	}
+}
+
+func TestUnloadAndLoad(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	ctx := context.Background()
+	if err := f.Unload(ctx, "mlp"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ask("mlp", "", "x", 1, 0); err == nil {
+		t.Error("an unloaded model answered")
+	}
+	if err := f.Load(ctx, "mlp", serve.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ask("mlp", "", "x", 1, 0); err != nil {
+		t.Error(err)
+	}
+	if err := f.Load(ctx, "nope", serve.LoadOptions{}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("loading an unknown model gave %v", err)
+	}
+	if err := f.Unload(ctx, "nope"); err == nil {
+		t.Error("an unknown model was unloaded")
+	}
+}
+
+func TestLoadOverridesConfigAndFiles(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	ctx := context.Background()
+	if err := f.Load(ctx, "mlp", serve.LoadOptions{ConfigJSON: `{"max_batch_size": 2}`}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ask("mlp", "", "x", 3, 0); err == nil || !strings.Contains(err.Error(), "must be <= 2") {
+		t.Errorf("the overriding batch size is not in force: %v", err)
+	}
+	err := f.Load(ctx, "fresh", serve.LoadOptions{
+		ConfigJSON: `{"max_batch_size": 8}`, Files: map[string][]byte{"5/model.onnx": onnxtest.MLP(2, 4, 3)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := f.ask("fresh", "5", "x", 1, 0); err != nil || r.served != "5" {
+		t.Errorf("a model given in the request: %v", err)
+	}
+}
+
+// Versions, labels and policies of one model.
+func TestVersionsAndLabels(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{
+		"m/1/model.onnx": onnxtest.MLP(1, 4, 3), "m/2/model.onnx": onnxtest.MLP(2, 4, 3), "m/10/model.onnx": onnxtest.MLP(3, 4, 3),
+		"m/config.yaml": []byte("version_policy: {all: true}\nlabels: {stable: 2}\n"),
+	})
+	for version, want := range map[string]string{"": "10", "1": "1", "stable": "2", "10": "10"} {
+		if r, err := f.ask("m", version, "x", 1, 0); err != nil || r.served != want {
+			t.Errorf("version %q was served by %s: %v", version, r.served, err)
+		}
+	}
+	versions, err := f.Versions("m")
+	if err != nil || len(versions) != 3 || versions[2].Number != 10 {
+		t.Errorf("%v, %v", versions, err)
+	}
+}
+
+// Polling picks up a new version and drops a removed model.
+func TestPolling(t *testing.T) {
+	f := newFixture(t, serve.Config{Poll: 5 * time.Millisecond}, map[string][]byte{
+		"m/1/model.onnx": onnxtest.MLP(1, 4, 3), "gone/1/model.onnx": onnxtest.MLP(1, 4, 3),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- f.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	f.write("m/2/model.onnx", onnxtest.MLP(2, 4, 3))
+	if err := os.RemoveAll(filepath.Join(f.dir, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		r, err := f.ask("m", "", "x", 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ask("gone", "", "x", 1, 0); err != nil && r.served == "2" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still served by version %s", r.served)
+		}
+		time.Sleep(time.Millisecond) // between two looks at another goroutine's work
+	}
+}
+
+// An impossible objective is raised rather than refusing everything.
+func TestImpossibleSLOIsRaised(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{
+		"slow/1/model.onnx": onnxtest.Slow(2000), "slow/config.yaml": []byte("slo: 1ms\n"),
+	})
+	in := tensor.Tensor{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{1, 64}, Data: make([]byte, 256)}
+	if err := f.Predict(context.Background(), &request{model: "slow", in: serve.Request{Inputs: []tensor.Tensor{in}}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Work of a client that has gone stops.
+func TestCancelledRequestStops(t *testing.T) {
+	trusted := func(context.Context, engine.Spec, string) (probe.Report, error) {
+		return probe.Report{Invariant: true, Reason: "for the test"}, nil
+	}
+	f := newFixture(t, serve.Config{Trial: trusted}, map[string][]byte{
+		"slow/1/model.onnx": onnxtest.Slow(100_000_000), "slow/config.yaml": []byte("slo: 10m\n"),
+	})
+	in := tensor.Tensor{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{1, 64}, Data: make([]byte, 256)}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err := f.Predict(ctx, &request{model: "slow", in: serve.Request{Inputs: []tensor.Tensor{in}}})
+	if took := time.Since(began); err == nil || took > 3*time.Second {
+		t.Errorf("a cancelled request ended after %s with %v", took, err)
+	}
+}
+
+// The counters add up: every request is one success or one failure, and the
+// metrics show them under the names that dashboards expect.
+func TestCountersAddUp(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	f := newFixture(t, serve.Config{Metrics: registry}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() { _, _ = f.ask("mlp", "", []string{"x", "x", "y"}[i%3], 2, 0) })
+	}
+	wg.Wait()
+	v, err := f.Lookup("mlp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := v.Stats
+	if s.Success.Count.Load() != 20 || s.Fail.Count.Load() != 10 || s.Queue.Count.Load() != 20 || s.Inferences.Load() != 40 || s.Pending.Load() != 0 {
+		t.Errorf("20 answered and 10 refused are counted as %d and %d (%d queued, %d rows, %d pending)",
+			s.Success.Count.Load(), s.Fail.Count.Load(), s.Queue.Count.Load(), s.Inferences.Load(), s.Pending.Load())
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]float64{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			seen[family.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	for name, want := range map[string]float64{
+		"nv_inference_request_success": 20, "nv_inference_request_failure": 10, "nv_inference_count": 40,
+		"sluice_inference_request_seconds": 20, "sluice_inference_refusals_total": 10, "sluice_model_ready": 1,
+	} {
+		if seen[name] != want {
+			t.Errorf("%s is %v, want %v", name, seen[name], want)
+		}
+	}
+}
+
+func BenchmarkPredict(b *testing.B) {
+	f := newFixture(b, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 16, 3)})
+	for _, clients := range []int{1, 64} {
+		b.Run("clients="+strconv.Itoa(clients), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(max(clients/2, 1))
+			b.RunParallel(func(pb *testing.PB) {
+				r := &request{model: "mlp", in: serve.Request{Inputs: []tensor.Tensor{enginetest.Floats("x", 1, 0)}}}
+				for pb.Next() {
+					r.out = r.out[:0]
+					if err := f.Predict(context.Background(), r); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
