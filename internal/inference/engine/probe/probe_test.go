@@ -1,0 +1,212 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/enginetest"
+	"sluice/internal/inference/engine/ortengine"
+	"sluice/internal/inference/engine/ortengine/ortlib"
+	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/onnx/onnxtest"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// The test program is its own sandboxed child: "child <mode> <library>".
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || os.Args[1] != "child" {
+		os.Exit(m.Run())
+	}
+	switch os.Args[2] {
+	case "crash":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		select {}
+	case "hang":
+		time.Sleep(time.Hour)
+	case "garbage":
+		fmt.Print(strings.Repeat("not a reply ", 100_000))
+	case "write":
+		_ = probe.Child(context.Background(), os.Stdin, os.Stdout, func() (engine.Engine, error) { return writer{}, nil })
+	default:
+		err := probe.Child(context.Background(), os.Stdin, os.Stdout, func() (engine.Engine, error) { return ortengine.Open(os.Args[3]) })
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// writer is an engine whose models try to write a file.
+type writer struct{}
+
+func (writer) Version() string { return "writer" }
+
+func (writer) Open(context.Context, engine.Spec) (engine.Session, error) {
+	f, err := os.CreateTemp("", "escaped")
+	if err == nil {
+		_, err = f.WriteString("data")
+	}
+	if err == nil {
+		return nil, errors.New("the sandbox let a file be written")
+	}
+	return nil, fault.New(fault.Invalid, "nothing was written")
+}
+
+func library(t testing.TB) string {
+	t.Helper()
+	path, err := ortlib.Locate(context.Background(), ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func sandbox(t testing.TB, mode string) probe.Sandbox {
+	return probe.Sandbox{Command: []string{os.Args[0], "child", mode, library(t)}}
+}
+
+// The child finds the same as the probe does in this process.
+func TestSandboxFindsWhatTheProbeFinds(t *testing.T) {
+	e, err := ortengine.Open(library(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"mlp": true, "batch_mean": false, "batch_prefix": false, "exclaim": true, "identity_all": true, "cast_bf16": true} {
+		spec := enginetest.Spec(t, name, onnxtest.Models()[name], 8)
+		there, err := sandbox(t, "real").Try(context.Background(), spec)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		here := probe.Invariance(context.Background(), enginetest.Open(t, e, name, spec.Data, 8), spec)
+		if here != there || here.Invariant != want {
+			t.Errorf("%s: here %+v, in the sandbox %+v; want invariant %t", name, here, there, want)
+		}
+	}
+}
+
+func TestSandboxContainsBadModels(t *testing.T) {
+	good := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8)
+	broken := good
+	broken.Data = broken.Data[:len(broken.Data)-7]
+	for _, c := range []struct {
+		mode string
+		spec engine.Spec
+		want string
+	}{
+		{"crash", good, `model "mlp" crashed its trial run in the sandbox`},
+		{"garbage", good, `model "mlp" crashed its trial run in the sandbox`},
+		{"hang", good, `model "mlp" did not finish its trial run in the sandbox within 300ms`},
+		{"real", broken, `refuses model "mlp"`},
+		{"write", good, "nothing was written"},
+	} {
+		s := sandbox(t, c.mode)
+		if c.mode == "hang" {
+			s.Timeout = 300 * time.Millisecond
+		}
+		if _, err := s.Try(context.Background(), c.spec); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.mode, err, c.want)
+		}
+	}
+}
+
+func TestCacheTriesOnceForEachSetting(t *testing.T) {
+	cache := probe.Cache{Dir: t.TempDir() + "/new", Runtime: "r1", Log: slog.New(slog.DiscardHandler)}
+	tries := 0
+	var outcome error
+	get := func(spec engine.Spec, sum string) probe.Report {
+		r, err := cache.Get(context.Background(), spec, sum, func(context.Context, engine.Spec) (probe.Report, error) {
+			tries++
+			return probe.Report{Invariant: true, Reason: sum}, outcome
+		})
+		if !errors.Is(err, outcome) {
+			t.Fatalf("got error %v", err)
+		}
+		return r
+	}
+	spec := engine.Spec{Name: "m", MaxRows: 8}
+	for range 3 {
+		if r := get(spec, "a"); r.Reason != "a" || !r.Invariant {
+			t.Errorf("remembered %+v", r)
+		}
+	}
+	get(spec, "b")
+	spec.Execution.IntraThreads = 2
+	get(spec, "a")
+	cache.Runtime = "r2"
+	get(spec, "a")
+	if tries != 4 {
+		t.Errorf("%d tries for 4 settings", tries)
+	}
+	outcome = errors.New("refused")
+	get(spec, "c")
+	get(spec, "c")
+	if tries != 6 {
+		t.Errorf("a refusal was remembered: %d tries", tries)
+	}
+}
+
+func TestSweepMeasuresGrowingRuns(t *testing.T) {
+	e, err := ortengine.Open(library(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 16, 3), 6)
+	points := probe.Sweep(context.Background(), enginetest.Open(t, e, "mlp", spec.Data, 6), spec, time.Second)
+	var sizes []int
+	for _, p := range points {
+		if p.Took <= 0 || p.Took == math.MaxInt64 {
+			t.Errorf("%+v", p)
+		}
+		if p.Beside == 0 {
+			sizes = append(sizes, p.Rows)
+		}
+	}
+	if fmt.Sprint(sizes) != "[1 2 4 6]" || len(points) != 5 {
+		t.Errorf("measured %+v", points)
+	}
+}
+
+// A model that takes minutes does not hold the server's start up.
+func TestSweepEndsOnSlowModels(t *testing.T) {
+	e, err := ortengine.Open(library(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := enginetest.Spec(t, "slow", onnxtest.Slow(100_000_000), 8)
+	began := time.Now()
+	points := probe.Sweep(context.Background(), enginetest.Open(t, e, "slow", spec.Data, 8), spec, 10*time.Millisecond)
+	if took := time.Since(began); took > 5*time.Second || len(points) != 0 {
+		t.Errorf("%d points after %s", len(points), took)
+	}
+}
+
+func TestWarmUpRunsWhatTheConfigAsksFor(t *testing.T) {
+	e, err := ortengine.Open(library(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := enginetest.Spec(t, "addsub", onnxtest.AddSub(), 8)
+	s := enginetest.Open(t, e, "addsub", spec.Data, 8)
+	warmup := model.Warmup{Name: "w", BatchSize: 3, Count: 2, Inputs: map[string]model.WarmupInput{
+		"a": {Datatype: tensor.FP32, Dims: tensor.Shape{4}, Random: true},
+		"b": {Datatype: tensor.FP32, Dims: tensor.Shape{4}},
+	}}
+	if err := probe.Warm(context.Background(), s, spec, warmup); err != nil {
+		t.Error(err)
+	}
+	delete(warmup.Inputs, "b")
+	if err := probe.Warm(context.Background(), s, spec, warmup); err == nil || !strings.Contains(err.Error(), `"b"`) {
+		t.Errorf("a warm-up without data for an input gave %v", err)
+	}
+}
