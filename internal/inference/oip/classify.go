@@ -31,12 +31,15 @@ func Classify(scores *tensor.Tensor, port *model.Port, k int, batched bool) (ten
 	if k < 1 {
 		return tensor.Tensor{}, nil, fault.New(fault.Invalid, "output '%s': classification of %d classes; expected at least 1", scores.Name, k)
 	}
-	total := len(scores.Data) / scores.Datatype.Size()
-	rows, classes := 1, total
+	rows, perRow := 1, scores.Shape
 	if batched && len(scores.Shape) > 0 {
-		rows = int(scores.Shape[0])
-		classes = total / max(rows, 1)
+		rows, perRow = int(scores.Shape[0]), scores.Shape[1:]
 	}
+	width, err := perRow.Elements()
+	if err != nil {
+		return tensor.Tensor{}, nil, err
+	}
+	classes := int(width)
 	k = min(k, classes)
 	out := tensor.Tensor{Name: scores.Name, Datatype: tensor.Bytes, Shape: tensor.Shape{int64(k)}}
 	if batched {

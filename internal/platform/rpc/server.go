@@ -10,7 +10,6 @@ import (
 	"context"
 	"math"
 	"net"
-	"runtime"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -22,6 +21,9 @@ import (
 
 	"sluice/internal/platform/fault"
 )
+
+// cutGrace is how long calls that were cut have to notice it.
+const cutGrace = 2 * time.Second
 
 // Server is a gRPC server with its house rules. Register services, then Serve
 // once.
@@ -55,9 +57,6 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.ConnectionTimeout(s.cfg.ConnectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.KeepaliveTime, Timeout: s.cfg.KeepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.cfg.MinPingInterval, PermitWithoutStream: true}),
-		// Resident workers spare the growth of a fresh stack for each call; a
-		// call that finds all of them busy still gets a goroutine of its own.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 		// An idle connection then costs no write buffer.
 		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
@@ -99,8 +98,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-drained:
 		return nil
 	case <-timeout.C:
-		s.grpc.Stop() // cancels the calls and waits for their handlers
-		<-drained
+		go s.grpc.Stop() // cancels the calls, and waits for their handlers
+		timeout.Reset(cutGrace)
+		select {
+		case <-drained:
+		case <-timeout.C: // a handler that ignores its context must not hold up the stop
+		}
 		return fault.New(fault.DeadlineExceeded, "gRPC calls still ran %s after the server began to stop, and were cut", s.cfg.DrainTimeout)
 	}
 }
