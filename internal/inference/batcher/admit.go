@@ -66,6 +66,7 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 	}
 	if late > 0 {
 		b.refused.Late++
+		b.lastLate = now
 		return errOverloaded(t.due-now+late, t.due-now)
 	}
 	return nil
@@ -84,7 +85,8 @@ func (b *Batcher[T]) lateness(t *Task[T], now time.Duration, waiting int) time.D
 		shared = 0
 	}
 	start := delay + ahead/time.Duration(b.parallel)
-	own := b.cost.P95(max(min(b.limit, shared+t.rows()+b.joining(start)), t.rows()), b.parallel-1)
+	joining := b.joining(start) * (waiting + t.rows()) / (b.online.rows + t.rows())
+	own := b.cost.P95(max(min(b.limit, shared+t.rows()+joining), t.rows()), b.parallel-1)
 	t.guess = start + own
 	finish := time.Duration(float64(t.guess)*b.optimism.value) + b.wakeLag
 	if late := now + finish - t.due; late > 0 {

@@ -12,7 +12,8 @@ type clock struct {
 	lastArrival time.Duration
 	gap         time.Duration // between arrivals of late, on average
 	lastOnline  time.Duration
-	crowd       int // how many more arrivals count as having company
+	lastLate    time.Duration // when a task was last refused because it would be late
+	crowd       int           // how many more arrivals count as having company
 
 	optimism quantile      // actual over forecast time to an answer, 97th percentile, for long waits
 	wakeLag  time.Duration // from the end of a run to its submitter's going on

@@ -1,10 +1,6 @@
 package batcher
 
-import (
-	"cmp"
-	"slices"
-	"time"
-)
+import "time"
 
 // form makes a run of t, which leads, and of what goes with it. It returns nil
 // if t turns out to be too late.
@@ -72,8 +68,8 @@ func (b *Batcher[T]) fill(r *run[T], id uint64, now time.Duration) {
 
 // trim returns how many rows of the bucket to run now, at least those of its
 // head; 0 if no task is left. Heads that would be late in a full run are
-// refused rather than served by a smaller one, which would make everyone
-// behind them later still, unless there is time enough for a smaller run too.
+// refused rather than served by a smaller one: small runs make everyone behind
+// them later, and then the next head needs an even smaller one.
 func (b *Batcher[T]) trim(bk *bucket[T], now time.Duration) int {
 	others := len(b.runs)
 	for bk.tasks.len() > 0 {
@@ -90,110 +86,25 @@ func (b *Batcher[T]) trim(bk *bucket[T], now time.Duration) int {
 		if full <= slack {
 			return n
 		}
-		if less := b.cost.largestWithin(slack, n, others); less >= head.rows() {
-			extra := b.cost.P95(less, others) + b.cost.P95(n-less, others) - full
-			if b.demand.fits(now, now-b.demand.width, b.residual(now), extra, b.parallel) {
-				return less
-			}
+		if less := b.cost.largestWithin(slack, n, others); less >= head.rows() && b.leisure(n, less, now) {
+			return less
 		}
 		b.refused.Late++
+		b.lastLate = now
 		b.refuse(head, errOverloaded(full, slack))
 	}
 	return 0
 }
 
-// prune refuses tasks that cannot be in time any more, wherever they queue.
-func (b *Batcher[T]) prune(now time.Duration) {
-	for b.byDue.len() > 0 {
-		t := b.byDue.head()
-		if b.lastChance(t) > now {
-			return
-		}
-		if b.cfg.Explicit.TimeoutDelay {
-			b.postpone(t)
-			continue
-		}
-		b.refused.Expired++
-		b.refuse(t, errTimeout(now-t.arrived, b.backlog(now)))
-	}
-}
-
-// lastChance returns the first instant at which it is too late to start t.
-func (b *Batcher[T]) lastChance(t *Task[T]) time.Duration {
-	if t.probe || b.cfg.Explicit.timeouts() {
-		return t.due
-	}
-	return min(t.due-b.cost.Estimate(t.rows(), 0)+1, t.due)
-}
-
-// postpone lets a task that has timed out wait until all others are done.
-func (b *Batcher[T]) postpone(t *Task[T]) {
-	if t == b.leader { // runs now, so stays in its place
-		b.byDue.remove(t)
-		t.due = never
-		return
-	}
-	b.dequeue(t)
-	t.tenant = b.tenants.get(t.Tenant)
-	t.due, t.key = never, never+t.arrived
-	b.enqueue(t)
-}
-
-// pick returns the bucket to serve: the one whose head is due first, as long
-// as all heads can be served in that order; else, in overload, the one that
-// gets the most rows done in time per second.
-func (b *Batcher[T]) pick(now time.Duration) *bucket[T] {
-	q := &b.online
-	switch {
-	case len(q.active) == 1:
-		return q.active[0]
-	case b.cfg.Explicit.windowed():
-		return b.windowPick(now)
-	case b.cfg.Explicit.timeouts() || b.cfg.Explicit.PreserveOrdering || b.planHolds(now):
-		return q.earliest()
-	}
-	best, bestRate := q.earliest(), 0.0
-	for _, bk := range q.active {
-		if rate := b.inTime(bk, now); rate > bestRate*1.05 || rate >= bestRate && bk.tasks.nodes[0].before(best.tasks.nodes[0]) {
-			best, bestRate = bk, rate
-		}
-	}
-	return best
-}
-
-// planned is how many buckets the plan looks at: it is made for each run.
-const planned = 16
-
-// planHolds says whether serving the buckets by their heads' deadlines, in
-// full runs, keeps those deadlines.
-func (b *Batcher[T]) planHolds(now time.Duration) bool {
-	var order [planned]*bucket[T]
-	heads := order[:copy(order[:], b.online.active)]
-	slices.SortFunc(heads, func(x, y *bucket[T]) int {
-		return cmp.Compare(x.tasks.nodes[0].key, y.tasks.nodes[0].key)
-	})
-	start := now + b.wakeLag
-	for _, bk := range heads {
-		c := b.cost.P95(min(bk.rows, b.limit), b.parallel-1)
-		if start+c > bk.tasks.head().due {
-			return false
-		}
-		start += c / time.Duration(b.parallel)
-	}
-	return true
-}
-
-// inTime returns how many rows per nanosecond of run time a run of the bucket
-// would get done by their deadlines.
-func (b *Batcher[T]) inTime(bk *bucket[T], now time.Duration) float64 {
+// leisure says that there is time to split a run in two, for the sake of a
+// head with an unusually early deadline: nobody has been late for a while, and
+// nobody will be for this.
+func (b *Batcher[T]) leisure(rows, first int, now time.Duration) bool {
 	others := len(b.runs)
-	end := now + b.wakeLag + b.cost.P95(min(bk.rows, b.limit), others)
-	rows := 0
-	for _, n := range bk.tasks.nodes {
-		if n.t.due >= end {
-			rows += n.t.rows()
-		}
-	}
-	rows = min(rows, b.limit)
-	return float64(rows) / float64(b.cost.P95(max(rows, 1), others)+1)
+	extra := b.cost.P95(first, others) + b.cost.P95(rows-first, others) - b.cost.P95(rows, others)
+	return now-b.lastLate > lateMemory*b.cfg.SLO &&
+		b.demand.fits(now, now-b.demand.width, b.residual(now), extra, b.parallel)
 }
+
+// lateMemory is how many SLOs without a late task make a leisurely time.
+const lateMemory = 4
