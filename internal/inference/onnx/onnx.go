@@ -19,6 +19,7 @@ package onnx
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -163,7 +164,7 @@ func (in *inspector) graphs(graph []byte, functions [][]byte) error {
 	if err := in.mainGraph(graph); err != nil {
 		return err
 	}
-	for _, b := range append(bodies, in.body) {
+	for _, b := range slices.Concat(bodies, []*body{in.body}) {
 		if err := in.expand(b); err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func TestRefuses(t *testing.T) {
 		{"length beyond the file", append(onnxtest.Scalar(), 6<<3|2, 9, 'a'), fault.Invalid, "model.doc_string|9 bytes, but 1 are left"},
 		{"length near 2^64", append(onnxtest.Scalar(), 6<<3|2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), fault.Invalid, "model.doc_string|18446744073709551615 bytes"},
 		{"length beyond the message", nodeExtra([]byte{6<<3 | 2, 100, 'a'}), fault.Invalid, "model.graph.node[0].doc_string|100 bytes, but 1 are left"},
-		{"wrong wire type", extra([]byte{2<<3 | 0, 1}), fault.Invalid, "model.producer_name|wire type 0 where 2"},
+		{"wrong wire type", extra([]byte{2 << 3, 1}), fault.Invalid, "model.producer_name|wire type 0 where 2"},
 		{"string as fixed64", nodeExtra([]byte{6<<3 | 1, 0, 0, 0, 0, 0, 0, 0, 0}), fault.Invalid, "doc_string|wire type 1"},
 		{"number as bytes", extra(onnxtest.Field(nil, 5, "x")), fault.Invalid, "model.model_version|wire type 2"},
 		{"group", extra([]byte{7<<3 | 3, 7<<3 | 4}), fault.Invalid, "model.graph"},
