@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,8 +24,9 @@ type Answer struct {
 // conn is one keep-alive connection. One goroutine uses it; setLimit may be
 // called by others too.
 type conn struct {
-	addr string
-	buf  []byte
+	addr      string
+	buf       []byte
+	redialled int
 
 	mu    sync.Mutex // guards writes of the fields below, and setLimit
 	tcp   net.Conn   // nil where it must be dialled again
@@ -35,16 +38,33 @@ const (
 	maxHeader   = 64 << 10
 )
 
-// do sends a request and reads its answer. After an error the connection is
-// dialled again at the next call.
+// errIdleClosed says that the server closed the connection instead of
+// answering, without a byte: it may do so while a connection is idle.
+var errIdleClosed = errors.New("the connection was closed instead of an answer")
+
+// do sends a request and reads its answer. Like every HTTP client it dials
+// again, once, where the server has closed the connection while it was idle.
+// After an error the connection is dialled again at the next call.
 func (c *conn) do(wire []byte) (Answer, error) {
-	if c.tcp == nil {
-		if err := c.dial(); err != nil {
-			return Answer{}, err
+	if c.tcp != nil {
+		a, err := c.exchange(wire)
+		if !errors.Is(err, errIdleClosed) {
+			return a, err
 		}
+		c.redialled++
 	}
+	if err := c.dial(); err != nil {
+		return Answer{}, err
+	}
+	return c.exchange(wire)
+}
+
+func (c *conn) exchange(wire []byte) (Answer, error) {
 	if _, err := c.tcp.Write(wire); err != nil {
 		c.close()
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			return Answer{}, errIdleClosed
+		}
 		return Answer{}, fmt.Errorf("write: %w", err)
 	}
 	a, keep, err := c.read()
@@ -100,6 +120,9 @@ func (c *conn) read() (Answer, bool, error) {
 			c.grow(2 * n)
 		}
 		m, err := c.tcp.Read(c.buf[n:])
+		if n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+			return Answer{}, false, errIdleClosed
+		}
 		if err != nil {
 			return Answer{}, false, fmt.Errorf("read: %w", err)
 		}

@@ -50,6 +50,9 @@ type Result struct {
 	Refused  int           // status 429 or 503
 	Failed   int           // anything else: other status, broken connection, wrong answer
 	Checked  int           // answers that Check has seen
+	// Redialled counts connections that the server had closed while they were
+	// idle; their requests were sent again.
+	Redialled int
 
 	Latency *Histogram // of OK answers
 	Refusal *Histogram // of refusals
@@ -83,6 +86,7 @@ func (r *Result) add(o *Result) {
 	r.Refused += o.Refused
 	r.Failed += o.Failed
 	r.Checked += o.Checked
+	r.Redialled += o.Redialled
 	r.Latency.Add(o.Latency)
 	r.Refusal.Add(o.Refusal)
 	r.Lag.Add(o.Lag)

@@ -336,6 +336,31 @@ func TestARefusedAnswerThatClosesIsDialledAgain(t *testing.T) {
 	}
 }
 
+// A server closes connections that idle; one that answers no request at all
+// must not be asked forever.
+func TestAConnectionClosedWhileIdleIsDialledAgain(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	srv.Config.IdleTimeout = 20 * time.Millisecond
+	srv.Start()
+	t.Cleanup(srv.Close)
+	addr := srv.Listener.Addr().String()
+	p, l := dial(t, addr, 2), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}}
+	for i := range 3 {
+		if i > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		r := p.Closed(t.Context(), l, 5*time.Millisecond)
+		if r.Failed != 0 || r.OK == 0 || i > 0 && r.Redialled != 2 {
+			t.Errorf("run %d: %+v, %d dialled again, %v", i, counts(r), r.Redialled, r.Err)
+		}
+	}
+	hangUp := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	r := dial(t, hangUp, 1).Closed(t.Context(), Load{Requests: []*Request{{Wire: Post(hangUp, "/", "", nil)}}}, 5*time.Second)
+	if r.OK != 0 || r.Failed != maxFailures {
+		t.Errorf("a server that always hangs up: %+v", counts(r))
+	}
+}
+
 func TestADeadServerIsNotHammered(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	p := dial(t, srv.Listener.Addr().String(), 2)

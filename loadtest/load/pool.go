@@ -19,7 +19,9 @@ type Pool struct {
 	conns []*conn
 }
 
-// Dial opens n connections to a server on a loopback address.
+// Dial opens the first of n connections to a server on a loopback address. The
+// others are opened when they are first used, since servers close a connection
+// that sends nothing.
 func Dial(addr string, n int) (*Pool, error) {
 	if err := loopback(addr); err != nil {
 		return nil, err
@@ -30,10 +32,9 @@ func Dial(addr string, n int) (*Pool, error) {
 	p := &Pool{conns: make([]*conn, n)}
 	for i := range p.conns {
 		p.conns[i] = &conn{addr: addr}
-		if err := p.conns[i].dial(); err != nil {
-			p.Close()
-			return nil, fmt.Errorf("load: connection %d of %d: %w", i+1, n, err)
-		}
+	}
+	if err := p.conns[0].dial(); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
 	}
 	return p, nil
 }
@@ -41,9 +42,7 @@ func Dial(addr string, n int) (*Pool, error) {
 // Close closes the connections. No run may be in progress.
 func (p *Pool) Close() {
 	for _, c := range p.conns {
-		if c != nil {
-			c.close()
-		}
+		c.close()
 	}
 }
 
@@ -100,6 +99,8 @@ func (p *Pool) run(ctx context.Context, l Load, from, to time.Time, work func(*w
 	wg.Wait()
 	total := newResult()
 	for _, w := range workers {
+		w.res.Redialled = w.conn.redialled
+		w.conn.redialled = 0
 		total.add(w.res)
 	}
 	return total

@@ -1,0 +1,119 @@
+// Command bench measures what Sluice promises and prints one line for each
+// goal. It builds and starts the server itself, on free loopback ports with
+// temporary data, and measures ONNX Runtime called from Go beside it, in turns,
+// so that every figure is a ratio of one run on one machine.
+//
+//	go run ./loadtest/bench [-short] [-only part,part] [-server bin/api]
+//
+// Run it from the root of the repository. A goal that is missed prints
+// "short"; only what is broken (a wrong answer, a failed request) makes it
+// exit with 1. How each figure is taken: docs/PERFORMANCE.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// part is one group of measurements.
+type part struct {
+	name string
+	run  func(context.Context, *bench) error
+}
+
+var parts = []part{
+	{"start", measureStart},
+	{"json", measureJSON},
+	{"rows", measureRows},
+	{"noop", measureNoop},
+	{"latency", measureLatency},
+	{"allocs", measureAllocs},
+	{"open", measureOpen},
+	{"overload", measureOverload},
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	short := flags.Bool("short", false, "one short round of everything, for CI")
+	only := flags.String("only", "", "the parts to run, separated by commas: "+names())
+	binary := flags.String("server", "", "the server's binary; empty builds ./cmd/api")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	limit := 20 * time.Minute
+	if *short {
+		limit = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+
+	b, err := newBench(ctx, *short, *binary, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	b.printMachine()
+	var failed []error
+	for _, p := range chosen {
+		b.report.heading(p.name)
+		start := time.Now()
+		if err := p.run(ctx, b); err != nil {
+			err = fmt.Errorf("%s: %w", p.name, errors.Join(err, b.autopsy()))
+			b.report.line("error: %v", err)
+			failed = append(failed, err)
+		}
+		b.report.line("(%.0f s)", time.Since(start).Seconds())
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	b.report.goals(chosen)
+	return errors.Join(append(failed, ctx.Err())...)
+}
+
+func names() string {
+	var list []string
+	for _, p := range parts {
+		list = append(list, p.name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// choose returns the parts named in a list, all of them for an empty list.
+func choose(list string) ([]part, error) {
+	if list == "" {
+		return parts, nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(parts, func(p part) bool { return p.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return nil, fmt.Errorf("-only: there is no part %q; the parts are %s", name, names())
+		}
+		chosen = append(chosen, parts[i])
+	}
+	return chosen, nil
+}

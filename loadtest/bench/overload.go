@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/internal/inference/tensor"
+	"sluice/loadtest/load"
+)
+
+// overloadRows is the rows of an overloading request: enough that the load
+// generator's own CPU time does not matter beside the model's.
+const overloadRows = 32
+
+// offered is a multiple of capacity at which load is offered.
+type offered struct {
+	factor float64
+	goal   string // its name in goals; empty: no goodput goal there
+}
+
+var offers = []offered{{0.5, "0.5x"}, {0.9, "0.9x"}, {1.2, "1.2x"}, {2, "2x"}, {10, "10x"}}
+
+// measureOverload offers Poisson arrivals up to ten times what the server can
+// do, and looks at what comes back in time.
+func measureOverload(ctx context.Context, b *bench) error {
+	s, err := b.benchServer(ctx)
+	if err != nil {
+		return err
+	}
+	w, err := b.workload(ctx, s, overloadModel, overloadRows, load.Binary)
+	if err != nil {
+		return err
+	}
+	capacity, err := b.capacity(ctx, s, w)
+	if err != nil {
+		return err
+	}
+	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity %.1f requests/s (closed loop of 4 connections)",
+		overloadModel, overloadRows, tokens, slo, capacity)
+	pool, err := load.Dial(s.addr, 512)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	l := load.Load{Requests: w.requests, CheckEvery: 4, SLO: slo, Ramp: b.span(2 * time.Second)}
+	goodput, peak := map[string]float64{}, 0.0
+	refusal := new(load.Histogram)
+	for i, o := range offers {
+		r, err := pool.Open(ctx, l, load.Poisson(o.factor*capacity, uint64(i)), l.Ramp+b.span(15*time.Second))
+		if err != nil {
+			return err
+		}
+		if err := failures(r); err != nil {
+			return fmt.Errorf("at %s capacity: %w", o.goal, err)
+		}
+		b.printOffer(o, r)
+		refusal.Add(r.Refusal)
+		goodput[o.goal] = r.Goodput()
+		peak = max(peak, r.Goodput())
+		b.report.set("accepted_p99_"+o.goal, millis(r.Latency.Quantile(0.99)))
+	}
+	for _, o := range offers {
+		if o.factor > 1 {
+			b.report.set("goodput_"+o.goal, 100*goodput[o.goal]/peak)
+		}
+	}
+	b.report.set("refusal_p99", millis(refusal.Quantile(0.99)))
+	return b.refusalCost(ctx, s, w)
+}
+
+// capacity returns the requests per second of a closed loop that keeps every
+// core busy and nobody waiting long.
+func (b *bench) capacity(ctx context.Context, s *server, w *workload) (float64, error) {
+	pool, err := load.Dial(s.addr, 4)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	got, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(8*time.Second))
+	return got.Rate(), err
+}
+
+func (b *bench) printOffer(o offered, r *load.Result) {
+	b.report.line("%4s offered %6.1f/s: in time %6.1f/s, accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, generator late p99 %.2f ms",
+		o.goal, float64(r.Due)/r.Duration.Seconds(), r.Goodput(),
+		r.OK, 100*late(r), millis(r.Latency.Quantile(0.5)), millis(r.Latency.Quantile(0.99)),
+		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(r.Lag.Quantile(0.99)))
+}
+
+// late returns the share of accepted requests that were answered too late.
+func late(r *load.Result) float64 {
+	lo, hi := 0.0, 1.0 // the histogram knows quantiles: look for the one that is the SLO
+	for range 20 {
+		if mid := (lo + hi) / 2; r.Latency.Quantile(mid) <= slo {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return 1 - hi
+}
+
+// refusalCost measures what it costs to say no: requests whose own timeout is
+// a microsecond are refused on arrival even by an idle server.
+func (b *bench) refusalCost(ctx context.Context, s *server, w *workload) error {
+	l := load.Load{}
+	for _, inputs := range w.inputs {
+		wire, err := load.Infer(s.addr, w.model, inputs, load.Binary, 1)
+		if err != nil {
+			return err
+		}
+		l.Requests = append(l.Requests, &load.Request{Wire: wire})
+	}
+	pool, err := load.Dial(s.addr, 16)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	before, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	r := pool.Closed(ctx, l, b.span(2*time.Second))
+	after, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	if r.Failed > 0 || r.Refused == 0 {
+		return fmt.Errorf("requests with a timeout of 1 us: %d refused, %d served, %d failed: %w", r.Refused, r.OK, r.Failed, r.Err)
+	}
+	b.report.line("a refusal costs %.1f us of the server's CPU, reading its %d KiB included (%d refused, %d served)",
+		micros(after-before)/float64(r.Refused), inputBytes(w.inputs[0])>>10, r.Refused, r.OK)
+	return nil
+}
+
+func inputBytes(inputs []tensor.Tensor) int {
+	n := 0
+	for _, t := range inputs {
+		n += len(t.Data)
+	}
+	return n
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// goal is a promise: a figure and the bound that it must keep.
+type goal struct {
+	name    string
+	part    string // that measures it
+	atLeast bool   // else the bound is the most that is allowed
+	bound   float64
+	unit    string
+}
+
+var goals = []goal{
+	{"cpu_per_row_mid", "rows", false, 1.15, "x"},
+	{"cpu_per_row_cnn", "rows", false, 1.7, "x"},
+	{"cpu_per_row_transformer", "rows", false, 1.1, "x"},
+	{"rows32_mid", "rows", true, 0.9, "x"},
+	{"tiny_vs_noop", "noop", true, 0.85, "x"},
+	{"latency_1conn", "latency", false, 60, "us"},
+	{"allocs_per_request", "allocs", false, 25, ""},
+	{"json_decode", "json", true, 6, "x"},
+	{"json_encode", "json", true, 4, "x"},
+	{"json_allocs_per_element", "json", false, 0, ""},
+	{"goodput_1.2x", "overload", true, 95, "%"},
+	{"goodput_2x", "overload", true, 95, "%"},
+	{"goodput_10x", "overload", true, 95, "%"},
+	{"accepted_p99_0.5x", "overload", false, slo.Seconds() * 1000, "ms"},
+	{"accepted_p99_0.9x", "overload", false, slo.Seconds() * 1000, "ms"},
+	{"accepted_p99_1.2x", "overload", false, slo.Seconds() * 1000, "ms"},
+	{"accepted_p99_2x", "overload", false, slo.Seconds() * 1000, "ms"},
+	{"accepted_p99_10x", "overload", false, slo.Seconds() * 1000, "ms"},
+	{"refusal_p99", "overload", false, 10, "ms"},
+	{"idle_memory", "start", false, 150, "MB"},
+	{"ready", "start", false, 2, "s"},
+	{"ready_first", "start", false, 2, "s"},
+}
+
+func (g goal) met(v float64) bool {
+	if g.atLeast {
+		return v >= g.bound
+	}
+	return v <= g.bound
+}
+
+// line is the goal's line for a measured value.
+func (g goal) line(v float64, measured bool) string {
+	sign, got, verdict := "<=", "unmeasured", "short"
+	if g.atLeast {
+		sign = ">="
+	}
+	if measured {
+		got = number(v) + g.unit
+		if g.met(v) {
+			verdict = "ok"
+		}
+	}
+	return fmt.Sprintf("goal %s %s %s%s%s %s", g.name, got, sign, number(g.bound), g.unit, verdict)
+}
+
+// number formats three to four significant digits and no more.
+func number(v float64) string {
+	switch a := max(v, -v); {
+	case a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return trim(fmt.Sprintf("%.1f", v))
+	case a >= 0.1:
+		return trim(fmt.Sprintf("%.3f", v))
+	case a == 0:
+		return "0"
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
+func trim(s string) string { return strings.TrimRight(strings.TrimRight(s, "0"), ".") }
+
+// report prints measurements as they come, and the goals at the end.
+type report struct {
+	out      io.Writer
+	measured map[string]float64
+}
+
+func (r *report) heading(name string) { fmt.Fprintf(r.out, "\n== %s\n", name) }
+
+func (r *report) line(format string, args ...any) { fmt.Fprintf(r.out, format+"\n", args...) }
+
+// set records the figure of a goal.
+func (r *report) set(name string, v float64) {
+	if !slices.ContainsFunc(goals, func(g goal) bool { return g.name == name }) {
+		panic("bench: no goal is named " + name)
+	}
+	r.measured[name] = v
+}
+
+// goals prints the lines of the goals that the parts measure.
+func (r *report) goals(of []part) {
+	fmt.Fprintln(r.out)
+	for _, g := range goals {
+		if slices.ContainsFunc(of, func(p part) bool { return p.name == g.part }) {
+			v, ok := r.measured[g.name]
+			fmt.Fprintln(r.out, g.line(v, ok))
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"sluice/loadtest/load"
+)
+
+// served is what a closed loop cost the server.
+type served struct {
+	*load.Result
+	cpu       time.Duration // of the server
+	generator time.Duration // CPU time of this process
+	batch     float64       // mean rows in a run
+}
+
+// perRequest returns the server's CPU time for one answer.
+func (s served) perRequest() time.Duration { return s.cpu / time.Duration(max(s.OK, 1)) }
+
+// serve keeps the pool busy with the load for d, after some warming up, and
+// measures the server meanwhile. A failed request is an error. The model, if
+// any, is the one whose batches are looked at.
+func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Load, model string, d time.Duration) (served, error) {
+	if err := failures(pool.Closed(ctx, l, max(d/8, 200*time.Millisecond))); err != nil {
+		return served{}, err
+	}
+	var out served
+	metricsBefore, err := s.metrics(ctx)
+	if err != nil {
+		return out, err
+	}
+	ownBefore, err := load.ProcessCPU(os.Getpid())
+	if err != nil {
+		return out, err
+	}
+	before, err := s.cpu()
+	if err != nil {
+		return out, err
+	}
+	out.Result = pool.Closed(ctx, l, d)
+	after, err := s.cpu()
+	if err != nil {
+		return out, err
+	}
+	ownAfter, err := load.ProcessCPU(os.Getpid())
+	if err != nil {
+		return out, err
+	}
+	out.cpu, out.generator = after-before, ownAfter-ownBefore
+	metricsAfter, err := s.metrics(ctx)
+	if err != nil {
+		return out, err
+	}
+	label := `model="` + model + `"`
+	rows := metricsAfter.sum("nv_inference_count", label) - metricsBefore.sum("nv_inference_count", label)
+	runs := metricsAfter.sum("nv_inference_exec_count", label) - metricsBefore.sum("nv_inference_exec_count", label)
+	if runs > 0 {
+		out.batch = rows / runs
+	}
+	return out, failures(out.Result)
+}
+
+// failures returns the error of a run in which a request failed or none
+// succeeded.
+func failures(r *load.Result) error {
+	if r.Failed > 0 {
+		return fmt.Errorf("%d of %d requests failed, the first: %w", r.Failed, r.OK+r.Refused+r.Failed, r.Err)
+	}
+	if r.OK == 0 {
+		return errors.New("the server refused every request")
+	}
+	return nil
+}
