@@ -183,7 +183,7 @@ func TestServesOnEveryListener(t *testing.T) {
 
 // Clients that heed readiness lose nothing while the whole program goes down.
 func TestShutdownUnderLoadLosesNothing(t *testing.T) {
-	a, stop := startApp(t)
+	a, stop := startApp(t, "--model-slo=1m", "--shutdown-notice=1s") // overload is not what this is about
 	base := "http://" + a.http.Addr()
 	infer := inferBody(t, base)
 	var answered, afterNotice atomic.Int64

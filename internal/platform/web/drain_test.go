@@ -75,9 +75,9 @@ func TestCancelEndsWhatDoesNotFinish(t *testing.T) {
 	}
 }
 
-// Clients hammer two servers, one of which restarts: a client that heeds
-// "not ready" and Connection: close sees every request answered, over
-// HTTP/1.1 and HTTP/2.
+// Clients hammer two servers, one of which restarts: clients that heed "not
+// ready" before the notice is over see every request answered, over HTTP/1.1
+// and HTTP/2.
 func TestRollingRestartLosesNothing(t *testing.T) {
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
@@ -89,14 +89,14 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 					if _, err := io.Copy(io.Discard, c.Request().Body); err != nil {
 						return err
 					}
-					time.Sleep(time.Millisecond)
+					time.Sleep(20 * time.Millisecond)
 					return c.String(200, "done")
 				})
 			}
 			old := start(t, func(c *Config) { c.Draining = draining.Load }, routes)
 			fresh := start(t, nil, routes)
 
-			var answered atomic.Int64
+			var answered, onOld atomic.Int64 // onOld: clients that are about to ask, or ask, the old server
 			stop := make(chan struct{})
 			var clients sync.WaitGroup
 			for range 16 {
@@ -110,8 +110,10 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 						default:
 						}
 						target := old
+						onOld.Add(1)
 						if draining.Load() { // as a load balancer reads it from /readyz
 							target = fresh
+							onOld.Add(-1)
 						}
 						// A reader without GetBody: the transport cannot retry it silently.
 						r, err := http.NewRequest("POST", target.url("/work"), io.MultiReader(strings.NewReader("body")))
@@ -129,17 +131,22 @@ func TestRollingRestartLosesNothing(t *testing.T) {
 						}
 						resp.Body.Close()
 						answered.Add(1)
+						if target == old {
+							onOld.Add(-1)
+						}
 					}
 				})
 			}
-			waitFor(t, func() bool { return answered.Load() > 200 })
+			waitFor(t, func() bool { return answered.Load() > 100 })
 			draining.Store(true)
-			time.Sleep(50 * time.Millisecond) // the notice
+			// The notice: nobody turns to the old server any more, and all that
+			// did are being answered.
+			waitFor(t, func() bool { return onOld.Load() == old.inFlight.Load() })
 			if err := old.Drain(t.Context()); err != nil {
 				t.Error(err)
 			}
 			at := answered.Load()
-			waitFor(t, func() bool { return answered.Load() > at+200 || t.Failed() })
+			waitFor(t, func() bool { return answered.Load() > at+100 || t.Failed() })
 			close(stop)
 			clients.Wait()
 		})

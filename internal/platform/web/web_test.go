@@ -380,7 +380,8 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, began := b.dial(), time.Now()
+			began := time.Now()
+			c := b.dial()
 			if _, err := io.WriteString(c, tc.first); err != nil {
 				t.Fatal(err)
 			}
