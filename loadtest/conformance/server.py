@@ -101,5 +101,5 @@ class Server:
         raise SystemExit(f"the server was not ready after {seconds} s")
 
     def show_log(self):
-        lines = self.log_path.read_text(errors="replace").splitlines()
-        print("the server's last log lines:", *lines[-40:], sep="\n  ")
+        lines = [line for line in self.log_path.read_text(errors="replace").splitlines() if '"info"' not in line]
+        print("the server's last warnings and errors:", *lines[-20:], sep="\n  ")

@@ -63,6 +63,8 @@ class Control:
 
     def test_metadata_of_every_model(self):
         for entry in self.index():
+            if entry["state"] != "READY":
+                continue
             metadata = self.ask("get_model_metadata", entry["name"], entry["version"])
             config = self.config(entry["name"], entry["version"])
             batches = int(config.get("max_batch_size", 0)) > 0
@@ -176,6 +178,8 @@ class Control:
             self.client.load_model("iris", config="{not json")
         self.assertFalse(self.client.is_model_ready("hostile"))
         self.assertTrue(self.client.is_model_ready("iris"))
+        # Or one bad upload would take a server out of its load balancer.
+        self.assertTrue(self.client.is_server_ready())
 
     def test_loading_what_is_not_there(self):
         with self.assertRaises(InferenceServerException) as caught:

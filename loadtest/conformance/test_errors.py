@@ -70,8 +70,7 @@ class Errors:
     def test_inputs_that_do_not_fit_together(self):
         # "seq" is one symbol of the model's signature.
         inputs = [self.protocol.input("input_ids", np.ones((1, 4), np.int64)), self.protocol.input("attention_mask", np.ones((1, 5), np.int64))]
-        with self.assertRaises(InferenceServerException):
-            self.client.infer("encoder", inputs)
+        self.refuse("invalid", ["attention_mask"], "encoder", inputs)
 
     def test_the_request_is_named(self):
         with self.assertRaises(InferenceServerException) as caught:

@@ -167,7 +167,7 @@ class HTTP(Inference, unittest.TestCase):
         inputs = [self.protocol.input("text_input", x, binary_data=False)]
         wanted = [self.protocol.output("text_output", binary_data=False)]
         result = self.client.infer("identity_bytes", inputs, outputs=wanted)
-        self.assertEqual([v.decode() for v in result.as_numpy("text_output")[0]], x[0].tolist())
+        self.assertEqual(result.as_numpy("text_output").tolist(), x.tolist())
 
     def test_mixed_json_and_binary_inputs(self):
         inputs = [
