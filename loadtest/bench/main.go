@@ -79,13 +79,13 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	var failed []error
 	for _, p := range chosen {
 		b.report.heading(p.name)
-		start := time.Now()
+		start, witness := time.Now(), b.witness()
 		if err := p.run(ctx, b); err != nil {
 			err = fmt.Errorf("%s: %w", p.name, errors.Join(err, b.autopsy()))
 			b.report.line("error: %v", err)
 			failed = append(failed, err)
 		}
-		b.report.line("(%.0f s)", time.Since(start).Seconds())
+		b.report.line("(%.0f s; %s)", time.Since(start).Seconds(), b.verdict(witness))
 		if ctx.Err() != nil {
 			break
 		}

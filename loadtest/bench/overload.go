@@ -32,12 +32,13 @@ func measureOverload(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := b.capacity(ctx, s, w)
+	full, err := b.capacity(ctx, s, w)
 	if err != nil {
 		return err
 	}
-	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity %.1f requests/s (closed loop of 4 connections)",
-		overloadModel, overloadRows, tokens, slo, capacity)
+	capacity := full.Rate()
+	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity %.1f requests/s (closed loop of 4 connections), server CPU %.1f ms per request",
+		overloadModel, overloadRows, tokens, slo, capacity, millis(full.perRequest()))
 	pool, err := load.Dial(s.addr, 512)
 	if err != nil {
 		return err
@@ -47,14 +48,22 @@ func measureOverload(ctx context.Context, b *bench) error {
 	goodput, peak := map[string]float64{}, 0.0
 	refusal := new(load.Histogram)
 	for i, o := range offers {
+		before, err := s.cpu()
+		if err != nil {
+			return err
+		}
 		r, err := pool.Open(ctx, l, load.Poisson(o.factor*capacity, uint64(i)), l.Ramp+b.span(15*time.Second))
+		if err != nil {
+			return err
+		}
+		after, err := s.cpu()
 		if err != nil {
 			return err
 		}
 		if err := failures(r); err != nil {
 			return fmt.Errorf("at %s capacity: %w", o.goal, err)
 		}
-		b.printOffer(o, r)
+		b.printOffer(o, r, after-before)
 		refusal.Add(r.Refusal)
 		goodput[o.goal] = r.Goodput()
 		peak = max(peak, r.Goodput())
@@ -69,23 +78,22 @@ func measureOverload(ctx context.Context, b *bench) error {
 	return b.refusalCost(ctx, s, w)
 }
 
-// capacity returns the requests per second of a closed loop that keeps every
+// capacity measures a closed loop that keeps every
 // core busy and nobody waiting long.
-func (b *bench) capacity(ctx context.Context, s *server, w *workload) (float64, error) {
+func (b *bench) capacity(ctx context.Context, s *server, w *workload) (served, error) {
 	pool, err := load.Dial(s.addr, 4)
 	if err != nil {
-		return 0, err
+		return served{}, err
 	}
 	defer pool.Close()
-	got, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(8*time.Second))
-	return got.Rate(), err
+	return b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(8*time.Second))
 }
 
-func (b *bench) printOffer(o offered, r *load.Result) {
-	b.report.line("%4s offered %6.1f/s: in time %6.1f/s, accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, generator late p99 %.2f ms",
+func (b *bench) printOffer(o offered, r *load.Result, cpu time.Duration) {
+	b.report.line("%4s offered %6.1f/s: in time %6.1f/s, accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, server CPU %.1f ms per accepted, generator late p99 %.2f ms",
 		o.goal, float64(r.Due)/r.Duration.Seconds(), r.Goodput(),
 		r.OK, 100*late(r), millis(r.Latency.Quantile(0.5)), millis(r.Latency.Quantile(0.99)),
-		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(r.Lag.Quantile(0.99)))
+		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(cpu)/float64(max(r.OK, 1)), millis(r.Lag.Quantile(0.99)))
 }
 
 // late returns the share of accepted requests that were answered too late.
