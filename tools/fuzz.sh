@@ -10,8 +10,8 @@ count=0
 while IFS=: read -r file line; do
 	target=${line#func }
 	target=${target%%(*}
-	printf '%s %s\n' "./$(dirname "$file")" "$target"
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" "./$(dirname "$file")"
+	printf '%s %s\n' "$(dirname "$file")" "$target"
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" "$(dirname "$file")"
 	count=$((count + 1))
 done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*\(' . | sort)
 
