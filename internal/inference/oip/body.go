@@ -30,17 +30,28 @@ const (
 // releases.
 func (a *rest) readBody(c echo.Context) (*tensor.Slab, error) {
 	r := c.Request()
+	if r.ContentLength >= 0 && r.ContentLength <= smallBody {
+		return a.readWithin(c)
+	}
+	// Where the connection cannot have a deadline, the server's own holds.
+	control := http.NewResponseController(c.Response())
+	if control.SetReadDeadline(time.Now().Add(a.config.BodyTimeout)) != nil {
+		return a.readWithin(c)
+	}
+	slab, err := a.readWithin(c)
+	if err == nil {
+		// The deadline must not outlast the body: it would end the request while
+		// the model runs. After an error it stays, for what net/http still reads.
+		_ = control.SetReadDeadline(time.Time{})
+	}
+	return slab, err
+}
+
+// readWithin reads the body within its limits of size.
+func (a *rest) readWithin(c echo.Context) (*tensor.Slab, error) {
+	r := c.Request()
 	if r.ContentLength > a.config.MaxBody {
 		return nil, a.tooLarge()
-	}
-	if r.ContentLength < 0 || r.ContentLength > smallBody {
-		// Where the connection cannot have a deadline, the server's own holds.
-		control := http.NewResponseController(c.Response())
-		if control.SetReadDeadline(time.Now().Add(a.config.BodyTimeout)) == nil {
-			// The deadline must not outlast the body: it would end the request
-			// while the model runs.
-			defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-		}
 	}
 	if encoding := r.Header["Content-Encoding"]; len(encoding) > 0 && encoding[0] != "" {
 		return a.readEncoded(c, strings.Join(encoding, ","))

@@ -47,7 +47,7 @@ func elementSize(d tensor.Datatype) int {
 }
 
 func unsupported(d tensor.Datatype) error {
-	return fault.New(fault.Unsupported, "sending %s data via JSON is not supported. Please use the binary data format", d).WithCode("json_half_float")
+	return fault.New(fault.Invalid, "sending %s data via JSON is not supported. Please use the binary data format", d)
 }
 
 // array is an array on its way from text to binary.
@@ -62,7 +62,7 @@ type array struct {
 // read reads the whole array; its first inner byte tells flat from nested.
 func (a *array) read(d tensor.Datatype, count int64) error {
 	if !a.at('[') {
-		return unexpected(a.src, a.pos, "an array")
+		return unexpected(a.src, a.pos, " of the data", "an array")
 	}
 	first := skipSpace(a.src, a.pos+1)
 	if first < len(a.src) && a.src[first] == '[' {
@@ -77,7 +77,7 @@ func (a *array) nested(d tensor.Datatype, shape tensor.Shape) error {
 		return a.tooDeep()
 	}
 	if !a.at('[') {
-		return fault.New(fault.Invalid, "at byte %d: expected an array of %d: the data is nested, but not as its shape %s", a.pos, shape[0], a.shape)
+		return fault.New(fault.Invalid, "at byte %d of the data: expected an array of %d: the data is nested, but not as its shape %s", a.pos, shape[0], a.shape)
 	}
 	if len(shape) == 1 {
 		return a.flat(d, shape[0])
@@ -235,21 +235,21 @@ func (a *array) finish(count int64) error {
 		return nil
 	}
 	if a.at(',') || count == 0 && a.pos < len(a.src) {
-		return fault.New(fault.Invalid, "at byte %d: more than the %d values that shape %s calls for here", a.pos, count, a.shape)
+		return fault.New(fault.Invalid, "at byte %d of the data: more than the %d values that shape %s calls for here", a.pos, count, a.shape)
 	}
-	return unexpected(a.src, a.pos, "',' or ']'")
+	return unexpected(a.src, a.pos, " of the data", "',' or ']'")
 }
 
 // short is the error for an array of count that does not go on after i values.
 func (a *array) short(count, i int64) error {
 	if a.at(']') {
-		return fault.New(fault.Invalid, "at byte %d: got %d values where shape %s calls for %d", a.pos, i, a.shape, count)
+		return fault.New(fault.Invalid, "at byte %d of the data: got %d values where shape %s calls for %d", a.pos, i, a.shape, count)
 	}
-	return unexpected(a.src, a.pos, "',' or ']'")
+	return unexpected(a.src, a.pos, " of the data", "',' or ']'")
 }
 
 func (a *array) tooDeep() error {
-	return fault.New(fault.Invalid, "at byte %d: the data is nested deeper than its shape %s", a.pos, a.shape)
+	return fault.New(fault.Invalid, "at byte %d of the data: the data is nested deeper than its shape %s", a.pos, a.shape)
 }
 
 // bad is the error for the element at pos: a number of the wrong kind or
@@ -261,9 +261,9 @@ func (a *array) bad(end int, isNumber bool, d tensor.Datatype) error {
 	case a.at('['):
 		return a.tooDeep()
 	case a.at(']'):
-		return fault.New(fault.Invalid, "at byte %d: got %d values where shape %s calls for more", a.pos, a.index, a.shape)
+		return fault.New(fault.Invalid, "at byte %d of the data: got %d values where shape %s calls for more", a.pos, a.index, a.shape)
 	}
-	return fault.Wrap(fault.Invalid, nil, "data[%d]: %s", a.index, unexpected(a.src, max(end, a.pos), ranges[d]))
+	return fault.Wrap(fault.Invalid, nil, "data[%d]: %s", a.index, unexpected(a.src, max(end, a.pos), " of the data", ranges[d]))
 }
 
 var ranges = [...]string{

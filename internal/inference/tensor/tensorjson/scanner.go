@@ -228,15 +228,16 @@ func (s *Scanner) literal(word string) error {
 	return nil
 }
 
-func (s *Scanner) unexpected(want string) error { return unexpected(s.src, s.pos, want) }
+func (s *Scanner) unexpected(want string) error { return unexpected(s.src, s.pos, "", want) }
 
-// unexpected says what stands at src[i] instead of what should.
-func unexpected(src []byte, i int, want string) error {
+// unexpected says what stands at src[i] instead of what should; of says of what
+// src is the text.
+func unexpected(src []byte, i int, of, want string) error {
 	if i >= len(src) {
-		return fault.New(fault.Invalid, "at byte %d: the JSON text ends where %s was expected", i, want)
+		return fault.New(fault.Invalid, "at byte %d%s: the JSON text ends where %s was expected", i, of, want)
 	}
 	r, _ := utf8.DecodeRune(src[i:])
-	return fault.New(fault.Invalid, "at byte %d: expected %s, got %q", i, want, r)
+	return fault.New(fault.Invalid, "at byte %d%s: expected %s, got %q", i, of, want, r)
 }
 
 // skipSpace returns the index of the first byte from i on that is not white space.
