@@ -60,7 +60,7 @@ func New[T any](exec RunFunc[T], cfg Config) (*Batcher[T], error) {
 		byDue:   heap[T]{which: byDue},
 		demand:  newDemand(cfg.SLO * time.Duration(min(max(cfg.Explicit.PriorityLevels, 1), maxLevels))),
 		tenants: newTenants[T](),
-		clock:   clock{optimism: quantile{value: 1}, lastOnline: -never},
+		clock:   clock{optimism: quantile{value: 1}, gap: cfg.SLO, lastArrival: -never},
 		alarm:   alarm{at: never},
 	}
 	b.tune()
@@ -93,10 +93,10 @@ func (b *Batcher[T]) Submit(ctx context.Context, t *Task[T]) (Timing, error) {
 
 	b.mu.Lock()
 	now := b.now()
-	b.arrival(now)
 	t.arrived, t.due = now, never
 	if t.Class == Online {
 		t.due = b.cfg.due(now, own)
+		b.arrival(now)
 	}
 	if err := b.admit(t, now); err != nil {
 		b.mu.Unlock()

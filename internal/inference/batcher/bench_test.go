@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -23,11 +24,26 @@ func BenchmarkSubmitInline(b *testing.B) {
 	defer cancel()
 	t := &Task[int]{Rows: 1}
 	b.ReportAllocs()
+	defer processor(b)()
 	for b.Loop() {
 		if _, err := bt.Submit(ctx, t); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// processor reports the processor time per operation: on a shared machine that
+// is the figure to compare.
+func processor(b *testing.B) func() {
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
 }
 
 // spin burns processor time, as a run on the processor does.
@@ -52,9 +68,46 @@ func BenchmarkSubmit64(b *testing.B) {
 			defer cancel()
 			b.SetParallelism(32)
 			b.ReportAllocs()
+			defer processor(b)()
 			b.RunParallel(func(pb *testing.PB) {
 				t := &Task[int]{Rows: 1}
 				for pb.Next() {
+					if _, err := bt.Submit(ctx, t); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(rows.Load())/float64(runs.Load()), "rows/run")
+		})
+	}
+}
+
+// BenchmarkServer64 has 64 closed-loop clients whose requests cost 60 us of
+// processor time each beside the run, as an HTTP request does, and a model
+// whose runs take 60 us and 22 us for each row.
+func BenchmarkServer64(b *testing.B) {
+	takes := func(n int) time.Duration { return time.Duration(60+22*n) * time.Microsecond }
+	for _, executors := range []int{1, 2} {
+		b.Run(map[int]string{1: "1-executor", 2: "2-executors"}[executors], func(b *testing.B) {
+			var rows, runs atomic.Int64
+			cost := NewCost(64, executors)
+			for n := 1; n <= 64; n *= 2 {
+				cost.Seed(n, 0, takes(n))
+			}
+			bt := newBench(b, Config{MaxRows: 64, SLO: time.Second, Executors: executors, Cost: cost}, func(_ context.Context, batch []*Task[int]) error {
+				rows.Add(int64(len(batch)))
+				runs.Add(1)
+				spin(takes(len(batch)))
+				return nil
+			})
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			b.SetParallelism(32)
+			defer processor(b)()
+			b.RunParallel(func(pb *testing.PB) {
+				t := &Task[int]{Rows: 1}
+				for pb.Next() {
+					spin(60 * time.Microsecond)
 					if _, err := bt.Submit(ctx, t); err != nil {
 						b.Error(err)
 					}
@@ -84,6 +137,7 @@ func BenchmarkRefuse(b *testing.B) {
 	}
 	t := &Task[int]{Rows: 1}
 	b.ReportAllocs()
+	defer processor(b)()
 	for b.Loop() {
 		if _, err := bt.Submit(b.Context(), t); err == nil {
 			b.Fatal("accepted")

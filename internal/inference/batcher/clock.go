@@ -9,9 +9,8 @@ type clock struct {
 	busyTime time.Duration // integral of the number of runs over time
 	accrued  time.Duration // up to when
 
-	lastArrival time.Duration
-	gap         time.Duration // between arrivals of late, on average
-	lastOnline  time.Duration
+	lastArrival time.Duration // of an online task
+	gap         time.Duration // between these of late, on average
 	lastLate    time.Duration // when a task was last refused because it would be late
 	crowd       int           // how many more arrivals count as having company
 
@@ -32,7 +31,7 @@ func (b *Batcher[T]) accrue(now time.Duration) {
 	b.accrued = now
 }
 
-// arrival notes that a task has arrived.
+// arrival notes that an online task has arrived.
 func (b *Batcher[T]) arrival(now time.Duration) {
 	gap := min(now-b.lastArrival, b.cfg.SLO)
 	b.gap += (gap - b.gap) / gapWeight

@@ -40,6 +40,9 @@ func NewCost(maxRows, executors int) *Cost {
 	return c
 }
 
+// maxCells is how many sizes a table may have: powers of two and one more.
+const maxCells = 64
+
 // sizesUpTo returns the powers of two below n, and n.
 func sizesUpTo(n int) []int {
 	var sizes []int
@@ -133,10 +136,11 @@ func (c *Cost) kneeUpTo(limit int) int {
 	}
 	// Cost is linear between two sizes, so the rate is monotone there: the
 	// knee lies at or below the first good size and above the one before it.
+	good := func(n int) bool { return c.rate(n) >= 0.9*best*(1-1e-9) }
 	below := 0
 	for _, n := range c.sizes {
-		if n = min(n, limit); c.rate(n) >= 0.9*best {
-			return below + 1 + sort.Search(n-below-1, func(i int) bool { return c.rate(below+1+i) >= 0.9*best })
+		if n = min(n, limit); good(n) {
+			return below + 1 + sort.Search(n-below-1, func(i int) bool { return good(below + 1 + i) })
 		}
 		below = n
 	}

@@ -61,8 +61,9 @@ func (c *Cost) UnmarshalJSON(data []byte) error {
 }
 
 func (j *costJSON) validate() error {
-	if len(j.Sizes) == 0 || len(j.Columns) == 0 {
-		return fault.New(fault.Invalid, "cost table: sizes and columns_ns must not be empty")
+	if len(j.Sizes) == 0 || len(j.Sizes) > maxCells || len(j.Columns) == 0 {
+		return fault.New(fault.Invalid, "cost table: expected 1 to %d sizes and some columns_ns, got %d and %d",
+			maxCells, len(j.Sizes), len(j.Columns))
 	}
 	for i, n := range j.Sizes {
 		if n < 1 || i > 0 && n <= j.Sizes[i-1] {

@@ -6,14 +6,16 @@ import (
 )
 
 // How fast the table learns. An observation moves a cell by an eighth of its
-// error, and the error it may claim is bounded: one garbage collection or one
-// lazy first run must not poison the table, while a lasting change is followed
-// within a few dozen runs.
+// error, and the error upwards that it may claim is bounded: one garbage
+// collection or one lazy first run must not poison the table, while a lasting
+// change is followed within a few dozen runs. A run may be slow by accident but
+// hardly fast, so one far below the estimate counts for half.
 const (
 	learnRate  = 1.0 / 8
-	maxError   = 1.0  // of the estimate, upwards
-	minError   = -.75 // downwards
-	trustAfter = 4    // observations of a cell before errors are bounded
+	fastRate   = 1.0 / 2
+	fastFrom   = -.5
+	maxError   = 1.0 // of the estimate
+	trustAfter = 4   // observations of a cell before errors are bounded
 	maxSpread  = 3.0
 )
 
@@ -36,7 +38,7 @@ func (c *Cost) Seed(n, k int, d time.Duration) {
 		col.set(i, float64(d))
 	}
 	col.seen[i] = max(col.seen[i], trustAfter)
-	c.flatten(col, i)
+	c.flatten(col)
 	c.reach(col, i+1)
 }
 
@@ -112,17 +114,20 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 		c.move(col, i+1, weight*w, d/est-1)
 		i++
 	}
-	c.flatten(col, i)
+	c.flatten(col)
 	c.reach(col, i+1)
 }
 
 // move changes a cell by a part of a relative error.
 func (c *Cost) move(col *column, i int, weight, relative float64) {
 	rate := learnRate
+	if relative < fastFrom {
+		rate = fastRate
+	}
 	if col.seen[i] < trustAfter {
 		rate = max(rate, 1/(1+col.seen[i]))
 	} else {
-		relative = min(max(relative, minError), maxError)
+		relative = min(relative, maxError)
 	}
 	col.set(i, col.at(i)*(1+rate*weight*relative))
 	col.seen[i] += max(weight, .01)
@@ -148,39 +153,44 @@ func (c *Cost) reach(col *column, cells int) {
 // after the widest column or, where that knows no more either, in proportion
 // to the rows, which errs on the slow side.
 func (c *Cost) extend(col *column) {
-	last := col.top - 1
-	for i := col.top; i < len(c.sizes); i++ {
-		ratio := float64(c.sizes[i]) / float64(c.sizes[last])
+	for i := max(col.top, 1); i < len(c.sizes); i++ {
+		ratio := float64(c.sizes[i]) / float64(c.sizes[i-1])
 		if i < c.widest.top {
-			ratio = c.widest.at(i) / c.widest.at(last)
+			ratio = c.widest.at(i) / c.widest.at(i-1)
 		}
-		col.set(i, col.at(last)*ratio)
+		col.set(i, col.at(i-1)*ratio)
 	}
 }
 
-// flatten restores that more rows never cost less, after cell i has changed:
-// neighbours that it has overtaken meet it in the middle, by how well each is
-// known.
-func (c *Cost) flatten(col *column, i int) {
-	for last := len(c.sizes) - 1; ; {
-		lo, hi := i, i
-		for hi < last && col.at(hi+1) <= col.at(i) {
-			hi++
+// flatten restores that more rows never cost less: neighbours in the wrong
+// order meet in the middle, by how well each is known (isotonic regression by
+// pooling adjacent violators).
+func (c *Cost) flatten(col *column) {
+	type pool struct {
+		sum, weight float64
+		cells       int
+	}
+	var pools [maxCells]pool
+	n := 0
+	for i := range c.sizes {
+		known := min(col.seen[i], 32) + 1e-3
+		p := pool{known * col.at(i), known, 1}
+		for n > 0 && pools[n-1].sum/pools[n-1].weight > p.sum/p.weight {
+			n--
+			p = pool{p.sum + pools[n].sum, p.weight + pools[n].weight, p.cells + pools[n].cells}
 		}
-		for lo > 0 && col.at(lo-1) >= col.at(i) {
-			lo--
+		pools[n] = p
+		n++
+	}
+	i := 0
+	for _, p := range pools[:n] {
+		if p.cells == 1 { // unchanged
+			i++
+			continue
 		}
-		sum, weight, level := 0.0, 0.0, true
-		for j := lo; j <= hi; j++ {
-			known := min(col.seen[j], 32) + 1e-3
-			sum, weight = sum+known*col.at(j), weight+known
-			level = level && col.at(j) == col.at(i)
-		}
-		if level {
-			return
-		}
-		for j := lo; j <= hi; j++ {
-			col.set(j, sum/weight)
+		for range p.cells {
+			col.set(i, p.sum/p.weight)
+			i++
 		}
 	}
 }

@@ -6,7 +6,6 @@ func (b *Batcher[T]) enqueue(t *Task[T]) {
 		b.bulk.push(t, b.bucketID(t))
 		return
 	}
-	b.lastOnline = t.arrived
 	b.online.push(t, b.bucketID(t))
 	if t.due < never {
 		b.byDue.push(t.due, t)

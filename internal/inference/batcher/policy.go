@@ -91,7 +91,7 @@ func (b *Batcher[T]) firstEnd(now time.Duration) time.Duration {
 func (b *Batcher[T]) readyForBulk(now time.Duration) bool {
 	others := len(b.runs)
 	allowed := b.parallel
-	if allowed > 1 && now-b.lastOnline < onlineMemory {
+	if allowed > 1 && now-b.lastArrival < onlineMemory {
 		allowed--
 	}
 	return others == 0 || others < allowed && !(b.pays && b.disturbs(b.limit, others))

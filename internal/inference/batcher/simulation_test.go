@@ -21,22 +21,27 @@ const (
 	simSLO  = 50 * time.Millisecond
 	simRows = 32
 	simTime = 8 * time.Second
+	simMost = 50_000 // requests
 )
 
 // machine is what runs take on simulated hardware.
 type machine struct {
 	fixed, row time.Duration // a run of n rows takes fixed + n*row
 	executors  int
-	shared     bool // the executors share one device by time slices
+	shared     bool          // the executors share one device by time slices
+	drift      time.Duration // how many times as long runs take as the warm-up sweep said; 0 for 1
 }
 
 var (
 	gpu     = machine{fixed: 4 * time.Millisecond, row: time.Millisecond / 4, executors: 1}
+	gpuSlow = machine{fixed: gpu.fixed, row: gpu.row, executors: 1, drift: 2}
 	gpuTwo  = machine{fixed: gpu.fixed, row: gpu.row, executors: 2, shared: true}
 	cpuFour = machine{fixed: time.Millisecond / 2, row: 4 * time.Millisecond, executors: 4}
 )
 
-func (m machine) takes(n int) time.Duration { return m.fixed + time.Duration(n)*m.row }
+func (m machine) takes(n int) time.Duration {
+	return (m.fixed + time.Duration(n)*m.row) * max(m.drift, 1)
+}
 
 // capacity returns rows per second: of full runs where they pay, else of
 // single rows.
@@ -50,6 +55,7 @@ func (m machine) capacity() float64 {
 // cost is the machine's warm-up sweep.
 func (m machine) cost() *Cost {
 	c := NewCost(simRows, m.executors)
+	m.drift = 0
 	for k := range m.executors {
 		for n := 1; n <= simRows; n *= 2 {
 			d := m.takes(n)
@@ -246,7 +252,7 @@ func simulate(t *testing.T, m machine, tr traffic, start func(ctx context.Contex
 				period := time.Second / 2
 				when = at/period*period + at%period/2
 			}
-			if at > simTime {
+			if at > simTime || offered == simMost {
 				break
 			}
 			time.Sleep(time.Until(began.Add(when)))
@@ -317,6 +323,9 @@ func TestSimulation(t *testing.T) {
 		}},
 		{"gpu, a hot shape and 8 others, 120 % load", gpu, traffic{load: 1.2, buckets: 8, hot: .8}, func(j, d, u, _ result) bool {
 			return j.goodput >= 75 && d.goodput < 10 && u.goodput < 50
+		}},
+		{"gpu half as fast as at warm-up, 120 % load", gpuSlow, traffic{load: 1.2, buckets: 1}, func(j, d, _, _ result) bool {
+			return j.goodput >= 75 && d.goodput < 20 && j.p99 <= simSLO
 		}},
 		{"2 executors on one gpu, 50 % load", gpuTwo, traffic{load: .5, buckets: 1}, func(j, d, _, w result) bool {
 			return j.p50 < d.p50*3/4 && j.p50 < w.p50 && j.goodput > 99.5

@@ -1,0 +1,172 @@
+package batcher
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bulk sends one-row bulk tasks of a tenant.
+func (b *bench) bulk(tenant string, names ...string) (replies []*reply) {
+	for _, name := range names {
+		replies = append(replies, b.send(b.t.Context(), &Task[string]{Value: name, Rows: 1, Class: Bulk, Tenant: tenant}))
+	}
+	return replies
+}
+
+func TestBulkFillsSpareRows(t *testing.T) {
+	inBubble(t, Config{MaxRows: 4, SLO: 100 * millisecond}, linear(4*millisecond, millisecond/100), func(b *bench) {
+		b.online("a")
+		b.bulk("", "x", "y", "z")
+		b.online("b", "c")
+		b.wantRuns("a", "b c x y", "z")
+	})
+}
+
+func TestBulkOfAnotherBucketWaits(t *testing.T) {
+	inBubble(t, Config{MaxRows: 4, SLO: 100 * millisecond}, linear(4*millisecond, millisecond/100), func(b *bench) {
+		b.online("a")
+		b.send(b.t.Context(), &Task[string]{Value: "x", Rows: 1, Class: Bulk, Bucket: 9})
+		b.online("b")
+		b.wantRuns("a", "b", "x")
+	})
+}
+
+func TestBulkNeverCostsADeadline(t *testing.T) {
+	inBubble(t, Config{MaxRows: 8, SLO: 100 * millisecond}, linear(4*millisecond, millisecond), func(b *bench) {
+		b.online("a") // until 5 ms
+		b.bulk("", "x", "y", "z")
+		tight := b.send(b.t.Context(), &Task[string]{Value: "tight", Rows: 1, Deadline: time.Now().Add(10500 * time.Microsecond)})
+		b.wantRuns("a", "tight", "x y z")
+		if tight.err != nil {
+			t.Error(tight.err)
+		}
+	})
+}
+
+func TestBulkIsNeverRefused(t *testing.T) {
+	inBubble(t, Config{MaxRows: 1, SLO: 10 * millisecond, MaxQueue: 1}, linear(4*millisecond, 0), func(b *bench) {
+		var replies []*reply
+		for range 50 { // 200 ms of work at an SLO of 10
+			replies = append(replies, b.bulk("", "x")...)
+		}
+		b.wg.Wait()
+		for _, r := range replies {
+			if r.err != nil {
+				t.Error(r.err)
+			}
+		}
+	})
+}
+
+func TestBulkLeavesAnExecutorToOnlineWork(t *testing.T) {
+	inBubble(t, Config{MaxRows: 1, SLO: 100 * millisecond, Executors: 2}, linear(10*millisecond, 0), func(b *bench) {
+		b.online("warm")
+		b.wg.Wait()
+		b.bulk("", "x", "y", "z")
+		time.Sleep(millisecond)
+		r := b.online("now")[0]
+		b.wg.Wait()
+		if r.timing.Queue != 0 {
+			t.Errorf("online work waited %v for bulk", r.timing.Queue)
+		}
+	})
+}
+
+// TestBulkRunsAreBounded: a bulk run by itself leaves online work that arrives
+// right behind it the time to be answered within the SLO.
+func TestBulkRunsAreBounded(t *testing.T) {
+	inBubble(t, Config{MaxRows: 64, SLO: 40 * millisecond}, linear(4*millisecond, millisecond/2), func(b *bench) {
+		var names []string
+		for i := range 64 {
+			names = append(names, fmt.Sprint(i))
+		}
+		b.bulk("", names...)
+		time.Sleep(5 * millisecond) // the first is done, the rest has just started
+		r := b.online("now")[0]
+		b.wg.Wait()
+		if r.err != nil || r.took > 40*millisecond {
+			t.Errorf("%+v behind a bulk run", *r)
+		}
+	})
+}
+
+func TestBulkTenantsShareByCost(t *testing.T) {
+	inBubble(t, Config{MaxRows: 1, SLO: 100 * millisecond}, linear(4*millisecond, 0), func(b *bench) {
+		b.bulk("greedy", "a1", "a2", "a3", "a4", "a5")
+		b.bulk("modest", "b1", "b2")
+		b.wantRuns("a1", "b1", "a2", "b2", "a3", "a4", "a5")
+	})
+}
+
+// TestTenantsShareUnderOverload: a tenant that asks for more than there is
+// does not crowd out one that asks for less than its share.
+func TestTenantsShareUnderOverload(t *testing.T) {
+	inBubble(t, Config{MaxRows: 1, SLO: 50 * millisecond}, linear(2*millisecond, 0), func(b *bench) {
+		var modest, greedy []*reply
+		for i := range 1000 { // a run takes two rounds
+			for range 2 {
+				greedy = append(greedy, b.send(b.t.Context(), &Task[string]{Rows: 1, Tenant: "greedy"}))
+			}
+			if i%5 == 0 { // 40 % of the capacity, the other asks for 400 %
+				modest = append(modest, b.send(b.t.Context(), &Task[string]{Rows: 1, Tenant: "modest"}))
+			}
+			time.Sleep(millisecond)
+		}
+		b.wg.Wait()
+		served := func(replies []*reply) (n int) {
+			for _, r := range replies {
+				if r.err == nil && r.took <= 50*millisecond {
+					n++
+				}
+			}
+			return n
+		}
+		if n := served(modest); n < len(modest)*95/100 {
+			t.Errorf("the modest tenant had %d of %d served", n, len(modest))
+		}
+		if n := served(greedy) + served(modest); n < 480 {
+			t.Errorf("%d served of about 500 possible", n)
+		}
+	})
+}
+
+func TestPriorityIsStrictWithinTheAgeingBound(t *testing.T) {
+	levels := &Explicit{PriorityLevels: 2, DefaultPriority: 2, DefaultTimeout: time.Hour}
+	inBubble(t, Config{MaxRows: 1, SLO: 20 * millisecond, Explicit: levels}, linear(4*millisecond, 0), func(b *bench) {
+		prior := func(name string, level int) {
+			b.send(b.t.Context(), &Task[string]{Value: name, Rows: 1, Priority: level})
+		}
+		prior("a", 0)
+		prior("low", 2)
+		prior("high1", 1)
+		prior("high2", 1)
+		time.Sleep(21 * millisecond)
+		b.wantRuns("a", "high1", "high2", "low")
+
+		b.runs = nil
+		prior("a", 0)
+		prior("aged", 2)
+		stop := false
+		b.wg.Go(func() { // an endless supply of urgent work
+			for !stop {
+				b.wg.Go(func() { _, _ = b.Submit(b.t.Context(), &Task[string]{Value: "h", Rows: 1, Priority: 1}) })
+				time.Sleep(3 * millisecond)
+			}
+		})
+		time.Sleep(60 * millisecond)
+		stop = true
+		synctest.Wait()
+		b.wg.Wait()
+		at := 0
+		for i, run := range b.runs {
+			if run == "aged" {
+				at = i
+			}
+		}
+		if at < 3 || at > 9 {
+			t.Errorf("the aged task was run no. %d, want it after some urgent ones and within about its bound", at+1)
+		}
+	})
+}
