@@ -126,6 +126,7 @@ type Version struct {
 
 	runtime machinery
 	varying bool // an extent beyond the rows may vary
+	ties    []tie
 	// refs counts the table's reference and one for each request in progress;
 	// at zero the version is closed.
 	refs atomic.Int64

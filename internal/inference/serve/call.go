@@ -64,6 +64,13 @@ func (c *call) arrange(v *Version) error {
 	if err := c.countRows(v); err != nil {
 		return err
 	}
+	for _, t := range v.ties {
+		a, b := &c.part.Inputs[t.input], &c.part.Inputs[t.otherInput]
+		if a.Shape[t.dim] != b.Shape[t.otherDim] {
+			return fault.New(fault.Invalid, "unexpected shape for input '%s' for model '%s': %s, but dimension %d must be as dimension %d of input '%s', which is %s",
+				a.Name, v.Name, a.Shape, t.dim, t.otherDim, b.Name, b.Shape)
+		}
+	}
 	return c.chooseOutputs(v)
 }
 

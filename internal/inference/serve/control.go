@@ -3,6 +3,7 @@ package serve
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -28,6 +29,7 @@ func (s *Server) Start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, e := range entries {
 		if s.configured(e.Name) {
+			s.configure(e.Name)
 			wg.Go(func() { _ = s.apply(ctx, e) }) // the state keeps the error
 		}
 	}
@@ -69,6 +71,7 @@ func (s *Server) follow(ctx context.Context, entries []modelrepo.Entry) {
 		changed := m.entry.Fingerprint != e.Fingerprint
 		s.mu.Unlock()
 		if changed {
+			s.configure(e.Name)
 			_ = s.apply(ctx, e) // the state keeps the error
 		}
 	}
@@ -85,7 +88,11 @@ func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error 
 	if err != nil {
 		return fault.Wrap(fault.Of(err).Kind, err, "failed to load '%s': %s", name, fault.Of(err).Message)
 	}
-	return s.apply(ctx, e)
+	if err := s.apply(ctx, e); err != nil {
+		return err
+	}
+	s.configure(name)
+	return nil
 }
 
 // Unload implements Models.
@@ -130,6 +137,12 @@ func (s *Server) Close(ctx context.Context) error {
 // Ready implements Models.
 func (s *Server) Ready() bool { return s.Unready() == "" }
 
+// configure says that the model should serve.
+func (s *Server) configure(name string) {
+	m := s.state(name)
+	s.update(func() { m.configured = true })
+}
+
 // Unready says what keeps the server from being ready, or "".
 func (s *Server) Unready() string {
 	s.mu.Lock()
@@ -137,16 +150,28 @@ func (s *Server) Unready() string {
 	if !s.began {
 		return "models are being loaded"
 	}
-	for name, m := range s.models {
-		switch {
-		case m.unloaded:
-		case len(m.problems) > 0:
-			for version, reason := range m.problems {
-				return "model '" + name + "' " + version + ": " + reason
-			}
-		case len(m.live) == 0:
-			return "model '" + name + "' is not loaded"
+	for _, name := range slices.Sorted(maps.Keys(s.models)) {
+		if why := s.models[name].missing(); why != "" {
+			return "model '" + name + "' " + why
 		}
+	}
+	return ""
+}
+
+// missing says what the model should serve and does not. A version that could
+// not be replaced still answers: the index shows the reason, readiness does not.
+func (m *modelState) missing() string {
+	if !m.configured || m.unloaded {
+		return ""
+	}
+	for _, version := range slices.Sorted(maps.Keys(m.problems)) {
+		number, err := strconv.ParseInt(version, 10, 64)
+		if _, serves := m.live[number]; err == nil && !serves {
+			return "version " + version + ": " + m.problems[version]
+		}
+	}
+	if len(m.live) == 0 {
+		return "is not loaded: " + cmp.Or(m.problems[""], "it has no version")
 	}
 	return ""
 }

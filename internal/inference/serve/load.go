@@ -27,6 +27,10 @@ type modelState struct {
 	problems map[string]string // version, or "" for the model: why it does not serve
 	loading  bool
 	unloaded bool // taken out of service on request
+	// configured says that the model should serve: it came from the repository
+	// at the start or by polling, or was loaded on request. A request that
+	// failed to load a new model does not make the server unready.
+	configured bool
 }
 
 // loaded is a live version with what it was loaded from.

@@ -7,6 +7,7 @@ import (
 
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/engine"
+	"sluice/internal/inference/model"
 )
 
 // machinery is the running part of a version.
@@ -31,8 +32,32 @@ func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics) 
 			v.varying = v.varying || (d > 0 && extent < 0)
 		}
 	}
+	v.ties = ties(&v.Signature, v.Batches)
 	v.refs.Store(1)
 	return nil
+}
+
+// tie says that two extents of the inputs must agree, because the model gives
+// them one name (ONNX IR specification, "Static tensor shapes").
+type tie struct{ input, dim, otherInput, otherDim int }
+
+func ties(sig *model.Signature, batches bool) []tie {
+	type at struct{ input, dim int }
+	seen := map[string]at{}
+	var found []tie
+	for i, p := range sig.Inputs {
+		for d, symbol := range p.Symbols {
+			if symbol == "" || (d == 0 && batches) {
+				continue // unnamed, or the rows, which are counted anyway
+			}
+			if first, ok := seen[symbol]; ok {
+				found = append(found, tie{i, d, first.input, first.dim})
+			} else {
+				seen[symbol] = at{i, d}
+			}
+		}
+	}
+	return found
 }
 
 // acquire takes a reference for one request. It fails when the version was

@@ -59,7 +59,7 @@ type HTTP struct {
 // GRPC configures the public gRPC listener and its limits.
 type GRPC struct {
 	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only until authentication is configured"`
-	MaxMessage     Size          `key:"max_message" default:"64MiB" min:"1KiB" max:"2047MiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
+	MaxMessage     Size          `key:"max_message" default:"512MiB" min:"1KiB" max:"2047MiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
 	MaxHeld        Size          `key:"max_held" default:"2GiB" min:"1MiB" max:"1TiB" help:"memory of all requests being served together; more are answered UNAVAILABLE"`
 	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones wait"`
 	MaxStreams     int           `key:"max_streams" default:"1000" min:"1" max:"1000000" help:"concurrent calls per connection; the client holds further ones back"`
