@@ -19,7 +19,7 @@ import (
 // array is flat, or nested exactly as the shape says; it returns the grown dst
 // and the bytes of src that it read. On an error dst is returned as it was.
 func Decode(dst []byte, d tensor.Datatype, shape tensor.Shape, src []byte) (out []byte, n int, err error) {
-	if d == tensor.FP16 || d == tensor.BF16 {
+	if int(d) >= len(ranges) || ranges[d] == "" {
 		return dst, 0, unsupported(d)
 	}
 	count, err := shape.Elements()
@@ -266,6 +266,7 @@ func (a *array) bad(end int, isNumber bool, d tensor.Datatype) error {
 	return fault.Wrap(fault.Invalid, nil, "data[%d]: %s", a.index, unexpected(a.src, max(end, a.pos), " of the data", ranges[d]))
 }
 
+// ranges says what the elements of each type are; FP16 and BF16 have no JSON form.
 var ranges = [...]string{
 	tensor.Bool:  "true or false",
 	tensor.Uint8: "an integer from 0 to 255", tensor.Uint16: "an integer from 0 to 65535",
