@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"sluice/internal/inference/engine"
@@ -26,6 +28,8 @@ import (
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // request is a Codec over values.
 type request struct {
@@ -153,6 +157,77 @@ func TestRowsReturnToTheirCallers(t *testing.T) {
 	})
 	if shared.Load() == 0 {
 		t.Error("no two clients ever shared a run: the property was not tested")
+	}
+}
+
+// When Predict returns, for whatever reason, the request's memory is the
+// caller's again: clients that give up at any moment and use their memory for
+// the next request at once never spoil an answer.
+func TestMemoryIsTheCallersAgain(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"id/1/model.onnx": onnxtest.Identity(tensor.Int64)})
+	var answered, cancelled atomic.Int64
+	var wg sync.WaitGroup
+	for client := range 16 {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(client)))
+			data := make([]byte, 8*4)
+			for i := range 300 {
+				for at := range data {
+					data[at] = byte(client*16 + i)
+				}
+				r := &request{model: "id", in: serve.Request{Inputs: []tensor.Tensor{{
+					Name: "in_int64", Datatype: tensor.Int64, Shape: tensor.Shape{4, 1}, Data: data,
+				}}}}
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(2000))*time.Microsecond)
+				err := f.Predict(ctx, r)
+				cancel()
+				switch {
+				case err != nil:
+					cancelled.Add(1)
+				case !slices.Equal(r.out[0].Data, data):
+					t.Errorf("client %d, request %d: sent %v, got %v", client, i, data, r.out[0].Data)
+				default:
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if answered.Load() == 0 || cancelled.Load() == 0 {
+		t.Errorf("%d answered and %d cancelled: the property was not tested", answered.Load(), cancelled.Load())
+	}
+}
+
+// Two inputs whose extents carry one name in the model must agree.
+func TestTiedExtentsMustAgree(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"add/1/model.onnx": onnxtest.Model{Graph: onnxtest.Graph{
+		Nodes:   []onnxtest.Node{{Op: "Add", In: []string{"a", "b"}, Out: []string{"sum"}}},
+		Inputs:  []onnxtest.Value{{Name: "a", Type: tensor.FP32, Shape: "batch,n"}, {Name: "b", Type: tensor.FP32, Shape: "batch,n"}},
+		Outputs: []onnxtest.Value{{Name: "sum", Type: tensor.FP32, Shape: "batch,n"}},
+	}}.Encode()})
+	wide := tensor.Tensor{Name: "b", Datatype: tensor.FP32, Shape: tensor.Shape{1, 5}, Data: make([]byte, 20)}
+	r := &request{model: "add", in: serve.Request{Inputs: []tensor.Tensor{enginetest.Floats("a", 1, 0), wide}}}
+	if err := f.Predict(context.Background(), r); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "dimension 1 must be as dimension 1 of input 'a'") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A load request that fails says so to its client; the server stays ready. A
+// configured model that is missing keeps it from being ready.
+func TestReadinessIsAboutConfiguredModels(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"mlp/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	err := f.Load(context.Background(), "upload", serve.LoadOptions{ConfigJSON: `{}`, Files: map[string][]byte{"1/model.onnx": onnxtest.HugeDims()}})
+	if err == nil || !f.Ready() {
+		t.Errorf("a refused upload: error %v, ready %t", err, f.Ready())
+	}
+	f.write("mlp/1/model.onnx", []byte("broken"))
+	if err := f.Load(context.Background(), "mlp", serve.LoadOptions{}); err == nil || !f.Ready() {
+		t.Errorf("a refused replacement of a version that still answers: error %v, ready %t", err, f.Ready())
+	}
+	f.write("late/1/model.onnx", []byte("broken"))
+	g := newFixture(t, serve.Config{}, map[string][]byte{"late/1/model.onnx": []byte("broken")})
+	if g.Ready() || !strings.Contains(g.Unready(), "late") {
+		t.Errorf("a configured model that does not load: ready %t, %q", g.Ready(), g.Unready())
 	}
 }
 
