@@ -5,7 +5,7 @@ import "time"
 // admit decides whether t, which has just arrived, may wait. It gives it its
 // place in the order and counts it as pending, or returns the refusal.
 func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
-	if b.draining.Load() {
+	if b.draining {
 		b.refused.Draining++
 		return errDraining()
 	}
@@ -14,7 +14,7 @@ func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
 	t.tenant = b.tenants.get(t.Tenant)
 	if t.Class == Bulk {
 		t.key = b.tenants.stamp(t.tenant, b.price(t.rows()))
-		b.pending.Add(1)
+		b.pending++
 		return nil
 	}
 	if t.due <= now {
@@ -25,7 +25,7 @@ func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
 	if err := b.admitOnline(t, now); err != nil {
 		return err
 	}
-	b.pending.Add(1)
+	b.pending++
 	return nil
 }
 

@@ -2,7 +2,23 @@
 //
 // It knows nothing of tensors, models or HTTP: a Task carries any value, and a
 // RunFunc runs a batch of them. The policy, "just-in-time" batching, has one
-// setting that a user must make: the service-level objective.
+// setting that a user must make: the service-level objective. In short:
+//
+//   - a task that finds nothing in its way runs at once, in its caller's own
+//     goroutine; tasks gather only while runs are in progress (policy.go);
+//   - a table of run times by size and concurrency, seeded at warm-up and
+//     learned online, says whether larger runs and parallel runs pay (cost.go,
+//     tuning.go);
+//   - a task that would be late, or would make an accepted one late, is refused
+//     on arrival with an honest hint when to retry (admit.go, demand.go);
+//   - the earliest deadline goes first; in overload the rows done in time count,
+//     late heads are dropped, and runs are never shrunk to save one (pick.go,
+//     form.go);
+//   - bulk work fills rows and time that online work leaves over; tenants share
+//     by run time and not by number of requests (tenant.go).
+//
+// Known limits: a run cannot be interrupted but through its context, and a
+// forecast knows nothing of the time before Submit and after it.
 package batcher
 
 import (

@@ -3,7 +3,6 @@ package batcher
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -21,12 +20,7 @@ type Batcher[T any] struct {
 	cost  *Cost
 	epoch time.Time
 
-	pending  atomic.Int64 // accepted and not settled
-	draining atomic.Bool
-	drained  chan struct{} // closed when draining and nothing is pending
-	once     sync.Once     // for drained
-
-	spare sync.Pool // of *run[T]
+	drained chan struct{} // closed once draining and nothing is pending
 
 	mu      sync.Mutex // guards all below
 	seq     uint64
@@ -38,9 +32,13 @@ type Batcher[T any] struct {
 
 	leader  *Task[T]  // forms the next batch, or has been woken to
 	runs    []*run[T] // in progress
+	spare   []*run[T] // for reuse
 	rows    int       // in progress
 	ended   uint64    // runs
 	refused Refused
+
+	pending  int // accepted and not settled
+	draining bool
 
 	tuning
 	clock
@@ -180,7 +178,7 @@ func (b *Batcher[T]) leave(t *Task[T]) bool {
 		}
 		b.refused.Cancelled++
 		b.offer(b.now(), nil)
-		b.settledTasks(1)
+		b.settle(1)
 		return true
 	case t.run != nil:
 		t.run.abandon()
@@ -188,28 +186,37 @@ func (b *Batcher[T]) leave(t *Task[T]) bool {
 	return false
 }
 
-// settledTasks counts tasks that have got their outcome.
-func (b *Batcher[T]) settledTasks(n int) {
-	if b.pending.Add(int64(-n)) == 0 && b.draining.Load() {
-		b.once.Do(func() { close(b.drained) })
-	}
+// settle counts accepted tasks that have got their outcome. b.mu is held.
+func (b *Batcher[T]) settle(n int) {
+	b.pending -= n
+	b.checkDrained()
 }
 
 // Drain refuses new tasks and waits until every accepted one has settled, or
 // until ctx ends. It may be called again.
 func (b *Batcher[T]) Drain(ctx context.Context) error {
 	b.mu.Lock()
-	b.draining.Store(true)
+	b.draining = true
+	b.checkDrained()
 	b.mu.Unlock()
-	b.settledTasks(0)
 	select {
 	case <-b.drained:
-		b.mu.Lock()
-		b.silence()
-		b.mu.Unlock()
 		return nil
 	case <-ctx.Done():
 		return errCancelled(ctx, "while draining")
+	}
+}
+
+// checkDrained tells those who wait in Drain when nothing is left.
+func (b *Batcher[T]) checkDrained() {
+	if !b.draining || b.pending > 0 {
+		return
+	}
+	select {
+	case <-b.drained: // said already
+	default:
+		b.silence()
+		close(b.drained)
 	}
 }
 
@@ -218,7 +225,7 @@ func (b *Batcher[T]) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return Stats{
-		Queued: b.online.tasks, QueuedBulk: b.bulk.tasks, Pending: int(b.pending.Load()),
+		Queued: b.online.tasks, QueuedBulk: b.bulk.tasks, Pending: b.pending,
 		Running: len(b.runs), RunningRows: b.rows, Runs: b.ended, Refused: b.refused,
 	}
 }

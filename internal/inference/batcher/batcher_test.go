@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,10 +212,11 @@ func TestQueueFull(t *testing.T) {
 		if !strings.Contains(r.err.Error(), "Exceeds maximum queue size") {
 			t.Error(r.err)
 		}
-		if bulk := b.send(b.t.Context(), &Task[string]{Value: "bulk", Rows: 1, Class: Bulk}); bulk.err != nil {
+		bulk := b.send(b.t.Context(), &Task[string]{Value: "bulk", Rows: 1, Class: Bulk})
+		b.wantRuns("a", "b", "c", "bulk")
+		if bulk.err != nil {
 			t.Error(bulk.err)
 		}
-		b.wantRuns("a", "b", "c", "bulk")
 	})
 }
 
@@ -303,19 +305,19 @@ func TestPanicFailsItsRunAlone(t *testing.T) {
 					t.Fatal(err)
 				}
 				var wg sync.WaitGroup
-				failed := 0
+				var failed atomic.Int32
 				for _, value := range []string{"first", "bad", "member", "member"} {
 					wg.Go(func() {
 						_, err := b.Submit(t.Context(), &Task[string]{Value: value, Rows: 1})
 						if fault.Is(err, fault.Internal) && !strings.Contains(fault.Of(err).Message, "boom") {
-							failed++
+							failed.Add(1)
 						}
 					})
 					synctest.Wait()
 				}
 				wg.Wait()
-				if want := map[string]int{"panic": 3, "goexit": 2}[name]; failed != want { // a leader that exits never returns
-					t.Errorf("%d tasks failed as internal, want %d", failed, want)
+				if want := map[string]int32{"panic": 3, "goexit": 2}[name]; failed.Load() != want { // a leader that exits never returns
+					t.Errorf("%d tasks failed as internal, want %d", failed.Load(), want)
 				}
 				if _, err := b.Submit(t.Context(), &Task[string]{Rows: 1}); err != nil {
 					t.Errorf("after it: %v", err)
@@ -342,6 +344,7 @@ func TestDrain(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		b.wg.Wait()
 		for _, r := range accepted {
 			if r.err != nil {
 				t.Errorf("accepted before the drain: %v", r.err)
@@ -358,10 +361,11 @@ func TestTooManyRows(t *testing.T) {
 				t.Errorf("%d rows: %v", rows, r.err)
 			}
 		}
-		if r := b.send(b.t.Context(), &Task[string]{Value: "none", Rows: 0}); r.err != nil {
-			t.Error(r.err)
-		}
+		none := b.send(b.t.Context(), &Task[string]{Value: "none", Rows: 0})
 		b.wantRuns("none")
+		if none.err != nil {
+			t.Error(none.err)
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,15 +149,15 @@ func TestPriorityIsStrictWithinTheAgeingBound(t *testing.T) {
 		b.runs = nil
 		prior("a", 0)
 		prior("aged", 2)
-		stop := false
+		var stop atomic.Bool
 		b.wg.Go(func() { // an endless supply of urgent work
-			for !stop {
+			for !stop.Load() {
 				b.wg.Go(func() { _, _ = b.Submit(b.t.Context(), &Task[string]{Value: "h", Rows: 1, Priority: 1}) })
 				time.Sleep(3 * millisecond)
 			}
 		})
 		time.Sleep(60 * millisecond)
-		stop = true
+		stop.Store(true)
 		synctest.Wait()
 		b.wg.Wait()
 		at := 0

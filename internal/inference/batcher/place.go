@@ -45,5 +45,5 @@ func (b *Batcher[T]) refuse(t *Task[T], err error) {
 	b.dequeue(t)
 	t.err = err
 	t.wake <- settled
-	b.settledTasks(1)
+	b.settle(1)
 }

@@ -316,7 +316,7 @@ func (w *world) play(drainAt time.Duration) {
 	if err := b.Drain(context.Background()); err != nil {
 		w.problem("Drain: %v", err)
 	}
-	if n := b.pending.Load(); n != 0 {
+	if n := b.Stats().Pending; n != 0 {
 		w.problem("drained with %d tasks pending", n)
 	}
 	wg.Wait()

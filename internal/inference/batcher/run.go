@@ -98,10 +98,11 @@ func (b *Batcher[T]) finish(r *run[T], returned bool) {
 		r.batch[i] = nil
 		t.wake <- settled
 	}
-	n := len(r.batch)
+	b.mu.Lock()
+	b.settle(len(r.batch))
 	r.batch = r.batch[:0]
-	b.spare.Put(r)
-	b.settledTasks(n)
+	b.spare = append(b.spare, r)
+	b.mu.Unlock()
 }
 
 // begin books r as running.
@@ -154,8 +155,10 @@ func (b *Batcher[T]) abandon(r *run[T], serial uint64) {
 // newRun returns a run to fill. Its context is made once, and reused by later
 // runs for as long as it lives.
 func (b *Batcher[T]) newRun() *run[T] {
-	r, _ := b.spare.Get().(*run[T])
-	if r == nil {
+	var r *run[T]
+	if n := len(b.spare); n > 0 {
+		r, b.spare = b.spare[n-1], b.spare[:n-1]
+	} else {
 		r = &run[T]{batch: make([]*Task[T], 0, b.cfg.MaxRows)}
 	}
 	if r.ctx == nil {
