@@ -57,6 +57,10 @@ func (a *rest) readWithin(c echo.Context) (*tensor.Slab, error) {
 		return a.readEncoded(c, strings.Join(encoding, ","))
 	}
 	slab, err := readAll(r.Body, r.ContentLength, a.config.MaxBody)
+	if err == nil {
+		// net/http then need not look for more of it, which would allocate.
+		_ = r.Body.Close()
+	}
 	return slab, a.bodyError(err)
 }
 
