@@ -130,7 +130,7 @@ func (b *Batcher[T]) makeRoom(t *Task[T], need time.Duration) bool {
 		}
 		need -= max(victim.work, 1)
 		b.refused.Late++
-		b.refuse(victim, errDisplaced(need))
+		b.refuse(victim, errDisplaced(most.work/time.Duration(b.parallel)))
 	}
 	return true
 }
