@@ -18,9 +18,6 @@ type grpcServer struct {
 	server   *rpc.Server
 	address  string
 	listener net.Listener
-	drain    context.CancelFunc // ends draining
-	draining context.Context    // of Serve
-	served   chan struct{}      // Serve has returned
 }
 
 // newGRPC builds the public gRPC server.
@@ -46,14 +43,14 @@ func newGRPC(a *app) (*grpcServer, error) {
 		return nil, err
 	}
 	service.Register(server)
-	g := &grpcServer{server: server, address: c.Addr, served: make(chan struct{})}
-	g.draining, g.drain = context.WithCancel(context.Background())
-	return g, nil
+	return &grpcServer{server: server, address: c.Addr}, nil
 }
 
 func (g *grpcServer) addr() string { return g.listener.Addr().String() }
 
 func (g *grpcServer) component() lifecycle.Component {
+	serving, drain := context.WithCancel(context.Background())
+	served := make(chan struct{}) // Serve has returned
 	return lifecycle.Component{
 		Name: "grpc",
 		Start: func(ctx context.Context) (err error) {
@@ -64,14 +61,14 @@ func (g *grpcServer) component() lifecycle.Component {
 			return nil
 		},
 		Run: func(ctx context.Context) error {
-			defer close(g.served)
-			defer context.AfterFunc(ctx, g.drain)()
-			return g.server.Serve(g.draining, g.listener)
+			defer close(served)
+			defer context.AfterFunc(ctx, drain)()
+			return g.server.Serve(serving, g.listener)
 		},
 		Drain: func(ctx context.Context) error {
-			g.drain()
+			drain()
 			select {
-			case <-g.served:
+			case <-served:
 				return nil // Serve's error is Run's to return
 			case <-ctx.Done():
 				return ctx.Err()

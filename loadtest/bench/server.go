@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -99,9 +100,9 @@ func (s *server) stop() error {
 	case <-s.exited:
 		return s.err
 	case <-time.After(20 * time.Second):
-		err := s.cmd.Process.Kill()
+		killed := s.cmd.Process.Kill()
 		<-s.exited
-		return fmt.Errorf("the server did not end within 20 s of SIGTERM (kill: %v)", err)
+		return errors.Join(errors.New("the server did not end within 20 s of SIGTERM"), killed)
 	}
 }
 

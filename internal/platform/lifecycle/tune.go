@@ -12,10 +12,10 @@ import (
 // limit (bytes; 0 means half of what the machine or container has). The
 // standard variables GOGC and GOMEMLIMIT win where the user set them.
 func Tune(gogc int, memoryLimit int64) {
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC") == "" { //nolint:forbidigo // the Go runtime's variable, no setting of ours
 		debug.SetGCPercent(gogc)
 	}
-	if os.Getenv("GOMEMLIMIT") != "" {
+	if os.Getenv("GOMEMLIMIT") != "" { //nolint:forbidigo // the Go runtime's variable, no setting of ours
 		return
 	}
 	if memoryLimit == 0 {

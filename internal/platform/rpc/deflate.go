@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/encoding"
 )
 
+//nolint:gochecknoinits // gRPC's registry of compressors is global and may only be written while the program initialises
 func init() { encoding.RegisterCompressor(deflate{}) }
 
 // deflate is gRPC's "deflate" message compression, which is the zlib format;

@@ -3,7 +3,9 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -34,7 +36,7 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 
 type streamWithContext struct {
 	grpc.ServerStream
-	ctx context.Context // of one call: grpc streams carry their context
+	ctx context.Context //nolint:containedctx // of one call: a grpc.ServerStream carries its context
 }
 
 func (s *streamWithContext) Context() context.Context { return s.ctx }
@@ -79,7 +81,7 @@ func (s *Server) startSpan(ctx context.Context, method string) (context.Context,
 	if s.cfg.Tracer == nil {
 		return ctx, nil
 	}
-	ctx = propagation.TraceContext{}.Extract(ctx, incoming{ctx})
+	ctx = propagation.TraceContext{}.Extract(ctx, incomingOf(ctx))
 	return s.cfg.Tracer.Start(ctx, method[1:], trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(attribute.String("rpc.system", "grpc")))
 }
@@ -96,11 +98,16 @@ func endSpan(span trace.Span, call Call) {
 	span.End()
 }
 
-// incoming reads a call's metadata for the propagator.
-type incoming struct{ ctx context.Context }
+// incoming is a call's metadata as the propagator reads it.
+type incoming metadata.MD
+
+func incomingOf(ctx context.Context) incoming {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return incoming(md)
+}
 
 func (c incoming) Get(key string) string {
-	if v := metadata.ValueFromIncomingContext(c.ctx, key); len(v) > 0 {
+	if v := metadata.MD(c).Get(key); len(v) > 0 {
 		return v[0]
 	}
 	return ""
@@ -108,11 +115,4 @@ func (c incoming) Get(key string) string {
 
 func (incoming) Set(string, string) {} // an incoming call's metadata is read only
 
-func (c incoming) Keys() []string {
-	md, _ := metadata.FromIncomingContext(c.ctx)
-	keys := make([]string, 0, len(md))
-	for k := range md {
-		keys = append(keys, k)
-	}
-	return keys
-}
+func (c incoming) Keys() []string { return slices.Collect(maps.Keys(c)) }

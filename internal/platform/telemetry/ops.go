@@ -70,5 +70,5 @@ func writeProbe(w http.ResponseWriter, pass bool, checks []CheckResult) {
 		p.Status = "fail"
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(p) // its only error is a prober that left
+	_ = json.NewEncoder(w).Encode(p) // its only error is a prober that left
 }

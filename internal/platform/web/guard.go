@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -30,7 +31,8 @@ type guard struct {
 // exchange is one request and its answer: all that the guard allocates for it.
 // It is the request's context too, so that logs find the request's id.
 type exchange struct {
-	context.Context
+	context.Context //nolint:containedctx // an exchange is its request's context, which spares a value context per request
+
 	id     [1]string // an array, so that it can be the header's value as it is
 	body   body
 	route  *route
@@ -122,7 +124,8 @@ func (g *guard) admit(r *http.Request, inFlight int64) error {
 func (g *guard) finish(c echo.Context, x *exchange) {
 	defer g.inFlight.Add(-1)
 	panicked := recover()
-	abort := panicked == http.ErrAbortHandler
+	cause, _ := panicked.(error)
+	abort := errors.Is(cause, http.ErrAbortHandler)
 	if panicked != nil && !abort {
 		g.metrics.panics.Inc()
 		g.Log.ErrorContext(x, "a handler panicked", "panic", panicked, "http.route", x.route.path, "stack", string(debug.Stack()))

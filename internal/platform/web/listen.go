@@ -87,14 +87,16 @@ func (l *listener) refuse(c net.Conn) {
 	go func() {
 		defer func() { <-l.lingering }()
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(refusalTime))
+		if c.SetDeadline(time.Now().Add(refusalTime)) != nil {
+			return
+		}
 		if _, err := io.WriteString(c, refusal); err != nil {
 			return
 		}
 		if tcp, ok := c.(*net.TCPConn); ok {
-			tcp.CloseWrite()
+			_ = tcp.CloseWrite() // the answer's length says, too, where it ends
 		}
-		io.Copy(io.Discard, io.LimitReader(c, maxUnreadReq))
+		_, _ = io.Copy(io.Discard, io.LimitReader(c, maxUnreadReq))
 	}()
 }
 
