@@ -25,6 +25,9 @@ type bench struct {
 	binary string
 	engine engine.Engine
 
+	profiles string // folder for CPU profiles of the server; empty: none
+	profiled int
+
 	server    *server // on the benchmark models
 	baselines map[string]*baseline
 }

@@ -3,7 +3,7 @@
 // temporary data, and measures ONNX Runtime called from Go beside it, in turns,
 // so that every figure is a ratio of one run on one machine.
 //
-//	go run ./loadtest/bench [-short] [-only part,part] [-server bin/api]
+//	go run ./loadtest/bench [-short] [-only part,part] [-server bin/api] [-profile folder]
 //
 // Run it from the root of the repository. A goal that is missed prints
 // "short"; only what is broken (a wrong answer, a failed request) makes it
@@ -56,6 +56,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	short := flags.Bool("short", false, "one short round of everything, for CI")
 	only := flags.String("only", "", "the parts to run, separated by commas: "+names())
 	binary := flags.String("server", "", "the server's binary; empty builds ./cmd/api")
+	profiles := flags.String("profile", "", "a folder for CPU profiles of the server, one for each measurement; they cost some speed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -75,6 +76,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	b.profiles = *profiles
 	b.printMachine()
 	var failed []error
 	for _, p := range chosen {

@@ -16,13 +16,21 @@ const overloadRows = 32
 // offered is a multiple of capacity at which load is offered.
 type offered struct {
 	factor float64
-	goal   string // its name in goals; empty: no goodput goal there
+	goal   string // its name in those of goals
 }
 
 var offers = []offered{{0.5, "0.5x"}, {0.9, "0.9x"}, {1.2, "1.2x"}, {2, "2x"}, {10, "10x"}}
 
+// outcome is what all rounds saw at one rate.
+type outcome struct {
+	load.Result
+	cpu    time.Duration // of the server
+	shares []float64     // goodput of each round relative to the round's peak
+}
+
 // measureOverload offers Poisson arrivals up to ten times what the server can
-// do, and looks at what comes back in time.
+// do, and looks at what comes back in time. Each round goes through all rates
+// and measures capacity anew, since the machine's speed drifts.
 func measureOverload(ctx context.Context, b *bench) error {
 	s, err := b.benchServer(ctx)
 	if err != nil {
@@ -32,27 +40,47 @@ func measureOverload(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	full, err := b.capacity(ctx, s, w)
-	if err != nil {
-		return err
-	}
-	capacity := full.Rate()
-	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity %.1f requests/s (closed loop of 4 connections), server CPU %.1f ms per request",
-		overloadModel, overloadRows, tokens, slo, capacity, millis(full.perRequest()))
 	pool, err := load.Dial(s.addr, 512)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	l := load.Load{Requests: w.requests, CheckEvery: 4, SLO: slo, Ramp: b.span(2 * time.Second)}
-	goodput, peak := map[string]float64{}, 0.0
+	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity by a closed loop of 4 connections", overloadModel, overloadRows, tokens, slo)
+	outcomes := make([]outcome, len(offers))
+	for round := range (b.rounds() + 1) / 2 {
+		if err := b.overloadRound(ctx, s, w, pool, uint64(round), outcomes); err != nil {
+			return err
+		}
+	}
 	refusal := new(load.Histogram)
+	for i, o := range offers {
+		r := &outcomes[i]
+		b.printOffer(o, r)
+		refusal.Add(r.Refusal)
+		b.report.set("accepted_p99_"+o.goal, millis(r.Latency.Quantile(0.99)))
+		if o.factor > 1 {
+			b.report.set("goodput_"+o.goal, 100*median(r.shares))
+		}
+	}
+	b.report.set("refusal_p99", millis(refusal.Quantile(0.99)))
+	return b.refusalCost(ctx, s, w)
+}
+
+// overloadRound offers every rate once and adds what it saw to the outcomes.
+func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool *load.Pool, seed uint64, outcomes []outcome) error {
+	full, err := b.capacity(ctx, s, w)
+	if err != nil {
+		return err
+	}
+	b.report.line("capacity %.1f requests/s, server CPU %.1f ms per request", full.Rate(), millis(full.perRequest()))
+	l := load.Load{Requests: w.requests, CheckEvery: 4, SLO: slo, Ramp: b.span(1500 * time.Millisecond)}
+	results, peak := make([]*load.Result, len(offers)), 0.0
 	for i, o := range offers {
 		before, err := s.cpu()
 		if err != nil {
 			return err
 		}
-		r, err := pool.Open(ctx, l, load.Poisson(o.factor*capacity, uint64(i)), l.Ramp+b.span(15*time.Second))
+		r, err := pool.Open(ctx, l, load.Poisson(o.factor*full.Rate(), seed), l.Ramp+b.span(8*time.Second))
 		if err != nil {
 			return err
 		}
@@ -63,19 +91,14 @@ func measureOverload(ctx context.Context, b *bench) error {
 		if err := failures(r); err != nil {
 			return fmt.Errorf("at %s capacity: %w", o.goal, err)
 		}
-		b.printOffer(o, r, after-before)
-		refusal.Add(r.Refusal)
-		goodput[o.goal] = r.Goodput()
-		peak = max(peak, r.Goodput())
-		b.report.set("accepted_p99_"+o.goal, millis(r.Latency.Quantile(0.99)))
+		outcomes[i].Add(r)
+		outcomes[i].cpu += after - before
+		results[i], peak = r, max(peak, r.Goodput())
 	}
-	for _, o := range offers {
-		if o.factor > 1 {
-			b.report.set("goodput_"+o.goal, 100*goodput[o.goal]/peak)
-		}
+	for i, r := range results {
+		outcomes[i].shares = append(outcomes[i].shares, r.Goodput()/peak)
 	}
-	b.report.set("refusal_p99", millis(refusal.Quantile(0.99)))
-	return b.refusalCost(ctx, s, w)
+	return nil
 }
 
 // capacity measures a closed loop that keeps every
@@ -86,14 +109,14 @@ func (b *bench) capacity(ctx context.Context, s *server, w *workload) (served, e
 		return served{}, err
 	}
 	defer pool.Close()
-	return b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(8*time.Second))
+	return b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(4*time.Second))
 }
 
-func (b *bench) printOffer(o offered, r *load.Result, cpu time.Duration) {
-	b.report.line("%4s offered %6.1f/s: in time %6.1f/s, accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, server CPU %.1f ms per accepted, generator late p99 %.2f ms",
-		o.goal, float64(r.Due)/r.Duration.Seconds(), r.Goodput(),
-		r.OK, 100*late(r), millis(r.Latency.Quantile(0.5)), millis(r.Latency.Quantile(0.99)),
-		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(cpu)/float64(max(r.OK, 1)), millis(r.Lag.Quantile(0.99)))
+func (b *bench) printOffer(o offered, r *outcome) {
+	b.report.line("%4s offered %6.1f/s: in time %6.1f/s (%.0f%% of peak), accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, server CPU %.1f ms per accepted, generator late p99 %.2f ms",
+		o.goal, float64(r.Due)/r.Duration.Seconds(), r.Goodput(), 100*median(r.shares),
+		r.OK, 100*late(&r.Result), millis(r.Latency.Quantile(0.5)), millis(r.Latency.Quantile(0.99)),
+		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(r.cpu)/float64(max(r.OK, 1)), millis(r.Lag.Quantile(0.99)))
 }
 
 // late returns the share of accepted requests that were answered too late.

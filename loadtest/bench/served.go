@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sluice/loadtest/load"
@@ -21,10 +23,18 @@ type served struct {
 // perRequest returns the server's CPU time for one answer.
 func (s served) perRequest() time.Duration { return s.cpu / time.Duration(max(s.OK, 1)) }
 
+// perCPU returns the answers per second of CPU time, the generator's included.
+func (s served) perCPU() float64 { return float64(s.OK) / (s.cpu + s.generator).Seconds() }
+
+// backoff is what a refused connection waits: a loop that asks again at once
+// would measure what refusals cost.
+const backoff = 20 * time.Millisecond
+
 // serve keeps the pool busy with the load for d, after some warming up, and
 // measures the server meanwhile. A failed request is an error. The model, if
 // any, is the one whose batches are looked at.
 func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Load, model string, d time.Duration) (served, error) {
+	l.Backoff = backoff
 	if err := failures(pool.Closed(ctx, l, max(d/8, 200*time.Millisecond))); err != nil {
 		return served{}, err
 	}
@@ -41,6 +51,7 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 	if err != nil {
 		return out, err
 	}
+	profile := b.profile(ctx, s, model, d)
 	out.Result = pool.Closed(ctx, l, d)
 	after, err := s.cpu()
 	if err != nil {
@@ -48,6 +59,9 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 	}
 	ownAfter, err := load.ProcessCPU(os.Getpid())
 	if err != nil {
+		return out, err
+	}
+	if err := profile(); err != nil {
 		return out, err
 	}
 	out.cpu, out.generator = after-before, ownAfter-ownBefore
@@ -74,4 +88,23 @@ func failures(r *load.Result) error {
 		return errors.New("the server refused every request")
 	}
 	return nil
+}
+
+// profile records a CPU profile of the server for about d, where -profile asks
+// for it. The function that it returns waits for it.
+func (b *bench) profile(ctx context.Context, s *server, model string, d time.Duration) (wait func() error) {
+	if b.profiles == "" {
+		return func() error { return nil }
+	}
+	b.profiled++
+	path := filepath.Join(b.profiles, fmt.Sprintf("%02d-%s.pprof", b.profiled, cmp.Or(model, "noop")))
+	done := make(chan error, 1)
+	go func() {
+		text, err := s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))))
+		if err == nil {
+			err = os.WriteFile(path, []byte(text), 0o600)
+		}
+		done <- err
+	}()
+	return func() error { return <-done }
 }

@@ -26,6 +26,9 @@ type Load struct {
 	CheckEvery int
 	// SLO is the latency up to which an answer counts as good; 0 counts all.
 	SLO time.Duration
+	// Backoff is how long a connection of a closed loop waits after a refusal,
+	// as a client does that heeds Retry-After; 0 sends the next at once.
+	Backoff time.Duration
 	// Ramp is the time at the start of an open loop that goodput leaves out:
 	// an empty server takes more in than it can keep up.
 	Ramp time.Duration
@@ -79,8 +82,16 @@ func newResult() *Result {
 	return &Result{Latency: new(Histogram), Refusal: new(Histogram), Lag: new(Histogram)}
 }
 
-// add merges the counts of another connection.
-func (r *Result) add(o *Result) {
+// Add merges another run, as if one had followed the other. The zero value may
+// be added to.
+func (r *Result) Add(o *Result) {
+	if r.Latency == nil {
+		r.Latency, r.Refusal, r.Lag = new(Histogram), new(Histogram), new(Histogram)
+	}
+	r.Duration += o.Duration
+	r.Window += o.Window
+	r.Due += o.Due
+	r.Unsent += o.Unsent
 	r.OK += o.OK
 	r.Good += o.Good
 	r.Refused += o.Refused

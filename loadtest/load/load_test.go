@@ -215,6 +215,15 @@ func TestOverloadIsCountedAsRefusals(t *testing.T) {
 	}
 }
 
+func TestBackoffSparesARefusingServer(t *testing.T) {
+	f := &fakeOIP{refuse: func(int64) bool { return true }}
+	addr := serve(t, f)
+	l := Load{Backoff: 50 * time.Millisecond, Requests: []*Request{double(t, addr, Binary, 1, 3)}}
+	if r := dial(t, addr, 2).Closed(t.Context(), l, 200*time.Millisecond); r.Refused < 2 || r.Refused > 2*5 || r.OK != 0 {
+		t.Errorf("%+v: two connections fit at most ten refusals and pauses of 50 ms into 200 ms", counts(r))
+	}
+}
+
 func TestPoissonHasItsRate(t *testing.T) {
 	next, sum := Poisson(1000, 7), time.Duration(0)
 	for range 100_000 {

@@ -64,7 +64,12 @@ func (p *Pool) Closed(ctx context.Context, l Load, d time.Duration) *Result {
 	end := start.Add(d)
 	total := p.run(ctx, l, start, end.Add(patience), func(w *worker) {
 		for at := time.Now(); at.Before(end) && ctx.Err() == nil && w.res.Failed < maxFailures; {
+			refused := w.res.Refused
 			at = w.send(at)
+			if l.Backoff > 0 && w.res.Refused > refused {
+				time.Sleep(l.Backoff)
+				at = time.Now()
+			}
 		}
 	})
 	total.Duration = time.Since(start)
@@ -101,7 +106,7 @@ func (p *Pool) run(ctx context.Context, l Load, from, to time.Time, work func(*w
 	for _, w := range workers {
 		w.res.Redialled = w.conn.redialled
 		w.conn.redialled = 0
-		total.add(w.res)
+		total.Add(w.res)
 	}
 	return total
 }
