@@ -23,11 +23,15 @@ type grpcServer struct {
 // newGRPC builds the public gRPC server.
 func newGRPC(a *app) (*grpcServer, error) {
 	c := a.cfg.GRPC
+	measure, err := rpc.Metrics(a.registry)
+	if err != nil {
+		return nil, err
+	}
 	cfg := rpc.Config{
 		MaxMessageBytes: int(c.MaxMessage), MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
 		KeepaliveTime: c.Keepalive, DrainTimeout: max(a.cfg.Shutdown.Grace, time.Millisecond),
 		Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
-		Observers: []rpc.Observer{rpc.AccessLog(a.log)},
+		Observers: []rpc.Observer{rpc.AccessLog(a.log), measure},
 	}
 	if a.tracing.Enabled() {
 		cfg.Tracer = a.tracing.Tracer("sluice/rpc")

@@ -170,6 +170,10 @@ func TestServesOnEveryListener(t *testing.T) {
 	if err != nil || health.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("grpc health: %v, %v", health, err)
 	}
+	const counted = `sluice_grpc_calls_total{code="OK",method="/grpc.health.v1.Health/Check"} 1`
+	if _, body := fetch(t, "GET", ops+"/metrics", ""); !strings.Contains(body, counted) {
+		t.Errorf("the metrics do not have %s", counted)
+	}
 	if s := a.summary(); !strings.Contains(s, "iris") || !strings.Contains(s, "loopback only: no authentication configured") {
 		t.Errorf("summary: %s", s)
 	}
