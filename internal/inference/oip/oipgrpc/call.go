@@ -2,6 +2,7 @@ package oipgrpc
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"sync"
@@ -69,6 +70,17 @@ func (c *call) open() error {
 		return fault.Wrap(fault.Invalid, err, "the ModelInferRequest is malformed: %s", err)
 	}
 	return nil
+}
+
+// identify puts the client's id into the text of an error, if there is one, as
+// the REST edge does; cut off, since the text travels in a header.
+func (c *call) identify(err error) error {
+	if len(c.msg.id) == 0 {
+		return err
+	}
+	e := *fault.Of(err)
+	e.Message = fmt.Sprintf("[request id: %.200s] %s", c.msg.id, e.Message)
+	return &e
 }
 
 func (c *call) hold(n int64) error {
@@ -198,7 +210,7 @@ func (c *call) decodeContents(t *tensor.Tensor, encoded []byte) ([]byte, error) 
 func (c *call) decodeOutputs(v *serve.Version, req *serve.Request) error {
 	for i := range c.msg.outputs {
 		out := &c.msg.outputs[i]
-		name := ""
+		var name string
 		if o := findPort(v.Signature.Outputs, out.name); o >= 0 {
 			name = v.Signature.Outputs[o].Name
 		} else {

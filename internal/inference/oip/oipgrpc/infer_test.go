@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -341,7 +342,7 @@ func TestCancelAndDeadlineReachTheModel(t *testing.T) {
 	go func() { <-entered; cancel() }()
 	_, err := f.client.ModelInfer(ctx, req)
 	wantStatus(t, err, codes.Canceled)
-	if err := <-ended; err != context.Canceled {
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the model saw %v", err)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -374,6 +375,20 @@ func TestRequestIDComesBack(t *testing.T) {
 	}
 	if got := header.Get("x-request-id"); len(got) != 1 || got[0] != "abc-1" {
 		t.Errorf("x-request-id %q", got)
+	}
+}
+
+func TestErrorsNameTheRequest(t *testing.T) {
+	f := start(t, &identityModels{versions: []*serve.Version{byteModel()}}, Config{}, rpc.Config{})
+	long := strings.Repeat("ä", 100_000) // as it is, it would not fit into a header
+	for id, want := range map[string]string{
+		"a b%": "[request id: a b%] input 'x'", "": "input 'x'", long: "[request id: " + long[:400] + "] input 'x'",
+	} {
+		_, err := f.client.ModelInfer(t.Context(), rawRequest("m", id, "FP31", []int64{1}, []byte{1}))
+		wantStatus(t, err, codes.InvalidArgument)
+		if got := status.Convert(err).Message(); !strings.HasPrefix(got, want) {
+			t.Errorf("message %q, expected it to start %q", got, want)
+		}
 	}
 }
 

@@ -76,6 +76,8 @@ var desc = func() grpc.ServiceDesc {
 }()
 
 // handleInfer is the grpc.MethodHandler of ModelInfer.
+//
+//nolint:revive // the order of a grpc.MethodHandler's parameters is gRPC's
 func handleInfer(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	s := srv.(*Service)
 	c := newCall(&s.memory)
@@ -96,7 +98,7 @@ func (s *Service) infer(ctx context.Context, c *call) (*answer, error) {
 		return nil, err
 	}
 	if err := s.models.Predict(ctx, c); err != nil {
-		return nil, err
+		return nil, c.identify(err)
 	}
 	return c.answer, nil
 }

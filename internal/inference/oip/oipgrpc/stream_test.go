@@ -21,7 +21,7 @@ import (
 
 func byteModel() *serve.Version { return identity("m", 1, port("x", tensor.Uint8, -1)) }
 
-func openStream(t *testing.T, f *fixture, ctx context.Context) pb.GRPCInferenceService_ModelStreamInferClient {
+func openStream(t *testing.T, ctx context.Context, f *fixture) pb.GRPCInferenceService_ModelStreamInferClient {
 	t.Helper()
 	stream, err := f.client.ModelStreamInfer(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func receive(t *testing.T, stream pb.GRPCInferenceService_ModelStreamInferClient
 
 func TestCheck20StreamErrorKeepsTheStream(t *testing.T) {
 	f := start(t, &identityModels{versions: []*serve.Version{byteModel()}}, Config{}, rpc.Config{})
-	stream := openStream(t, f, t.Context())
+	stream := openStream(t, t.Context(), f)
 	bad := byteRequest("2", 9)
 	bad.Inputs[0].Datatype = "FP31"
 	unknown := byteRequest("3", 9)
@@ -62,8 +62,8 @@ func TestCheck20StreamErrorKeepsTheStream(t *testing.T) {
 	}
 	for _, want := range []struct{ id, model, version, message string }{
 		{"1", "m", "1", ""},
-		{"2", "m", "1", `input 'x' for model 'm': unknown datatype "FP31": use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES`},
-		{"3", "none", "7", "Request for unknown model: 'none' is not found"},
+		{"2", "m", "1", `[request id: 2] input 'x' for model 'm': unknown datatype "FP31": use one of BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, BF16, FP32, FP64, BYTES`},
+		{"3", "none", "7", "[request id: 3] Request for unknown model: 'none' is not found"},
 		{"4", "m", "1", ""},
 	} {
 		got := receive(t, stream)
@@ -85,19 +85,19 @@ func TestCheck20StreamErrorKeepsTheStream(t *testing.T) {
 
 func TestCheck20StatusErrorsEndTheStreamWhereAskedFor(t *testing.T) {
 	f := start(t, &identityModels{versions: []*serve.Version{byteModel()}}, Config{}, rpc.Config{})
-	stream := openStream(t, f, metadata.AppendToOutgoingContext(t.Context(), "triton_grpc_error", "true"))
+	stream := openStream(t, metadata.AppendToOutgoingContext(t.Context(), "triton_grpc_error", "true"), f)
 	send(t, stream, byteRequest("1", 1))
 	receive(t, stream)
 	unknown := byteRequest("2", 1)
 	unknown.ModelName = "none"
 	send(t, stream, unknown)
 	_, err := stream.Recv()
-	wantStatus(t, err, codes.NotFound, "'none'")
+	wantStatus(t, err, codes.NotFound, "[request id: 2] ", "'none'")
 }
 
 func TestCheck21FinalResponseIsMarked(t *testing.T) {
 	f := start(t, &identityModels{versions: []*serve.Version{byteModel()}}, Config{}, rpc.Config{})
-	stream := openStream(t, f, t.Context())
+	stream := openStream(t, t.Context(), f)
 	plain, asked, failing := byteRequest("1", 1), byteRequest("2", 2), byteRequest("3", 3)
 	asked.Parameters = map[string]*pb.InferParameter{"triton_enable_empty_final_response": {ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: true}}}
 	failing.ModelName = "none"
@@ -142,7 +142,7 @@ func TestStreamDepthAndOrder(t *testing.T) {
 			return nil
 		},
 	}, Config{StreamDepth: depth}, rpc.Config{})
-	stream := openStream(t, f, t.Context())
+	stream := openStream(t, t.Context(), f)
 	go func() {
 		for i := range requests {
 			if stream.Send(byteRequest(fmt.Sprint(i), byte(i))) != nil {
@@ -178,7 +178,7 @@ func TestStreamBackpressure(t *testing.T) {
 	}, Config{StreamDepth: 2}, rpc.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stream := openStream(t, f, ctx)
+	stream := openStream(t, ctx, f)
 	sent := make(chan int, 1)
 	go func() {
 		n := 0
@@ -216,7 +216,7 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 		},
 	}, Config{}, rpc.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
-	stream := openStream(t, f, ctx)
+	stream := openStream(t, ctx, f)
 	for range 5 {
 		send(t, stream, byteRequest("", 1))
 		<-entered
@@ -239,7 +239,7 @@ func TestStreamSurvivesPanicsAndGarbage(t *testing.T) {
 			return nil
 		},
 	}, Config{}, rpc.Config{})
-	stream := openStream(t, f, t.Context())
+	stream := openStream(t, t.Context(), f)
 	send(t, stream, byteRequest("1", 13))
 	if got := receive(t, stream); got.GetErrorMessage() != "internal error" || got.GetInferResponse().GetId() != "1" {
 		t.Errorf("answer to a panic: %v", got)
@@ -268,7 +268,7 @@ func TestGracefulStopUnderStreamingLoad(t *testing.T) {
 	results := make(chan error, streams)
 	warm := make(chan struct{}, streams)
 	for range streams {
-		stream := openStream(t, f, t.Context())
+		stream := openStream(t, t.Context(), f)
 		go func() { // sends until it cannot
 			for i := 0; stream.Send(byteRequest(fmt.Sprint(i), byte(i))) == nil; i++ {
 			}
