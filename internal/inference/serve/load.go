@@ -71,6 +71,7 @@ func (s *Server) apply(ctx context.Context, e modelrepo.Entry) error {
 	m := s.state(e.Name)
 	return m.exclusive(ctx, func() error {
 		s.update(func() { m.entry, m.loading, m.unloaded = e, true, false })
+		s.warn(ctx, e.Name, slices.Concat(e.Config.Warnings, e.Warnings))
 		next, problems := s.openAll(ctx, m, e)
 		retired := s.swap(m, e, next, problems)
 		s.retire(ctx, retired)
@@ -110,11 +111,19 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 			}
 			continue
 		}
+		s.warn(ctx, e.Name, v.Config.Warnings[len(e.Config.Warnings):]) // those that the model file brought
 		next[number] = &loaded{version: v, fingerprint: e.Versions[at].Fingerprint, config: e.Config}
 		s.cfg.Log.InfoContext(ctx, "model version loaded", "model", e.Name, "version", number, "sha256", v.SHA256,
 			"took_ms", time.Since(began).Milliseconds(), "max_batch", v.MaxRows, "cross_request_batching", v.CrossRequest, "invariance", v.Invariance)
 	}
 	return next, problems
+}
+
+// warn tells the operator which settings have no effect.
+func (s *Server) warn(ctx context.Context, name string, warnings []string) {
+	for _, w := range warnings {
+		s.cfg.Log.WarnContext(ctx, "a setting of the model has no effect", "model", name, "warning", w)
+	}
 }
 
 // describeProblem is the reason that the repository index shows: the message,

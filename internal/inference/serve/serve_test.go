@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -481,6 +482,21 @@ func TestVersionsAndLabels(t *testing.T) {
 	versions, err := f.Versions("m")
 	if err != nil || len(versions) != 3 || versions[2].Number != 10 {
 		t.Errorf("%v, %v", versions, err)
+	}
+}
+
+func TestSettingsWithoutEffectAreLogged(t *testing.T) {
+	var log strings.Builder
+	newFixture(t, serve.Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, map[string][]byte{
+		"m/1/model.onnx": onnxtest.MLP(1, 4, 3),
+		"m/config.pbtxt": []byte("input { name: \"x\" optional: true }\nresponse_cache { enable: true }\n"),
+		"n/1/model.onnx": onnxtest.MLP(1, 4, 3),
+		"n/config.yaml":  []byte("labels: {next: 2}"),
+	})
+	for _, want := range []string{"config.pbtxt:2: response_cache: has no effect", "optional has no effect", "version 2, which is not served"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("the log does not say %q once:\n%s", want, log.String())
+		}
 	}
 }
 
