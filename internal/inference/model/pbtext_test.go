@@ -120,6 +120,7 @@ func TestPBTextRefusals(t *testing.T) {
 		{"far key", "zzzzzzzzzzzz: 4", `unknown key "zzzzzzzzzzzz": use one of backend,`},
 		{"nested unknown key", "dynamic_batching {\n max_queue_delay_us: 4 }", `c:2: dynamic_batching: unknown key "max_queue_delay_us"`},
 		{"sequence batching", "sequence_batching { direct { max_queue_delay_microseconds: 1 } }", "sequence_batching: is not supported"},
+		{"sequence batching by default settings", "sequence_batching { }", "sequence_batching: is not supported"},
 		{"ensemble", "ensemble_scheduling { step [ { model_name: 'a' } ] }", "ensemble_scheduling: is not supported"},
 		{"decoupled", "model_transaction_policy { decoupled: True }", "model_transaction_policy: is not supported"},
 		{"operations", "model_operations { op_library_filename: [ 'x.so' ] }", "model_operations: is not supported"},

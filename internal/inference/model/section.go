@@ -345,6 +345,18 @@ func (s *section) refuse(why string, keys ...string) {
 	}
 }
 
+// refuseAny fails where key is given at all: these messages ask for something
+// even where they are empty.
+func (s *section) refuseAny(why string, keys ...string) {
+	for _, key := range keys {
+		for _, n := range s.any(key) {
+			if n.kind != null {
+				s.fail(n.line, s.at(key), "is not supported: %s", why)
+			}
+		}
+	}
+}
+
 // ignore warns where key asks for something that has no effect here.
 func (s *section) ignore(why string, keys ...string) {
 	for _, key := range keys {

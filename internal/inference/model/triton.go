@@ -44,7 +44,7 @@ func readTriton(s *section) Config {
 }
 
 func (s *section) tritonUnsupported() {
-	s.refuse("only single models that answer each request by itself are served", "sequence_batching", "ensemble_scheduling")
+	s.refuseAny("only single models that answer each request by itself are served", "sequence_batching", "ensemble_scheduling")
 	s.refuse("every request has exactly one response", "model_transaction_policy")
 	s.refuse("each request's rows are batched as they are", "batch_input", "batch_output")
 	s.refuse("models use ONNX Runtime's own operators only", "model_operations")
