@@ -5,9 +5,30 @@ import (
 	"math/bits"
 )
 
-// shortest32 returns the decimal digits×10^exp with the fewest digits that
-// reads back as the positive finite float32 with the bits, and of these the
-// one nearest to it.
+// scaling says how to bring the floats of one exponent to integers: c×2^q is
+// c<<shift, times power, over 2^64, in units of 10^exp.
+type scaling struct {
+	power uint64
+	shift uint8
+	exp   int8
+}
+
+// scalings are those of the float32s, by their exponent's bits.
+var scalings = func() (table [256]scaling) {
+	for e := range 255 {
+		q := max(e, 1) - (127 + 23)
+		table[e] = scalingOf(q, floorLog10Pow2(q))
+	}
+	return table
+}()
+
+func scalingOf(q, k int) scaling {
+	return scaling{pow10[-k-minPow10] + 1, uint8(q + floorLog2Pow10(-k) + 1), int8(k)}
+}
+
+// shortest32 returns the decimal digits×10^exp with the fewest digits, apart
+// from zeros at their end, that reads back as the positive finite float32 with
+// the bits, and of these the one nearest to it.
 //
 // It is the Schubfach algorithm (Giulietti, "The Schubfach way to render
 // doubles", 2021) for 32 bits: scale the float's rounding interval by a power
@@ -15,50 +36,38 @@ import (
 // ten, with two extra bits that keep every comparison exact.
 func shortest32(b uint32) (digits uint32, exp int) {
 	const hidden = 1 << 23
-	c, q := b&(hidden-1), int(b>>23)
-	lowerIsCloser := c == 0 && q > 1
-	if q != 0 {
+	c, e := b&(hidden-1), b>>23
+	to, below, lowerIsCloser := scalings[e&255], uint32(2), false
+	switch {
+	case e == 0: // a denormal
+	case c == 0 && e > 1: // a power of two: the float below is closer
+		q := int(e) - (127 + 23)
+		to, below, lowerIsCloser = scalingOf(q, floorLog10ThreeQuartersPow2(q)), 1, true
+		fallthrough
+	default:
 		c |= hidden
-	} else {
-		q = 1
 	}
-	q -= 127 + 23 // the value is c×2^q
-	if q <= 0 && q > -24 && c&(1<<-q-1) == 0 {
-		return c >> -q, 0 // an integer below 2^24
-	}
-	k, below := floorLog10Pow2(q), uint32(2)
-	if lowerIsCloser {
-		k, below = floorLog10ThreeQuartersPow2(q), 1
-	}
-	h := q + floorLog2Pow10(-k) + 1
-	p := pow10[-k-minPow10] + 1
-	lower := scale(p, (4*c-below)<<h)
-	value := scale(p, 4*c<<h)
-	upper := scale(p, (4*c+2)<<h)
+	shift := to.shift & 31
+	lower := scale(to.power, (4*c-below)<<shift)
+	value := scale(to.power, 4*c<<shift)
+	upper := scale(to.power, (4*c+2)<<shift)
 	lower += c & 1 // the ends belong to the interval of an even mantissa only
 	upper -= c & 1
-	// Of s and s+1, and of the multiples of ten around them, take what lies in
-	// the interval; sums instead of branches, which would be mispredicted.
+	// Of s and s+1 take the nearer one, the even one in the middle: as the
+	// interval is centred on the value, it is inside if one of them is. Sums
+	// instead of branches: half of these would be mispredicted.
 	s := value / 4
-	down, up := one(lower <= 4*s), one(4*s+4 <= upper)
-	if down == up { // both or none: the nearer one; in the middle as strconv
-		up = one(value > 4*s+2) | one(value == 4*s+2)&(s|one(lowerIsCloser))&1
+	digits = s + (one(value > 4*s+2) | one(value == 4*s+2)&s)
+	if lowerIsCloser && (value == 4*s+2 || lower > 4*s) {
+		digits = s + 1
 	}
-	tens := s / 10
-	tensDown, tensUp := one(lower <= 40*tens), one(40*tens+40 <= upper)
-	digits, shorter := s+up, (tensDown^tensUp)&one(s >= 10)
-	if shorter != 0 {
-		digits = tens + tensUp
+	// If one multiple of ten is inside, it has fewer digits.
+	tens := s / 10 * 10
+	down, up := one(lower <= 4*tens), one(4*tens+40 <= upper)
+	if down != up && s >= 10 {
+		digits = tens + 10*up
 	}
-	return digits, k + int(shorter)
-}
-
-// one returns 1 for true; it compiles to no branch.
-func one(b bool) (v uint32) {
-	if b {
-		v = 1
-	}
-	return v
+	return digits, int(to.exp)
 }
 
 // scale returns ⌊p×c/2^64⌋ with its last bit set where something was cut off:
@@ -68,6 +77,14 @@ func scale(p uint64, c uint32) uint32 {
 	v := uint32(hi)
 	if lo>>32 > 1 {
 		v |= 1
+	}
+	return v
+}
+
+// one returns 1 for true; it compiles to no branch.
+func one(b bool) (v uint32) {
+	if b {
+		v = 1
 	}
 	return v
 }
@@ -82,15 +99,11 @@ const float32Room = 32
 func putFloat32(text *[float32Room]byte, b uint32) int {
 	text[0] = '-'
 	at := int(b >> 31)
-	b &^= 1 << 31
-	switch {
-	case b == 0:
-		text[at] = '0'
-		return at + 1
-	case b > infinity32:
-		return copy(text[:], "NaN")
-	case b == infinity32:
-		return at + copy(text[at:], "Infinity")
+	if b &^= 1 << 31; b > infinity32 {
+		at = 0 // NaN has no sign
+	}
+	if b-1 >= infinity32-1 {
+		return at + putSpecial(text[at:], b)
 	}
 	digits, exp := shortest32(b)
 	n := decimalLen(digits)
@@ -130,6 +143,17 @@ func putFloat32(text *[float32Room]byte, b uint32) int {
 	return len(appendExponent(text[:at], point-1))
 }
 
+// putSpecial writes zero, infinity or, without a sign, NaN.
+func putSpecial(text []byte, b uint32) int {
+	switch b {
+	case 0:
+		return copy(text, "0")
+	case infinity32:
+		return copy(text, "Infinity")
+	}
+	return copy(text, "NaN")
+}
+
 const (
 	infinity32 = 0x7f800000
 	zeros      = 0x3030303030303030 // "00000000"
@@ -151,10 +175,7 @@ func appendExponent(dst []byte, exp int) []byte {
 // decimalLen returns how many decimal digits v, of at most nine, has.
 func decimalLen(v uint32) int {
 	n := bits.Len32(v) * 1233 >> 12 // ⌊log10⌋ or one more
-	if uint64(v) >= tenTo[n] {
-		n++
-	}
-	return n
+	return n + int(one(uint64(v) >= tenTo[n]))
 }
 
 // eightChars returns the eight digits of v, the first in the lowest byte: it
