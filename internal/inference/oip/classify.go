@@ -78,7 +78,7 @@ type ranking struct {
 
 // compare orders by descending score, then by ascending class.
 func (r ranking) compare(o ranking) int {
-	byScore := 0
+	var byScore int
 	switch {
 	case r.isFloat:
 		byScore = cmp.Compare(o.float, r.float) // NaN is the least

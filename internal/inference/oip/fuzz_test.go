@@ -92,33 +92,4 @@ func FuzzGenerateRequest(f *testing.F) {
 	})
 }
 
-// The codec itself allocates nothing once its pools are warm.
-func TestCodecAllocations(t *testing.T) {
-	m := testModels()
-	jsonBody := []byte(`{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2.5,0.1234567,-3e-5]}],"outputs":[{"name":"x_OUT"}]}`)
-	text, header := binaryRequest("x", "FP32", "[1,4]", floats(1, 2, 3, 4))
-	for _, c := range []struct {
-		name   string
-		body   []byte
-		header []string
-	}{{"json", jsonBody, nil}, {"binary", []byte(text), []string{header}}} {
-		n := testing.AllocsPerRun(200, func() {
-			call := newInferCall("m", "1")
-			call.body = tensor.GetSlab(len(c.body))
-			call.body.B = append(call.body.B, c.body...)
-			err := call.split(c.header)
-			if err == nil {
-				err = m.Predict(context.Background(), call)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			call.free()
-		})
-		if n > 0 {
-			t.Errorf("%s: %v allocations", c.name, n)
-		}
-	}
-}
-
 var _ serve.Codec = (*inferCall)(nil)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -284,7 +285,7 @@ func TestDisconnectCancels(t *testing.T) {
 		_ = resp.Body.Close()
 		t.Errorf("got an answer: %d", resp.StatusCode)
 	}
-	if err := <-ended; err != context.Canceled {
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
 }

@@ -98,7 +98,7 @@ func (a *rest) modelMetadata(c echo.Context) error {
 		Inputs     []tensorMetadata  `json:"inputs"`
 		Outputs    []tensorMetadata  `json:"outputs"`
 		Properties map[string]string `json:"properties"`
-	}{v.Name, texts, platform, describe(v.Signature.Inputs), describe(v.Signature.Outputs), properties(v)})
+	}{v.Name, texts, platform, describe(v.Signature.Inputs), describe(v.Signature.Outputs), Properties(v)})
 }
 
 func describe(ports []model.Port) []tensorMetadata {
@@ -109,9 +109,10 @@ func describe(ports []model.Port) []tensorMetadata {
 	return list
 }
 
-// properties says what else a client may want to know: which file answers, and
-// whether answers may be computed in one run with those of other requests.
-func properties(v *serve.Version) map[string]string {
+// Properties says what else a client may want to know of a version: which file
+// answers ("sha256"), whether answers may be computed in one run with those of
+// other requests ("batching"), and why ("batch_invariance").
+func Properties(v *serve.Version) map[string]string {
 	p := map[string]string{"sha256": v.SHA256, "batching": "none"}
 	switch {
 	case v.Batches && v.CrossRequest:

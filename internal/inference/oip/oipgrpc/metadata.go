@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/oip"
 	pb "sluice/internal/inference/oip/oippb"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/fault"
@@ -51,6 +52,7 @@ func (s *Service) ModelMetadata(_ context.Context, req *pb.ModelMetadataRequest)
 	resp := &pb.ModelMetadataResponse{
 		Name: v.Name, Platform: model.Platform,
 		Inputs: tensorMetadata(v.Signature.Inputs), Outputs: tensorMetadata(v.Signature.Outputs),
+		Properties: oip.Properties(v),
 	}
 	for _, v := range versions {
 		resp.Versions = append(resp.Versions, v.Text)

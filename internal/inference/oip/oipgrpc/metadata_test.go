@@ -99,7 +99,10 @@ func TestCheck14And15Statistics(t *testing.T) {
 }
 
 func TestServerAndModelMetadata(t *testing.T) {
-	f := start(t, twoModels(), Config{Name: "sluice", Version: "1.2", Extensions: []string{"statistics"}}, rpc.Config{})
+	models := twoModels()
+	newest := models.versions[1] // a/12, which answers requests that name no version
+	newest.SHA256, newest.CrossRequest, newest.Invariance = "5e1f", false, "a row's answer changes"
+	f := start(t, models, Config{Name: "sluice", Version: "1.2", Extensions: []string{"statistics"}}, rpc.Config{})
 	ctx := t.Context()
 	live, err := f.client.ServerLive(ctx, &pb.ServerLiveRequest{})
 	if err != nil || !live.GetLive() {
@@ -134,12 +137,13 @@ func TestServerAndModelMetadata(t *testing.T) {
 		Outputs: []*pb.ModelMetadataResponse_TensorMetadata{
 			{Name: "x_OUT", Datatype: "FP32", Shape: []int64{-1, 2}}, {Name: "s_OUT", Datatype: "BYTES", Shape: []int64{-1}},
 		},
+		Properties: map[string]string{"sha256": "5e1f", "batching": "within one request", "batch_invariance": "a row's answer changes"},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 	got, err = f.client.ModelMetadata(ctx, &pb.ModelMetadataRequest{Name: "a", Version: "1"})
-	if err != nil || !slices.Equal(got.GetVersions(), []string{"1"}) || len(got.GetInputs()) != 1 {
+	if err != nil || !slices.Equal(got.GetVersions(), []string{"1"}) || len(got.GetInputs()) != 1 || got.GetProperties()["batching"] != "across requests" {
 		t.Error(got, err)
 	}
 	_, err = f.client.ModelMetadata(ctx, &pb.ModelMetadataRequest{Name: "none"})
