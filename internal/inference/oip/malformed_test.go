@@ -172,7 +172,7 @@ func TestBodyLimits(t *testing.T) {
 
 	bomb := new(bytes.Buffer)
 	w := gzip.NewWriter(bomb)
-	_, _ = io.CopyN(w, zeroReader{}, 100<<20)
+	_, _ = io.CopyN(w, zeroReader{}, 8<<20)
 	_ = w.Close()
 	send(t, s, "POST", "/v2/models/m/infer", bomb.Bytes(), "Content-Encoding", "gzip").wantError(t, 413, "larger than the limit of 1048576 bytes")
 
