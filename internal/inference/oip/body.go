@@ -79,7 +79,7 @@ func readAll(r io.Reader, length, limit int64) (*tensor.Slab, error) {
 		if length >= 0 {
 			b = b[:min(int64(len(b)), length)]
 		}
-		n, err := io.ReadFull(r, b[len(slab.B):])
+		n, err := fill(r, b[len(slab.B):])
 		slab.B = b[:len(slab.B)+n]
 		switch {
 		case int64(len(slab.B)) == length:
@@ -87,7 +87,7 @@ func readAll(r io.Reader, length, limit int64) (*tensor.Slab, error) {
 		case int64(len(slab.B)) > limit:
 			slab.Release()
 			return nil, errTooLarge
-		case length < 0 && (err == io.EOF || err == io.ErrUnexpectedEOF):
+		case length < 0 && err == io.EOF:
 			return slab, nil
 		case err != nil:
 			slab.Release()
@@ -95,6 +95,21 @@ func readAll(r io.Reader, length, limit int64) (*tensor.Slab, error) {
 		}
 		slab = grow(slab)
 	}
+}
+
+// fill is io.ReadFull without its translation of errors: the end of the stream
+// is io.EOF wherever it comes, so that a decompressor's own io.ErrUnexpectedEOF
+// is still seen for what it is.
+func fill(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var more int
+		more, err = r.Read(b[n:])
+		n += more
+	}
+	if n == len(b) && err == io.EOF {
+		err = nil
+	}
+	return n, err
 }
 
 // grow returns a slab of twice the size with the same bytes.
@@ -115,7 +130,7 @@ func (a *rest) bodyError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, errTooLarge), fault.Is(err, fault.TooLarge): // the server has a limit, too
 		return a.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fault.Wrap(fault.DeadlineExceeded, err, "the request body did not arrive within %s", a.config.BodyTimeout).WithCode(codeSlowBody)

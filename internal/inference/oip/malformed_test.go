@@ -192,6 +192,8 @@ func TestBodyLimits(t *testing.T) {
 	_, _ = io.WriteString(w, jsonRequest)
 	_ = w.Close()
 	send(t, s, "POST", "/v2/models/m/infer", gz.Bytes(), "Content-Encoding", "gzip").wantBody(t, jsonResponse)
+	// A checksum that was cut off is missing, not passed.
+	send(t, s, "POST", "/v2/models/m/infer", gz.Bytes()[:gz.Len()-4], "Content-Encoding", "gzip").wantError(t, 400, "is not gzip data")
 }
 
 type zeroReader struct{}
