@@ -46,7 +46,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	r.stop() // ends the stream, too
+	r.stop()          // ends the stream, too
 	err = <-r.stopped // every call has been observed
 	if r.stopped <- err; err != nil {
 		t.Fatal(err)
