@@ -34,6 +34,7 @@ type exchange struct {
 	context.Context //nolint:containedctx // an exchange is its request's context, which spares a value context per request
 
 	id     [1]string // an array, so that it can be the header's value as it is
+	room   [32]byte  // of an id that is made here
 	body   body
 	route  *route
 	span   trace.Span // nil where traces are off
@@ -70,7 +71,7 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	n := g.inFlight.Add(1)
 	defer g.finish(c, x)
 
-	x.id[0] = g.requestID(r)
+	x.id[0] = g.requestID(r, &x.room)
 	h := c.Response().Header()
 	h[requestIDHeader] = x.id[:]
 	h["X-Content-Type-Options"] = nosniff
@@ -92,11 +93,11 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	return nil
 }
 
-func (g *guard) requestID(r *http.Request) string {
+func (g *guard) requestID(r *http.Request, room *[32]byte) string {
 	if v := r.Header[requestIDHeader]; len(v) == 1 && validID(v[0]) {
 		return v[0]
 	}
-	return g.ids.next()
+	return g.ids.next(room)
 }
 
 // admit refuses what the server should not begin. Reads, among them probes,

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"sync/atomic"
+	"unsafe"
 )
 
 // maxID bounds a caller's request id, in bytes.
@@ -25,14 +26,14 @@ func newIDs() *ids {
 	return g
 }
 
-// next returns 32 hexadecimal digits.
-func (g *ids) next() string {
+// next writes a new id, 32 hexadecimal digits, into room and returns it as a
+// string over it: room must not be written again.
+func (g *ids) next(room *[32]byte) string {
 	var counter [8]byte
-	var id [32]byte
 	binary.BigEndian.PutUint64(counter[:], g.last.Add(1))
-	copy(id[:], g.prefix[:])
-	hex.Encode(id[16:], counter[:])
-	return string(id[:])
+	copy(room[:], g.prefix[:])
+	hex.Encode(room[16:], counter[:])
+	return unsafe.String(&room[0], len(room))
 }
 
 // validID reports whether a caller's id is safe to log and to send back.

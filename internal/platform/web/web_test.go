@@ -209,7 +209,7 @@ func TestRequestIDsAreUnique(t *testing.T) {
 	g, other := newIDs(), newIDs()
 	seen := map[string]bool{}
 	for range 1000 {
-		for _, id := range []string{g.next(), other.next()} {
+		for _, id := range []string{g.next(new([32]byte)), other.next(new([32]byte))} {
 			if seen[id] || len(id) != 32 || !validID(id) {
 				t.Fatalf("id %q", id)
 			}
