@@ -10,8 +10,8 @@ import (
 )
 
 // overloadRows is the rows of an overloading request: enough that the load
-// generator's own CPU time does not matter beside the model's.
-const overloadRows = 32
+// generator's own CPU time matters little beside the model's.
+const overloadRows = 64
 
 // offered is a multiple of capacity at which load is offered.
 type offered struct {
@@ -25,6 +25,7 @@ var offers = []offered{{0.5, "0.5x"}, {0.9, "0.9x"}, {1.2, "1.2x"}, {2, "2x"}, {
 type outcome struct {
 	load.Result
 	cpu    time.Duration // of the server
+	own    time.Duration // CPU time of this process
 	shares []float64     // goodput of each round relative to the round's peak
 }
 
@@ -40,7 +41,7 @@ func measureOverload(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 512)
+	pool, err := load.Dial(s.addr, 256)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool 
 	l := load.Load{Requests: w.requests, CheckEvery: 4, SLO: slo, Ramp: b.span(1500 * time.Millisecond)}
 	results, peak := make([]*load.Result, len(offers)), 0.0
 	for i, o := range offers {
-		before, err := s.cpu()
+		own, before, err := bothCPU(s)
 		if err != nil {
 			return err
 		}
@@ -84,7 +85,7 @@ func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool 
 		if err != nil {
 			return err
 		}
-		after, err := s.cpu()
+		ownAfter, after, err := bothCPU(s)
 		if err != nil {
 			return err
 		}
@@ -93,6 +94,7 @@ func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool 
 		}
 		outcomes[i].Add(r)
 		outcomes[i].cpu += after - before
+		outcomes[i].own += ownAfter - own
 		results[i], peak = r, max(peak, r.Goodput())
 	}
 	for i, r := range results {
@@ -113,10 +115,10 @@ func (b *bench) capacity(ctx context.Context, s *server, w *workload) (served, e
 }
 
 func (b *bench) printOffer(o offered, r *outcome) {
-	b.report.line("%4s offered %6.1f/s: in time %6.1f/s (%.0f%% of peak), accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, server CPU %.1f ms per accepted, generator late p99 %.2f ms",
+	b.report.line("%4s offered %6.1f/s: in time %6.1f/s (%.0f%% of peak), accepted %d (late %.2f%%) p50 %.0f p99 %.0f ms, refused %d p50 %.2f p99 %.2f ms, unsent %d, server CPU %.1f ms per accepted, generator CPU %.2f ms per request and late p99 %.2f ms",
 		o.goal, float64(r.Due)/r.Duration.Seconds(), r.Goodput(), 100*median(r.shares),
 		r.OK, 100*late(&r.Result), millis(r.Latency.Quantile(0.5)), millis(r.Latency.Quantile(0.99)),
-		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(r.cpu)/float64(max(r.OK, 1)), millis(r.Lag.Quantile(0.99)))
+		r.Refused, millis(r.Refusal.Quantile(0.5)), millis(r.Refusal.Quantile(0.99)), r.Unsent, millis(r.cpu)/float64(max(r.OK, 1)), millis(r.own)/float64(r.Due), millis(r.Lag.Quantile(0.99)))
 }
 
 // late returns the share of accepted requests that were answered too late.

@@ -10,7 +10,7 @@ import (
 
 // slo is the objective of the model that is overloaded: long against one run,
 // so that the policy is tested and not the machine's scheduler.
-const slo = 500 * time.Millisecond
+const slo = time.Second
 
 // overloadModel is the sample encoder under another configuration.
 const overloadModel = "encoder"

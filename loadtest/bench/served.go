@@ -43,21 +43,13 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 	if err != nil {
 		return out, err
 	}
-	ownBefore, err := load.ProcessCPU(os.Getpid())
-	if err != nil {
-		return out, err
-	}
-	before, err := s.cpu()
+	ownBefore, before, err := bothCPU(s)
 	if err != nil {
 		return out, err
 	}
 	profile := b.profile(ctx, s, model, d)
 	out.Result = pool.Closed(ctx, l, d)
-	after, err := s.cpu()
-	if err != nil {
-		return out, err
-	}
-	ownAfter, err := load.ProcessCPU(os.Getpid())
+	ownAfter, after, err := bothCPU(s)
 	if err != nil {
 		return out, err
 	}
@@ -76,6 +68,15 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 		out.batch = rows / runs
 	}
 	return out, failures(out.Result)
+}
+
+// bothCPU returns the CPU time that this process and the server have used.
+func bothCPU(s *server) (own, served time.Duration, err error) {
+	if own, err = load.ProcessCPU(os.Getpid()); err != nil {
+		return 0, 0, err
+	}
+	served, err = s.cpu()
+	return own, served, err
 }
 
 // failures returns the error of a run in which a request failed or none
