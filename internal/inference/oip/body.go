@@ -87,7 +87,7 @@ func readAll(r io.Reader, length, limit int64) (*tensor.Slab, error) {
 		case int64(len(slab.B)) > limit:
 			slab.Release()
 			return nil, errTooLarge
-		case length < 0 && err == io.EOF:
+		case length < 0 && errors.Is(err, io.EOF):
 			return slab, nil
 		case err != nil:
 			slab.Release()

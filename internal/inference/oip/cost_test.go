@@ -8,6 +8,7 @@ package oip
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -45,7 +46,7 @@ func (w *wire) roundTrip(t testing.TB) {
 	n := 0
 	for {
 		m, err := w.conn.Read(w.answer[n:])
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		n += m
