@@ -2,6 +2,7 @@ package serve
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,6 +120,9 @@ func (c *call) chooseOutputs(v *Version) error {
 		o := v.Signature.Output(name)
 		if o < 0 {
 			return fault.New(fault.Invalid, "unexpected inference output '%s' for model '%s': it gives %s", name, v.Name, portNames(v.Signature.Outputs))
+		}
+		if slices.Contains(c.wanted, o) {
+			return fault.New(fault.Invalid, "output '%s' is asked for twice", name)
 		}
 		c.wanted = append(c.wanted, o)
 	}

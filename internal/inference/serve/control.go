@@ -29,8 +29,7 @@ func (s *Server) Start(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, e := range entries {
 		if s.configured(e.Name) {
-			s.configure(e.Name)
-			wg.Go(func() { _ = s.apply(ctx, e) }) // the state keeps the error
+			wg.Go(func() { _ = s.apply(ctx, e, fromRepository) }) // the state keeps the error
 		}
 	}
 	wg.Wait()
@@ -71,8 +70,7 @@ func (s *Server) follow(ctx context.Context, entries []modelrepo.Entry) {
 		changed := m.entry.Fingerprint != e.Fingerprint
 		s.mu.Unlock()
 		if changed {
-			s.configure(e.Name)
-			_ = s.apply(ctx, e) // the state keeps the error
+			_ = s.apply(ctx, e, fromRepository) // the state keeps the error
 		}
 	}
 	for _, e := range s.Index() {
@@ -88,11 +86,10 @@ func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error 
 	if err != nil {
 		return fault.Wrap(fault.Of(err).Kind, err, "failed to load '%s': %s", name, fault.Of(err).Message)
 	}
-	if err := s.apply(ctx, e); err != nil {
-		return err
+	if len(opts.Files) > 0 {
+		return s.apply(ctx, e, fromUpload)
 	}
-	s.configure(name)
-	return nil
+	return s.apply(ctx, e, fromRequest)
 }
 
 // Unload implements Models.
@@ -107,14 +104,13 @@ func (s *Server) Unload(ctx context.Context, name string) error {
 }
 
 // remove takes a model out of service and drains it; forget also drops what
-// the server knows of it.
+// the server knows of it, as it does of uploads.
 func (s *Server) remove(ctx context.Context, name string, forget bool) error {
-	m := s.state(name)
-	return m.exclusive(ctx, func() error {
+	return s.exclusive(ctx, name, func(m *modelState) error {
 		retired := s.swap(m, modelrepo.Entry{Name: name}, map[int64]*loaded{}, map[string]string{})
 		s.update(func() {
 			m.unloaded = true
-			if forget {
+			if forget || m.uploaded {
 				delete(s.models, name)
 			}
 		})
@@ -137,12 +133,6 @@ func (s *Server) Close(ctx context.Context) error {
 // Ready implements Models.
 func (s *Server) Ready() bool { return s.Unready() == "" }
 
-// configure says that the model should serve.
-func (s *Server) configure(name string) {
-	m := s.state(name)
-	s.update(func() { m.configured = true })
-}
-
 // Unready says what keeps the server from being ready, or "".
 func (s *Server) Unready() string {
 	s.mu.Lock()
@@ -158,20 +148,24 @@ func (s *Server) Unready() string {
 	return ""
 }
 
-// missing says what the model should serve and does not. A version that could
-// not be replaced still answers: the index shows the reason, readiness does not.
+// missing says what the model should serve and does not. A model that was in
+// service as a whole, and could not be replaced, still answers: the index shows
+// why, readiness does not suffer.
 func (m *modelState) missing() string {
 	if !m.configured || m.unloaded {
 		return ""
 	}
 	for _, version := range slices.Sorted(maps.Keys(m.problems)) {
-		number, err := strconv.ParseInt(version, 10, 64)
-		if _, serves := m.live[number]; err == nil && !serves {
+		switch {
+		case m.complete && len(m.live) > 0:
+		case version == "":
+			return "is not loaded: " + m.problems[version]
+		default:
 			return "version " + version + ": " + m.problems[version]
 		}
 	}
 	if len(m.live) == 0 {
-		return "is not loaded: " + cmp.Or(m.problems[""], "it has no version")
+		return "is not loaded: it has no version"
 	}
 	return ""
 }

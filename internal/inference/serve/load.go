@@ -17,8 +17,8 @@ import (
 
 // modelState is what the server knows of one model, served or not.
 type modelState struct {
-	// busy serialises loads and unloads of the model: whoever holds its one
-	// token works on it.
+	// busy serialises loads and unloads of the model: whoever has put its one
+	// token in works on it.
 	busy chan struct{}
 
 	// The rest is guarded by Server.mu.
@@ -31,6 +31,8 @@ type modelState struct {
 	// at the start or by polling, or was loaded on request. A request that
 	// failed to load a new model does not make the server unready.
 	configured bool
+	complete   bool // all of it was in service at some time
+	uploaded   bool // its files came in a request: the repository has no such model
 }
 
 // loaded is a live version with what it was loaded from.
@@ -40,7 +42,24 @@ type loaded struct {
 	config      model.Config
 }
 
-// state returns the state of a model, made if it is new.
+// exclusive runs f on the state of a model, made if it is new, while no other
+// load or unload of the model is in progress.
+func (s *Server) exclusive(ctx context.Context, name string, f func(*modelState) error) error {
+	for {
+		m := s.state(name)
+		select {
+		case m.busy <- struct{}{}:
+		case <-ctx.Done():
+			return fault.Of(ctx.Err())
+		}
+		if s.state(name) == m {
+			defer func() { <-m.busy }()
+			return f(m)
+		}
+		<-m.busy // the state was forgotten meanwhile
+	}
+}
+
 func (s *Server) state(name string) *modelState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,31 +71,53 @@ func (s *Server) state(name string) *modelState {
 	return m
 }
 
-// exclusive runs f while no other load or unload of the model is in progress.
-func (m *modelState) exclusive(ctx context.Context, f func() error) error {
-	select {
-	case m.busy <- struct{}{}:
-		defer func() { <-m.busy }()
-		return f()
-	case <-ctx.Done():
-		return fault.Of(ctx.Err())
-	}
-}
-
 // apply makes the server serve an entry of the repository: new versions are
 // opened first, then the table is swapped, then old versions drain, so that
-// no request fails. A version that cannot be opened leaves its predecessor of
-// the same number in service. The error joins what could not be loaded.
-func (s *Server) apply(ctx context.Context, e modelrepo.Entry) error {
-	m := s.state(e.Name)
-	return m.exclusive(ctx, func() error {
-		s.update(func() { m.entry, m.loading, m.unloaded = e, true, false })
+// no request fails. Where anything about the entry fails, every version in
+// service stays in service, next to what could be opened. The error joins what
+// could not be loaded.
+//
+// It finishes what it has begun even where whoever asked for it has gone: a
+// client that hangs up must not leave a model half loaded.
+func (s *Server) apply(ctx context.Context, e modelrepo.Entry, origin origin) error {
+	return s.exclusive(ctx, e.Name, func(m *modelState) error {
+		ctx := context.WithoutCancel(ctx)
+		s.update(func() {
+			m.entry = e
+			m.entry.Versions = nil // they may hold an upload's bytes
+			m.loading = true
+		})
 		s.warn(ctx, e.Name, slices.Concat(e.Config.Warnings, e.Warnings))
 		next, problems := s.openAll(ctx, m, e)
 		retired := s.swap(m, e, next, problems)
+		s.update(func() { s.settle(m, e.Name, origin) })
 		s.retire(ctx, retired)
 		return joinProblems(e.Name, problems)
 	})
+}
+
+// origin says where a model's entry came from.
+type origin int
+
+const (
+	fromRepository origin = iota // the start, or polling: it should serve
+	fromRequest                  // a load request for a model of the repository
+	fromUpload                   // a load request that brought the files
+)
+
+// settle notes what came of applying an entry; s.mu is held.
+func (s *Server) settle(m *modelState, name string, from origin) {
+	m.complete = m.complete || len(m.problems) == 0
+	m.uploaded = from == fromUpload
+	if len(m.live) > 0 {
+		m.configured, m.unloaded = true, false
+	}
+	if from == fromRepository {
+		m.configured, m.unloaded = true, false
+	}
+	if len(m.live) == 0 && m.uploaded {
+		delete(s.models, name) // a refused upload leaves nothing behind
+	}
 }
 
 func (s *Server) update(f func()) {
@@ -91,7 +132,6 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 	next, problems := map[int64]*loaded{}, map[string]string{}
 	if e.Err != nil {
 		problems[""] = fault.Of(e.Err).Message
-		// A broken configuration says nothing about the versions in service.
 		return m.live, problems
 	}
 	for _, number := range e.Chosen {
@@ -106,15 +146,19 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 		if err != nil {
 			problems[strconv.FormatInt(number, 10)] = describeProblem(err)
 			s.cfg.Log.ErrorContext(ctx, "a model version cannot be loaded", "model", e.Name, "version", number, "error", err)
-			if old != nil {
-				next[number] = old
-			}
 			continue
 		}
 		s.warn(ctx, e.Name, v.Config.Warnings[len(e.Config.Warnings):]) // those that the model file brought
 		next[number] = &loaded{version: v, fingerprint: e.Versions[at].Fingerprint, config: e.Config}
 		s.cfg.Log.InfoContext(ctx, "model version loaded", "model", e.Name, "version", number, "sha256", v.SHA256,
 			"took_ms", time.Since(began).Milliseconds(), "max_batch", v.MaxRows, "cross_request_batching", v.CrossRequest, "invariance", v.Invariance)
+	}
+	if len(problems) > 0 {
+		for number, old := range m.live {
+			if next[number] == nil {
+				next[number] = old
+			}
+		}
 	}
 	return next, problems
 }
@@ -162,6 +206,9 @@ func (s *Server) swap(m *modelState, e modelrepo.Entry, next map[int64]*loaded, 
 		}
 	}
 	m.live, m.problems, m.loading = next, problems, false
+	if e.Err != nil {
+		return nil // the configuration is broken: what it says of labels, too
+	}
 	if len(next) == 0 {
 		s.table.Store(s.table.Load().Without(e.Name))
 		return retired
@@ -183,6 +230,9 @@ func (s *Server) retire(ctx context.Context, versions []*Version) {
 		if err := v.retire(ctx); err != nil {
 			s.cfg.Log.WarnContext(ctx, "a replaced model version still answers requests; it is freed when the last one ends",
 				"model", v.Name, "version", v.Text, "waited", s.cfg.DrainTimeout.String())
+		}
+		if _, err := s.table.Load().Pick(v.Name, v.Text); err != nil {
+			s.metrics.forget(v)
 		}
 	}
 }

@@ -55,7 +55,6 @@ type versionMetrics struct {
 	queue, infer, encode, total, rows prometheus.Observer
 	isolated                          prometheus.Counter
 	refusals                          *prometheus.CounterVec
-	remove                            func()
 }
 
 func (m *metrics) version(v *Version) versionMetrics {
@@ -65,8 +64,17 @@ func (m *metrics) version(v *Version) versionMetrics {
 		encode: m.encode.WithLabelValues(name, number), total: m.total.WithLabelValues(name, number),
 		rows: m.rows.WithLabelValues(name, number), isolated: m.isolated.WithLabelValues(name, number),
 		refusals: m.refusals.MustCurryWith(prometheus.Labels{"model": name, "version": number}),
-		remove:   func() {},
 	}
+}
+
+// forget drops the series of a version that is no longer served.
+func (m *metrics) forget(v *Version) {
+	labels := prometheus.Labels{"model": v.Name, "version": v.Text}
+	for _, h := range []*prometheus.HistogramVec{m.queue, m.infer, m.encode, m.total, m.rows} {
+		h.DeletePartialMatch(labels)
+	}
+	m.refusals.DeletePartialMatch(labels)
+	m.isolated.DeletePartialMatch(labels)
 }
 
 // succeeded counts an answered request and, where it is traced, records where

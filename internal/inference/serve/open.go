@@ -42,7 +42,7 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 		Name: src.name, Data: src.data, Signature: &v.Signature,
 		Batches: v.Batches, MaxRows: v.MaxRows, Execution: config.Execution,
 	}
-	report, err := s.trial(ctx, spec, file.SHA256)
+	report, err := s.cfg.Trial(ctx, spec, file.SHA256)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +116,4 @@ func (s *Server) warmUp(ctx context.Context, v *Version, session engine.Session,
 		cost.Seed(p.Rows, p.Beside, p.Took)
 	}
 	return nil
-}
-
-// trial returns the probe's report on a model file, from the cache where this
-// runtime has tried the same bytes under the same settings before.
-func (s *Server) trial(ctx context.Context, spec engine.Spec, sha256 string) (probe.Report, error) {
-	return s.cfg.Trial(ctx, spec, sha256)
 }

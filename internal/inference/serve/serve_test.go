@@ -313,6 +313,7 @@ func TestWrongRequests(t *testing.T) {
 		{"bytes", []tensor.Tensor{a, {Name: "b", Datatype: tensor.FP32, Shape: tensor.Shape{1, 4}, Data: make([]byte, 15)}}, nil, "needs 16 bytes, got 15"},
 		{"rows differ", []tensor.Tensor{a, enginetest.Floats("b", 2, 0)}, nil, "input 'b' batch size does not match other inputs for 'addsub'"},
 		{"too many rows", []tensor.Tensor{enginetest.Floats("a", 5, 0), enginetest.Floats("b", 5, 0)}, nil, "inference request batch-size must be <= 4 for 'addsub'"},
+		{"output twice", []tensor.Tensor{a, b}, []string{"sum", "sum"}, "output 'sum' is asked for twice"},
 		{"output", []tensor.Tensor{a, b}, []string{"product"}, "unexpected inference output 'product' for model 'addsub'"},
 	} {
 		r := &request{model: "addsub", in: serve.Request{Inputs: c.inputs, Outputs: c.outputs}}
@@ -320,11 +321,11 @@ func TestWrongRequests(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", c.why, err, c.want)
 		}
 	}
-	swapped := &request{model: "addsub", in: serve.Request{Inputs: []tensor.Tensor{b, enginetest.Floats("a", 1, 7)}, Outputs: []string{"difference", "sum", "difference"}}}
+	swapped := &request{model: "addsub", in: serve.Request{Inputs: []tensor.Tensor{b, enginetest.Floats("a", 1, 7)}, Outputs: []string{"difference", "sum"}}}
 	if err := f.Predict(context.Background(), swapped); err != nil {
 		t.Fatal(err)
 	}
-	if len(swapped.out) != 3 || swapped.out[1].Name != "sum" || enginetest.Values(swapped.out[0].Data)[0] != 7 {
+	if len(swapped.out) != 2 || swapped.out[1].Name != "sum" || enginetest.Values(swapped.out[0].Data)[0] != 7 {
 		t.Errorf("inputs in another order and chosen outputs gave %v", swapped.out)
 	}
 }
@@ -422,6 +423,130 @@ func TestFailedReloadKeepsServing(t *testing.T) {
 	}
 	if _, err := f.ask("mlp", "", "x", 1, 0); err != nil {
 		t.Errorf("the version in service was lost: %v", err)
+	}
+}
+
+// A version that cannot be loaded takes no other out of service, whatever the
+// version policy says.
+func TestBrokenVersionTakesNoOtherOut(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"m/2/model.onnx": onnxtest.MLP(1, 4, 3)})
+	f.write("m/3/model.onnx", []byte("not a model"))
+	if err := f.Load(context.Background(), "m", serve.LoadOptions{}); err == nil {
+		t.Error("a broken version was loaded")
+	}
+	if r, err := f.ask("m", "", "x", 1, 0); err != nil || r.served != "2" {
+		t.Errorf("the version in service was lost: %v", err)
+	}
+	if !f.Ready() {
+		t.Errorf("not ready, although the model answers: %s", f.Unready())
+	}
+	err := f.Load(context.Background(), "m", serve.LoadOptions{ConfigJSON: `{"max_batch_size":8}`, Files: map[string][]byte{"7/model.onnx": []byte("garbage")}})
+	if err == nil {
+		t.Error("garbage was loaded")
+	}
+	if r, err := f.ask("m", "2", "x", 1, 0); err != nil || r.served != "2" {
+		t.Errorf("the version in service was lost: %v", err)
+	}
+	f.write("m/3/model.onnx", onnxtest.MLP(2, 4, 3))
+	if err := f.Load(context.Background(), "m", serve.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.ask("m", "2", "x", 1, 0); err == nil {
+		t.Error("the version that was replaced still serves")
+	}
+}
+
+// A configuration that cannot be read changes nothing in service, labels
+// included.
+func TestBrokenConfigKeepsLabels(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{
+		"m/1/model.onnx": onnxtest.MLP(1, 4, 3), "m/config.yaml": []byte("labels: {stable: 1}\n"),
+	})
+	f.write("m/config.yaml", []byte("labels: {stable: [\n"))
+	if err := f.Load(context.Background(), "m", serve.LoadOptions{}); err == nil {
+		t.Error("a broken configuration was taken")
+	}
+	if r, err := f.ask("m", "stable", "x", 1, 0); err != nil || r.served != "1" {
+		t.Errorf("the label was lost: %v", err)
+	}
+}
+
+// A client that hangs up during a load leaves the model loaded, not broken.
+func TestLoadFinishesWithoutItsClient(t *testing.T) {
+	started, proceed := make(chan struct{}, 8), make(chan struct{})
+	trial := func(context.Context, engine.Spec, string) (probe.Report, error) {
+		started <- struct{}{}
+		<-proceed
+		return probe.Report{Invariant: true, Reason: "for the test"}, nil
+	}
+	f := newFixture(t, serve.Config{Trial: trial}, nil)
+	f.write("m/1/model.onnx", onnxtest.MLP(1, 4, 3))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Load(ctx, "m", serve.LoadOptions{}) }()
+	<-started
+	cancel()
+	close(proceed)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := f.ask("m", "", "x", 1, 0); err != nil || !f.Ready() {
+		t.Errorf("after a load whose client went: %v, ready %t", err, f.Ready())
+	}
+}
+
+// Uploads leave nothing behind: not the row of a refused one, nor the bytes of
+// one that was unloaded.
+func TestUploadsLeaveNothingBehind(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"m/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	ctx := context.Background()
+	for i := range 20 {
+		name := "upload" + strconv.Itoa(i)
+		if err := f.Load(ctx, name, serve.LoadOptions{ConfigJSON: `{}`, Files: map[string][]byte{"1/model.onnx": make([]byte, 1<<20)}}); err == nil {
+			t.Error("zeros were loaded")
+		}
+		good := serve.LoadOptions{ConfigJSON: `{}`, Files: map[string][]byte{"1/model.onnx": onnxtest.MLP(1, 4, 3)}}
+		if err := f.Load(ctx, name, good); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Unload(ctx, name); err != nil {
+			t.Error(err)
+		}
+	}
+	if rows := f.Index(); len(rows) != 1 {
+		t.Errorf("the index has %d rows: %+v", len(rows), rows)
+	}
+}
+
+// Loads and unloads of one model from many sides end in one consistent state.
+func TestConcurrentLoadsAndUnloads(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{"m/1/model.onnx": onnxtest.MLP(1, 4, 3)})
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			name := []string{"m", "up"}[i%2]
+			opts := serve.LoadOptions{}
+			if name == "up" {
+				opts = serve.LoadOptions{ConfigJSON: `{}`, Files: map[string][]byte{"1/model.onnx": onnxtest.MLP(uint64(i), 4, 3)}}
+			}
+			if i%3 == 0 {
+				_ = f.Unload(ctx, name) // may come before the first load
+			} else if err := f.Load(ctx, name, opts); err != nil {
+				t.Error(err)
+			}
+			_, _ = f.ask(name, "", "x", 1, 0) // must not hang or crash, served or not
+		})
+	}
+	wg.Wait()
+	for _, name := range []string{"m", "up"} {
+		opts := serve.LoadOptions{ConfigJSON: `{}`, Files: map[string][]byte{"1/model.onnx": onnxtest.MLP(1, 4, 3)}}
+		if err := f.Load(ctx, name, opts); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.ask(name, "", "x", 1, 0); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

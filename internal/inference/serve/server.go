@@ -134,7 +134,10 @@ func (s *Server) explain(name, version string, err error) error {
 		return err
 	}
 	for number, reason := range m.problems {
-		if version == "" || version == number {
+		switch {
+		case number == "":
+			return fault.New(fault.Unavailable, "'%s' is not at ready state: %s", name, reason).WithCode("model_not_ready")
+		case version == "" || version == number:
 			return fault.New(fault.Unavailable, "'%s' version %s is not at ready state: %s", name, number, reason).WithCode("model_not_ready")
 		}
 	}

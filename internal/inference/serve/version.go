@@ -80,7 +80,6 @@ func (v *Version) release() {
 		// Nobody is in the batcher any more: draining it only stops its timer.
 		_ = v.runtime.batcher.Drain(context.Background())
 		_ = v.runtime.session.Close()
-		v.runtime.metrics.remove()
 		close(v.runtime.closed)
 	}
 }
