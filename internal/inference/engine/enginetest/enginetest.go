@@ -17,6 +17,7 @@ import (
 	"sluice/internal/inference/onnx"
 	"sluice/internal/inference/onnx/onnxtest"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
 )
 
 // Spec returns what an engine needs to open a model file. A model batches
@@ -84,6 +85,9 @@ func Run(t *testing.T, e engine.Engine) {
 		"ConcurrentRuns":               concurrent,
 		"WrongByteCountIsRefused":      wrongBytes,
 		"CorruptModelIsRefused":        corrupt,
+		"DivisionOverflowIsSurvived":   divisionOverflow,
+		"HugeOutputIsRefused":          hugeOutput,
+		"StringsOfOthersAreNotSeen":    stringsOfOthers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, e) })
 	}
@@ -354,5 +358,90 @@ func corrupt(t *testing.T, e engine.Engine) {
 	if s, err := e.Open(context.Background(), spec); err == nil {
 		_ = s.Close()
 		t.Error("half a model file was opened")
+	}
+}
+
+// divisionOverflow divides the least integer by -1, which ends a process on
+// some processors.
+func divisionOverflow(t *testing.T, e engine.Engine) {
+	for op, want := range map[string]int64{"Div": math.MinInt64, "Mod": 0} {
+		data := onnxtest.Model{Graph: onnxtest.Graph{
+			Nodes:   []onnxtest.Node{{Op: op, In: []string{"a", "b"}, Out: []string{"c"}}},
+			Inputs:  []onnxtest.Value{{Name: "a", Type: tensor.Int64, Shape: "batch,3"}, {Name: "b", Type: tensor.Int64, Shape: "batch,3"}},
+			Outputs: []onnxtest.Value{{Name: "c", Type: tensor.Int64, Shape: "batch,3"}},
+		}}.Encode()
+		s := Open(t, e, op, data, 8)
+		p := part(1, integers(math.MinInt64, 7, math.MinInt64), integers(-1, 7, 2))
+		if err := s.Run(context.Background(), []*engine.Part{p}); err != nil {
+			t.Logf("%s is refused: %v", op, err) // as good as wrapped
+			continue
+		}
+		got := p.Outputs[0].Data
+		if first := int64(binary.LittleEndian.Uint64(got)); first != want {
+			t.Errorf("%s of the least integer and -1 is %d, want %d", op, first, want)
+		}
+		if second, sound := int64(binary.LittleEndian.Uint64(got[8:])), map[string]int64{"Div": 1, "Mod": 0}[op]; second != sound {
+			t.Errorf("%s of 7 and 7 beside it is %d, want %d", op, second, sound)
+		}
+	}
+}
+
+func integers(values ...int64) tensor.Tensor {
+	t := tensor.Tensor{Datatype: tensor.Int64, Shape: tensor.Shape{1, int64(len(values))}}
+	for _, v := range values {
+		t.Data = binary.LittleEndian.AppendUint64(t.Data, uint64(v))
+	}
+	return t
+}
+
+// hugeOutput asks for outputs far larger than the input, as often as it takes
+// to see whether a refusal spoils the session.
+func hugeOutput(t *testing.T, e engine.Engine) {
+	data := onnxtest.Model{Graph: onnxtest.Graph{
+		Nodes: []onnxtest.Node{
+			{Op: "Unsqueeze", In: []string{"x", "first"}, Out: []string{"row"}},
+			{Op: "Unsqueeze", In: []string{"x", "last"}, Out: []string{"column"}},
+			{Op: "Mul", In: []string{"row", "column"}, Out: []string{"y"}},
+		},
+		Initializers: []onnxtest.Tensor{onnxtest.Int64s("first", 1), onnxtest.Int64s("last", 2)},
+		Inputs:       []onnxtest.Value{{Name: "x", Type: tensor.FP32, Shape: "batch,s"}},
+		Outputs:      []onnxtest.Value{{Name: "y", Type: tensor.FP32, Shape: "batch,s,s"}},
+	}}.Encode()
+	s := Open(t, e, "outer", data, 8)
+	run := func(n int) error {
+		p := part(1, tensor.Tensor{Datatype: tensor.FP32, Shape: tensor.Shape{1, int64(n)}, Data: make([]byte, 4*n)})
+		err := s.Run(context.Background(), []*engine.Part{p})
+		if err == nil && !p.Outputs[0].Shape.Equal(tensor.Shape{1, int64(n), int64(n)}) {
+			t.Errorf("%d values gave shape %s", n, p.Outputs[0].Shape)
+		}
+		p.Reset()
+		return err
+	}
+	for range 3 {
+		if err := run(1 << 20); !fault.Is(err, fault.TooLarge) {
+			t.Errorf("an output of 4 TiB gave %v", err)
+		}
+		for _, n := range []int{4, 100, 5000} { // the last one takes 100 MB
+			if err := run(n); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// stringsOfOthers sends fewer strings than the shape says: what another client
+// left in the runtime's memory must not fill the gap.
+func stringsOfOthers(t *testing.T, e engine.Engine) {
+	s := Open(t, e, "identity", onnxtest.Identity(tensor.Bytes), 8)
+	full := tensor.AppendBytes(tensor.AppendBytes(nil, "secret"), "secret")
+	in := func(data []byte) *engine.Part {
+		return part(1, tensor.Tensor{Datatype: tensor.Bytes, Shape: tensor.Shape{1, 2}, Data: data})
+	}
+	if err := s.Run(context.Background(), []*engine.Part{in(full)}); err != nil {
+		t.Fatal(err)
+	}
+	p := in(tensor.AppendBytes(nil, "mine"))
+	if err := s.Run(context.Background(), []*engine.Part{p}); err == nil {
+		t.Errorf("one string filled a shape of two: %q", p.Outputs[0].Data)
 	}
 }

@@ -17,6 +17,9 @@ func (l *slot) bind() (*binding, error) {
 	if b, ok := l.bindings[key]; ok && equalShapes(b.shapes, l.shapes) {
 		return b, nil
 	}
+	if err := l.checkOutputs(); err != nil {
+		return nil, err
+	}
 	if err := l.growBlocks(); err != nil {
 		return nil, err
 	}
@@ -95,9 +98,7 @@ func (l *slot) grow(block *[]byte, d tensor.Datatype, shape tensor.Shape) error 
 		}
 	}
 	l.dropBindings()
-	release(*block)
-	*block = allocate(int(need))
-	return nil
+	return resize(block, int(need))
 }
 
 func (l *slot) dropBindings() {
@@ -157,7 +158,7 @@ func (b *binding) destroy() {
 func (l *slot) gather(b *binding, parts []*engine.Part) error {
 	for i, p := range l.s.sig.Inputs {
 		if p.Datatype == tensor.Bytes {
-			if err := gatherStrings(b.inputs[i].(*ort.StringTensor), parts, i); err != nil {
+			if err := b.gatherStrings(i, parts); err != nil {
 				return err
 			}
 			continue
@@ -182,14 +183,20 @@ func (l *slot) gather(b *binding, parts []*engine.Part) error {
 	return nil
 }
 
-func gatherStrings(t *ort.StringTensor, parts []*engine.Part, input int) error {
+// gatherStrings copies the parts' elements into the runtime's tensor. Every
+// element is written: what a shorter part left over would be another client's.
+func (b *binding) gatherStrings(input int, parts []*engine.Part) error {
 	at := int64(0)
 	for _, part := range parts {
-		n, err := setStrings(t, at, part.Inputs[input].Data)
+		n, err := setStrings(b.inputs[input].(*ort.StringTensor), at, part.Inputs[input].Data)
 		if err != nil {
 			return err
 		}
 		at += n
+		b.strings += len(part.Inputs[input].Data)
+	}
+	if want, err := b.shapes[input].Elements(); err != nil || at != want {
+		return fault.New(fault.Internal, "%d strings do not fill shape %s", at, b.shapes[input])
 	}
 	return nil
 }

@@ -60,6 +60,9 @@ func initialise(library string) error {
 	if err := loadStringAPI(library); err != nil {
 		return err
 	}
+	if err := containDivision(library); err != nil {
+		return err
+	}
 	env.library, env.version = library, ort.GetVersion()
 	return nil
 }

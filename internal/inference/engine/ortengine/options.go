@@ -35,6 +35,9 @@ func checkPorts(spec engine.Spec) error {
 	}
 	resolver := newShapeResolver(spec.Signature)
 	for i, p := range spec.Signature.Outputs {
+		if p.Shape != nil && len(p.Shape) == 0 {
+			return fault.New(fault.Unsupported, "model %q: output %q is a scalar; give it at least one dimension", spec.Name, p.Name)
+		}
 		half := p.Datatype == tensor.FP16 || p.Datatype == tensor.BF16
 		if half && !resolver.resolvable(i) {
 			return fault.New(fault.Unsupported,

@@ -3,7 +3,6 @@ package ortengine
 import (
 	"context"
 	"hash/maphash"
-	"slices"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -13,17 +12,16 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// maxBindings bounds the shapes that a slot remembers, and eagerBlock the
-// memory that an input or output is given before its rows are seen.
-const (
-	maxBindings = 512
-	eagerBlock  = 4 << 20
-)
+// maxBindings bounds the shapes that a slot remembers.
+const maxBindings = 512
 
 // slot is what one run at a time needs: memory, value objects, run options.
 type slot struct {
 	s       *session
 	options *ort.RunOptions
+	// shrinking are the options of large runs, after which the runtime gives
+	// its working memory back.
+	shrinking *ort.RunOptions
 
 	inputs, outputs [][]byte // C memory by port; nil for BYTES and unpredictable outputs
 	bindings        map[uint64]*binding
@@ -31,6 +29,7 @@ type slot struct {
 
 	shapes  []tensor.Shape // of this run's inputs; reused
 	values  []ort.Value    // of this run's outputs; reused
+	shape   tensor.Shape   // of one output; reused
 	scratch []result       // of this run; reused
 
 	// Guards termination: a cancellation may arrive late, when the slot
@@ -46,32 +45,48 @@ type binding struct {
 	inputs       []ort.Value
 	outputs      []ort.Value // nil where the runtime allocates
 	outputShapes []tensor.Shape
+	strings      int // bytes of the strings in inputs, at least
 }
 
 func newSlot(s *session) (*slot, error) {
-	options, err := ort.NewRunOptions()
+	options, err := runOptions(s.shrink)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "cannot make run options")
+		return nil, err
 	}
-	if s.shrink {
-		if err := options.AddRunConfigEntry("memory.enable_memory_arena_shrinkage", "cpu:0"); err != nil {
-			_ = options.Destroy()
-			return nil, fault.Wrap(fault.Internal, err, "cannot set arena shrinkage")
-		}
+	shrinking, err := runOptions(true)
+	if err != nil {
+		_ = options.Destroy()
+		return nil, err
 	}
 	return &slot{
-		s: s, options: options, bindings: map[uint64]*binding{}, seed: maphash.MakeSeed(),
+		s: s, options: options, shrinking: shrinking, bindings: map[uint64]*binding{}, seed: maphash.MakeSeed(),
 		inputs: make([][]byte, len(s.sig.Inputs)), outputs: make([][]byte, len(s.sig.Outputs)),
 		shapes: make([]tensor.Shape, len(s.sig.Inputs)), values: make([]ort.Value, len(s.sig.Outputs)),
 	}, nil
 }
 
+func runOptions(shrink bool) (*ort.RunOptions, error) {
+	options, err := ort.NewRunOptions()
+	if err == nil && shrink {
+		if err = options.AddRunConfigEntry("memory.enable_memory_arena_shrinkage", "cpu:0"); err != nil {
+			_ = options.Destroy()
+		}
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "cannot make run options")
+	}
+	return options, nil
+}
+
 func (l *slot) close() {
 	l.dropBindings()
-	for _, block := range slices.Concat(l.inputs, l.outputs) {
-		release(block)
+	for _, blocks := range [][][]byte{l.inputs, l.outputs} {
+		for i := range blocks {
+			free(&blocks[i])
+		}
 	}
 	_ = l.options.Destroy()
+	_ = l.shrinking.Destroy()
 }
 
 func (l *slot) run(ctx context.Context, parts []*engine.Part, rows int) error {
@@ -86,10 +101,11 @@ func (l *slot) run(ctx context.Context, parts []*engine.Part, rows int) error {
 		return err
 	}
 	copy(l.values, b.outputs)
+	defer l.shed(b)
+	defer l.releaseAutomatic(b)
 	if err := l.call(ctx, b); err != nil {
 		return err
 	}
-	defer l.releaseAutomatic(b)
 	return l.split(b, parts, rows)
 }
 
@@ -120,10 +136,14 @@ func (l *slot) call(ctx context.Context, b *binding) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if ctx.Done() != nil {
-		defer l.watch(ctx)()
+	options := l.options
+	if l.big() {
+		options = l.shrinking
 	}
-	err := l.s.native.RunWithOptions(b.inputs, l.values, l.options)
+	if ctx.Done() != nil {
+		defer l.watch(ctx, options)()
+	}
+	err := l.s.native.RunWithOptions(b.inputs, l.values, options)
 	switch {
 	case err == nil:
 		return nil
@@ -133,9 +153,20 @@ func (l *slot) call(ctx context.Context, b *binding) error {
 	return fault.Wrap(fault.Internal, err, "model %q failed: %s", l.s.name, runtimeReason(err))
 }
 
+// big says whether the run's inputs and outputs take much memory.
+func (l *slot) big() bool {
+	total := 0
+	for _, blocks := range [][][]byte{l.inputs, l.outputs} {
+		for _, block := range blocks {
+			total += len(block)
+		}
+	}
+	return total > bigRun
+}
+
 // watch terminates the run when ctx ends. The returned function must be called
 // after the run; a cancellation that comes later has no effect on the slot.
-func (l *slot) watch(ctx context.Context) func() {
+func (l *slot) watch(ctx context.Context, options *ort.RunOptions) func() {
 	l.mu.Lock()
 	l.running = true
 	l.epoch++
@@ -145,7 +176,7 @@ func (l *slot) watch(ctx context.Context) func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.running && l.epoch == epoch {
-			_ = l.options.Terminate()
+			_ = options.Terminate()
 		}
 	})
 	return func() {
@@ -154,7 +185,7 @@ func (l *slot) watch(ctx context.Context) func() {
 		defer l.mu.Unlock()
 		l.running = false
 		if ctx.Err() != nil {
-			_ = l.options.UnsetTerminate()
+			_ = options.UnsetTerminate()
 		}
 	}
 }

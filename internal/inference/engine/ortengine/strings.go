@@ -13,10 +13,12 @@ package ortengine
 // only ever grows at its end, so a function's place in it is part of its ABI.
 typedef struct { const void **(*get_api)(uint32_t); const char *(*version)(void); } api_base;
 typedef void *(*resized_element_fn)(void *value, size_t index, size_t length, char **buffer);
+typedef void (*release_status_fn)(void *status);
 
-enum { api_version = 29, resized_element_slot = 252 };
+enum { api_version = 29, release_status_slot = 93, resized_element_slot = 252 };
 
 static resized_element_fn resized_element;
+static release_status_fn release_status;
 
 static int load_string_api(const char *library) {
 	void *handle = dlopen(library, RTLD_LAZY);
@@ -26,6 +28,7 @@ static int load_string_api(const char *library) {
 	const void **api = base()->get_api(api_version);
 	if (api == NULL) return 3;
 	resized_element = (resized_element_fn)api[resized_element_slot];
+	release_status = (release_status_fn)api[release_status_slot];
 	return 0;
 }
 
@@ -39,18 +42,17 @@ static int64_t set_strings(void *value, int64_t first, const char *data, size_t 
 		memcpy(&length, data, 4);
 		if (length > size - 4) return -1 - n;
 		char *buffer = NULL;
-		if (resized_element(value, (size_t)(first + n), length, &buffer) != NULL) return -1 - n;
+		void *status = resized_element(value, (size_t)(first + n), length, &buffer);
+		if (status != NULL) {
+			release_status(status);
+			return -1 - n;
+		}
 		if (length > 0) memcpy(buffer, data + 4, length);
 		data += 4 + (size_t)length;
 		size -= 4 + (size_t)length;
 		n++;
 	}
 	return n;
-}
-
-static void *aligned(size_t size) {
-	void *p = NULL;
-	return posix_memalign(&p, 64, size) == 0 ? p : NULL;
 }
 */
 import "C"
@@ -90,19 +92,4 @@ func setStrings(t *ort.StringTensor, first int64, data []byte) (int64, error) {
 // keeps it in the only field of a struct that it does not export.
 func valueOf(v ort.Value) unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Pointer(v.GetInternals()))
-}
-
-// allocate returns size bytes of C memory, aligned to a cache line.
-func allocate(size int) []byte {
-	p := C.aligned(C.size_t(max(size, 1)))
-	if p == nil {
-		panic("ortengine: out of memory")
-	}
-	return unsafe.Slice((*byte)(p), max(size, 1))
-}
-
-func release(block []byte) {
-	if len(block) > 0 {
-		C.free(unsafe.Pointer(&block[0]))
-	}
 }
