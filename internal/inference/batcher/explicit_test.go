@@ -24,6 +24,56 @@ func TestMaxQueueDelay(t *testing.T) {
 	})
 }
 
+// A delay that is longer than the time there is must not refuse a request that
+// nothing stands in the way of.
+func TestMaxQueueDelayEndsInTimeForTheDeadline(t *testing.T) {
+	const slo, run = 100 * millisecond, 4 * millisecond
+	for _, c := range []struct {
+		name     string
+		x        Explicit
+		deadline time.Duration // the client's; 0: none
+		latest   time.Duration // for the answer
+	}{
+		{"delay of the SLO", Explicit{MaxQueueDelay: slo}, 0, slo},
+		{"delay over the SLO", Explicit{MaxQueueDelay: 10 * slo}, 0, slo},
+		{"delay and sizes", Explicit{MaxQueueDelay: 10 * slo, PreferredSizes: []int{3}}, 0, slo},
+		{"client's deadline", Explicit{MaxQueueDelay: 50 * millisecond}, 20 * millisecond, 20 * millisecond},
+		{"deadline sooner than a run", Explicit{MaxQueueDelay: 50 * millisecond}, 3 * millisecond, run},
+		{"timeout in the queue", Explicit{MaxQueueDelay: 10 * slo, DefaultTimeout: 30 * millisecond}, 0, 30*millisecond + run},
+		{"client's timeout", Explicit{MaxQueueDelay: 10 * slo, AllowTimeoutOverride: true}, 10 * millisecond, 10*millisecond + run},
+	} {
+		inBubble(t, Config{MaxRows: 4, SLO: slo, Explicit: &c.x}, linear(run, 0), func(b *bench) {
+			task := &Task[string]{Value: "lone", Rows: 1}
+			if c.deadline > 0 {
+				task.Deadline = time.Now().Add(c.deadline)
+			}
+			r := b.send(b.t.Context(), task)
+			b.wg.Wait()
+			if r.err != nil || r.took > c.latest {
+				t.Errorf("%s: %v after %v, want an answer within %v", c.name, r.err, r.took, c.latest)
+			}
+			if early := min(c.latest-run-2*millisecond, c.x.MaxQueueDelay); r.timing.Queue < early {
+				t.Errorf("%s: it ran after %v, before it had to", c.name, r.timing.Queue)
+			}
+		})
+	}
+}
+
+// The head runs in time for its deadline, together with what has joined it.
+func TestMaxQueueDelayGathersUntilTheDeadline(t *testing.T) {
+	x := &Explicit{MaxQueueDelay: time.Second}
+	inBubble(t, Config{MaxRows: 4, SLO: 100 * millisecond, Explicit: x}, linear(4*millisecond, millisecond), func(b *bench) {
+		first := b.online("a")[0]
+		time.Sleep(60 * millisecond)
+		b.send(b.t.Context(), &Task[string]{Value: "other", Rows: 1, Bucket: 1, Deadline: time.Now().Add(20 * millisecond)})
+		b.online("b")
+		b.wantRuns("other", "a b")
+		if first.err != nil || first.took > 100*millisecond {
+			t.Errorf("%v after %v", first.err, first.took)
+		}
+	})
+}
+
 func TestPreferredSizes(t *testing.T) {
 	x := &Explicit{MaxQueueDelay: 50 * millisecond, PreferredSizes: []int{4, 2}}
 	inBubble(t, Config{MaxRows: 8, SLO: 100 * millisecond, Explicit: x}, linear(10*millisecond, 0), func(b *bench) {

@@ -4,13 +4,21 @@ import "time"
 
 // windowOpens returns from when explicit settings let a bucket run: at once if
 // it makes a full run or one of a preferred size, else when its head has
-// waited for MaxQueueDelay.
+// waited for MaxQueueDelay, or can wait no longer and still be in time.
 func (b *Batcher[T]) windowOpens(bk *bucket[T], now time.Duration) time.Duration {
 	if bk.rows >= b.cfg.MaxRows || b.preferred(bk.rows) > 0 {
 		return now
 	}
-	return bk.tasks.head().arrived + b.cfg.Explicit.MaxQueueDelay
+	head := bk.tasks.head()
+	latest := head.due - timerLag
+	if !b.cfg.Explicit.timeouts() { // these bound the wait alone, and not the run
+		latest -= b.cost.P95(bk.rows, len(b.runs)) + b.wakeLag
+	}
+	return min(head.arrived+b.cfg.Explicit.MaxQueueDelay, latest)
 }
+
+// timerLag is how late a timer may well go off on a busy machine.
+const timerLag = time.Millisecond
 
 // windowRows returns how many rows of a bucket to run under explicit settings.
 func (b *Batcher[T]) windowRows(bk *bucket[T]) int {
