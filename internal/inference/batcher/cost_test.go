@@ -92,12 +92,12 @@ func TestCostLearns(t *testing.T) {
 
 func TestCostFollowsALastingChange(t *testing.T) {
 	takes := linear(millisecond, millisecond/8)
-	for _, factor := range []time.Duration{10, 1} {
+	for _, factor := range []int{10, 1} {
 		c := seeded(32, takes)
 		for range 60 {
-			c.Observe(16, 0, factor*takes(16))
+			c.Observe(16, 0, time.Duration(factor)*takes(16))
 		}
-		within(t, "after a change", c.Estimate(16, 0), factor*takes(16), .1)
+		within(t, "after a change", c.Estimate(16, 0), time.Duration(factor)*takes(16), .1)
 	}
 }
 

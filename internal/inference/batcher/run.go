@@ -14,9 +14,9 @@ type run[T any] struct {
 	at    int // in Batcher.runs
 
 	start   time.Duration
-	end     time.Duration // predicted
-	busy    time.Duration // Batcher.busyTime at its start
-	ctx     context.Context
+	end     time.Duration   // predicted
+	busy    time.Duration   // Batcher.busyTime at its start
+	ctx     context.Context //nolint:containedctx // of the run itself, reused by later ones
 	cancel  context.CancelFunc
 	members int // still interested
 	serial  uint64
@@ -31,16 +31,9 @@ const watchFrom = time.Millisecond
 // and releases it. When it returns t may be settled, or may have lost its
 // place: its wake channel tells.
 func (b *Batcher[T]) leadFor(ctx context.Context, t *Task[T]) {
-	if b.company() && b.pays && t.Class == Online && t.bucket.rows < b.knee {
-		// Others are about to submit: let those that are ready to run do so
-		// first, and take them along.
+	if b.company() && b.pays && t.Class == Online && !b.gather(t) {
 		b.mu.Unlock()
-		runtime.Gosched()
-		b.mu.Lock()
-		if b.leader != t {
-			b.mu.Unlock()
-			return
-		}
+		return
 	}
 	now := b.now()
 	r := b.form(t, now)
@@ -51,10 +44,36 @@ func (b *Batcher[T]) leadFor(ctx context.Context, t *Task[T]) {
 		return
 	}
 	b.begin(r, now)
-	b.offer(now, nil) // another executor may be free for the rest
-	watch := r.end-r.start >= watchFrom
+	b.offer(now, nil)                                       // another executor may be free for the rest
+	watch := r.end-r.start >= watchFrom || r.end == r.start // of unknown length
 	b.mu.Unlock()
 	b.execute(ctx, r, watch)
+}
+
+// maxYields bounds how often a leader lets others go first.
+const maxYields = 8
+
+// gather takes along what is about to be submitted: where others have been
+// around lately, those that are ready to run go first, for as long as that
+// brings rows that make the run more efficient. It is called with b.mu held,
+// which it lets go meanwhile, and reports whether t still leads.
+func (b *Batcher[T]) gather(t *Task[T]) bool {
+	for range maxYields {
+		rows := t.bucket.rows
+		if rows >= b.knee {
+			break
+		}
+		b.mu.Unlock()
+		runtime.Gosched()
+		b.mu.Lock()
+		if b.leader != t {
+			return false
+		}
+		if t.bucket.rows == rows {
+			break
+		}
+	}
+	return true
 }
 
 // execute runs r and settles its members, whatever the RunFunc does.
@@ -162,7 +181,7 @@ func (b *Batcher[T]) newRun() *run[T] {
 		r = &run[T]{batch: make([]*Task[T], 0, b.cfg.MaxRows)}
 	}
 	if r.ctx == nil {
-		r.ctx, r.cancel = context.WithCancel(context.Background())
+		r.ctx, r.cancel = context.WithCancel(context.Background()) // #nosec G118 -- kept for later runs; abandon cancels it
 	}
 	r.rows = 0
 	return r

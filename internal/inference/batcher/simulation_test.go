@@ -28,8 +28,8 @@ const (
 type machine struct {
 	fixed, row time.Duration // a run of n rows takes fixed + n*row
 	executors  int
-	shared     bool          // the executors share one device by time slices
-	drift      time.Duration // how many times as long runs take as the warm-up sweep said; 0 for 1
+	shared     bool // the executors share one device by time slices
+	drift      int  // how many times as long runs take as the warm-up sweep said; 0 for 1
 }
 
 var (
@@ -40,7 +40,7 @@ var (
 )
 
 func (m machine) takes(n int) time.Duration {
-	return (m.fixed + time.Duration(n)*m.row) * max(m.drift, 1)
+	return (m.fixed + time.Duration(n)*m.row) * time.Duration(max(m.drift, 1))
 }
 
 // capacity returns rows per second: of full runs where they pay, else of
@@ -250,7 +250,7 @@ func simulate(t *testing.T, m machine, tr traffic, start func(ctx context.Contex
 			when := at
 			if tr.bursts { // squeeze half a second into its first half
 				period := time.Second / 2
-				when = at/period*period + at%period/2
+				when = at.Truncate(period) + at%period/2
 			}
 			if at > simTime || offered == simMost {
 				break
