@@ -42,19 +42,21 @@ func TestMaxQueueDelayEndsInTimeForTheDeadline(t *testing.T) {
 		{"timeout in the queue", Explicit{MaxQueueDelay: 10 * slo, DefaultTimeout: 30 * millisecond}, 0, 30*millisecond + run},
 		{"client's timeout", Explicit{MaxQueueDelay: 10 * slo, AllowTimeoutOverride: true}, 10 * millisecond, 10*millisecond + run},
 	} {
-		inBubble(t, Config{MaxRows: 4, SLO: slo, Explicit: &c.x}, linear(run, 0), func(b *bench) {
-			task := &Task[string]{Value: "lone", Rows: 1}
-			if c.deadline > 0 {
-				task.Deadline = time.Now().Add(c.deadline)
-			}
-			r := b.send(b.t.Context(), task)
-			b.wg.Wait()
-			if r.err != nil || r.took > c.latest {
-				t.Errorf("%s: %v after %v, want an answer within %v", c.name, r.err, r.took, c.latest)
-			}
-			if early := min(c.latest-run-2*millisecond, c.x.MaxQueueDelay); r.timing.Queue < early {
-				t.Errorf("%s: it ran after %v, before it had to", c.name, r.timing.Queue)
-			}
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, Config{MaxRows: 4, SLO: slo, Explicit: &c.x}, linear(run, 0), func(b *bench) {
+				task := &Task[string]{Value: "lone", Rows: 1}
+				if c.deadline > 0 {
+					task.Deadline = time.Now().Add(c.deadline)
+				}
+				r := b.send(b.t.Context(), task)
+				b.wg.Wait()
+				if r.err != nil || r.took > c.latest {
+					t.Errorf("%v after %v, want an answer within %v", r.err, r.took, c.latest)
+				}
+				if early := min(c.latest-run-2*millisecond, c.x.MaxQueueDelay); r.timing.Queue < early {
+					t.Errorf("it ran after %v, before it had to", r.timing.Queue)
+				}
+			})
 		})
 	}
 }

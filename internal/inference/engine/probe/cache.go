@@ -44,7 +44,7 @@ func (c Cache) Get(ctx context.Context, spec engine.Spec, sum string, try func(c
 
 // key covers everything that the report depends on.
 func (c Cache) key(spec engine.Spec, sum string) string {
-	description := fmt.Sprintf("1|%s|%s|%t|%d|%+v", sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
+	description := fmt.Sprintf("2|%s|%s|%t|%d|%+v", sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
 	h := sha256.Sum256([]byte(description))
 	return hex.EncodeToString(h[:])
 }

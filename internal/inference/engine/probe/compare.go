@@ -8,13 +8,14 @@ import (
 	"sluice/internal/inference/tensor"
 )
 
-// compare returns how the outputs differ, or "". Floating-point values may
-// differ as much as another order of summation explains.
-func compare(alone, batched []tensor.Tensor) string {
-	for o := range alone {
-		a, b := &alone[o], &batched[o]
+// compare returns how the outputs of a row, which it had in the circumstances
+// named, differ from those in a batch, or "". Floating-point values may differ
+// as much as another order of summation explains.
+func compare(without, batched []tensor.Tensor, circumstances string) string {
+	for o := range without {
+		a, b := &without[o], &batched[o]
 		if !a.Shape.Equal(b.Shape) || len(a.Data) != len(b.Data) {
-			return fmt.Sprintf("output %q has shape %s alone and %s in the batch", a.Name, a.Shape, b.Shape)
+			return fmt.Sprintf("output %q has shape %s %s and %s in the batch", a.Name, a.Shape, circumstances, b.Shape)
 		}
 		absolute, relative, read := tolerance(a.Datatype)
 		if read == nil {
@@ -26,10 +27,10 @@ func compare(alone, batched []tensor.Tensor) string {
 		size := a.Datatype.Size()
 		for at := 0; at < len(a.Data); at += size {
 			x, y := read(a.Data[at:]), read(b.Data[at:])
-			if x == y || (math.IsNaN(x) && math.IsNaN(y)) || math.Abs(x-y) <= absolute+relative*math.Abs(x) {
+			if x == y || math.IsNaN(x) && math.IsNaN(y) || !math.IsInf(x, 0) && math.Abs(x-y) <= absolute+relative*math.Abs(x) {
 				continue
 			}
-			return fmt.Sprintf("output %q is %g alone and %g in the batch", a.Name, x, y)
+			return fmt.Sprintf("output %q is %g %s and %g in the batch", a.Name, x, circumstances, y)
 		}
 	}
 	return ""

@@ -12,26 +12,27 @@ import (
 type kind int
 
 const (
-	random  kind = iota // ordinary values: N(0,1), zeros and ones, short words
-	padding             // zeros and empty strings
-	hostile             // NaN, infinities, extreme integers, odd strings
+	ordinary  kind = iota // floats of N(0,1), integers 0 and 1, short words
+	wide                  // the same, and integers from all of the input's range
+	large                 // a hundred times the floats, and integers as wide
+	small                 // a thousandth of the floats
+	extreme               // floats that are large and finite, the ends of the input's range of integers
+	padding               // zeros and empty strings
+	notNumber             // NaN
+	hostile               // NaN, infinities, the greatest and least integers of the type, odd strings
 )
-
-// varyingExtent stands in for every extent that may vary, so that all rows of
-// a probe can share a run.
-const varyingExtent = 6
 
 // part returns one synthetic row.
 func (p *prober) part(k kind) *engine.Part {
 	part := &engine.Part{Rows: 1}
-	for _, port := range p.spec.Signature.Inputs {
+	for i, port := range p.spec.Signature.Inputs {
 		shape := append(tensor.Shape{}, port.Shape...)
 		for d := range shape {
 			switch {
 			case d == 0 && p.spec.Batches:
 				shape[d] = 1
 			case shape[d] < 0:
-				shape[d] = varyingExtent
+				shape[d] = p.extent
 			}
 		}
 		n, err := shape.Elements()
@@ -39,14 +40,16 @@ func (p *prober) part(k kind) *engine.Part {
 			n = 0 // the session will say what is wrong with the shape
 		}
 		part.Inputs = append(part.Inputs, tensor.Tensor{
-			Name: port.Name, Datatype: port.Datatype, Shape: shape, Data: p.data(port.Datatype, int(n), k),
+			Name: port.Name, Datatype: port.Datatype, Shape: shape, Data: p.data(i, int(n), k),
 		})
 	}
 	return part
 }
 
-func (p *prober) data(d tensor.Datatype, n int, k kind) []byte {
+// data returns n elements for an input.
+func (p *prober) data(input, n int, k kind) []byte {
 	var data []byte
+	d, integers := p.spec.Signature.Inputs[input].Datatype, p.below(p.ranges[input], k)
 	for i := range n {
 		switch d {
 		case tensor.Bytes:
@@ -56,13 +59,13 @@ func (p *prober) data(d tensor.Datatype, n int, k kind) []byte {
 		case tensor.FP64:
 			data = binary.LittleEndian.AppendUint64(data, math.Float64bits(p.float(k, i)))
 		case tensor.FP16:
-			data = binary.LittleEndian.AppendUint16(data, p.half(k, 0x3800, 0x03ff, 0x7c00))
+			data = binary.LittleEndian.AppendUint16(data, p.half(k, 10, 15))
 		case tensor.BF16:
-			data = binary.LittleEndian.AppendUint16(data, p.half(k, 0x3f00, 0x007f, 0x7f80))
+			data = binary.LittleEndian.AppendUint16(data, p.half(k, 7, 127))
 		case tensor.Bool:
 			data = append(data, byte(p.rand.IntN(2)))
 		default:
-			data = append(data, p.integer(d, k)...)
+			data = appendInteger(data, d, p.integer(d, integers, k, i))
 		}
 	}
 	return data
@@ -70,8 +73,16 @@ func (p *prober) data(d tensor.Datatype, n int, k kind) []byte {
 
 func (p *prober) float(k kind, i int) float64 {
 	switch k {
+	case large:
+		return 100 * p.rand.NormFloat64()
+	case small:
+		return p.rand.NormFloat64() / 1000
+	case extreme:
+		return [...]float64{1e4, -1e4}[i%2]
 	case padding:
 		return 0
+	case notNumber:
+		return math.NaN()
 	case hostile:
 		return [...]float64{math.NaN(), math.Inf(1), math.Inf(-1), 3e38, -3e38}[i%5]
 	default:
@@ -79,38 +90,26 @@ func (p *prober) float(k kind, i int) float64 {
 	}
 }
 
-// half returns a 16-bit float between 0.5 and 1, zero, or an infinity or NaN.
-func (p *prober) half(k kind, base, mantissa, inf uint16) uint16 {
+// half returns a 16-bit float with so many bits of mantissa and such a bias:
+// of either sign, between a half and one times a power of two by the kind.
+func (p *prober) half(k kind, mantissa int, bias uint16) uint16 {
+	exponent := bias - 1
 	switch k {
+	case large:
+		exponent += 6
+	case small:
+		exponent -= 10
+	case extreme:
+		exponent += 13
 	case padding:
 		return 0
+	case notNumber:
+		return (2*bias+1)<<mantissa | 1
 	case hostile:
-		return inf | uint16(p.rand.IntN(2))
-	default:
-		return base | uint16(p.rand.Uint32())&mantissa
+		return (2*bias+1)<<mantissa | uint16(p.rand.IntN(2))
 	}
-}
-
-// integer returns 0 or 1, since any larger value may be an index out of range,
-// except for a hostile row, which gets the type's greatest or least value.
-func (p *prober) integer(d tensor.Datatype, k kind) []byte {
-	b := make([]byte, d.Size())
-	switch k {
-	case padding:
-	case hostile:
-		for i := range b {
-			b[i] = 0xff
-		}
-		switch d {
-		case tensor.Int8, tensor.Int16, tensor.Int32, tensor.Int64:
-			b[len(b)-1] = [...]byte{0x7f, 0x80}[p.rand.IntN(2)]
-		}
-	default:
-		if p.rand.IntN(4) > 0 {
-			b[0] = 1
-		}
-	}
-	return b
+	bits := uint16(p.rand.Uint32())
+	return bits&0x8000 | exponent<<mantissa | bits&(1<<mantissa-1)
 }
 
 func (p *prober) word(k kind) string {

@@ -82,7 +82,11 @@ func TestSandboxFindsWhatTheProbeFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{"mlp": true, "batch_mean": false, "batch_prefix": false, "exclaim": true, "identity_all": true, "cast_bf16": true} {
+	for name, want := range map[string]bool{
+		"mlp": true, "exclaim": true, "identity_all": true, "cast_bf16": true, "lookup": true, "add_sub": true, "sequence_mean": true,
+		"batch_mean": false, "batch_prefix": false, "batch_size": false, "large_mean": false, "squeezed": false,
+		"quantized": false, "quantized_lookup": false,
+	} {
 		spec := enginetest.Spec(t, name, onnxtest.Models()[name], 8)
 		there, err := sandbox(t, "real").Try(context.Background(), spec)
 		if err != nil {

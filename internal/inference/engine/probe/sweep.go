@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -26,12 +25,12 @@ type Point struct {
 func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.Duration) []Point {
 	ctx, cancel := context.WithTimeout(ctx, 20*budget)
 	defer cancel()
-	p := prober{ctx: ctx, session: s, spec: spec, rand: rand.New(rand.NewPCG(3, 4))}
+	p := newProber(ctx, s, spec, 3)
 	started := time.Now()
 	var points []Point
 	for n := 1; ; n = min(2*n, spec.MaxRows) {
 		batch := p.batch(n)
-		if p.run(batch) != nil { // also the first, slow run of this shape
+		if p.run(p.ctx, batch...) != nil { // also the first, slow run of this shape
 			return points
 		}
 		took := p.best(batch, 3)
@@ -50,24 +49,24 @@ func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.
 	return points
 }
 
-// batch returns n rows as one part of n rows where the model batches.
-func (p *prober) batch(n int) []*engine.Part {
-	parts := make([]*engine.Part, n)
-	for i := range parts {
-		parts[i] = p.part(random)
+// batch returns n ordinary rows.
+func (p *prober) batch(n int) []*row {
+	batch := make([]*row, n)
+	for i := range batch {
+		batch[i] = p.row(ordinary)
 	}
-	return parts
+	return batch
 }
 
 // unmeasured is longer than any run.
 const unmeasured = time.Duration(1<<63 - 1)
 
 // best returns the shortest of some runs: what the model costs undisturbed.
-func (p *prober) best(batch []*engine.Part, runs int) time.Duration {
+func (p *prober) best(batch []*row, runs int) time.Duration {
 	best := unmeasured
 	for range runs {
 		start := time.Now()
-		if p.run(batch) == nil {
+		if p.run(p.ctx, batch...) == nil {
 			best = min(best, time.Since(start))
 		}
 	}
@@ -80,7 +79,7 @@ func (p *prober) beside(alone time.Duration) (time.Duration, bool) {
 	if alone > 20*time.Millisecond {
 		return 0, false
 	}
-	other := prober{ctx: p.ctx, session: p.session, spec: p.spec, rand: rand.New(rand.NewPCG(5, 6))}
+	other := newProber(p.ctx, p.session, p.spec, 5)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -90,7 +89,7 @@ func (p *prober) beside(alone time.Duration) (time.Duration, bool) {
 			case <-stop:
 				return
 			default:
-				_ = other.run(batch)
+				_ = other.run(other.ctx, batch...)
 			}
 		}
 	})
@@ -102,12 +101,12 @@ func (p *prober) beside(alone time.Duration) (time.Duration, bool) {
 
 // Warm runs one configured warm-up request as often as it asks for.
 func Warm(ctx context.Context, s engine.Session, spec engine.Spec, w model.Warmup) error {
-	p := prober{ctx: ctx, session: s, spec: spec, rand: rand.New(rand.NewPCG(7, 8))}
+	p := newProber(ctx, s, spec, 7)
 	part := &engine.Part{Rows: 1}
 	if spec.Batches {
 		part.Rows = max(w.BatchSize, 1)
 	}
-	for _, port := range spec.Signature.Inputs {
+	for i, port := range spec.Signature.Inputs {
 		in, ok := w.Inputs[port.Name]
 		if !ok {
 			return fault.New(fault.Invalid, "it gives no data for input %q", port.Name)
@@ -122,12 +121,12 @@ func Warm(ctx context.Context, s engine.Session, spec engine.Spec, w model.Warmu
 		}
 		k := padding
 		if in.Random {
-			k = random
+			k = ordinary
 		}
-		part.Inputs = append(part.Inputs, tensor.Tensor{Name: port.Name, Datatype: port.Datatype, Shape: shape, Data: p.data(port.Datatype, int(n), k)})
+		part.Inputs = append(part.Inputs, tensor.Tensor{Name: port.Name, Datatype: port.Datatype, Shape: shape, Data: p.data(i, int(n), k)})
 	}
 	for range max(w.Count, 1) {
-		if err := p.run([]*engine.Part{part}); err != nil {
+		if err := p.run(ctx, &row{Part: part}); err != nil {
 			return err
 		}
 	}

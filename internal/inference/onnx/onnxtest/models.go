@@ -90,6 +90,76 @@ func BatchPrefix() []byte {
 		Int64("axis", 0))
 }
 
+// BatchSize multiplies each row by the number of rows: x FP32 [batch, 4] to y
+// FP32 [batch, 4].
+func BatchSize() []byte {
+	return unary("batch,4", tensor.FP32, "batch,4", []Node{
+		{Op: "Shape", In: []string{"x"}, Out: []string{"shape"}, Attributes: []Attribute{Int("start", 0), Int("end", 1)}},
+		{Op: "Cast", In: []string{"shape"}, Out: []string{"rows"}, Attributes: []Attribute{Int("to", 1)}},
+		{Op: "Mul", In: []string{"x", "rows"}, Out: []string{"y"}},
+	})
+}
+
+// LargeMean replaces each element over 50 by the mean of its column over the
+// batch: x FP32 [batch, 4] to y FP32 [batch, 4]. Only the answers of rows with
+// such elements depend on their neighbours.
+func LargeMean() []byte {
+	return unary("batch,4", tensor.FP32, "batch,4", []Node{
+		{Op: "ReduceMean", In: []string{"x"}, Out: []string{"mean"}, Attributes: []Attribute{Ints("axes", 0), Int("keepdims", 1)}},
+		{Op: "Greater", In: []string{"x", "fifty"}, Out: []string{"is_large"}},
+		{Op: "Where", In: []string{"is_large", "mean", "x"}, Out: []string{"y"}},
+	}, Floats("fifty", nil, 50))
+}
+
+// Squeezed subtracts the mean over a sequence, but drops its dimension first
+// where it has one element, and then takes the mean over the batch: x FP32
+// [batch, seq] to y FP32 [batch, seq].
+func Squeezed() []byte {
+	return unary("batch,seq", tensor.FP32, "batch,seq", []Node{
+		{Op: "Squeeze", In: []string{"x"}, Out: []string{"squeezed"}},
+		{Op: "ReduceMean", In: []string{"squeezed"}, Out: []string{"mean"}, Attributes: []Attribute{Ints("axes", -1), Int("keepdims", 1)}},
+		{Op: "Sub", In: []string{"x", "mean"}, Out: []string{"y"}},
+	})
+}
+
+// Quantized rounds to 8 bits by the range of all values in the batch: x FP32
+// [batch, 4] to y FP32 [batch, 4].
+func Quantized() []byte {
+	return unary("batch,4", tensor.FP32, "batch,4", quantize("x", "y"))
+}
+
+func quantize(x, y string) []Node {
+	return []Node{
+		{Op: "DynamicQuantizeLinear", In: []string{x}, Out: []string{"q", "scale", "zero"}},
+		{Op: "DequantizeLinear", In: []string{"q", "scale", "zero"}, Out: []string{y}},
+	}
+}
+
+// QuantizedLookup averages what it finds in a table of the given size, rounded
+// to 8 bits by the range of all that the batch finds: x and kind INT64
+// [batch, 4] to y FP32 [batch]. The table holds 0, 0, 0, 0, 4, 4, 4, 4, 8 and
+// so on, so rows of zeros and ones are rounded alike in any company. The run
+// fails for any x outside of the table and for any kind but -2 to 1, which
+// makes no difference to the answer.
+func QuantizedLookup(size int) []byte {
+	table := make([]float32, size)
+	for i := range table {
+		table[i] = float32(i - i%4)
+	}
+	nodes := append([]Node{
+		{Op: "Gather", In: []string{"table", "x"}, Out: []string{"found"}},
+		{Op: "Gather", In: []string{"kinds", "kind"}, Out: []string{"nothing"}},
+		{Op: "Add", In: []string{"found", "nothing"}, Out: []string{"sum"}},
+	}, quantize("sum", "rounded")...)
+	return Model{Graph: Graph{
+		Nodes: append(nodes, Node{Op: "ReduceMean", In: []string{"rounded"}, Out: []string{"y"},
+			Attributes: []Attribute{Ints("axes", 1), Int("keepdims", 0)}}),
+		Initializers: []Tensor{Floats("table", []int64{int64(size)}, table...), Floats("kinds", []int64{2}, 0, 0)},
+		Inputs:       []Value{{"x", tensor.Int64, "batch,4"}, {"kind", tensor.Int64, "batch,4"}},
+		Outputs:      []Value{{"y", tensor.FP32, "batch"}},
+	}}.Encode()
+}
+
 // SequenceMean averages over a varying sequence: x FP32 [batch, seq, 2] to y
 // FP32 [batch, 2]. Padding the sequence changes the answer.
 func SequenceMean() []byte {
@@ -235,6 +305,7 @@ func Nested(n int) []byte {
 func Models() map[string][]byte {
 	models := map[string][]byte{
 		"identity_all": Identity(Datatypes()...), "mlp": MLP(1, 4, 16, 3), "batch_mean": BatchMean(), "batch_prefix": BatchPrefix(),
+		"batch_size": BatchSize(), "large_mean": LargeMean(), "squeezed": Squeezed(), "quantized": Quantized(), "quantized_lookup": QuantizedLookup(500),
 		"sequence_mean": SequenceMean(), "slow": Slow(1000), "fixed_batch": FixedBatch(2), "exclaim": Exclaim(), "nonzero": NonZero(),
 		"unshaped": Unshaped(), "scalar": Scalar(), "add_sub": AddSub(), "lookup": Lookup(), "functions": Functions(),
 		"cast_fp16": Cast(tensor.FP16), "cast_bf16": Cast(tensor.BF16), "nested": Nested(3),
