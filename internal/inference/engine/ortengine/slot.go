@@ -150,7 +150,7 @@ func (l *slot) call(ctx context.Context, b *binding) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	return fault.Wrap(fault.Internal, err, "model %q failed: %s", l.s.name, runtimeReason(err))
+	return fault.Wrap(fault.Internal, err, "model %q failed on this input: %s", l.s.name, runtimeReason(err))
 }
 
 // big says whether the run's inputs and outputs take much memory.

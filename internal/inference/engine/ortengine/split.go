@@ -1,7 +1,6 @@
 package ortengine
 
 import (
-	"strings"
 	"unsafe"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -158,17 +157,4 @@ func view[T any](data []T) []byte {
 		return nil
 	}
 	return unsafe.Slice((*byte)(unsafe.Pointer(&data[0])), len(data)*int(unsafe.Sizeof(data[0])))
-}
-
-// runtimeReason extracts what a client can use from the runtime's message: the
-// part behind its source position.
-func runtimeReason(err error) string {
-	text := err.Error()
-	if i := strings.LastIndex(text, "Status Message: "); i >= 0 {
-		text = text[i+len("Status Message: "):]
-	}
-	if i := strings.IndexByte(text, '\n'); i >= 0 {
-		text = text[:i]
-	}
-	return strings.TrimSpace(text)
 }
