@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"sluice/internal/inference/engine"
+	"sluice/internal/inference/model"
 )
 
 // Cache remembers reports on disk, so that a model is tried once for each
@@ -42,9 +43,19 @@ func (c Cache) Get(ctx context.Context, spec engine.Spec, sum string, try func(c
 	return report, nil
 }
 
-// key covers everything that the report depends on.
+// probeVersion changes whenever the probe comes to find more.
+const probeVersion = 3
+
+// key covers everything that the report depends on. The ports are a part of
+// it: a model's configuration can narrow what its file declares.
 func (c Cache) key(spec engine.Spec, sum string) string {
-	description := fmt.Sprintf("2|%s|%s|%t|%d|%+v", sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
+	description := fmt.Sprintf("%d|%s|%q|%t|%d|%+v", probeVersion, sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
+	for _, ports := range [][]model.Port{spec.Signature.Inputs, spec.Signature.Outputs} {
+		description += "|"
+		for _, p := range ports {
+			description += fmt.Sprintf("%q %s %s %q,", p.Name, p.Datatype, p.Shape, p.Symbols)
+		}
+	}
 	h := sha256.Sum256([]byte(description))
 	return hex.EncodeToString(h[:])
 }

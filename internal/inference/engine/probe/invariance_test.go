@@ -3,6 +3,7 @@ package probe_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 )
 
 // fake is a model of x INT64 [batch, 1] to y FP32 [batch, 1], given by what it
-// answers to a whole batch and how long it takes.
+// answers to a whole batch and how long it takes; no answer is a failure.
 type fake func(x []int64) (y []float32, took time.Duration)
 
 func (f fake) Close() error { return nil }
@@ -31,6 +32,9 @@ func (f fake) Run(ctx context.Context, parts []*engine.Part) error {
 	case <-time.After(took):
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if len(y) < len(x) {
+		return errors.New("the model fails")
 	}
 	for i, p := range parts {
 		p.Outputs = append(p.Outputs, tensor.Tensor{Name: "y", Datatype: tensor.FP32, Shape: tensor.Shape{1, 1},

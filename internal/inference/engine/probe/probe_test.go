@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice/internal/inference/engine"
@@ -138,7 +139,8 @@ func TestCacheTriesOnceForEachSetting(t *testing.T) {
 		}
 		return r
 	}
-	spec := engine.Spec{Name: "m", MaxRows: 8}
+	port := model.Port{Name: "x", Datatype: tensor.Int64, Shape: tensor.Shape{-1, 4}}
+	spec := engine.Spec{Name: "m", MaxRows: 8, Signature: &model.Signature{Inputs: []model.Port{port}}}
 	for range 3 {
 		if r := get(spec, "a"); r.Reason != "a" || !r.Invariant {
 			t.Errorf("remembered %+v", r)
@@ -149,13 +151,28 @@ func TestCacheTriesOnceForEachSetting(t *testing.T) {
 	get(spec, "a")
 	cache.Runtime = "r2"
 	get(spec, "a")
-	if tries != 4 {
-		t.Errorf("%d tries for 4 settings", tries)
+	for _, change := range []func(*model.Port){
+		func(p *model.Port) { p.Name = "x2" },
+		func(p *model.Port) { p.Datatype = tensor.Int32 },
+		func(p *model.Port) { p.Shape = tensor.Shape{-1, -1} },
+	} {
+		other := port
+		change(&other)
+		spec.Signature = &model.Signature{Inputs: []model.Port{other}}
+		get(spec, "a")
+	}
+	spec.Signature = &model.Signature{Inputs: []model.Port{port}, Outputs: []model.Port{port}}
+	get(spec, "a")
+	port.Labels = []string{"cat", "dog"} // which are words only
+	spec.Signature = &model.Signature{Inputs: []model.Port{port}, Outputs: []model.Port{port}}
+	get(spec, "a")
+	if tries != 8 {
+		t.Errorf("%d tries for 8 settings", tries)
 	}
 	outcome = errors.New("refused")
 	get(spec, "c")
 	get(spec, "c")
-	if tries != 6 {
+	if tries != 10 {
 		t.Errorf("a refusal was remembered: %d tries", tries)
 	}
 }
@@ -181,17 +198,48 @@ func TestSweepMeasuresGrowingRuns(t *testing.T) {
 	}
 }
 
-// A model that takes minutes does not hold the server's start up.
+// A model that takes minutes does not hold the server's start up, and is known
+// to take long.
 func TestSweepEndsOnSlowModels(t *testing.T) {
 	e, err := ortengine.Open(library(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec := enginetest.Spec(t, "slow", onnxtest.Slow(100_000_000), 8)
+	s := enginetest.Open(t, e, "slow", spec.Data, 8)
 	began := time.Now()
-	points := probe.Sweep(context.Background(), enginetest.Open(t, e, "slow", spec.Data, 8), spec, 10*time.Millisecond)
-	if took := time.Since(began); took > 5*time.Second || len(points) != 0 {
-		t.Errorf("%d points after %s", len(points), took)
+	points := probe.Sweep(context.Background(), s, spec, 10*time.Millisecond)
+	took := time.Since(began)
+	if took > 5*time.Second || len(points) != 1 || points[0].Rows != 1 || points[0].Beside != 0 || points[0].Took < 200*time.Millisecond || points[0].Took > took {
+		t.Errorf("%+v after %s", points, took)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if points := probe.Sweep(ctx, s, spec, time.Second); len(points) != 0 {
+		t.Errorf("a sweep that its caller ended measured %+v", points)
+	}
+}
+
+// The sweep's time ends in any of its runs.
+func TestSweepOfModelsThatTakeLong(t *testing.T) {
+	for took, want := range map[time.Duration]int{
+		6 * time.Second: 1, 11 * time.Second: 1, 19 * time.Second: 1, 20 * time.Second: 1, time.Hour: 1, 100 * time.Millisecond: 4,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			slow := fake(func(x []int64) ([]float32, time.Duration) { return make([]float32, len(x)), took })
+			points := probe.Sweep(t.Context(), slow, slow.spec(8), time.Second)
+			if len(points) < 1 || len(points) > want || points[0].Rows != 1 || points[0].Took != min(took, 20*time.Second) {
+				t.Errorf("a model of %v: %+v", took, points)
+			}
+		})
+	}
+}
+
+// A model that fails costs nothing that is known.
+func TestSweepOfAFailingModel(t *testing.T) {
+	failing := fake(func([]int64) ([]float32, time.Duration) { return nil, time.Millisecond })
+	if points := probe.Sweep(t.Context(), failing, failing.spec(8), time.Second); len(points) != 0 {
+		t.Errorf("%+v", points)
 	}
 }
 

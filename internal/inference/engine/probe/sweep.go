@@ -20,23 +20,27 @@ type Point struct {
 
 // Sweep measures runs of 1, 2, 4 … MaxRows rows, each the best of a few, and
 // the smallest again beside a second run. It stops early rather than exceed
-// the budget by more than one run, ends a run that takes twenty times as long,
-// and measures nothing that fails.
+// the budget by more than one run, and measures nothing that fails. A run that
+// takes twenty times the budget is ended; where that is the very first, the
+// time that it took so far is returned.
 func Sweep(ctx context.Context, s engine.Session, spec engine.Spec, budget time.Duration) []Point {
-	ctx, cancel := context.WithTimeout(ctx, 20*budget)
+	bounded, cancel := context.WithTimeout(ctx, 20*budget)
 	defer cancel()
-	p := newProber(ctx, s, spec, 3)
+	p := newProber(bounded, s, spec, 3)
 	started := time.Now()
 	var points []Point
 	for n := 1; ; n = min(2*n, spec.MaxRows) {
 		batch := p.batch(n)
-		if p.run(p.ctx, batch...) != nil { // also the first, slow run of this shape
+		start := time.Now()
+		err := p.run(p.ctx, batch...) // also the first, slow run of this shape
+		took := time.Since(start)
+		if err != nil {
+			if n == 1 && bounded.Err() != nil && ctx.Err() == nil {
+				return []Point{{Rows: 1, Took: took}}
+			}
 			return points
 		}
-		took := p.best(batch, 3)
-		if took == unmeasured {
-			return points
-		}
+		took = min(took, p.best(batch, 3))
 		points = append(points, Point{Rows: n, Took: took})
 		// The next size takes about twice as long, a few times over.
 		if n >= spec.MaxRows || time.Since(started)+6*took > budget {
