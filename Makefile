@@ -12,6 +12,9 @@ SHELL := bash
 # A checkout owned by somebody else (CI, containers) has no readable version.
 export GOFLAGS := $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false
 
+# ONNX Runtime's official builds send telemetry otherwise.
+export ORT_DISABLE_TELEMETRY := 1
+
 # What a caller may change: make test PKG=./internal/inference/serve
 PKG ?= ./...
 FUZZTIME ?= 10s

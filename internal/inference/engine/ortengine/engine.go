@@ -15,6 +15,7 @@ package ortengine
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -51,12 +52,16 @@ func Open(library string) (*Engine, error) {
 }
 
 func initialise(library string) error {
+	// Since 1.29 the runtime's official builds send telemetry to their maker,
+	// and write an identifier of the device to the user's cache, unless this is
+	// set before the environment is made: turning it off later is too late.
+	if err := os.Setenv("ORT_DISABLE_TELEMETRY", "1"); err != nil {
+		return fault.Wrap(fault.Internal, err, "cannot turn off ONNX Runtime's telemetry")
+	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "cannot load ONNX Runtime from %s", library)
 	}
-	// Best effort: a runtime built without telemetry has nothing to turn off.
-	_ = ort.DisableTelemetry()
 	if err := loadStringAPI(library); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package ortengine_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 
@@ -13,6 +14,45 @@ import (
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
 )
+
+// TestMain gives the runtime a home of its own, once its library is found, to
+// see what it leaves there.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		path, err := ortlib.Locate(context.Background(), ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		home, err := os.MkdirTemp("", "home")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(home) }()
+		for key, value := range map[string]string{ortlib.EnvPath: path, "HOME": home, "XDG_CACHE_HOME": home} {
+			if err := os.Setenv(key, value); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// The runtime keeps no identifier and no telemetry on the user's machine.
+func TestRuntimeLeavesNothingBehind(t *testing.T) {
+	e := open(t)
+	s := enginetest.Open(t, e, "mlp", onnxtest.MLP(1, 4, 3), 8)
+	in := enginetest.Floats("x", 1, 0)
+	if err := s.Run(context.Background(), []*engine.Part{{Rows: 1, Inputs: []tensor.Tensor{in}}}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(os.Getenv("HOME"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("the runtime left %v in the user's home: %v", left, err)
+	}
+}
 
 func open(t testing.TB) *ortengine.Engine {
 	t.Helper()
