@@ -43,20 +43,21 @@ type reply struct {
 
 // Try opens the model in a child process, runs it on synthetic rows, and
 // probes its batch invariance. An error means that the model must not be
-// loaded here: it was refused, crashed, hung, or ran over its limits.
+// loaded here: it was refused, crashed, hung, or ran over its limits. Where ctx
+// ends, the error is of its kind and says nothing about the model.
 func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
 	timeout := s.Timeout
 	if timeout <= 0 {
 		timeout = time.Minute
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	header, err := json.Marshal(request{spec.Name, len(spec.Data), spec.Signature, spec.Batches, spec.MaxRows, spec.Execution})
 	if err != nil {
 		return Report{}, fault.Wrap(fault.Internal, err, "cannot describe model %q to the sandbox", spec.Name)
 	}
-	cmd := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...) //nolint:gosec // G204: the program's own file, set by its main; no request or model reaches it
+	cmd := exec.CommandContext(bounded, s.Command[0], s.Command[1:]...) //nolint:gosec // G204: the program's own file, set by its main; no request or model reaches it
 	cmd.Stdin = io.MultiReader(bytes.NewReader(append(header, '\n')), bytes.NewReader(spec.Data))
 	var stdout, stderr limited
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -65,8 +66,11 @@ func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
 	confine(cmd)
 
 	runErr := cmd.Run()
-	if ctx.Err() != nil {
-		return Report{}, fault.Wrap(fault.Invalid, ctx.Err(), "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout)
+	if err := ctx.Err(); err != nil {
+		return Report{}, fault.Wrap(fault.Of(err).Kind, err, "the trial run of model %q in the sandbox was given up", spec.Name)
+	}
+	if err := bounded.Err(); err != nil {
+		return Report{}, fault.Wrap(fault.Invalid, err, "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout)
 	}
 	var r reply
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
@@ -113,7 +117,7 @@ func try(ctx context.Context, in io.Reader, open func() (engine.Engine, error)) 
 	if err != nil {
 		return Report{}, err
 	}
-	if err := limitSelf(); err != nil {
+	if err := limitSelf(q.Execution); err != nil {
 		return Report{}, err
 	}
 	spec := engine.Spec{Name: q.Name, Data: data, Signature: q.Signature, Batches: q.Batches, MaxRows: q.MaxRows, Execution: q.Execution}
