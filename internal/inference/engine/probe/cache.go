@@ -49,15 +49,15 @@ const probeVersion = 3
 // key covers everything that the report depends on. The ports are a part of
 // it: a model's configuration can narrow what its file declares.
 func (c Cache) key(spec engine.Spec, sum string) string {
-	description := fmt.Sprintf("%d|%s|%q|%t|%d|%+v", probeVersion, sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%d|%s|%q|%t|%d|%+v", probeVersion, sum, c.Runtime, spec.Batches, spec.MaxRows, spec.Execution)
 	for _, ports := range [][]model.Port{spec.Signature.Inputs, spec.Signature.Outputs} {
-		description += "|"
 		for _, p := range ports {
-			description += fmt.Sprintf("%q %s %s %q,", p.Name, p.Datatype, p.Shape, p.Symbols)
+			_, _ = fmt.Fprintf(h, "|%q %s %s %q", p.Name, p.Datatype, p.Shape, p.Symbols)
 		}
+		_, _ = h.Write([]byte("||"))
 	}
-	h := sha256.Sum256([]byte(description))
-	return hex.EncodeToString(h[:])
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // put writes the file whole or not at all.

@@ -116,7 +116,7 @@ func TestSandboxGivesUpWithItsCaller(t *testing.T) {
 	late, cancel2 := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel2()
 	for _, c := range []struct {
-		ctx   context.Context //nolint:containedctx // the test's own table
+		ctx   context.Context
 		kind  fault.Kind
 		cause error
 	}{{cancelled, fault.Canceled, context.Canceled}, {late, fault.DeadlineExceeded, context.DeadlineExceeded}} {

@@ -39,7 +39,7 @@ func filterCalls(sockets bool) error {
 	filter := program(arch, sockets)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
-		uintptr(unsafe.Pointer(&prog))) //nolint:gosec // G103: the kernel takes a pointer
+		uintptr(unsafe.Pointer(&prog)))
 	switch {
 	case errors.Is(errno, unix.ENOSYS) || errors.Is(errno, unix.EINVAL):
 		return nil
