@@ -10,7 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Kind classifies a failure by what the caller can do about it.
@@ -119,4 +121,26 @@ func CodeOf(err error) string {
 		return e.Code
 	}
 	return e.Kind.String()
+}
+
+// MaxText is how many bytes of a message a client is told: gRPC sends it in a
+// header, and clients refuse large ones.
+const MaxText = 4 << 10
+
+// Text returns the message for the client, which may hold what the client sent:
+// cut to MaxText, and valid UTF-8.
+func (e *Error) Text() string { return Clip(e.Message, MaxText) }
+
+// Clip cuts a text to at most n bytes, an ellipsis included, between runes, and
+// replaces what is not UTF-8.
+func Clip(text string, n int) string {
+	const ellipsis = "…"
+	if len(text) > n {
+		end := n - len(ellipsis)
+		for end > 0 && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		text = text[:end] + ellipsis
+	}
+	return strings.ToValidUTF8(text, "?")
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestOfClassifies(t *testing.T) {
@@ -50,6 +51,18 @@ func TestRetryableKinds(t *testing.T) {
 		}
 		if strings.Contains(k.String(), " ") || k.String() == "" {
 			t.Errorf("kind %d has no usable name: %q", k, k)
+		}
+	}
+}
+
+func TestTextIsClipped(t *testing.T) {
+	long := New(Invalid, "%s", strings.Repeat("ü", 10_000)).Text()
+	if len(long) > MaxText || len(long) < MaxText-4 || !utf8.ValidString(long) || !strings.HasSuffix(long, "ü…") {
+		t.Errorf("%d bytes, ending in %q", len(long), long[len(long)-8:])
+	}
+	for text, want := range map[string]string{"": "", "short": "short", "12345678": "12345678", "123456789": "12345…", "1234ü789": "1234…", "a\xffb": "a?b", strings.Repeat("\x80", 9): "…"} {
+		if got := Clip(text, 8); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }
