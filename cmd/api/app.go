@@ -93,7 +93,7 @@ func (a *app) webConfig(name, addr string) web.Config {
 	c := a.cfg.HTTP
 	return web.Config{
 		Name: name, Addr: addr,
-		MaxBody: int64(c.MaxBody), MaxHeader: int(c.MaxHeader), MaxConnections: c.MaxConnections, MaxInFlight: c.MaxInFlight,
+		MaxBody: int64(c.MaxBody), MaxBodyKey: "http.max_body", MaxHeader: int(c.MaxHeader), MaxConnections: c.MaxConnections, MaxInFlight: c.MaxInFlight,
 		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
 		H2C: c.H2C, LoopbackOnly: !a.cfg.Authenticated(),
 		Draining: a.health.Draining, Log: a.log, Metrics: a.registry, Tracing: a.tracing,

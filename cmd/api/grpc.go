@@ -27,8 +27,12 @@ func newGRPC(a *app) (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	memory, err := newMemory(a, "grpc", c.MaxHeld)
+	if err != nil {
+		return nil, err
+	}
 	cfg := rpc.Config{
-		MaxMessageBytes: int(c.MaxMessage), MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
+		MaxMessageBytes: int(c.MaxMessage), MaxMessageKey: "grpc.max_message", Memory: memory, MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
 		KeepaliveTime: c.Keepalive, DrainTimeout: max(a.cfg.Shutdown.Grace, time.Millisecond),
 		Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
 		Observers: []rpc.Observer{rpc.AccessLog(a.log), measure},
@@ -41,7 +45,7 @@ func newGRPC(a *app) (*grpcServer, error) {
 		return nil, err
 	}
 	service, err := oipgrpc.New(a.inference.models, oipgrpc.Config{
-		Name: "sluice", Version: a.build.Version, Extensions: oip.Extensions(), MaxHeldBytes: int64(c.MaxHeld),
+		Name: "sluice", Version: a.build.Version, Extensions: oip.Extensions(), Memory: memory,
 	})
 	if err != nil {
 		return nil, err

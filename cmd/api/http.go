@@ -14,11 +14,14 @@ import (
 func newHTTP(a *app) (*web.Server, error) {
 	cfg := a.webConfig("http", a.cfg.HTTP.Addr)
 	cfg.ErrorHandler = oip.ErrorHandler
-	var err error
+	memory, err := newMemory(a, "http", a.cfg.HTTP.MaxHeld)
+	if err != nil {
+		return nil, err
+	}
 	server, webErr := web.New(cfg, func(e *echo.Echo) {
 		err = oip.Register(e, a.inference.models, oip.Config{
 			ServerName: "sluice", ServerVersion: a.build.Version,
-			MaxBody: cfg.MaxBody, MaxBodyKey: "http.max_body", BodyTimeout: cfg.ReadTimeout,
+			MaxBody: cfg.MaxBody, MaxBodyKey: cfg.MaxBodyKey, BodyTimeout: cfg.ReadTimeout, Memory: memory,
 		})
 		e.GET("/", landing)
 		if a.cfg.BenchNoop {

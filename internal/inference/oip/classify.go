@@ -8,11 +8,16 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
+
+// elementRoom is what one "score:index" mostly takes, with its length before it.
+const elementRoom = 24
 
 // Classify turns scores into the k highest classes of each row: a BYTES tensor
 // of shape [rows, min(k, classes)], or [min(k, classes)] where the model does
@@ -20,9 +25,9 @@ import (
 // port's labels, highest score first. Equal scores keep the order of their
 // indices and NaN comes last. All dimensions beyond the batch count as one.
 //
-// The result's data lies in the slab, which the caller releases. It follows the
-// classification extension.
-func Classify(scores *tensor.Tensor, port *model.Port, k int, batched bool) (tensor.Tensor, *tensor.Slab, error) {
+// The result's data lies in the slab, which the caller releases and which counts
+// in the account. It follows the classification extension.
+func Classify(account *budget.Account, scores *tensor.Tensor, port *model.Port, k int, batched bool) (tensor.Tensor, *tensor.Slab, error) {
 	read := scoreReader(scores.Datatype)
 	if read == nil {
 		return tensor.Tensor{}, nil, fault.New(fault.Invalid,
@@ -39,13 +44,21 @@ func Classify(scores *tensor.Tensor, port *model.Port, k int, batched bool) (ten
 	if err != nil {
 		return tensor.Tensor{}, nil, err
 	}
-	classes := int(width)
-	k = min(k, classes)
+	k = int(min(int64(k), width))
 	out := tensor.Tensor{Name: scores.Name, Datatype: tensor.Bytes, Shape: tensor.Shape{int64(k)}}
 	if batched {
 		out.Shape = tensor.Shape{int64(rows), int64(k)}
 	}
-	slab := tensor.GetSlab(rows * k * 24)
+	if len(scores.Data) == 0 { // a shape without elements may have any number of rows or classes
+		return out, nil, nil
+	}
+	classes := int(width)
+	ranks, text := int64(classes)*int64(unsafe.Sizeof(ranking{})), rows*k*elementRoom
+	if err := account.Acquire(ranks + int64(text)); err != nil {
+		return out, nil, err
+	}
+	defer account.Return(ranks)
+	slab := tensor.GetSlab(text)
 	ranked := make([]ranking, classes)
 	var element []byte
 	for row := range rows {

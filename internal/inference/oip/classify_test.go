@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -23,7 +24,8 @@ func fp32(values ...float32) []byte {
 
 func classes(t *testing.T, scores tensor.Tensor, port model.Port, k int, batched bool) (tensor.Shape, []string) {
 	t.Helper()
-	out, slab, err := Classify(&scores, &port, k, batched)
+	account := budget.New(1<<30, "memory").Account()
+	out, slab, err := Classify(&account, &scores, &port, k, batched)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +74,12 @@ func TestClassify(t *testing.T) {
 		"no rows": {
 			tensor.Tensor{Datatype: tensor.FP64, Shape: tensor.Shape{0, 4}}, nil, 3, true, tensor.Shape{0, 3}, []string{},
 		},
+		"no rows of a billion classes": {
+			tensor.Tensor{Datatype: tensor.FP32, Shape: tensor.Shape{0, 1e9}}, nil, 3, true, tensor.Shape{0, 3}, []string{},
+		},
+		"a billion billion rows of no classes": {
+			tensor.Tensor{Datatype: tensor.FP32, Shape: tensor.Shape{1e18, 0}}, nil, 3, true, tensor.Shape{1e18, 0}, []string{},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			shape, got := classes(t, tt.scores, model.Port{Labels: tt.labels}, tt.k, tt.batched)
@@ -84,13 +92,33 @@ func TestClassify(t *testing.T) {
 		})
 	}
 	for _, bad := range []tensor.Datatype{tensor.Bool, tensor.FP16, tensor.BF16, tensor.Bytes} {
-		if _, _, err := Classify(&tensor.Tensor{Name: "x", Datatype: bad}, &model.Port{}, 1, true); !fault.Is(err, fault.Invalid) {
+		if _, _, err := Classify(nil, &tensor.Tensor{Name: "x", Datatype: bad}, &model.Port{}, 1, true); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
-	if _, _, err := Classify(&tensor.Tensor{Datatype: tensor.FP32}, &model.Port{}, 0, true); !fault.Is(err, fault.Invalid) {
+	if _, _, err := Classify(nil, &tensor.Tensor{Datatype: tensor.FP32}, &model.Port{}, 0, true); !fault.Is(err, fault.Invalid) {
 		t.Errorf("no classes: %v", err)
 	}
+}
+
+// What the ranking takes counts before it is set aside, and what the answer
+// takes until the caller returns it.
+func TestClassifyCountsItsMemory(t *testing.T) {
+	scores := tensor.Tensor{Datatype: tensor.Uint8, Shape: tensor.Shape{1, 1000}, Data: make([]byte, 1000)}
+	memory := budget.New(60_000, "memory")
+	account, other := memory.Account(), memory.Account()
+	if err := other.Acquire(10_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Classify(&account, &scores, &model.Port{}, 1000, true); !fault.Is(err, fault.Unavailable) || account.Held() != 0 {
+		t.Errorf("without room: %v, %d bytes held", err, account.Held())
+	}
+	other.Release()
+	_, slab, err := Classify(&account, &scores, &model.Port{}, 1000, true)
+	if err != nil || account.Held() < int64(len(slab.B)) {
+		t.Errorf("%v, %d bytes held for %d", err, account.Held(), len(slab.B))
+	}
+	slab.Release()
 }
 
 // The best class of a row does not depend on its neighbours nor on the type

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 )
 
 // minCompress is the smallest answer worth compressing: below, it fits one
@@ -47,8 +48,9 @@ func (w slabWriter) Write(p []byte) (int, error) {
 }
 
 // compress returns the body in the coding that the client likes best, in a slab
-// for the caller to release; nil where it should be sent as it is.
-func compress(body []byte, accept []string) (packed *tensor.Slab, encoding []string) {
+// for the caller to release; nil where it should be sent as it is. What it takes
+// counts in the account.
+func compress(account *budget.Account, body []byte, accept []string) (packed *tensor.Slab, encoding []string) {
 	if len(body) < minCompress {
 		return nil, nil
 	}
@@ -58,6 +60,9 @@ func compress(body []byte, accept []string) (packed *tensor.Slab, encoding []str
 		return nil, nil
 	case encoding[0] == "deflate":
 		pool = &zlibs
+	}
+	if account.Acquire(int64(len(body))) != nil { // sent as it is, the answer needs no more memory
+		return nil, nil
 	}
 	packed = tensor.GetSlab(len(body))
 	w := pool.Get().(deflater)

@@ -80,7 +80,7 @@ func TestCodecAllocations(t *testing.T) {
 		header []string
 	}{{"json", jsonBody, nil}, {"binary", []byte(text), []string{header}}} {
 		n := testing.AllocsPerRun(200, func() {
-			call := newInferCall("m", "1")
+			call := newInferCall(memory.Account(), "m", "1")
 			call.body = tensor.GetSlab(len(c.body))
 			call.body.B = append(call.body.B, c.body...)
 			err := call.split(c.header)

@@ -1,6 +1,7 @@
 package oip
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/inference/tensor/tensorjson"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -16,13 +18,16 @@ import (
 // id, are views of the request's body. It is pooled and keeps its memory.
 type envelope struct {
 	id           string
+	seen         fields // of parameters
 	timeout      time.Duration
 	priority     int
 	binaryOutput bool // parameters.binary_data_output
 	inputs       []inputSpec
 	outputs      []outputSpec
-	// data holds the tensors that came as JSON, in binary form; nil if none.
-	data *tensor.Slab
+	// data holds the tensors that came as JSON, in binary form; nil if none. It
+	// counts in the account.
+	data    *tensor.Slab
+	account *budget.Account
 }
 
 // inputSpec is one input as the client describes it.
@@ -46,7 +51,7 @@ type outputSpec struct {
 }
 
 // fields is the set of an object's known names that were seen.
-type fields uint16
+type fields uint32
 
 const (
 	fieldID fields = 1 << iota
@@ -59,7 +64,19 @@ const (
 	fieldOutputs
 	fieldBinarySize
 	fieldBinary
+	fieldClassification
+	fieldSequenceID
+	fieldSequenceStart
+	fieldSequenceEnd
+	fieldPriority
+	fieldTimeout
 )
+
+// parameters are the request's parameters with a meaning.
+var parameters = map[string]fields{
+	"sequence_id": fieldSequenceID, "sequence_start": fieldSequenceStart, "sequence_end": fieldSequenceEnd,
+	"priority": fieldPriority, "timeout": fieldTimeout, "binary_data_output": fieldBinary,
+}
 
 // once adds a field, and fails where it is there already: of two values, the
 // client would not know which one counts.
@@ -84,7 +101,8 @@ func (e *envelope) reset() {
 }
 
 // read fills an empty envelope from the JSON text of a request to v.
-func (e *envelope) read(text []byte, v *serve.Version) error {
+func (e *envelope) read(text []byte, v *serve.Version, account *budget.Account) error {
+	e.account = account
 	s := tensorjson.NewScanner(text)
 	var seen fields
 	err := s.Object(func(name []byte) (err error) {
@@ -144,6 +162,11 @@ func within(part string, err error) error {
 // readParameter reads one parameter of the request. Custom ones may be given
 // to any model; none here uses them.
 func (e *envelope) readParameter(s *tensorjson.Scanner, name []byte, v *serve.Version) (err error) {
+	if field := parameters[string(name)]; field != 0 {
+		if err := e.seen.once(field, name); err != nil {
+			return err
+		}
+	}
 	var n uint64
 	switch string(name) {
 	case "sequence_id":
@@ -202,8 +225,10 @@ func customParameter(s *tensorjson.Scanner, name []byte) error {
 	return s.Skip()
 }
 
-func clip(name []byte) string {
-	return string(name[:min(len(name), 100)])
+// clip returns as much of what a client sent as an error may repeat.
+func clip(sent []byte) string {
+	const most = 200
+	return fault.Clip(string(sent[:min(len(sent), most+1)]), most)
 }
 
 // readInputs reads the inputs. More than the model has are only counted.
@@ -290,9 +315,14 @@ func (in *inputSpec) readShape(s *tensorjson.Scanner) error {
 		if i == tensor.MaxDims {
 			return fault.New(fault.Invalid, "has more than %d dimensions", tensor.MaxDims)
 		}
+		text := s.Rest()
 		extent, err := s.Int()
 		if err == nil && extent < 0 {
 			err = fault.New(fault.Invalid, "dimension %d is %d; expected 0 or more", i, extent)
+		} else if n, bad := tensorjson.Skip(text); err != nil && bad == nil {
+			if number := bytes.TrimSpace(text[:n]); len(bytes.Trim(number, "-0123456789")) == 0 {
+				err = fault.New(fault.Invalid, "dimension %d is %.40s, which does not fit a 64-bit integer", i, number)
+			}
 		}
 		in.shape = append(in.shape, extent)
 		return err
@@ -339,8 +369,15 @@ func (in *inputSpec) complete() error {
 
 // readData reads an input's data, whose type and shape are known.
 func (e *envelope) readData(s *tensorjson.Scanner, in *inputSpec) error {
+	room := decodedRoom(in.datatype, in.shape, len(s.Rest()))
+	if e.data == nil { // with some for the inputs behind it
+		room = max(room, min(int64(len(s.Rest())), firstRoom))
+	}
+	if err := e.account.Acquire(room); err != nil {
+		return err
+	}
 	if e.data == nil {
-		e.data = tensor.GetSlab(len(s.Rest()))
+		e.data = tensor.GetSlab(int(room))
 	}
 	s.Peek()
 	in.start = len(e.data.B)
@@ -352,6 +389,20 @@ func (e *envelope) readData(s *tensorjson.Scanner, in *inputSpec) error {
 	in.end = len(out)
 	s.Advance(n)
 	return nil
+}
+
+// decodedRoom bounds the bytes that a tensor takes whose JSON form is within a
+// text of so many bytes, where each element has at least two.
+func decodedRoom(d tensor.Datatype, shape tensor.Shape, text int) int64 {
+	count, err := shape.Elements()
+	if err != nil {
+		return 0 // to be refused
+	}
+	count = min(count, int64(text+1)/2)
+	if d == tensor.Bytes {
+		return 4*count + int64(text)
+	}
+	return count * int64(d.Size())
 }
 
 // readOutputs reads the wanted outputs.
@@ -394,12 +445,13 @@ func (out *outputSpec) read(s *tensorjson.Scanner) error {
 func (out *outputSpec) readParameter(s *tensorjson.Scanner, name []byte) (err error) {
 	switch string(name) {
 	case "binary_data":
-		out.seen |= fieldBinary
-		out.binary, err = s.Bool()
+		if err = out.seen.once(fieldBinary, name); err == nil {
+			out.binary, err = s.Bool()
+		}
 	case "classification":
-		var n uint64
-		n, err = s.Uint()
-		out.classes = int(min(n, math.MaxInt32))
+		if err = out.seen.once(fieldClassification, name); err == nil {
+			err = out.readClasses(s)
+		}
 	case "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset":
 		err = errSharedMemory
 	default:
@@ -409,4 +461,13 @@ func (out *outputSpec) readParameter(s *tensorjson.Scanner, name []byte) (err er
 		return within("parameter '"+clip(name)+"'", err)
 	}
 	return nil
+}
+
+func (out *outputSpec) readClasses(s *tensorjson.Scanner) error {
+	n, err := s.Uint()
+	if err == nil && n == 0 {
+		err = fault.New(fault.Invalid, "expected a number of classes, at least 1")
+	}
+	out.classes = int(min(n, math.MaxInt32))
+	return err
 }

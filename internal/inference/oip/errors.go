@@ -3,48 +3,32 @@ package oip
 import (
 	"errors"
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"sluice/internal/inference/tensor/tensorjson"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web"
 )
 
-// codeSlowBody marks the one deadline that HTTP has a status of its own for.
-const codeSlowBody = "slow_body"
-
-// statuses maps each kind of failure as Triton does, where it has one like it.
-var statuses = [...]int{
-	fault.Internal:         http.StatusInternalServerError,
-	fault.Invalid:          http.StatusBadRequest,
-	fault.NotFound:         http.StatusNotFound,
-	fault.Conflict:         http.StatusBadRequest,
-	fault.Unsupported:      http.StatusNotImplemented,
-	fault.TooLarge:         http.StatusRequestEntityTooLarge,
-	fault.Unauthenticated:  http.StatusUnauthorized,
-	fault.PermissionDenied: http.StatusForbidden,
-	fault.Exhausted:        http.StatusTooManyRequests,
-	fault.Unavailable:      http.StatusServiceUnavailable,
-	fault.DeadlineExceeded: http.StatusServiceUnavailable,
-	fault.Canceled:         499, // the client has gone: nobody but the log sees it
+// Status returns the HTTP status that the protocol answers err with. It is the
+// platform's, but where Triton has one of its own.
+func Status(err error) int {
+	status, _ := web.Status(err)
+	switch {
+	case isRouting(err):
+		return status
+	case fault.Is(err, fault.Conflict):
+		return http.StatusBadRequest
+	case status == http.StatusGatewayTimeout:
+		return http.StatusServiceUnavailable
+	}
+	return status
 }
 
-// Status returns the HTTP status that the protocol answers err with.
-func Status(err error) int {
-	var routing *echo.HTTPError
-	if errors.As(err, &routing) {
-		return routing.Code
-	}
-	e := fault.Of(err)
-	if e.Code == codeSlowBody {
-		return http.StatusRequestTimeout
-	}
-	if int(e.Kind) < len(statuses) {
-		return statuses[e.Kind]
-	}
-	return http.StatusInternalServerError
+func isRouting(err error) bool {
+	_, ok := errors.AsType[*echo.HTTPError](err)
+	return ok
 }
 
 // ErrorHandler is WriteError in the form of an echo.HTTPErrorHandler. The
@@ -59,30 +43,15 @@ func WriteError(c echo.Context, err error) {
 	if c.Response().Committed {
 		return
 	}
-	status := Status(err)
+	_, text := web.Status(err)
 	h := c.Response().Header()
-	if wait := fault.Of(err).RetryAfter; wait > 0 {
-		seconds := (wait + time.Second - 1) / time.Second
-		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
-	}
+	web.SetRetryAfter(h, err)
 	h["Content-Type"] = jsonContent
-	c.Response().WriteHeader(status)
+	c.Response().WriteHeader(Status(err))
 	if c.Request().Method != http.MethodHead {
 		// A client that has gone cannot be told so.
-		_, _ = c.Response().Write(appendError(nil, errorText(err, status)))
+		_, _ = c.Response().Write(appendError(nil, text))
 	}
-}
-
-// errorText returns what the client may read of err.
-func errorText(err error, status int) string {
-	var routing *echo.HTTPError
-	if errors.As(err, &routing) {
-		if text, ok := routing.Message.(string); ok && text != "" {
-			return text
-		}
-		return http.StatusText(status)
-	}
-	return fault.Of(err).Message
 }
 
 func appendError(b []byte, text string) []byte {

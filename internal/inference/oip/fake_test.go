@@ -22,8 +22,12 @@ import (
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
+
+// memory is a budget that is enough for every test that is not about it.
+var memory = budget.New(4<<30, "memory")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -224,6 +228,9 @@ func testModels() *identityModels {
 // ErrorHandler writes them.
 func testServer(t testing.TB, models serve.Models, config Config) *httptest.Server {
 	t.Helper()
+	if config.Memory == nil {
+		config.Memory = budget.New(4<<30, "memory")
+	}
 	e := echo.New()
 	e.HTTPErrorHandler = ErrorHandler
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{DisablePrintStack: true, LogErrorFunc: func(_ echo.Context, err error, _ []byte) error { return err }}))
@@ -234,8 +241,20 @@ func testServer(t testing.TB, models serve.Models, config Config) *httptest.Serv
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		server.Close()
+		waitFor(t, func() bool { return config.Memory.Held() == 0 })
 	})
 	return server
+}
+
+// waitFor waits until done says so.
+func waitFor(t testing.TB, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("waited in vain")
+			return
+		}
+	}
 }
 
 // answer is what came back.

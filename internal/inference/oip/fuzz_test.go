@@ -36,7 +36,7 @@ func FuzzInferRequest(f *testing.F) {
 	}
 	m := testModels()
 	f.Fuzz(func(t *testing.T, text, tail []byte, header string) {
-		call := newInferCall("m", "")
+		call := newInferCall(memory.Account(), "m", "")
 		defer call.free()
 		call.body = tensor.GetSlab(len(text) + len(tail))
 		call.body.B = append(append(call.body.B, text...), tail...)
@@ -80,7 +80,7 @@ func FuzzGenerateRequest(f *testing.F) {
 	m := testModels()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, name := range []string{"text", "m", "alone"} {
-			call := &generateCall{inferCall: inferCall{model: name, body: &tensor.Slab{B: text}}}
+			call := &generateCall{inferCall: inferCall{account: memory.Account(), model: name, body: &tensor.Slab{B: text}}}
 			err := m.Predict(context.Background(), call)
 			if err != nil && fault.Of(err).Kind != fault.Invalid {
 				t.Errorf("%q: %v", text, err)

@@ -15,7 +15,7 @@ import (
 
 // generate serves the generate extension: a flat JSON object in and out.
 func (a *rest) generate(c echo.Context) error {
-	call := &generateCall{}
+	call := &generateCall{inferCall: inferCall{account: a.config.Memory.Account()}}
 	defer call.free()
 	if err := a.runGenerate(c, call); err != nil {
 		return err
@@ -29,7 +29,7 @@ func (a *rest) generate(c echo.Context) error {
 // generateStream is generate with each answer as a server-sent event. Models
 // here give exactly one.
 func (a *rest) generateStream(c echo.Context) error {
-	call := &generateCall{}
+	call := &generateCall{inferCall: inferCall{account: a.config.Memory.Account()}}
 	defer call.free()
 	if err := a.runGenerate(c, call); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (a *rest) runGenerate(c echo.Context, call *generateCall) (err error) {
 		return fault.New(fault.Invalid, "generate takes no compressed requests, got Content-Encoding %.40q", encoding)
 	}
 	call.model, call.version = target(c)
-	if call.body, err = a.readBody(c); err != nil {
+	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
 	}
 	return call.identify(a.models.Predict(c.Request().Context(), call))
@@ -62,6 +62,7 @@ type generateCall struct {
 func (c *generateCall) free() {
 	c.body.Release()
 	c.envelope.reset()
+	c.account.Release()
 }
 
 // Decode implements serve.Codec. Members that are named as an input are its
@@ -128,6 +129,9 @@ func (c *generateCall) readInput(s *tensorjson.Scanner, port *model.Port, batche
 	}
 	t := tensor.Tensor{Name: port.Name, Datatype: port.Datatype}
 	if t.Shape, err = fitShape(port.Shape, batches, count); err == nil {
+		err = c.account.Acquire(decodedRoom(port.Datatype, t.Shape, len(value)))
+	}
+	if err == nil {
 		t.Data, _, err = tensorjson.Decode(nil, port.Datatype, tensor.Shape{count}, value)
 	}
 	if err != nil {
@@ -178,5 +182,5 @@ func (c *generateCall) Encode(_ context.Context, v *serve.Version, resp *serve.R
 		}
 	}
 	c.answer = append(b, '}')
-	return nil
+	return c.account.Acquire(int64(cap(c.answer)))
 }

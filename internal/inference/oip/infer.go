@@ -11,6 +11,7 @@ import (
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -21,10 +22,11 @@ const headerLength = "Inference-Header-Content-Length"
 // infer serves one inference request.
 func (a *rest) infer(c echo.Context) error {
 	start := time.Now()
-	call := newInferCall(target(c))
+	model, version := target(c)
+	call := newInferCall(a.config.Memory.Account(), model, version)
 	defer call.free()
 	var err error
-	if call.body, err = a.readBody(c); err != nil {
+	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
 	}
 	if err := call.split(c.Request().Header[headerLength]); err != nil {
@@ -33,13 +35,14 @@ func (a *rest) infer(c echo.Context) error {
 	if err := a.models.Predict(c.Request().Context(), call); err != nil {
 		return call.identify(err)
 	}
-	return call.reply.write(c, start)
+	return call.reply.write(c, &call.account, start)
 }
 
 // inferCall is one request to the infer endpoint: a serve.Codec that reads the
 // body it holds and leaves the answer in reply. It is pooled as a whole.
 type inferCall struct {
 	model, version string
+	account        budget.Account // of all memory that the call holds
 	body           *tensor.Slab
 	text           []byte // the JSON part of body; nil in a raw request
 	binary         []byte // what is behind it
@@ -51,9 +54,9 @@ type inferCall struct {
 
 var inferCalls = sync.Pool{New: func() any { return new(inferCall) }}
 
-func newInferCall(model, version string) *inferCall {
+func newInferCall(account budget.Account, model, version string) *inferCall {
 	c := inferCalls.Get().(*inferCall)
-	c.model, c.version = model, version
+	c.account, c.model, c.version = account, model, version
 	return c
 }
 
@@ -62,6 +65,7 @@ func (c *inferCall) free() {
 	c.body.Release()
 	c.envelope.reset()
 	c.reply.reset()
+	c.account.Release()
 	*c = inferCall{envelope: c.envelope, plan: c.plan[:0]}
 	inferCalls.Put(c)
 }
@@ -91,7 +95,7 @@ func (c *inferCall) identify(err error) error {
 		return err
 	}
 	e := *fault.Of(err)
-	e.Message = "[request id: " + c.envelope.id + "] " + e.Message
+	e.Message = "[request id: " + clip([]byte(c.envelope.id)) + "] " + e.Message
 	return &e
 }
 
@@ -104,7 +108,7 @@ func (c *inferCall) Decode(_ context.Context, v *serve.Version, req *serve.Reque
 		return c.decodeRaw(v, req)
 	}
 	e := &c.envelope
-	if err := e.read(c.text, v); err != nil {
+	if err := e.read(c.text, v, &c.account); err != nil {
 		return err
 	}
 	req.ID, req.Timeout, req.Priority = e.id, e.timeout, e.priority
@@ -147,7 +151,10 @@ func (c *inferCall) decodeRaw(v *serve.Version, req *serve.Request) error {
 			return fault.New(fault.Invalid, "a raw binary request for BYTES needs an input of shape [1], but '%s' of model '%s' is %s", port.Name, v.Name, row)
 		}
 		row[0] = 1
-		c.envelope.data = tensor.GetSlab(4 + len(data))
+		var err error
+		if c.envelope.data, err = getSlab(&c.account, int64(4+len(data))); err != nil {
+			return err
+		}
 		c.envelope.data.B = tensor.AppendBytes(c.envelope.data.B, data)
 		data = c.envelope.data.B
 	} else if err := fillExtent(row, len(data)/port.Datatype.Size()); err != nil {
@@ -202,11 +209,6 @@ func (c *inferCall) planOutputs(v *serve.Version, req *serve.Request) error {
 			return fault.New(fault.Invalid, "unexpected inference output '%s' for model '%s'", clip([]byte(want.name)), v.Name)
 		}
 		port := &v.Signature.Outputs[o]
-		for _, other := range req.Outputs {
-			if other == port.Name {
-				return fault.New(fault.Invalid, "output '%s' is asked for twice", port.Name)
-			}
-		}
 		binary := c.envelope.binaryOutput
 		if want.seen.has(fieldBinary) {
 			binary = want.binary

@@ -10,12 +10,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
+
 	"sluice/internal/inference/serve"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web"
 )
 
 // Requests to infer that are wrong, and what they are told.
@@ -79,6 +84,8 @@ func TestMalformedRequests(t *testing.T) {
 		{"m", input(`"name":"x","shape":[9223372036854775807],"datatype":"FP32","data":[1,2]`), "the data has fewer"},
 		{"m", input(`"name":"x","shape":[9223372036854775807],"datatype":"FP32","parameters":{"binary_data_size":0}`), "more bytes than fit in 63 bits"},
 		{"m", input(`"name":"x","shape":[9223372036854775808],"datatype":"FP32","data":[1,2]`), "does not fit a 64-bit integer"},
+		{"m", input(`"name":"x","shape":[1,99999999999999999999],"datatype":"FP32","data":[1,2]`), "shape: dimension 1 is 99999999999999999999, which does not fit a 64-bit integer"},
+		{"m", input(`"name":"x","shape":[-99999999999999999999],"datatype":"FP32","data":[1,2]`), "which does not fit a 64-bit integer"},
 		{"m", input(`"name":"x","shape":[1` + strings.Repeat(",1", 16) + `],"datatype":"FP32","data":[1]`), "more than 16 dimensions"},
 		{"m", input(`"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2]`), "input 'x': at byte 4 of the data: got 2 values where shape [1,3] calls for 3"},
 		{"m", input(`"name":"x","shape":[1,1],"datatype":"FP32","data":[1,2]`), "more than the 1 values"},
@@ -91,15 +98,19 @@ func TestMalformedRequests(t *testing.T) {
 		{"m", `{` + valid + `,"outputs":[{"name":"y"}]}`, "unexpected inference output 'y' for model 'm'"},
 		{"m", `{` + valid + `,"outputs":[{}]}`, `"name" is missing`},
 		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT"},{"name":"x_OUT"}]}`, "more outputs are asked for than the 1 of model 'm'"},
-		{"two", `{"outputs":[{"name":"a_OUT"},{"name":"a_OUT"}],"inputs":[]}`, "output 'a_OUT' is asked for twice"},
 		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT","parameters":{"binary_data":1}}]}`, "output 'x_OUT': parameter 'binary_data': "},
 		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT","parameters":{"classification":-1}}]}`, "parameter 'classification': "},
+		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT","parameters":{"classification":0}}]}`, "parameter 'classification': expected a number of classes, at least 1"},
+		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT","parameters":{"classification":1,"classification":2}}]}`, `"classification" is given twice`},
+		{"m", `{` + valid + `,"outputs":[{"name":"x_OUT","parameters":{"binary_data":true,"binary_data":true}}]}`, `"binary_data" is given twice`},
 		{"text", `{"inputs":[{"name":"t","shape":[1,1],"datatype":"BYTES","data":["a"]}],"outputs":[{"name":"t_OUT","parameters":{"classification":1}}]}`, "class result not available for output 't_OUT' due to unsupported type 'BYTES'"},
 		// parameters
 		{"m", `{` + valid + `,"parameters":{"sequence_id":1}}`, "parameter 'sequence_id': model 'm' keeps no state between requests"},
 		{"m", `{` + valid + `,"parameters":{"sequence_id":"a"}}`, "takes no sequences"},
 		{"m", `{` + valid + `,"parameters":{"sequence_id":NaN}}`, "parameter 'sequence_id': "},
 		{"m", `{` + valid + `,"parameters":{"sequence_start":true}}`, "takes no sequences"},
+		{"m", `{` + valid + `,"parameters":{"timeout":1,"timeout":2}}`, `"timeout" is given twice`},
+		{"m", `{` + valid + `,"parameters":{"priority":1,"\u0070riority":1}}`, `"priority" is given twice`},
 		{"m", `{` + valid + `,"parameters":{"priority":-1}}`, "parameter 'priority': "},
 		{"m", `{` + valid + `,"parameters":{"timeout":"1"}}`, "parameter 'timeout': "},
 		{"m", `{` + valid + `,"parameters":{"timeout":1.5}}`, "parameter 'timeout': "},
@@ -290,4 +301,123 @@ func TestDisconnectCancels(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
+}
+
+// exchange sends text over a connection of its own and reads the answer.
+func exchange(t *testing.T, address, text string) answer {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.WriteString(conn, text) }() // the server may stop reading
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, body}
+}
+
+// What is wrong with a body's framing is told over a real connection to the
+// platform's server, with all of its own limits.
+func TestFramingOverASocket(t *testing.T) {
+	var err error
+	server, webErr := web.New(web.Config{
+		Name: "http", Addr: "127.0.0.1:0", MaxBody: 100_000, MaxBodyKey: "http.max_body", MaxHeader: 64 << 10, MaxConnections: 10, MaxInFlight: 10,
+		ReadHeaderTimeout: time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second,
+		ErrorHandler: ErrorHandler,
+	}, func(e *echo.Echo) {
+		err = Register(e, testModels(), Config{MaxBody: 100_000, MaxBodyKey: "http.max_body"})
+	})
+	if err != nil || webErr != nil {
+		t.Fatal(err, webErr)
+	}
+	if err := server.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	const head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\n"
+	const chunked = head + "Transfer-Encoding: chunked\r\n\r\n"
+	packed := string(pack(t, "gzip", jsonRequest))
+	for name, c := range map[string]struct {
+		text   string
+		status int
+		want   string
+	}{
+		"a chunk's length is no number":    {chunked + "zz\r\nabc\r\n0\r\n\r\n", 400, "malformed"},
+		"a chunk is longer than it says":   {chunked + "3\r\nabcdef\r\n0\r\n\r\n", 400, "malformed"},
+		"a chunk's length is absurd":       {chunked + "fffffffffffffffffff\r\nabc\r\n0\r\n\r\n", 400, "malformed"},
+		"chunks beyond the limit":          {chunked + strings.Repeat("10000\r\n"+strings.Repeat(" ", 0x10000)+"\r\n", 3) + "0\r\n\r\n", 413, "http.max_body"},
+		"a length beyond the limit":        {head + "Content-Length: 100001\r\n\r\n", 413, "http.max_body"},
+		"gzip that inflates beyond it":     {head + fmt.Sprintf("Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", len(pack(t, "gzip", strings.Repeat(" ", 1<<20))), pack(t, "gzip", strings.Repeat(" ", 1<<20))), 413, "http.max_body"},
+		"gzip cut short":                   {head + fmt.Sprintf("Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s", len(packed)-12, packed[:len(packed)-12]), 400, "is not gzip data"},
+		"gzip cut short in chunks":         {chunked[:len(chunked)-2] + fmt.Sprintf("Content-Encoding: gzip\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(packed)-12, packed[:len(packed)-12]), 400, "is not gzip data"},
+		"a path with room for a version":   {strings.Replace(head, "/infer", "/versions//infer", 1) + "Content-Length: 0\r\n\r\n", 404, "Not Found"},
+		"an id of a megabyte is not all":   {chunked[:len(chunked)-2] + "\r\n" + longID(90_000), 400, "[request id: xxx"},
+		"a model's name is not told whole": {strings.Replace(head, "models/m", "models/"+strings.Repeat("x", 50_000), 1) + "Content-Length: " + strconv.Itoa(len(jsonRequest)) + "\r\n\r\n" + jsonRequest, 404, "unknown model: 'xxx"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := exchange(t, server.Addr(), c.text)
+			a.wantError(t, c.status, c.want)
+			if len(a.body) > 5000 {
+				t.Errorf("an error of %d bytes", len(a.body))
+			}
+		})
+	}
+}
+
+// longID is a chunked body with an id of n bytes and no inputs.
+func longID(n int) string {
+	body := `{"id":"` + strings.Repeat("x", n) + `"}`
+	return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+}
+
+// A load that ends because the client went away is told, and logged, as that.
+func TestAbandonedLoad(t *testing.T) {
+	for _, verb := range []string{"load", "unload"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		e := echo.New()
+		var got error
+		e.HTTPErrorHandler = func(err error, _ echo.Context) { got = err }
+		if err := Register(e, &timeoutModels{testModels(), cancel}, Config{}); err != nil {
+			t.Fatal(err)
+		}
+		e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "POST", "/v2/repository/models/m/"+verb, http.NoBody))
+		if Status(got) != 499 || !strings.Contains(fault.Of(got).Message, "client went away") {
+			t.Errorf("%s: %d %v", verb, Status(got), got)
+		}
+	}
+}
+
+// timeoutModels say that time ran out when it was the client that went.
+type timeoutModels struct {
+	*identityModels
+	leave func()
+}
+
+func (m *timeoutModels) Load(context.Context, string, serve.LoadOptions) error {
+	m.leave()
+	return fault.New(fault.DeadlineExceeded, "the trial did not end within 1m")
+}
+
+func (m *timeoutModels) Unload(ctx context.Context, _ string) error {
+	return m.Load(ctx, "", serve.LoadOptions{})
 }

@@ -11,6 +11,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/inference/tensor/tensorjson"
+	"sluice/internal/platform/budget"
 )
 
 // reply is an encoded answer.
@@ -29,9 +30,18 @@ func (r *reply) reset() {
 // Encode implements serve.Codec.
 func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Response) error {
 	start := time.Now()
-	c.reply.body = tensor.GetSlab(replyRoom(resp))
+	room := replyRoom(resp)
+	var err error
+	if c.reply.body, err = getSlab(&c.account, room); err != nil {
+		return err
+	}
 	if err := c.encode(v, resp); err != nil {
 		return err
+	}
+	if more := int64(cap(c.reply.body.B)) - room; more > room { // the guess was wrong by more than a slab's rounding
+		if err := c.account.Acquire(more); err != nil {
+			return err
+		}
 	}
 	c.reply.timing = resp.Timing
 	c.reply.timing.Encode = time.Since(start)
@@ -39,10 +49,10 @@ func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Resp
 }
 
 // replyRoom guesses the bytes of an answer; a wrong guess costs a copy.
-func replyRoom(resp *serve.Response) int {
-	room := 256
+func replyRoom(resp *serve.Response) int64 {
+	room := int64(256)
 	for i := range resp.Outputs {
-		room += 128 + 2*len(resp.Outputs[i].Data)
+		room += 128 + 2*int64(len(resp.Outputs[i].Data))
 	}
 	return room
 }
@@ -54,7 +64,7 @@ func (c *inferCall) encode(v *serve.Version, resp *serve.Response) error {
 	for i := range resp.Outputs {
 		t := &resp.Outputs[i]
 		if k := c.plan[i].classes; k > 0 {
-			classes, slab, err := Classify(t, resp.Ports[i], k, v.Batches)
+			classes, slab, err := Classify(&c.account, t, resp.Ports[i], k, v.Batches)
 			if err != nil {
 				return err
 			}
@@ -113,7 +123,7 @@ func appendOutput(b []byte, t *tensor.Tensor, binary bool) ([]byte, error) {
 }
 
 // write sends the answer in one piece.
-func (r *reply) write(c echo.Context, start time.Time) error {
+func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) error {
 	h := c.Response().Header()
 	values := new(headerValues)
 	h["Content-Type"] = jsonContent
@@ -124,7 +134,7 @@ func (r *reply) write(c echo.Context, start time.Time) error {
 	h["Server-Timing"] = values.timing(&r.timing, time.Since(start))
 	body := r.body.B
 	if accept := c.Request().Header["Accept-Encoding"]; len(accept) > 0 {
-		if packed, encoding := compress(body, accept); packed != nil {
+		if packed, encoding := compress(account, body, accept); packed != nil {
 			defer packed.Release()
 			h["Content-Encoding"] = encoding
 			body = packed.B

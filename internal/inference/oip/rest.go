@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/internal/inference/serve"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -18,6 +19,9 @@ type Config struct {
 	MaxBody int64
 	// MaxBodyKey names the setting that raises MaxBody, for the refusal's text.
 	MaxBodyKey string
+	// Memory bounds what all requests hold together: bodies, decompressed and
+	// decoded, and answers; default 2 GiB.
+	Memory *budget.Budget
 	// BodyTimeout is how long the body of a request may take to arrive, where
 	// it is larger than smallBody; default one minute. Smaller ones are left to
 	// the HTTP server's own limit.
@@ -36,6 +40,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxBodyKey == "" {
 		c.MaxBodyKey = "the server's body limit"
+	}
+	if c.Memory == nil {
+		c.Memory = budget.New(2<<30, "the server's memory limit")
 	}
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = time.Minute
@@ -69,20 +76,32 @@ func Register(r Router, models serve.Models, config Config) error {
 	r.Add("GET", "/v2/health/live", a.live)
 	r.Add("GET", "/v2/health/ready", a.ready)
 	r.Add("GET", "/v2/models/stats", a.allStats)
-	for _, model := range []string{"/v2/models/:model", "/v2/models/:model/versions/:version"} {
-		r.Add("GET", model, a.modelMetadata)
-		r.Add("GET", model+"/ready", a.modelReady)
-		r.Add("GET", model+"/config", a.modelConfig)
-		r.Add("GET", model+"/stats", a.modelStats)
-		r.Add("POST", model+"/infer", a.infer)
-		r.Add("POST", model+"/generate", a.generate)
-		r.Add("POST", model+"/generate_stream", a.generateStream)
+	for _, route := range []struct {
+		method, path string
+		handler      echo.HandlerFunc
+	}{
+		{"GET", "", a.modelMetadata}, {"GET", "/ready", a.modelReady}, {"GET", "/config", a.modelConfig}, {"GET", "/stats", a.modelStats},
+		{"POST", "/infer", a.infer}, {"POST", "/generate", a.generate}, {"POST", "/generate_stream", a.generateStream},
+	} {
+		r.Add(route.method, "/v2/models/:model"+route.path, route.handler)
+		r.Add(route.method, "/v2/models/:model/versions/:version"+route.path, withVersion(route.handler))
 	}
 	r.Add("POST", "/v2/repository/index", a.index)
 	r.Add("POST", "/v2/repository/models/:model/load", a.load)
 	r.Add("POST", "/v2/repository/models/:model/unload", a.unload)
 	addUnsupported(r)
 	return nil
+}
+
+// withVersion refuses a path that has a place for a version and none in it: the
+// model's default is not what the client meant.
+func withVersion(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Param("version") == "" {
+			return echo.ErrNotFound
+		}
+		return next(c)
+	}
 }
 
 // addUnsupported adds the routes of extensions that are not offered, so that a

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/encoding"
 
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -19,6 +20,11 @@ type Config struct {
 	// one is refused with RESOURCE_EXHAUSTED before it is read. Default 512 MiB.
 	// Answers are bounded only by gRPC itself, at 2 GiB.
 	MaxMessageBytes int
+	// MaxMessageKey names the setting of MaxMessageBytes in refusals.
+	MaxMessageKey string
+	// Memory bounds the bytes of all requests that are being received or served;
+	// more are refused with UNAVAILABLE. Default 2 GiB.
+	Memory *budget.Budget
 	// MaxConnections bounds open connections; more wait to be accepted. Default 4096.
 	MaxConnections int
 	// MaxConcurrentStreams bounds the calls in progress on one connection; the
@@ -91,6 +97,12 @@ func (c Config) withDefaults() (Config, error) {
 		if *f.value < 0 {
 			return c, fault.New(fault.Invalid, "rpc: %s is %s; expected a positive duration", f.name, *f.value)
 		}
+	}
+	if c.MaxMessageKey == "" {
+		c.MaxMessageKey = "the server's limit"
+	}
+	if c.Memory == nil {
+		c.Memory = budget.New(2<<30, "the server's memory limit")
 	}
 	if c.Ready == nil {
 		c.Ready = func() bool { return true }

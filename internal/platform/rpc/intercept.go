@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -30,16 +32,32 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	receiver, err := s.receiver(stream.Context())
 	ctx, end := s.begin(stream.Context(), info.FullMethod, true)
-	return end(Guard(func() error { return handle(srv, &streamWithContext{stream, ctx}) }))
+	if err != nil {
+		return end(err)
+	}
+	return end(Guard(func() error { return handle(srv, &countedStream{stream, ctx, receiver}) }))
 }
 
-type streamWithContext struct {
+// countedStream is a stream whose messages are received here.
+type countedStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // of one call: a grpc.ServerStream carries its context
+	ctx      context.Context //nolint:containedctx // of one call: a grpc.ServerStream carries its context
+	receiver *receiver
 }
 
-func (s *streamWithContext) Context() context.Context { return s.ctx }
+func (s *countedStream) Context() context.Context { return s.ctx }
+
+func (s *countedStream) RecvMsg(v any) error {
+	account := s.receiver.server.cfg.Memory.Account()
+	defer account.Release()
+	err := s.receiver.next(v, &account)
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
+	return Status(err).Err()
+}
 
 // begin does what every call starts with, and returns what it ends with: a
 // function that maps the service's error, once, and tells the observers.

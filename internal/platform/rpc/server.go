@@ -22,6 +22,13 @@ import (
 	"sluice/internal/platform/fault"
 )
 
+// The flow control windows, in bytes. That of a connection opens with each frame
+// and is no bound on memory.
+const (
+	streamWindow     = 64 << 10
+	connectionWindow = 16 << 20
+)
+
 // cutGrace is how long calls that were cut have to notice it.
 const cutGrace = 2 * time.Second
 
@@ -41,7 +48,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, draining: make(chan struct{})}
 	s.grpc = grpc.NewServer(s.options()...)
-	healthpb.RegisterHealthServer(s.grpc, &health{server: s})
+	healthpb.RegisterHealthServer(s, &health{server: s})
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
@@ -53,6 +60,10 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(uint32(s.cfg.MaxConcurrentStreams)),
+		// What a client may send of messages that nobody reads yet; it may send a
+		// step more of one that is being read.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.MaxHeaderListSize(uint32(s.cfg.MaxHeaderBytes)),
 		grpc.ConnectionTimeout(s.cfg.ConnectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.KeepaliveTime, Timeout: s.cfg.KeepaliveTimeout}),
@@ -70,7 +81,12 @@ func (s *Server) options() []grpc.ServerOption {
 // RegisterService adds a service; *Server is a grpc.ServiceRegistrar. Call it
 // before Serve.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	s.grpc.RegisterService(desc, impl)
+	received := *desc
+	received.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		received.Methods[i] = s.unaryMethod(desc.ServiceName, m)
+	}
+	s.grpc.RegisterService(&received, impl)
 }
 
 // Serve accepts connections until ctx ends, then drains: health turns to

@@ -47,7 +47,7 @@ func Status(err error) *status.Status {
 	if int(e.Kind) < len(statusCodes) {
 		code = statusCodes[e.Kind]
 	}
-	st := status.New(code, e.Message)
+	st := status.New(code, e.Text())
 	var details []protoadapt.MessageV1
 	if e.Code != "" {
 		details = append(details, &errdetails.ErrorInfo{Reason: e.Code, Domain: errorDomain})

@@ -20,6 +20,7 @@ type body struct {
 	io.ReadCloser
 	w         http.ResponseWriter
 	left, max int64
+	maxKey    string        // for messages
 	timeout   time.Duration // for messages
 	err       error         // sticky
 }
@@ -33,18 +34,21 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if int64(n) > b.left {
-		n, err = int(b.left), tooLarge(b.max)
+		n, err = int(b.left), TooLarge(b.max, b.maxKey)
 		b.w.Header().Set("Connection", "close")
 	}
 	b.left -= int64(n)
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fault.Wrap(fault.DeadlineExceeded, err, "the request's body did not arrive within %s", b.timeout).WithCode(codeSlowBody)
+		err = fault.Wrap(fault.DeadlineExceeded, err, "the request's body did not arrive within %s", b.timeout).WithCode(CodeSlowBody)
 		b.w.Header().Set("Connection", "close")
 	}
 	b.err = err
 	return n, err
 }
 
-func tooLarge(limit int64) error {
-	return fault.New(fault.TooLarge, "the request's body is larger than the limit of %d bytes", limit).WithCode("body_too_large")
+// TooLarge is the error where a request's body is larger than limit bytes; key
+// names the setting that raises it.
+func TooLarge(limit int64, key string) error {
+	return fault.New(fault.TooLarge, "the request body is larger than the limit of %d bytes: send less at once, or raise %s", limit, key).
+		WithCode("body_too_large")
 }

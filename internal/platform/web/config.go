@@ -20,8 +20,9 @@ type Config struct {
 	Name string // of the listener, for metrics and logs: "http", "ops"
 	Addr string // host:port; port 0 picks one
 
-	MaxBody        int64 // bytes of one request's body
-	MaxHeader      int   // bytes of one request's header
+	MaxBody        int64  // bytes of one request's body
+	MaxBodyKey     string // names the setting of MaxBody in refusals; default "the server's limit"
+	MaxHeader      int    // bytes of one request's header
 	MaxConnections int
 	MaxInFlight    int // requests being served; see guard.admit
 
@@ -57,6 +58,9 @@ func (c Config) resolve() (Config, error) {
 		if l.value <= 0 {
 			return c, fault.New(fault.Invalid, "web server %s: %s is %d, expected more than 0: every limit is finite", c.Name, l.name, l.value)
 		}
+	}
+	if c.MaxBodyKey == "" {
+		c.MaxBodyKey = "the server's limit"
 	}
 	if c.ErrorHandler == nil {
 		c.ErrorHandler = HandleError

@@ -12,9 +12,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// codeSlowBody marks the one deadline that HTTP has a status of its own for:
+// CodeSlowBody marks the one deadline that HTTP has a status of its own for:
 // a body that came too slowly.
-const codeSlowBody = "slow_body"
+const CodeSlowBody = "slow_body"
 
 // statusClientClosed is the status that logs and metrics show where the client
 // went away before its answer; nobody receives it.
@@ -45,13 +45,13 @@ func Status(err error) (status int, message string) {
 		return he.Code, http.StatusText(he.Code)
 	}
 	f := fault.Of(err)
-	if f.Code == codeSlowBody {
-		return http.StatusRequestTimeout, f.Message
+	if f.Code == CodeSlowBody {
+		return http.StatusRequestTimeout, f.Text()
 	}
 	if int(f.Kind) < len(statuses) {
-		return statuses[f.Kind], f.Message
+		return statuses[f.Kind], f.Text()
 	}
-	return http.StatusInternalServerError, f.Message
+	return http.StatusInternalServerError, f.Text()
 }
 
 // SetRetryAfter tells the client when to try again, in whole seconds, for

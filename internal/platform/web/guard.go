@@ -83,12 +83,14 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	}
 	r = r.WithContext(x)
 	if r.Body != http.NoBody && r.Body != nil {
-		x.body = body{ReadCloser: r.Body, w: c.Response().Writer, left: g.MaxBody, max: g.MaxBody, timeout: g.ReadTimeout}
+		x.body = body{ReadCloser: r.Body, w: c.Response().Writer, left: g.MaxBody, max: g.MaxBody, maxKey: g.MaxBodyKey, timeout: g.ReadTimeout}
 		r.Body = &x.body
 	}
 	c.SetRequest(r)
 	if x.failed = g.admit(r, n); x.failed == nil {
 		x.failed = next(c)
+	} else if fault.Is(x.failed, fault.TooLarge) {
+		h["Connection"] = closeHeader // else net/http waits for some of the body before it answers
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func (g *guard) admit(r *http.Request, inFlight int64) error {
 	}
 	if r.ContentLength > g.MaxBody {
 		g.metrics.refused.WithLabelValues("body_too_large").Inc()
-		return tooLarge(g.MaxBody)
+		return TooLarge(g.MaxBody, g.MaxBodyKey)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -44,8 +45,9 @@ var finalParam = func() []byte {
 
 // encode writes the response straight into the buffer that goes to the
 // transport: the one copy that the output data makes. For a stream it is
-// wrapped in a ModelStreamInferResponse and marked as final.
-func encode(v *serve.Version, id []byte, outputs []tensor.Tensor, stream bool) (*answer, error) {
+// wrapped in a ModelStreamInferResponse and marked as final. It counts in the
+// account while it is written, and a large one until the transport has sent it.
+func encode(account *budget.Account, v *serve.Version, id []byte, outputs []tensor.Tensor, stream bool) (*answer, error) {
 	size := textSize(respModel, len(v.Name)) + textSize(respVersion, len(v.Text)) + textSize(respID, len(id))
 	for i := range outputs {
 		size += messageSize(respOutputs, tensorSize(&outputs[i])) + messageSize(respRaw, len(outputs[i].Data))
@@ -57,6 +59,9 @@ func encode(v *serve.Version, id []byte, outputs []tensor.Tensor, stream bool) (
 	}
 	if total > math.MaxInt32 {
 		return nil, fault.New(fault.TooLarge, "the answer of model '%s' has %d bytes; a message can have %d", v.Name, total, math.MaxInt32)
+	}
+	if err := account.Acquire(int64(total)); err != nil {
+		return nil, err
 	}
 	buf := buffers.Get(total)
 	b := (*buf)[:0]
@@ -76,7 +81,11 @@ func encode(v *serve.Version, id []byte, outputs []tensor.Tensor, stream bool) (
 		b = protowire.AppendBytes(protowire.AppendTag(b, respRaw, protowire.BytesType), outputs[i].Data)
 	}
 	*buf = b
-	return &answer{mem.BufferSlice{mem.NewBuffer(buf, buffers)}}, nil
+	pool := buffers
+	if total >= largeAnswer {
+		pool = newSending(account.Split(int64(total)))
+	}
+	return &answer{mem.BufferSlice{mem.NewBuffer(buf, pool)}}, nil
 }
 
 // encodeError writes the ModelStreamInferResponse of a failed request.

@@ -14,6 +14,7 @@ import (
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -21,11 +22,10 @@ import (
 // The tensors that it decodes are views of the received message wherever that
 // is possible, so it holds the message until free.
 type call struct {
-	memory *memory    // what the call's bytes count against
-	buf    mem.Buffer // the received message; nil until there is one
-	held   int64      // bytes counted in memory
-	msg    message
-	slabs  []*tensor.Slab // typed contents and classifications
+	account budget.Account // of all memory that the call holds
+	buf     mem.Buffer     // the received message; nil until there is one
+	msg     message
+	slabs   []*tensor.Slab // typed contents and classifications
 
 	version string // the version that serves, once known
 	topK    []int  // classes wanted of each requested output; 0 means the tensor
@@ -38,11 +38,14 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
 
-func newCall(m *memory) *call {
+func newCall(memory *budget.Budget) *call {
 	c := calls.Get().(*call)
-	c.memory = m
+	c.account = memory.Account()
 	return c
 }
+
+// Account implements rpc.Holder.
+func (c *call) Account() *budget.Account { return &c.account }
 
 // free gives the call, its message and its slabs back. Nothing that Decode
 // handed out may be in use any more.
@@ -54,22 +57,19 @@ func (c *call) free() {
 	if c.buf != nil {
 		c.buf.Free()
 	}
-	c.memory.release(c.held)
+	c.account.Release()
 	c.msg.reset()
 	*c = call{msg: c.msg, slabs: c.slabs[:0], topK: c.topK[:0], done: c.done}
 	calls.Put(c)
 }
 
-// open counts the received message and reads its structure.
+// open reads the structure of the received message.
 func (c *call) open() error {
-	if err := c.hold(int64(c.buf.Len())); err != nil {
-		return err
-	}
 	if err := c.msg.parse(c.buf.ReadOnlyData()); err != nil {
 		c.msg.reset() // what it holds need not be fit for an answer
 		return fault.Wrap(fault.Invalid, err, "the ModelInferRequest is malformed: %s", err)
 	}
-	return nil
+	return c.account.Acquire(c.msg.copied)
 }
 
 // identify puts the client's id into the text of an error, if there is one, as
@@ -79,13 +79,21 @@ func (c *call) identify(err error) error {
 		return err
 	}
 	e := *fault.Of(err)
-	e.Message = fmt.Sprintf("[request id: %.200s] %s", c.msg.id, e.Message)
+	e.Message = fmt.Sprintf("[request id: %s] %s", clip(c.msg.id), e.Message)
 	return &e
 }
 
-func (c *call) hold(n int64) error {
-	c.held += n
-	return c.memory.acquire(n)
+// clip returns as much of what a client sent as an error may repeat.
+func clip(sent []byte) string {
+	const most = 200
+	return fault.Clip(string(sent[:min(len(sent), most+1)]), most)
+}
+
+// within says in which part of the request an error is.
+func within(part string, err error) error {
+	e := *fault.Of(err)
+	e.Message = part + ": " + e.Message
+	return &e
 }
 
 // Target implements serve.Codec.
@@ -122,7 +130,7 @@ func (c *call) decodeInputs(v *serve.Version, req *serve.Request) error {
 	for i := range c.msg.inputs {
 		t, err := c.decodeInput(v, i)
 		if err != nil {
-			return fault.New(fault.Of(err).Kind, "input '%.100s' for model '%s': %s", c.msg.inputs[i].name, v.Name, fault.Of(err).Message)
+			return within(fmt.Sprintf("input '%s' for model '%s'", clip(c.msg.inputs[i].name), v.Name), err)
 		}
 		req.Inputs = append(req.Inputs, t)
 	}
@@ -194,7 +202,7 @@ func (c *call) decodeContents(t *tensor.Tensor, encoded []byte) ([]byte, error) 
 	if t.Datatype == tensor.Bytes {
 		size = int64(len(encoded)) + 4*conv.want
 	}
-	if err := c.hold(size); err != nil {
+	if err := c.account.Acquire(size); err != nil {
 		return nil, err
 	}
 	slab := tensor.GetSlab(int(size))
@@ -220,11 +228,11 @@ func (c *call) decodeOutputs(v *serve.Version, req *serve.Request) error {
 		for _, p := range c.msg.portParams[out.params.from:out.params.to] {
 			switch {
 			case strings.HasPrefix(string(p.key), "shared_memory_"):
-				return fault.New(fault.Unsupported, "output '%.100s' for model '%s': %s", out.name, v.Name, errSharedMemory.Message)
+				return fault.New(fault.Unsupported, "output '%s' for model '%s': %s", clip(out.name), v.Name, errSharedMemory.Message)
 			case string(p.key) == "classification":
 				n, err := p.unsigned(math.MaxInt32)
 				if err != nil || n == 0 {
-					return fault.New(fault.Invalid, "output '%.100s' for model '%s': classification must be a number of classes, at least 1, as int64_param", out.name, v.Name)
+					return fault.New(fault.Invalid, "output '%s' for model '%s': classification must be a number of classes, at least 1, as int64_param", clip(out.name), v.Name)
 				}
 				k = int(n)
 			}
@@ -250,14 +258,16 @@ func (c *call) Encode(_ context.Context, v *serve.Version, resp *serve.Response)
 		if k == 0 {
 			continue
 		}
-		classes, slab, err := oip.Classify(&resp.Outputs[i], resp.Ports[i], k, v.Batches)
+		classes, slab, err := oip.Classify(&c.account, &resp.Outputs[i], resp.Ports[i], k, v.Batches)
 		if err != nil {
 			return err
 		}
-		c.slabs = append(c.slabs, slab)
+		if slab != nil {
+			c.slabs = append(c.slabs, slab)
+		}
 		resp.Outputs[i] = classes
 	}
 	var err error
-	c.answer, err = encode(v, c.msg.id, resp.Outputs, c.final)
+	c.answer, err = encode(&c.account, v, c.msg.id, resp.Outputs, c.final)
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	pb "sluice/internal/inference/oip/oippb"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/rpc"
 )
@@ -161,9 +162,9 @@ func TestMalformedRequests(t *testing.T) {
 		"classification 0":            {output("classification", whole(0)), codes.InvalidArgument, []string{"'x_OUT'", "classification"}},
 		"classification -1":           {output("classification", whole(-1)), codes.InvalidArgument, []string{"classification"}},
 		"classification text":         {output("classification", text("2")), codes.InvalidArgument, []string{"classification"}},
-		"sequence id":                 {param("sequence_id", whole(5)), codes.Unimplemented, []string{"'sequence_id'", "'m'"}},
-		"sequence id as text":         {param("sequence_id", text("s")), codes.Unimplemented, []string{"'sequence_id'"}},
-		"sequence start":              {param("sequence_start", &pb.InferParameter{ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: true}}), codes.Unimplemented, []string{"'sequence_start'"}},
+		"sequence id":                 {param("sequence_id", whole(5)), codes.InvalidArgument, []string{"'sequence_id'", "'m'"}},
+		"sequence id as text":         {param("sequence_id", text("s")), codes.InvalidArgument, []string{"'sequence_id'"}},
+		"sequence start":              {param("sequence_start", &pb.InferParameter{ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: true}}), codes.InvalidArgument, []string{"'sequence_start'"}},
 		"negative timeout":            {param("timeout", whole(-1)), codes.InvalidArgument, []string{"'timeout'"}},
 		"timeout beyond a duration":   {param("timeout", whole(math.MaxInt64)), codes.InvalidArgument, []string{"'timeout'"}},
 		"timeout as text":             {param("timeout", text("1")), codes.InvalidArgument, []string{"'timeout'", "int64_param"}},
@@ -292,7 +293,7 @@ func TestHeldMemoryIsBounded(t *testing.T) {
 			<-leave
 			return nil
 		},
-	}, Config{MaxHeldBytes: 1000}, rpc.Config{})
+	}, Config{Memory: budget.New(1000, "grpc.max_held")}, rpc.Config{})
 	big := func() error {
 		_, err := f.client.ModelInfer(t.Context(), rawRequest("m", "", "UINT8", []int64{1500}, make([]byte, 1500)))
 		return err
@@ -300,7 +301,7 @@ func TestHeldMemoryIsBounded(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- big() }()
 	<-entered // one request of any size is taken
-	wantStatus(t, big(), codes.Unavailable, "already holds", "1000")
+	wantStatus(t, big(), codes.Unavailable, "grpc.max_held", "1000")
 	close(leave)
 	if err := <-first; err != nil {
 		t.Error(err)
@@ -382,7 +383,7 @@ func TestErrorsNameTheRequest(t *testing.T) {
 	f := start(t, &identityModels{versions: []*serve.Version{byteModel()}}, Config{}, rpc.Config{})
 	long := strings.Repeat("ä", 100_000) // as it is, it would not fit into a header
 	for id, want := range map[string]string{
-		"a b%": "[request id: a b%] input 'x'", "": "input 'x'", long: "[request id: " + long[:400] + "] input 'x'",
+		"a b%": "[request id: a b%] input 'x'", "": "input 'x'", long: "[request id: " + long[:196] + "…] input 'x'",
 	} {
 		_, err := f.client.ModelInfer(t.Context(), rawRequest("m", id, "FP31", []int64{1}, []byte{1}))
 		wantStatus(t, err, codes.InvalidArgument)

@@ -29,7 +29,7 @@ func (c *call) decodeParams(v *serve.Version, req *serve.Request) error {
 			if p.kind == 0 {
 				err = p.mustHaveValue()
 			} else if p.num != 0 || len(p.text) != 0 {
-				err = fault.New(fault.Unsupported, "parameter '%s': model '%s' keeps no sequences", key, v.Name)
+				err = fault.New(fault.Invalid, "parameter '%s': model '%s' keeps no sequences", key, v.Name)
 			}
 		case "triton_enable_empty_final_response":
 			// The one answer of a request already is its final one.
@@ -38,7 +38,7 @@ func (c *call) decodeParams(v *serve.Version, req *serve.Request) error {
 			}
 		default:
 			if bytes.HasPrefix(p.key, []byte("triton_")) {
-				err = fault.New(fault.Invalid, "parameter '%.100s': keys that start with 'triton_' are reserved", key)
+				err = fault.New(fault.Invalid, "parameter '%s': keys that start with 'triton_' are reserved", clip(p.key))
 			} else if p.kind == 0 {
 				err = p.mustHaveValue()
 			}
@@ -51,7 +51,7 @@ func (c *call) decodeParams(v *serve.Version, req *serve.Request) error {
 }
 
 func (p *parameter) mustHaveValue() error {
-	return fault.New(fault.Invalid, "parameter '%.100s' has no value: set one of its typed fields", p.key)
+	return fault.New(fault.Invalid, "parameter '%s' has no value: set one of its typed fields", clip(p.key))
 }
 
 // unsigned returns the parameter as a number from 0 to limit, whichever of the

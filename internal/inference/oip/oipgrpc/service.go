@@ -14,6 +14,7 @@ import (
 
 	pb "sluice/internal/inference/oip/oippb"
 	"sluice/internal/inference/serve"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/rpc"
 )
@@ -23,9 +24,9 @@ type Config struct {
 	Name       string   // the server's name in its metadata
 	Version    string   // the server's version in its metadata
 	Extensions []string // the protocol's extensions that the server offers
-	// MaxHeldBytes bounds the memory of all requests being served. More are
-	// refused with UNAVAILABLE. Default 2 GiB.
-	MaxHeldBytes int64
+	// Memory bounds what all requests and answers hold together; it should be
+	// the rpc server's. More are refused with UNAVAILABLE. Default 2 GiB.
+	Memory *budget.Budget
 	// StreamDepth is how many requests of one stream are served at once; the
 	// stream is not read further meanwhile. Default 64.
 	StreamDepth int
@@ -36,22 +37,21 @@ type Service struct {
 	pb.UnimplementedGRPCInferenceServiceServer
 	models serve.Models
 	cfg    Config
-	memory memory
 }
 
 // New returns the service.
 func New(models serve.Models, cfg Config) (*Service, error) {
-	if cfg.MaxHeldBytes == 0 {
-		cfg.MaxHeldBytes = 2 << 30
+	if cfg.Memory == nil {
+		cfg.Memory = budget.New(2<<30, "the server's memory limit")
 	}
 	if cfg.StreamDepth == 0 {
 		cfg.StreamDepth = 64
 	}
-	if cfg.MaxHeldBytes < 0 || cfg.StreamDepth < 0 {
-		return nil, fault.New(fault.Invalid, "oipgrpc: MaxHeldBytes is %d and StreamDepth %d; expected positive numbers", cfg.MaxHeldBytes, cfg.StreamDepth)
+	if cfg.StreamDepth < 0 {
+		return nil, fault.New(fault.Invalid, "oipgrpc: StreamDepth is %d; expected a positive number", cfg.StreamDepth)
 	}
 	cfg.Extensions = slices.Clone(cfg.Extensions)
-	return &Service{models: models, cfg: cfg, memory: memory{limit: cfg.MaxHeldBytes}}, nil
+	return &Service{models: models, cfg: cfg}, nil
 }
 
 // Register adds the service to a server that uses Codec.
@@ -80,7 +80,7 @@ var desc = func() grpc.ServiceDesc {
 //nolint:revive // the order of a grpc.MethodHandler's parameters is gRPC's
 func handleInfer(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	s := srv.(*Service)
-	c := newCall(&s.memory)
+	c := newCall(s.cfg.Memory)
 	defer c.free()
 	if err := receive(c); err != nil {
 		return nil, err

@@ -76,7 +76,7 @@ func (s *Service) receive(ctx context.Context, stream grpc.ServerStream) (chan *
 	go func() {
 		defer close(received)
 		for {
-			c := newCall(&s.memory)
+			c := newCall(s.cfg.Memory)
 			c.final = true
 			if err := stream.RecvMsg(c); err != nil {
 				c.free()

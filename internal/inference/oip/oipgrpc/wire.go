@@ -1,10 +1,12 @@
 package oipgrpc
 
 import (
+	"bytes"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
 )
 
@@ -22,12 +24,14 @@ type message struct {
 	// outputs, each of which knows its own stretch.
 	dims       []int64
 	portParams []parameter
+	copied     int64 // bytes of contents that had to be joined
 }
 
 type input struct {
 	name, datatype []byte
 	shape, params  stretch
 	contents       []byte // an encoded InferTensorContents
+	joined         bool   // contents are a copy, of several parts
 }
 
 type output struct {
@@ -58,7 +62,19 @@ const (
 	uint64Param
 )
 
+// maxEntries is the most inputs, outputs, contents and parameters of a request,
+// each; their encoding can be much smaller than what is made of them.
+const maxEntries = 1024
+
+// keepEntries is the most of them that a pooled message keeps room for.
+const keepEntries = 64
+
 func (m *message) reset() {
+	if cap(m.params) > keepEntries || cap(m.inputs) > keepEntries || cap(m.outputs) > keepEntries || cap(m.raw) > keepEntries ||
+		cap(m.portParams) > keepEntries || cap(m.dims) > keepEntries*tensor.MaxDims {
+		*m = message{}
+		return
+	}
 	clear(m.params)
 	clear(m.inputs)
 	clear(m.outputs)
@@ -93,6 +109,9 @@ func (m *message) parse(data []byte) error {
 		case 7:
 			m.raw = append(m.raw, r.bytes)
 		}
+		if max(len(m.params), len(m.inputs), len(m.outputs), len(m.raw), len(m.portParams)) > maxEntries {
+			r.fail(errEntries)
+		}
 	}
 	return r.err
 }
@@ -103,25 +122,41 @@ func (m *message) parseInput(parent *reader) input {
 	for r.next() {
 		switch {
 		case r.field == 3:
-			m.dims = r.appendInts(m.dims)
+			m.dims = r.appendInts(m.dims, in.shape.from+tensor.MaxDims)
 		case r.kind != protowire.BytesType:
 		case r.field == 1:
 			in.name = r.text()
 		case r.field == 2:
 			in.datatype = r.text()
 		case r.field == 4:
-			m.portParams = append(m.portParams, r.parameter())
+			m.appendPortParam(&r)
 		case r.field == 5 && in.contents == nil:
 			in.contents = r.bytes
 		case r.field == 5: // parts of a message, each whole in itself, join by concatenation
-			r.fail(wellFormed(in.contents))
+			if !in.joined {
+				r.fail(wellFormed(in.contents))
+				in.contents, in.joined = bytes.Clone(in.contents), true
+			}
 			r.fail(wellFormed(r.bytes))
-			in.contents = append(in.contents[:len(in.contents):len(in.contents)], r.bytes...)
+			in.contents = append(in.contents, r.bytes...)
 		}
 	}
 	in.shape.to, in.params.to = len(m.dims), len(m.portParams)
+	if in.joined {
+		m.copied += int64(cap(in.contents))
+	}
 	parent.fail(r.err)
 	return in
+}
+
+// appendPortParam takes one parameter of an input or output; all of them count
+// together.
+func (m *message) appendPortParam(r *reader) {
+	if len(m.portParams) == maxEntries {
+		r.fail(errEntries)
+		return
+	}
+	m.portParams = append(m.portParams, r.parameter())
 }
 
 func (m *message) parseOutput(parent *reader) output {
@@ -133,7 +168,7 @@ func (m *message) parseOutput(parent *reader) output {
 		case r.field == 1:
 			out.name = r.text()
 		case r.field == 2:
-			m.portParams = append(m.portParams, r.parameter())
+			m.appendPortParam(&r)
 		}
 	}
 	out.params.to = len(m.portParams)
@@ -203,6 +238,11 @@ func wellFormed(encoded []byte) error {
 
 var errField = fault.New(fault.Invalid, "a field number is out of range")
 
+var (
+	errEntries = fault.New(fault.Invalid, "more than %d inputs, outputs, raw_input_contents or parameters", maxEntries)
+	errDims    = fault.New(fault.Invalid, "an input's shape has more than %d dimensions", tensor.MaxDims)
+)
+
 var errUTF8 = fault.New(fault.Invalid, "a name, id, datatype or parameter is not valid UTF-8")
 
 // text returns the value of a string field.
@@ -213,13 +253,22 @@ func (r *reader) text() []byte {
 	return r.bytes
 }
 
-// appendInts appends the value of a repeated int64 field, packed or not.
-func (r *reader) appendInts(to []int64) []int64 {
+// appendInts appends the value of a repeated int64 field, packed or not, up to a
+// length of most.
+func (r *reader) appendInts(to []int64, most int) []int64 {
 	switch r.kind {
 	case protowire.VarintType:
+		if len(to) == most {
+			r.fail(errDims)
+			break
+		}
 		return append(to, int64(r.num))
 	case protowire.BytesType:
 		for rest := r.bytes; len(rest) > 0; {
+			if len(to) == most {
+				r.fail(errDims)
+				break
+			}
 			v, n := protowire.ConsumeVarint(rest)
 			if n < 0 {
 				r.fail(protowire.ParseError(n))

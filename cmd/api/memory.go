@@ -1,0 +1,23 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/budget"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
+)
+
+// newMemory returns the memory that the requests of a listener share, and shows
+// what they hold as a metric.
+func newMemory(a *app, listener string, limit config.Size) (*budget.Budget, error) {
+	memory := budget.New(int64(limit), listener+".max_held")
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sluice_held_bytes", Help: "Memory of the requests being received and served, and of their answers.",
+		ConstLabels: prometheus.Labels{"listener": listener},
+	}, func() float64 { return float64(memory.Held()) })
+	if err := a.registry.Register(gauge); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
+	}
+	return memory, nil
+}
