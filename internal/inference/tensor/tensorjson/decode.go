@@ -26,12 +26,13 @@ func Decode(dst []byte, d tensor.Datatype, shape tensor.Shape, src []byte) (out 
 	if err != nil {
 		return dst, 0, err
 	}
-	// An element takes at least two bytes of text: a shape that promises more
-	// must not make room for them.
 	if count > int64(len(src)) && len(src) > 0 {
 		return dst, 0, fault.New(fault.Invalid, "shape %s needs %d elements, but the data has fewer", shape, count)
 	}
-	a := array{src: src, out: slices.Grow(dst, int(min(count, int64(len(src))))*elementSize(d)), shape: shape}
+	// An element takes at least two bytes of text, with its comma or bracket: a
+	// shape that promises more must not make room for them.
+	room := int(min(count, int64(len(src)+1)/2)) * elementSize(d)
+	a := array{src: src, out: slices.Grow(dst, room), shape: shape}
 	if err := a.read(d, count); err != nil {
 		return dst, 0, err
 	}
