@@ -26,7 +26,7 @@ import (
 
 const (
 	jsonRequest  = `{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2.5]}]}`
-	jsonResponse = `{"model_name":"m","model_version":"3","outputs":[{"name":"x_OUT","datatype":"FP32","shape":[1,2],"data":[1,2.5]}]}`
+	jsonResponse = `{"model_name":"m","model_version":"3","outputs":[{"name":"x_OUT","datatype":"FP32","shape":[1,2],"data":[1.0,2.5]}]}`
 )
 
 func floats(values ...float32) string {
@@ -127,7 +127,7 @@ func Test05_Compression(t *testing.T) {
 
 func Test06_NestedAndFlatInFlatOut(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
-	want := `{"model_name":"m","model_version":"3","outputs":[{"name":"x_OUT","datatype":"FP32","shape":[2,2],"data":[1,2,3,4]}]}`
+	want := `{"model_name":"m","model_version":"3","outputs":[{"name":"x_OUT","datatype":"FP32","shape":[2,2],"data":[1.0,2.0,3.0,4.0]}]}`
 	for _, data := range []string{`[1,2,3,4]`, `[[1,2],[3,4]]`, "[ [1 ,2 ]\n, [3,\t4]\r]"} {
 		post(t, s, "/v2/models/m/infer", `{"inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","data":`+data+`}]}`).wantBody(t, want)
 		post(t, s, "/v2/models/m/infer", `{"inputs":[{"data":`+data+`,"shape":[2,2],"datatype":"FP32","name":"x"}]}`).wantBody(t, want)

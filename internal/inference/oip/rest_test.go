@@ -97,7 +97,7 @@ func TestOutputs(t *testing.T) {
 	inputs := `{"inputs":[{"name":"b","shape":[1,2],"datatype":"INT32","data":[3,4]},{"name":"a","shape":[1,2],"datatype":"FP32","data":[1,2]}]`
 	const (
 		head  = `{"model_name":"two","model_version":"1","outputs":[`
-		aJSON = `{"name":"a_OUT","datatype":"FP32","shape":[1,2],"data":[1,2]}`
+		aJSON = `{"name":"a_OUT","datatype":"FP32","shape":[1,2],"data":[1.0,2.0]}`
 		bJSON = `{"name":"b_OUT","datatype":"INT32","shape":[1,2],"data":[3,4]}`
 		aBin  = `{"name":"a_OUT","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}`
 		bBin  = `{"name":"b_OUT","datatype":"INT32","shape":[1,2],"parameters":{"binary_data_size":8}}`
@@ -195,11 +195,11 @@ func TestGenerate(t *testing.T) {
 	if diff := cmp.Diff(serve.Request{ID: "7", Timeout: 5 * time.Microsecond, Priority: 1}, got); diff != "" {
 		t.Error(diff)
 	}
-	post(t, s, "/v2/models/m/generate", `{"x":[1,NaN,3]}`).wantBody(t, `{"model_name":"m","model_version":"3","x_OUT":[1,NaN,3]}`)
+	post(t, s, "/v2/models/m/generate", `{"x":[1,NaN,3]}`).wantBody(t, `{"model_name":"m","model_version":"3","x_OUT":[1.0,NaN,3.0]}`)
 	post(t, s, "/v2/models/m/generate", `{"x":1.5}`).wantBody(t, `{"model_name":"m","model_version":"3","x_OUT":1.5}`)
 	post(t, s, "/v2/models/m/generate", `{"x":[]}`).wantBody(t, `{"model_name":"m","model_version":"3","x_OUT":[]}`)
-	post(t, s, "/v2/models/alone/generate", `{"x":[1,2,3,4]}`).wantBody(t, `{"model_name":"alone","model_version":"7","x_OUT":[1,2,3,4]}`)
-	post(t, s, "/v2/models/wide/generate", `{"w":[1,2,3,4]}`).wantBody(t, `{"model_name":"wide","model_version":"1","w_OUT":[1,2,3,4]}`)
+	post(t, s, "/v2/models/alone/generate", `{"x":[1,2,3,4]}`).wantBody(t, `{"model_name":"alone","model_version":"7","x_OUT":[1.0,2.0,3.0,4.0]}`)
+	post(t, s, "/v2/models/wide/generate", `{"w":[1,2,3,4]}`).wantBody(t, `{"model_name":"wide","model_version":"1","w_OUT":[1.0,2.0,3.0,4.0]}`)
 
 	for _, c := range []struct{ path, body, want string }{
 		{"alone", `{"x":[1,2,3]}`, "input 'x': 3 values do not fit its shape [2,-1]"},

@@ -80,7 +80,8 @@ func FuzzNumber(f *testing.F) {
 	})
 }
 
-// FuzzFloat32: writing is encoding/json's writing, and reading turns it back.
+// FuzzFloat32: writing is encoding/json's writing, whole numbers with a
+// fraction, and reading turns it back.
 func FuzzFloat32(f *testing.F) {
 	for _, b := range []uint32{0, 1, 0x7fffff, 0x800000, 0x7f7fffff, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x39800000, 0x4a000001} {
 		f.Add(b)
@@ -96,8 +97,33 @@ func FuzzFloat32(f *testing.F) {
 		if err != nil || n != len(text) || !bytes.Equal(back, data) && v == v {
 			t.Errorf("%x: %s became %x, %v", b, text, back, err)
 		}
-		if want, err := json.Marshal([]float32{v}); err == nil && string(want) != string(text) {
-			t.Errorf("%x: got %s, want %s", b, text, want)
+		if want, err := json.Marshal(v); err == nil {
+			if float64(v) == math.Trunc(float64(v)) && !bytes.Contains(want, []byte("e")) {
+				want = append(want, ".0"...)
+			}
+			if string(text) != "["+string(want)+"]" {
+				t.Errorf("%x: got %s, want [%s]", b, text, want)
+			}
+		}
+	})
+}
+
+// FuzzFloat64: the same for twice the bits.
+func FuzzFloat64(f *testing.F) {
+	for _, v := range []float64{0, 1, 1e23, 5e-324, 9007199254740993, 2251799813685248.25, 0.1, math.MaxFloat64} {
+		f.Add(math.Float64bits(v))
+	}
+	f.Fuzz(func(t *testing.T, b uint64) {
+		checkText64(t, b)
+		data := binary.LittleEndian.AppendUint64(nil, b)
+		text, err := Encode(nil, tensor.FP64, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, n, err := Decode(nil, tensor.FP64, tensor.Shape{1}, text)
+		v := math.Float64frombits(b)
+		if err != nil || n != len(text) || !bytes.Equal(back, data) && v == v {
+			t.Errorf("%x: %s became %x, %v", b, text, back, err)
 		}
 	})
 }

@@ -37,12 +37,15 @@ func TestRoundTrip(t *testing.T) {
 		shape      tensor.Shape
 		text, want string // want "" means text
 	}{
-		{tensor.FP32, tensor.Shape{2, 2}, `[[1,2.5],[-0,1e-7]]`, `[1,2.5,-0,1e-7]`},
-		{tensor.FP32, tensor.Shape{4}, "[ 1 ,\t2\n, 3\r, 4 ]", `[1,2,3,4]`},
+		{tensor.FP32, tensor.Shape{2, 2}, `[[1,2.5],[-0,1e-7]]`, `[1.0,2.5,-0.0,1e-7]`},
+		{tensor.FP32, tensor.Shape{4}, "[ 1 ,\t2\n, 3\r, 4 ]", `[1.0,2.0,3.0,4.0]`},
 		{tensor.FP32, tensor.Shape{3}, `[NaN,Infinity,-Infinity]`, ""},
 		{tensor.FP64, tensor.Shape{3}, `[NaN,Infinity,-Infinity]`, ""},
 		{tensor.FP64, tensor.Shape{3}, `[0.1,1e+21,1e-7]`, ""},
-		{tensor.FP32, tensor.Shape{}, `[7]`, ""},
+		{tensor.FP32, tensor.Shape{4}, `[-0.0,0.0,-3.0,100000000000000000000.0]`, ""},
+		{tensor.FP64, tensor.Shape{4}, `[-0.0,0.0,-3.0,100000000000000000000.0]`, ""},
+		{tensor.FP64, tensor.Shape{4}, `[-0,0,9007199254740993,1e23]`, `[-0.0,0.0,9007199254740992.0,1e+23]`},
+		{tensor.FP32, tensor.Shape{}, `[7]`, `[7.0]`},
 		{tensor.FP32, tensor.Shape{0}, `[]`, ""},
 		{tensor.FP32, tensor.Shape{2, 0, 3}, `[ [],[ ] ]`, `[]`},
 		{tensor.FP32, tensor.Shape{2, 0}, `[]`, ""},
@@ -210,57 +213,86 @@ func checkFloat(t *testing.T, text string) {
 	}
 }
 
-func TestAppendFloatIsEncodingJSON(t *testing.T) {
-	check := func(b uint32) {
-		f := math.Float32frombits(b)
-		if f != f || math.IsInf(float64(f), 0) {
-			return
-		}
-		want, err := json.Marshal(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := putText(b); string(got) != string(want) {
-			t.Fatalf("%x: got %s, want %s", b, got, want)
+// floatText is encoding/json's text of the float but for whole numbers, which
+// get a fraction.
+func floatText(f float64, size int) string {
+	format, abs := byte('f'), math.Abs(f)
+	if abs != 0 && (abs < 1e-6 || abs >= 1e21) && (size == 64 || float32(abs) != 1e-6) {
+		format = 'e'
+	}
+	text := strconv.FormatFloat(f, format, -1, size)
+	switch {
+	case format == 'f' && !strings.Contains(text, "."):
+		text += ".0"
+	case strings.Contains(text, "e-0"):
+		text = strings.Replace(text, "e-0", "e-", 1)
+	}
+	return text
+}
+
+func checkText32(t *testing.T, b uint32) {
+	f := math.Float32frombits(b)
+	if f != f || math.IsInf(float64(f), 0) {
+		return
+	}
+	if got, want := putText(b), floatText(float64(f), 32); got != want {
+		t.Fatalf("%x: got %s, want %s", b, got, want)
+	}
+}
+
+func TestFloat32Text(t *testing.T) {
+	for exp := range uint32(255) { // every power of two, and what is next to it
+		for _, mant := range []uint32{0, 1, 2, 3, 1 << 22, 1<<23 - 2, 1<<23 - 1} {
+			checkText32(t, exp<<23|mant)
+			checkText32(t, exp<<23|mant|1<<31)
 		}
 	}
-	for _, exp := range []uint32{0, 1, 2, 126, 127, 128, 149, 150, 151, 254} {
-		for _, mant := range []uint32{0, 1, 2, 1<<23 - 1, 1 << 22} {
-			check(exp<<23 | mant)
-			check(exp<<23 | mant | 1<<31)
-		}
+	for b := uint32(0); b < math.MaxUint32-2000; b += 2003 {
+		checkText32(t, b)
 	}
-	for exp := range uint32(255) { // every power of two, and its neighbours
-		check(exp << 23)
-		check(exp<<23 + 1)
-		check(exp<<23 - 1)
-	}
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 300_000 {
-		check(r.Uint32())
-		check(math.Float32bits(float32(r.IntN(1 << 25))))
-		check(math.Float32bits(r.Float32()))
-		check(math.Float32bits(float32(r.IntN(100000)) / 1000))
+	checkText32(t, math.Float32bits(1e-6)) // which is less than 1e-6
+	for i := range 1 << 16 {               // what people write
+		checkText32(t, math.Float32bits(float32(i)))
+		checkText32(t, math.Float32bits(float32(i)*256+float32(i%16)/16))
+		checkText32(t, math.Float32bits(float32(i)/1000))
+		checkText32(t, math.Float32bits(float32(i)/256))
 	}
 }
 
 // putText returns what putFloat32 writes for the bits.
 func putText(b uint32) string {
-	var text [float32Room]byte
-	return string(text[:putFloat32(&text, b)])
+	text := appendFloat32s(nil, binary.LittleEndian.AppendUint32(nil, b))
+	return string(text[1:])
 }
 
-func TestFloat64IsEncodingJSON(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		f := math.Float64frombits(rapid.Uint64().Draw(t, "bits"))
-		if math.IsNaN(f) || math.IsInf(f, 0) {
-			return
+func checkText64(t interface{ Fatalf(string, ...any) }, b uint64) {
+	f := math.Float64frombits(b)
+	if f != f || math.IsInf(f, 0) {
+		return
+	}
+	var text [floatRoom]byte
+	got := string(text[1:putFloat64(&text, b)])
+	if want := floatText(f, 64); got != want {
+		t.Fatalf("%x: got %s, want %s", b, got, want)
+	}
+}
+
+func TestFloat64Text(t *testing.T) {
+	for exp := range uint64(2047) {
+		for _, mant := range []uint64{0, 1, 2, 3, 1 << 51, 1<<52 - 2, 1<<52 - 1, 0x5555555555555 >> (exp % 50)} {
+			checkText64(t, exp<<52|mant)
+			checkText64(t, exp<<52|mant|1<<63)
 		}
-		want, _ := json.Marshal(f)
-		if got := appendFloat64(nil, f); string(got) != string(want) {
-			t.Fatalf("got %s, want %s", got, want)
-		}
-	})
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	for range 200_000 {
+		checkText64(t, r.Uint64())
+		checkText64(t, math.Float64bits(r.NormFloat64()))
+		f, _ := strconv.ParseFloat(fmt.Sprintf("%de%d", r.Uint64N(1e17)>>r.IntN(57), r.IntN(40)-30), 64)
+		checkText64(t, math.Float64bits(f))
+		checkText64(t, math.Float64bits(float64(r.Uint64()>>r.IntN(64))/float64(uint(1)<<r.IntN(12)))) // ties
+	}
+	rapid.Check(t, func(t *rapid.T) { checkText64(t, rapid.Uint64().Draw(t, "bits")) })
 }
 
 // What one writes the other reads, for every datatype, flat and nested.
@@ -354,6 +386,22 @@ func canonicalNaN(d tensor.Datatype, data []byte) []byte {
 	return out
 }
 
+func TestEncodeAppends(t *testing.T) {
+	for _, d := range []tensor.Datatype{tensor.FP32, tensor.FP64, tensor.Int32} {
+		data := make([]byte, 5*d.Size())
+		for i := range data {
+			data[i] = byte(37 * i)
+		}
+		want, _ := Encode([]byte("head"), d, data)
+		for room := range 3 * floatRoom {
+			got, err := Encode(append(make([]byte, 0, 4+room), "head"...), d, data)
+			if err != nil || !bytes.Equal(got, want) || string(got[:5]) != "head[" {
+				t.Fatalf("%s into room for %d: got %s, %v, want %s", d, room, got, err, want)
+			}
+		}
+	}
+}
+
 func TestEncodeRefuses(t *testing.T) {
 	if _, err := Encode(nil, tensor.FP16, []byte{0, 0}); err == nil || !strings.Contains(err.Error(), "sending FP16 data via JSON is not supported") {
 		t.Errorf("FP16: %v", err)
@@ -436,14 +484,14 @@ func benchmark(b *testing.B, run func(b *testing.B, d tensor.Datatype, data, tex
 	for _, n := range []int{784, 150528} {
 		r := rand.New(rand.NewPCG(5, 6))
 		short, full := make([]byte, 0, 4*n), make([]byte, 0, 4*n)
-		wide, wideText := make([]byte, 0, 8*n), []byte{'['}
+		wide, wideText := make([]byte, 0, 8*n), []byte{}
 		for range n {
 			short = binary.LittleEndian.AppendUint32(short, math.Float32bits(float32(r.IntN(256))/256))
 			full = binary.LittleEndian.AppendUint32(full, math.Float32bits(float32(r.NormFloat64())))
 			wide = binary.LittleEndian.AppendUint64(wide, math.Float64bits(r.NormFloat64()))
 		}
 		for i := range n { // as Python writes float32 values: with the digits of a float64
-			wideText = append(appendFloat64(wideText, float64(math.Float32frombits(binary.LittleEndian.Uint32(full[4*i:])))), ',')
+			wideText = strconv.AppendFloat(append(wideText, ','), float64(math.Float32frombits(binary.LittleEndian.Uint32(full[4*i:]))), 'g', 17, 64)
 		}
 		shortText, _ := Encode(nil, tensor.FP32, short)
 		fullText, _ := Encode(nil, tensor.FP32, full)
@@ -452,7 +500,7 @@ func benchmark(b *testing.B, run func(b *testing.B, d tensor.Datatype, data, tex
 			name       string
 			d          tensor.Datatype
 			data, text []byte
-		}{{"short", tensor.FP32, short, shortText}, {"full", tensor.FP32, full, fullText}, {"17digits", tensor.FP32, full, closeArray(wideText)}, {"fp64", tensor.FP64, wide, doubles}} {
+		}{{"short", tensor.FP32, short, shortText}, {"full", tensor.FP32, full, fullText}, {"17digits", tensor.FP32, full, append(append([]byte{'['}, wideText[1:]...), ']')}, {"fp64", tensor.FP64, wide, doubles}} {
 			b.Run(fmt.Sprintf("%d/%s", n, c.name), func(b *testing.B) { run(b, c.d, c.data, c.text, n) })
 		}
 	}
