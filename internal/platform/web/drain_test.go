@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -176,6 +177,50 @@ func TestDrainAnswersFreshConnections(t *testing.T) {
 		t.Errorf("answered %q, %v", answer, err)
 	}
 	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// Connections that the kernel has made, but that were not accepted yet when the
+// drain began, are answered and told to leave; the next one is refused.
+func TestDrainAnswersTheBacklog(t *testing.T) {
+	s, err := New(testConfig(), echoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clients := make([]net.Conn, 50)
+	for i := range clients {
+		if clients[i], err = net.Dial("tcp", s.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		defer clients[i].Close()
+		io.WriteString(clients[i], "GET /items/7 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	waitFor(t, s.draining.Load)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }() // accepts only now
+	for _, c := range clients {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.HasSuffix(string(answer), "\r\n\r\n7") || !strings.Contains(string(answer), "Connection: close") {
+			t.Fatalf("answered %q, %v", answer, err)
+		}
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", s.Addr()); err == nil {
+		c.Close()
+		t.Error("the listener is still open")
+	}
+	stop()
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"sluice/internal/platform/fault"
 )
@@ -53,6 +55,27 @@ func (l *listener) listen(ctx context.Context, name, addr string) (err error) {
 		return fault.Wrap(fault.Unavailable, err, "the %s listener cannot be opened on %s", name, addr)
 	}
 	return nil
+}
+
+// closeWhenEmpty closes the listener as soon as no connection waits to be
+// accepted, or when ctx ends: the kernel resets those that still wait then, which
+// their clients believe to be open.
+func (l *listener) closeWhenEmpty(ctx context.Context) {
+	defer l.Close()
+	if tcp, ok := l.Listener.(syscall.Conn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			poll(ctx, 50*time.Microsecond, func() bool { return !readable(raw) })
+		}
+	}
+}
+
+// readable reports whether there is something to accept.
+func readable(raw syscall.RawConn) bool {
+	ready := 0
+	err := raw.Control(func(fd uintptr) {
+		ready, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) // interrupted counts as none
+	})
+	return err == nil && ready > 0
 }
 
 // Accept returns the next connection within the limit.

@@ -35,6 +35,8 @@ func New(cfg Config, routes func(*echo.Echo)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	announced := cfg.Draining
+	cfg.Draining = func() bool { return s.draining.Load() || announced() }
 	m, err := newMetrics(cfg.Metrics, &s.inFlight)
 	if err != nil {
 		return nil, err
@@ -129,12 +131,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// settleTime is how long drain waits for the first request of connections that
-// were just accepted.
+// settleTime is how long drain waits for the connections that clients have made
+// and for the first request of each.
 const settleTime = time.Second
 
-// Drain closes the listener, lets every request that was accepted finish, and
-// closes the connections. Where ctx ends first it returns its error and the
+// Drain accepts what has connected, closes the listener, lets every request that
+// was accepted finish, and closes the connections. Where ctx ends first it returns its error and the
 // rest goes on until Run's context ends.
 //
 // http.Server.Shutdown alone would drop requests: it closes a connection
@@ -144,9 +146,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	if s.listener.Listener == nil || s.draining.Swap(true) {
 		return nil
 	}
-	s.listener.Close()
 	settle, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
+	s.listener.closeWhenEmpty(settle)
 	wait(settle, func() bool { return s.listener.fresh.Load() == 0 })
 	if err := s.http.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
@@ -155,8 +157,11 @@ func (s *Server) Drain(ctx context.Context) error {
 }
 
 // wait returns when done or when ctx ends.
-func wait(ctx context.Context, done func() bool) {
-	tick := time.NewTicker(2 * time.Millisecond)
+func wait(ctx context.Context, done func() bool) { poll(ctx, 2*time.Millisecond, done) }
+
+// poll is wait that asks at the given interval.
+func poll(ctx context.Context, interval time.Duration, done func() bool) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for !done() {
 		select {
