@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime/debug"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/platform/budget"
@@ -11,6 +13,9 @@ import (
 // newMemory returns the memory that the requests of a listener share, and shows
 // what they hold as a metric.
 func newMemory(a *app, listener string, limit config.Size) (*budget.Budget, error) {
+	if limit == 0 {
+		limit = share(debug.SetMemoryLimit(-1))
+	}
 	memory := budget.New(int64(limit), listener+".max_held")
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sluice_held_bytes", Help: "Memory of the requests being received and served, and of their answers.",
@@ -20,4 +25,10 @@ func newMemory(a *app, listener string, limit config.Size) (*budget.Budget, erro
 		return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 	}
 	return memory, nil
+}
+
+// share is a listener's part of the limit of Go's memory: with both listeners
+// full, half of it is left to everything else and to the garbage.
+func share(memoryLimit int64) config.Size {
+	return config.Size(min(memoryLimit/4, 2<<30))
 }

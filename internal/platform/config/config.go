@@ -46,7 +46,7 @@ type Config struct {
 type HTTP struct {
 	Addr              string        `key:"addr" default:"127.0.0.1:8000" help:"listen address; loopback only until authentication is configured"`
 	MaxBody           Size          `key:"max_body" default:"64MiB" min:"1KiB" max:"4GiB" help:"largest request body; more is answered 413"`
-	MaxHeld           Size          `key:"max_held" default:"2GiB" min:"1MiB" max:"1TiB" help:"memory of all requests being served together: bodies, what they are decompressed and decoded to, answers; more are answered 503"`
+	MaxHeld           Size          `key:"max_held" default:"0" min:"0" max:"1TiB" help:"memory of all requests being served together: bodies, what they are decompressed and decoded to, answers; more are answered 503; 0 is a quarter of runtime.memory_limit, at most 2GiB"`
 	MaxHeader         Size          `key:"max_header" default:"64KiB" min:"4KiB" max:"1MiB" help:"largest request header; more is answered 431"`
 	MaxConnections    int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones are answered 503 and closed"`
 	MaxInFlight       int           `key:"max_in_flight" default:"2048" min:"1" max:"1000000" help:"requests being served; further ones are answered 503 at once"`
@@ -61,7 +61,7 @@ type HTTP struct {
 type GRPC struct {
 	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only until authentication is configured"`
 	MaxMessage     Size          `key:"max_message" default:"512MiB" min:"1KiB" max:"2047MiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
-	MaxHeld        Size          `key:"max_held" default:"2GiB" min:"1MiB" max:"1TiB" help:"memory of all requests being received and served together, and of their answers; more are answered UNAVAILABLE"`
+	MaxHeld        Size          `key:"max_held" default:"0" min:"0" max:"1TiB" help:"memory of all requests being received and served together, and of their answers; more are answered UNAVAILABLE; 0 is a quarter of runtime.memory_limit, at most 2GiB"`
 	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones wait"`
 	MaxStreams     int           `key:"max_streams" default:"1000" min:"1" max:"1000000" help:"concurrent calls per connection; the client holds further ones back"`
 	Keepalive      time.Duration `key:"keepalive" default:"1m" min:"1s" max:"24h" help:"silence after which a client is asked whether it is still there"`
