@@ -59,7 +59,6 @@ func (s *Server) receiver(ctx context.Context) (*receiver, error) {
 // unaryMethod returns the method with its message received here.
 func (s *Server) unaryMethod(service string, m grpc.MethodDesc) grpc.MethodDesc {
 	handle, full := m.Handler, "/"+service+"/"+m.MethodName
-	//nolint:revive // the order of a grpc.MethodHandler's parameters is gRPC's
 	m.Handler = func(srv any, ctx context.Context, _ func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 		account := s.cfg.Memory.Account()
 		defer account.Release()
@@ -185,7 +184,7 @@ func (r *receiver) inflate(data mem.BufferSlice, size int64, account *budget.Acc
 			break
 		}
 		b := buffers.Get(room)
-		n := 0
+		var n int
 		n, err = fill(plain, *b)
 		*b = (*b)[:n]
 		all = append(all, mem.NewBuffer(b, buffers))
@@ -230,9 +229,8 @@ func join(data mem.BufferSlice, account *budget.Account) (mem.BufferSlice, error
 	defer account.Return(int64(size))
 	pieces := data.Reader()
 	data.Free()
-	defer pieces.Close()
 	b := buffers.Get(size)
-	_, err := fill(pieces, *b)
+	_, err := fill(pieces, *b) // which frees each piece; a mem.Reader has all its bytes
 	return mem.BufferSlice{mem.NewBuffer(b, buffers)}, err
 }
 
