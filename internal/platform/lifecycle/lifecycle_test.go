@@ -87,9 +87,9 @@ func TestOrder(t *testing.T) {
 func TestGraceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJournal()
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel2 := time.AfterFunc(0, cancel)
-		defer cancel2.Stop()
+		// The clock moves only once everything has started and waits.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
 		slow, quick := j.component("slow"), j.component("quick")
 		var drained, cancelled time.Duration
 		slow.Drain = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
@@ -99,7 +99,7 @@ func TestGraceEnds(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "slow: drain") {
 			t.Errorf("error is %v", err)
 		}
-		if drained != 0 || cancelled != 30*time.Second {
+		if drained != time.Second || cancelled != 31*time.Second {
 			t.Errorf("drained after %s, cancelled after %s", drained, cancelled)
 		}
 	})
