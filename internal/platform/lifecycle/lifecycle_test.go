@@ -134,8 +134,11 @@ func TestFailures(t *testing.T) {
 			func(c *Component) { c.Start = func(context.Context) error { return boom } },
 			[]string{"start a", "drain a", "cancelled a", "stop a"},
 		},
-		"run fails at once, while c starts": {
-			func(c *Component) { c.Run = func(context.Context) error { return boom } },
+		"run fails while c starts": {
+			func(c *Component) {
+				// c starts for a second; the clock moves once it does.
+				c.Run = func(context.Context) error { time.Sleep(time.Millisecond); return boom }
+			},
 			[]string{"start a", "start b", "gave up c", "drain a", "drain b", "stop b", "cancelled a", "stop a"},
 		},
 		"run fails later": {
