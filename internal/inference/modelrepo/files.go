@@ -176,7 +176,7 @@ func (r *Repo) versions(dir, filename string, m *marks) ([]Version, error) {
 		case !info.Mode().IsRegular():
 			return nil, fault.New(fault.Invalid, "%s is not a regular file: models are single files without external data", r.show(path))
 		}
-		v := Version{Number: number, Path: path, Size: info.Size(), ModTime: info.ModTime(), Fingerprint: stamp(info)}
+		v := Version{Number: number, Path: path, Size: info.Size(), Fingerprint: stamp(info)}
 		m.add(folder, v.Fingerprint)
 		out = append(out, v)
 	}

@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"sluice/internal/inference/model"
 	"sluice/internal/platform/fault"
@@ -98,8 +97,6 @@ type Version struct {
 	Number int64
 	Path   string // of the model file; empty for one held in memory
 	Size   int64
-	// ModTime is when the file was last written; zero for one in memory.
-	ModTime time.Time
 	// Fingerprint changes when the file does.
 	Fingerprint string
 

@@ -24,7 +24,7 @@ var (
 	output    = describe("nv_inference_compute_output_duration_us", "Cumulative time to encode outputs, in microseconds.")
 	queued    = describe("sluice_inference_queue_requests", "Requests waiting in the batcher.")
 	running   = describe("sluice_inference_running_rows", "Rows in runs now.")
-	ready     = describe("sluice_model_ready", "1 for a version that serves, 0 for one that should and does not.")
+	ready     = describe("sluice_model_ready", "1 for a version that serves, 0 for one that was refused, is being loaded or was unloaded.")
 )
 
 func describe(name, help string, more ...string) *prometheus.Desc {

@@ -6,7 +6,8 @@ import (
 )
 
 // Slab size classes: powers of two from 1 KiB to 64 MiB. A larger slab is made
-// for its one use and left to the garbage collector.
+// for its one use; up to twice the largest class it is still pooled, anything
+// beyond is left to the garbage collector.
 const (
 	minSlabBits = 10
 	maxSlabBits = 26
