@@ -1,0 +1,41 @@
+//go:build deps
+
+// Pins dependencies while packages are being written.
+package arch
+
+import (
+	_ "github.com/andybalholm/brotli"
+	_ "github.com/danielgtaylor/huma/v2"
+	_ "github.com/danielgtaylor/huma/v2/adapters/humaecho"
+	_ "github.com/failsafe-go/failsafe-go"
+	_ "github.com/failsafe-go/failsafe-go/adaptivelimiter"
+	_ "github.com/failsafe-go/failsafe-go/budget"
+	_ "github.com/failsafe-go/failsafe-go/bulkhead"
+	_ "github.com/failsafe-go/failsafe-go/circuitbreaker"
+	_ "github.com/failsafe-go/failsafe-go/failsafehttp"
+	_ "github.com/failsafe-go/failsafe-go/fallback"
+	_ "github.com/failsafe-go/failsafe-go/hedgepolicy"
+	_ "github.com/failsafe-go/failsafe-go/retrypolicy"
+	_ "github.com/failsafe-go/failsafe-go/timeout"
+	_ "github.com/getkin/kin-openapi/openapi3"
+	_ "github.com/getkin/kin-openapi/openapi3filter"
+	_ "github.com/go-jose/go-jose/v4"
+	_ "github.com/go-jose/go-jose/v4/jwt"
+	_ "github.com/gocql/gocql"
+	_ "github.com/klauspost/compress/gzip"
+	_ "github.com/klauspost/compress/zstd"
+	_ "github.com/mattn/go-sqlite3"
+	_ "github.com/maypok86/otter/v2"
+	_ "github.com/minio/minio-go/v7"
+	_ "github.com/nats-io/nats-server/v2/server"
+	_ "github.com/nats-io/nats.go"
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/sourcegraph/conc"
+	_ "github.com/sourcegraph/conc/pool"
+	_ "github.com/swaggest/swgui/v5emb"
+	_ "golang.org/x/crypto/argon2"
+	_ "golang.org/x/mod/sumdb/note"
+	_ "golang.org/x/mod/sumdb/tlog"
+	_ "golang.org/x/sync/singleflight"
+	_ "golang.org/x/time/rate"
+)
