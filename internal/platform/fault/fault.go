@@ -33,11 +33,15 @@ const (
 	Unavailable                  // the server cannot take it now; retry later
 	DeadlineExceeded             // time ran out
 	Canceled                     // the caller went away
+	Unprocessable                // well formed, but breaks a rule; Details say which
+	PreconditionFailed           // the thing is not in the state that the request is conditional on
+	Gone                         // it existed, and will not come back
 )
 
 var kindNames = [...]string{
 	"internal", "invalid", "not_found", "conflict", "unsupported", "too_large", "unauthenticated",
 	"permission_denied", "exhausted", "unavailable", "deadline_exceeded", "canceled",
+	"unprocessable", "precondition_failed", "gone",
 }
 
 // String returns the kind's stable snake_case name, as used in logs and metrics.
@@ -61,8 +65,18 @@ type Error struct {
 	Message string
 	// RetryAfter is how long to wait before trying again; 0 means unknown.
 	RetryAfter time.Duration
+	// Details say what exactly is wrong where there is more than one thing.
+	Details []Detail
 	// Cause is for logs only; it is never shown to the caller.
 	Cause error
+}
+
+// Detail is one of the things that are wrong with a request.
+type Detail struct {
+	Pointer string // RFC 6901 JSON pointer into the body, or the parameter's name
+	Line    int    // of the input, from 1; 0 where it has no lines
+	Code    string // stable and specific
+	Message string // for the caller
 }
 
 // New returns an error of the kind with a formatted message for the caller.
@@ -80,6 +94,9 @@ func (e *Error) WithCode(code string) *Error { e.Code = code; return e }
 
 // WithRetryAfter returns e with its retry hint set; call it only while building the error.
 func (e *Error) WithRetryAfter(d time.Duration) *Error { e.RetryAfter = d; return e }
+
+// WithDetails returns e with its details set; call it only while building the error.
+func (e *Error) WithDetails(details ...Detail) *Error { e.Details = details; return e }
 
 // Error returns the message, and the cause for the log's reader.
 func (e *Error) Error() string {

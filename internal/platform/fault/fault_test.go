@@ -44,7 +44,7 @@ func TestUnclassifiedErrorsAreHidden(t *testing.T) {
 }
 
 func TestRetryableKinds(t *testing.T) {
-	for k := Internal; k <= Canceled; k++ {
+	for k := Internal; k <= Gone; k++ {
 		want := k == Exhausted || k == Unavailable || k == DeadlineExceeded
 		if k.Retryable() != want {
 			t.Errorf("%s: retryable is %t", k, k.Retryable())

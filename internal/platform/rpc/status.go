@@ -17,18 +17,21 @@ const errorDomain = "sluice"
 // INVALID_ARGUMENT, not RESOURCE_EXHAUSTED: clients retry the latter, and the
 // same request would stay too large.
 var statusCodes = [...]codes.Code{
-	fault.Internal:         codes.Internal,
-	fault.Invalid:          codes.InvalidArgument,
-	fault.NotFound:         codes.NotFound,
-	fault.Conflict:         codes.FailedPrecondition,
-	fault.Unsupported:      codes.Unimplemented,
-	fault.TooLarge:         codes.InvalidArgument,
-	fault.Unauthenticated:  codes.Unauthenticated,
-	fault.PermissionDenied: codes.PermissionDenied,
-	fault.Exhausted:        codes.ResourceExhausted,
-	fault.Unavailable:      codes.Unavailable,
-	fault.DeadlineExceeded: codes.DeadlineExceeded,
-	fault.Canceled:         codes.Canceled,
+	fault.Internal:           codes.Internal,
+	fault.Invalid:            codes.InvalidArgument,
+	fault.NotFound:           codes.NotFound,
+	fault.Conflict:           codes.FailedPrecondition,
+	fault.Unsupported:        codes.Unimplemented,
+	fault.TooLarge:           codes.InvalidArgument,
+	fault.Unauthenticated:    codes.Unauthenticated,
+	fault.PermissionDenied:   codes.PermissionDenied,
+	fault.Exhausted:          codes.ResourceExhausted,
+	fault.Unavailable:        codes.Unavailable,
+	fault.DeadlineExceeded:   codes.DeadlineExceeded,
+	fault.Canceled:           codes.Canceled,
+	fault.Unprocessable:      codes.InvalidArgument,
+	fault.PreconditionFailed: codes.FailedPrecondition,
+	fault.Gone:               codes.NotFound,
 }
 
 // Status maps err to the status that the client sees: the kind's code, the

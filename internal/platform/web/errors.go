@@ -21,18 +21,21 @@ const CodeSlowBody = "slow_body"
 const statusClientClosed = 499
 
 var statuses = [...]int{
-	fault.Internal:         http.StatusInternalServerError,
-	fault.Invalid:          http.StatusBadRequest,
-	fault.NotFound:         http.StatusNotFound,
-	fault.Conflict:         http.StatusConflict,
-	fault.Unsupported:      http.StatusNotImplemented,
-	fault.TooLarge:         http.StatusRequestEntityTooLarge,
-	fault.Unauthenticated:  http.StatusUnauthorized,
-	fault.PermissionDenied: http.StatusForbidden,
-	fault.Exhausted:        http.StatusTooManyRequests,
-	fault.Unavailable:      http.StatusServiceUnavailable,
-	fault.DeadlineExceeded: http.StatusGatewayTimeout,
-	fault.Canceled:         statusClientClosed,
+	fault.Internal:           http.StatusInternalServerError,
+	fault.Invalid:            http.StatusBadRequest,
+	fault.NotFound:           http.StatusNotFound,
+	fault.Conflict:           http.StatusConflict,
+	fault.Unsupported:        http.StatusNotImplemented,
+	fault.TooLarge:           http.StatusRequestEntityTooLarge,
+	fault.Unauthenticated:    http.StatusUnauthorized,
+	fault.PermissionDenied:   http.StatusForbidden,
+	fault.Exhausted:          http.StatusTooManyRequests,
+	fault.Unavailable:        http.StatusServiceUnavailable,
+	fault.DeadlineExceeded:   http.StatusGatewayTimeout,
+	fault.Canceled:           statusClientClosed,
+	fault.Unprocessable:      http.StatusUnprocessableEntity,
+	fault.PreconditionFailed: http.StatusPreconditionFailed,
+	fault.Gone:               http.StatusGone,
 }
 
 // Status returns the HTTP status of an error, and the message for the client.
