@@ -1,0 +1,124 @@
+package access
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"sluice/internal/platform/fault"
+)
+
+// Kind is the sort of actor that a principal is.
+type Kind string
+
+// The kinds of actors.
+const (
+	KindAnonymous Kind = "anonymous" // nobody was asked: authentication is off
+	KindAPIKey    Kind = "api_key"
+	KindUser      Kind = "user"    // a person, by a token or a password
+	KindService   Kind = "service" // a program, by a token or a certificate
+)
+
+// Method is how a principal proved who it is.
+type Method string
+
+// The methods of authentication.
+const (
+	MethodNone     Method = "none"
+	MethodAPIKey   Method = "api_key"
+	MethodToken    Method = "jwt"
+	MethodPeer     Method = "mtls"
+	MethodPassword Method = "password"
+)
+
+// DefaultTenant is the tenant of all work while authentication is off.
+const DefaultTenant = "default"
+
+// Principal is who acts. It is shared between requests of the same credential:
+// nobody changes it once it is made.
+type Principal struct {
+	Tenant string // the one tenant that it acts in; never taken from the request
+	// Subject is a pseudonymous id, such as key_… or usr_…, fit for logs and the
+	// audit trail: it holds no name and no address.
+	Subject     string
+	Kind        Kind
+	Method      Method
+	Roles       []string // as the credential names them; Permissions is what counts
+	Permissions Set
+	Expires     time.Time // when the credential ends; zero for never
+}
+
+// Anonymous returns the principal of a program without authentication: it may
+// do everything in the default tenant.
+func Anonymous(everything Set) *Principal {
+	return &Principal{
+		Tenant: DefaultTenant, Subject: "anonymous", Kind: KindAnonymous, Method: MethodNone, Permissions: everything,
+	}
+}
+
+// Can reports whether the principal holds the permission; nobody (nil) holds
+// none.
+func (p *Principal) Can(permission Permission) bool {
+	return p != nil && p.Permissions.Has(permission)
+}
+
+// Expired reports whether the credential has ended. A request was checked when
+// it came in; a stream that outlives its credential asks again.
+func (p *Principal) Expired(now time.Time) bool {
+	return !p.Expires.IsZero() && !now.Before(p.Expires)
+}
+
+// LogValue says who acts, without the list of everything it may do.
+func (p *Principal) LogValue() slog.Value {
+	if p == nil {
+		return slog.StringValue("nobody")
+	}
+	return slog.GroupValue(
+		slog.String("tenant", p.Tenant), slog.String("subject", p.Subject),
+		slog.String("kind", string(p.Kind)), slog.String("method", string(p.Method)),
+	)
+}
+
+var tenantForm = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+
+// CheckTenant returns fault.Invalid unless the text can be the id of a tenant: 1
+// to 64 lower case letters, digits, _ and -, the first a letter or digit. Ids
+// are parts of keys, paths and subjects of messages, so nothing else may be one.
+func CheckTenant(id string) error {
+	if !tenantForm.MatchString(id) {
+		return invalid("tenant_malformed", "tenant id %.80q is malformed: expected 1 to 64 lower case letters, digits, _ and -, the first a letter or digit", id)
+	}
+	return nil
+}
+
+type contextKey struct{}
+
+// With returns a context that carries the principal.
+func With(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// From returns the principal that acts; false where nobody was authenticated.
+// It does not allocate.
+func From(ctx context.Context) (*Principal, bool) {
+	p, _ := ctx.Value(contextKey{}).(*Principal)
+	return p, p != nil
+}
+
+// Check returns nil if the context's principal holds the permission,
+// fault.Unauthenticated if there is none, and else fault.PermissionDenied. The
+// message names the permission and nothing of what was asked for: that may be
+// another tenant's.
+func Check(ctx context.Context, permission Permission) error {
+	p, ok := From(ctx)
+	switch {
+	case !ok:
+		return fault.New(fault.Unauthenticated, "this needs a credential: send an API key or a bearer token in the Authorization header").
+			WithCode("credential_missing")
+	case !p.Can(permission):
+		return fault.New(fault.PermissionDenied, "this needs the permission %s: ask an administrator of your tenant for a role that grants it, and see that the scopes of your credential include it", permission).
+			WithCode("permission_missing")
+	}
+	return nil
+}
