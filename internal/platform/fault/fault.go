@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -50,6 +51,12 @@ func (k Kind) String() string {
 		return kindNames[k]
 	}
 	return "internal"
+}
+
+// KindOf returns the kind of a name that String returned.
+func KindOf(name string) (Kind, bool) {
+	i := slices.Index(kindNames[:], name)
+	return Kind(max(i, 0)), i >= 0
 }
 
 // Retryable reports whether the same request may succeed later unchanged.
