@@ -66,6 +66,9 @@ func TestRolesHoldWhatIsDeclared(t *testing.T) {
 			t.Errorf("%s holds %v, expected %v", role, got, want)
 		}
 	}
+	if got := r.Platform().List(); !slices.Equal(got, []Permission{readTenants}) {
+		t.Errorf("the platform's permissions are %v", got)
+	}
 	if len(r.Names()) != len(builtIn)+4 {
 		t.Errorf("roles: %v", r.Names())
 	}

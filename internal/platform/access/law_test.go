@@ -31,6 +31,7 @@ func TestSetsFollowTheLawsOfSets(t *testing.T) {
 			"absorption":                   a.Union(a.Intersect(b)).Equal(a),
 			"intersection lies within":     a.Intersect(b).Within(a) && a.Intersect(b).Within(b),
 			"union contains":               a.Within(a.Union(b)) && b.Within(a.Union(b)),
+			"a difference and a meeting":   a.Without(b).Union(a.Intersect(b)).Equal(a) && a.Without(b).Intersect(b).Len() == 0,
 			"a list makes its set":         SetOf(a.List()...).Equal(a),
 			"within both ways is equality": (a.Within(b) && b.Within(a)) == a.Equal(b),
 		} {

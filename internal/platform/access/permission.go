@@ -143,6 +143,17 @@ func (s Set) Intersect(o Set) Set {
 	return both
 }
 
+// Without returns what is in s and not in o.
+func (s Set) Without(o Set) Set {
+	rest := Set{held: make(map[Permission]struct{}, len(s.held))}
+	for p := range s.held {
+		if !o.Has(p) {
+			rest.held[p] = struct{}{}
+		}
+	}
+	return rest
+}
+
 // Within reports whether all of s is in o.
 func (s Set) Within(o Set) bool { return s.Intersect(o).Len() == s.Len() }
 

@@ -33,13 +33,19 @@ var roleForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
 // Roles knows what every role grants. It is immutable and safe for concurrent
 // use.
-type Roles struct{ sets map[string]Set }
+type Roles struct {
+	sets     map[string]Set
+	platform Set
+}
 
 // NewRoles returns the built-in roles of the catalogue and the custom ones.
 // fault.Invalid: a name that is malformed or taken, and a grant that matches no
 // permission.
 func NewRoles(c *Catalog, custom ...Role) (*Roles, error) {
-	r := &Roles{sets: make(map[string]Set, len(builtIn)+len(custom))}
+	r := &Roles{
+		sets:     make(map[string]Set, len(builtIn)+len(custom)),
+		platform: c.where(func(d Declaration) bool { return d.Platform }),
+	}
 	for _, name := range builtIn {
 		r.sets[name] = c.where(func(d Declaration) bool { return d.heldBy(name) })
 	}
@@ -126,6 +132,10 @@ func (r *Roles) Granted(names []string) Set {
 	}
 	return all
 }
+
+// Platform returns the permissions that concern more than one tenant. A
+// credential whose issuer speaks for one tenant only is cut down by them.
+func (r *Roles) Platform() Set { return r.platform }
 
 // Effective returns what a credential with these roles and scopes may do: what
 // the roles grant, and of that, where there are scopes, only what they name.
