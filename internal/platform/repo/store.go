@@ -54,8 +54,9 @@ type Store struct {
 	// turns make units of work that met a conflict go one after the other in
 	// this process, by the aggregates that they change: with optimistic locking
 	// alone, of n that change the same one n-1 would run in vain each time.
-	turns [64]chan struct{}
-	seed  maphash.Seed
+	turns   [64]chan struct{}
+	seed    maphash.Seed
+	watches []func(*Changeset)
 }
 
 // New returns a Store over a driver, which must have been migrated.
@@ -69,6 +70,10 @@ func New(driver Driver, cfg Config) *Store {
 
 // Driver returns the store's driver, for the relay and for probes.
 func (s *Store) Driver() Driver { return s.driver }
+
+// Watch has f called after every commit of this process, before Do returns. Call
+// it before the store is used; f must be quick.
+func (s *Store) Watch(f func(*Changeset)) { s.watches = append(s.watches, f) }
 
 // Now returns the store's time: UTC, in whole microseconds.
 func (s *Store) Now() time.Time { return s.cfg.Now().UTC().Truncate(time.Microsecond) }
@@ -119,7 +124,13 @@ func (s *Store) commit(ctx context.Context, tx *Tx) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.driver.Commit(ctx, c)
+	if err := s.driver.Commit(ctx, c); err != nil {
+		return err
+	}
+	for _, f := range s.watches {
+		f(c)
+	}
+	return nil
 }
 
 // takeTurns waits until no other unit of work of this process that met a

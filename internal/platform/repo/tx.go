@@ -125,13 +125,15 @@ func (tx *Tx) Do(ctx context.Context, fn func(ctx context.Context, tx *Tx) error
 // AfterCommit has f called once what the unit of work wrote is durable.
 func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
 
-// Publish puts a message into the outbox that is no aggregate's event. Its id,
-// time and origin are set here.
+// Publish puts a message into the outbox that is no aggregate's event. Its time
+// and origin are set here, and its id where it has none.
 func (tx *Tx) Publish(m Message) error {
 	if m.Stream == "" || m.Type == "" {
 		return fault.New(fault.Internal, "a message needs a stream and a type")
 	}
-	m.ID = string(NewID[messageID](tx, "evt"))
+	if m.ID == "" {
+		m.ID = string(NewID[messageID](tx, "evt"))
+	}
 	if m.Kind == "" {
 		m.Key = Key{tx.Tenant(), m.Stream, m.ID}
 	}
@@ -210,6 +212,13 @@ func (tx *Tx) changeset() *Changeset {
 	}
 	return c
 }
+
+// Changes returns the keys of what was written so far, in the order of the first
+// write.
+func (tx *Tx) Changes() []Key { return tx.written }
+
+// Messages returns what was put into the outbox so far.
+func (tx *Tx) Messages() []Message { return tx.messages }
 
 func (tx *Tx) keys() []Key { return slices.Concat(tx.written, tx.required) }
 

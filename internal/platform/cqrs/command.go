@@ -1,0 +1,53 @@
+package cqrs
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/repo"
+)
+
+// repeatable is how long it is remembered that an operation was done.
+const repeatable = 48 * time.Hour
+
+// Handle registers the handler of a command. It needs the permission; what it
+// writes to tx is committed, with the audit log's entry, where it returns nil.
+// It may be called again after a conflict, as repo.Store.Do says.
+func Handle[C Command[R], R any](b *Bus, permission access.Permission, handler func(ctx context.Context, tx *repo.Tx, c C) (R, error), opts ...Option) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	tenant := tenantOf(o)
+	var zero C
+	r := &route[C, R]{Route: Route{zero.CommandName(), permission, true}}
+	r.run = b.around(r.Route, func(ctx context.Context, call *Call) error {
+		inv := call.payload.(*invocation[C, R])
+		return b.work(ctx, call, tenant(call.Principal), func(ctx context.Context, tx *repo.Tx) (err error) {
+			if inv.result, err = handler(ctx, tx, inv.input); err != nil {
+				return err
+			}
+			return b.auditDone(tx, call)
+		})
+	})
+	register(b, r)
+}
+
+// Send has a command handled, and returns what its handler does. A command that
+// was sent before with the same Origin.Operation, and done, fails with
+// repo.ErrProcessed.
+func Send[C Command[R], R any](ctx context.Context, b *Bus, c C) (R, error) {
+	return dispatch[C, R](ctx, b, c.CommandName(), c)
+}
+
+// work runs a unit of work, once only where the call may be repeated.
+func (b *Bus) work(ctx context.Context, call *Call, tenant string, run func(ctx context.Context, tx *repo.Tx) error) error {
+	scope := call.scope(tenant)
+	if scope.Operation == uuid.Nil {
+		return b.store.Do(ctx, scope, run)
+	}
+	return b.store.Once(ctx, scope, "command:"+call.Name, scope.Operation.String(), repeatable, run)
+}

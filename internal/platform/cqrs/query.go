@@ -1,0 +1,55 @@
+package cqrs
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/repo"
+)
+
+// Keyed is a query whose answers can be cached: equal keys have equal answers.
+type Keyed interface{ CacheKey() string }
+
+// Cached has the answers to a Keyed query kept for at most ttl, and forgotten
+// as soon as an aggregate of one of these kinds changes in the same tenant.
+// Answers are shared: nobody may change what they hold.
+func Cached(ttl time.Duration, kinds ...string) Option {
+	return func(o *options) { o.ttl, o.kinds = ttl, kinds }
+}
+
+// HandleQuery registers the handler of a query. It needs the permission.
+func HandleQuery[Q Query[R], R any](b *Bus, permission access.Permission, handler func(ctx context.Context, from repo.Reading, q Q) (R, error), opts ...Option) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	tenant := tenantOf(o)
+	var zero Q
+	r := &route[Q, R]{Route: Route{zero.QueryName(), permission, false}}
+	if _, keyed := any(zero).(Keyed); o.ttl > 0 && !keyed {
+		panic("cqrs: " + r.Name + " is to be cached, but has no CacheKey")
+	}
+	r.run = b.around(r.Route, func(ctx context.Context, call *Call) (err error) {
+		inv := call.payload.(*invocation[Q, R])
+		scope := call.scope(tenant(call.Principal))
+		answer := func(ctx context.Context) (R, error) { return handler(ctx, b.store.Read(scope), inv.input) }
+		if o.ttl == 0 {
+			inv.result, err = answer(ctx)
+			return err
+		}
+		key := b.cache.key(scope.Tenant, r.Name, any(inv.input).(Keyed).CacheKey(), o.kinds)
+		inv.result, err = cached(ctx, b.cache, key, o.ttl, answer)
+		return err
+	})
+	register(b, r)
+}
+
+// Ask has a query answered.
+func Ask[Q Query[R], R any](ctx context.Context, b *Bus, q Q) (R, error) {
+	return dispatch[Q, R](ctx, b, q.QueryName(), q)
+}
+
+// Forget has the cache forget what depends on a kind of a tenant's aggregates:
+// for changes that another process has made.
+func (b *Bus) Forget(tenant, kind string) { b.cache.forget(tenant, kind) }
