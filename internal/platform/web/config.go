@@ -36,6 +36,11 @@ type Config struct {
 	// a browser on this machine send: by DNS rebinding, or across origins.
 	LoopbackOnly bool
 
+	// Routes is the table that every route must be in; nil checks nothing.
+	Routes *Routes
+	// CORS allows web pages of other origins; nil allows none.
+	CORS *CORS
+
 	// ErrorHandler writes the errors that handlers return; nil means HandleError.
 	ErrorHandler echo.HTTPErrorHandler
 	// Draining reports whether clients should be told to leave; nil means never.

@@ -12,9 +12,17 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// CodeSlowBody marks the one deadline that HTTP has a status of its own for:
-// a body that came too slowly.
-const CodeSlowBody = "slow_body"
+// Codes of failures that HTTP has a status of its own for.
+const (
+	CodeSlowBody             = "slow_body" // 408: the one deadline that is the client's
+	CodeMethodNotAllowed     = "method_not_allowed"
+	CodeNotAcceptable        = "not_acceptable"
+	CodePreconditionFailed   = "precondition_failed"
+	CodePreconditionRequired = "precondition_required"
+	CodeUnsupportedMediaType = "unsupported_media_type"
+	CodeValidationFailed     = "validation_failed"
+	CodeIdempotencyKeyReused = "idempotency_key_reused"
+)
 
 // statusClientClosed is the status that logs and metrics show where the client
 // went away before its answer; nobody receives it.
@@ -38,6 +46,19 @@ var statuses = [...]int{
 	fault.Gone:               http.StatusGone,
 }
 
+// statusByCode has the failures for which HTTP has a more exact status than for
+// their kind.
+var statusByCode = map[string]int{
+	CodeSlowBody:             http.StatusRequestTimeout,
+	CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
+	CodeNotAcceptable:        http.StatusNotAcceptable,
+	CodePreconditionFailed:   http.StatusPreconditionFailed,
+	CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	CodeValidationFailed:     http.StatusUnprocessableEntity,
+	CodeIdempotencyKeyReused: http.StatusUnprocessableEntity,
+	CodePreconditionRequired: http.StatusPreconditionRequired,
+}
+
 // Status returns the HTTP status of an error, and the message for the client.
 // It knows faults and Echo's own errors (no route, wrong method).
 func Status(err error) (status int, message string) {
@@ -48,8 +69,8 @@ func Status(err error) (status int, message string) {
 		return he.Code, http.StatusText(he.Code)
 	}
 	f := fault.Of(err)
-	if f.Code == CodeSlowBody {
-		return http.StatusRequestTimeout, f.Text()
+	if status, ok := statusByCode[f.Code]; ok {
+		return status, f.Text()
 	}
 	if int(f.Kind) < len(statuses) {
 		return statuses[f.Kind], f.Text()

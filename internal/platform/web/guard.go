@@ -25,6 +25,7 @@ type guard struct {
 	ids      *ids
 	metrics  *metrics
 	tracer   trace.Tracer
+	cors     *cors // nil allows no other origin
 	inFlight *atomic.Int64
 }
 
@@ -40,11 +41,15 @@ type exchange struct {
 	span   trace.Span // nil where traces are off
 	began  time.Time
 	failed error // what the handler returned
+	blamed error // what the handler says about an answer of its own
 }
 
 func (x *exchange) Value(key any) any {
-	if key == (telemetry.RequestIDKey{}) {
+	switch key {
+	case telemetry.RequestIDKey{}:
 		return x.id[0]
+	case exchangeKey{}:
+		return x
 	}
 	return x.Context.Value(key)
 }
@@ -54,6 +59,7 @@ func (x *exchange) Value(key any) any {
 var (
 	nosniff     = []string{"nosniff"}
 	closeHeader = []string{"close"}
+	hsts        = []string{"max-age=31536000; includeSubDomains"}
 )
 
 const requestIDHeader = "X-Request-Id"
@@ -75,6 +81,9 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	h := c.Response().Header()
 	h[requestIDHeader] = x.id[:]
 	h["X-Content-Type-Options"] = nosniff
+	if r.TLS != nil {
+		h["Strict-Transport-Security"] = hsts
+	}
 	if g.Draining() {
 		h["Connection"] = closeHeader
 	}
@@ -87,6 +96,10 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 		r.Body = &x.body
 	}
 	c.SetRequest(r)
+	if g.cors != nil && g.cors.answer(h, r) {
+		x.failed = c.NoContent(http.StatusNoContent)
+		return nil
+	}
 	if x.failed = g.admit(r, n); x.failed == nil {
 		x.failed = next(c)
 	} else if fault.Is(x.failed, fault.TooLarge) {
@@ -161,7 +174,8 @@ func (g *guard) account(c echo.Context, x *exchange, aborted bool) {
 		x.span.End()
 	}
 	level := slog.LevelDebug
-	if x.failed != nil && status >= 500 && fault.Is(x.failed, fault.Internal) {
+	cause := x.cause()
+	if isDefect(status, cause) {
 		level = slog.LevelError
 	}
 	if !g.Log.Enabled(x, level) {
@@ -173,8 +187,8 @@ func (g *guard) account(c echo.Context, x *exchange, aborted bool) {
 		slog.Int("http.response.status_code", status), slog.Int64("http.response.body.bytes", c.Response().Size),
 		slog.Int64("event.duration", took.Nanoseconds()), slog.String("client.address", r.RemoteAddr), slog.Bool("aborted", aborted),
 	}
-	if x.failed != nil {
-		attrs = append(attrs, slog.Any("error", x.failed))
+	if cause != nil {
+		attrs = append(attrs, slog.Any("error", cause))
 	}
 	g.Log.LogAttrs(x, level, "request", attrs...)
 }

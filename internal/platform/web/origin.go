@@ -8,9 +8,15 @@ import (
 
 // loopbackOnly protects a server without authentication from web pages that
 // its user visits. It refuses a Host that is no name of this machine, which
-// is how DNS rebinding shows, and writes across origins.
-func loopbackOnly(next http.Handler) http.Handler {
+// is how DNS rebinding shows, and writes across origins that allowed does not
+// list.
+func loopbackOnly(next http.Handler, allowed *CORS) http.Handler {
 	var origins http.CrossOriginProtection
+	if allowed != nil {
+		for _, origin := range allowed.Origins {
+			_ = origins.AddTrustedOrigin(origin) // "*" is no origin, and trusts nobody here
+		}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !loopbackHost(r.Host):

@@ -41,13 +41,22 @@ func New(cfg Config, routes func(*echo.Echo)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, tracer: cfg.Tracing.Tracer("sluice/web")}
+	policy, err := cfg.CORS.compile()
+	if err != nil {
+		return nil, err
+	}
+	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, tracer: cfg.Tracing.Tracer("sluice/web"), cors: policy}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Logger.SetOutput(slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn).Writer())
 	e.HTTPErrorHandler = cfg.ErrorHandler
 	e.Use(g.middleware)
 	routes(e)
+	if cfg.Routes != nil {
+		if err := cfg.Routes.check(e.Routes()); err != nil {
+			return nil, err
+		}
+	}
 	m.addRoutes(e.Routes())
 	s.http = newHTTP(cfg, e)
 	return s, nil
@@ -75,7 +84,7 @@ func newServer(cfg Config) (*Server, error) {
 
 func newHTTP(cfg Config, h http.Handler) *http.Server {
 	if cfg.LoopbackOnly {
-		h = loopbackOnly(h)
+		h = loopbackOnly(h, cfg.CORS)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
