@@ -14,8 +14,8 @@ const (
 // Message is an entry of the outbox: an aggregate's event, or a message of its
 // own. It is what consumers receive.
 type Message struct {
-	ID  string `json:"id"` // evt_…; consumers recognise repetitions by it
-	Key        // of the aggregate
+	ID  string             `json:"id"` // evt_…; consumers recognise repetitions by it
+	Key `json:"aggregate"` // of the aggregate
 	// Sequence counts an aggregate's events from 1 without a gap; 0 for messages
 	// that are no aggregate's event.
 	Sequence int64     `json:"sequence,omitempty"`

@@ -187,3 +187,6 @@ func (s *Store) Once(ctx context.Context, scope Scope, consumer, message string,
 		return fn(ctx, tx)
 	})
 }
+
+// RandomName returns a name that no other process has.
+func RandomName() string { return uuid.NewString() }

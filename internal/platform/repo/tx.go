@@ -139,6 +139,17 @@ func (tx *Tx) Publish(m Message) error {
 	}
 	m.Tenant = tx.Tenant()
 	m.Version = max(m.Version, 1)
+	return tx.send(m)
+}
+
+// MaxMessage is the most bytes of a message's data: what every queue takes.
+const MaxMessage = 512 << 10
+
+func (tx *Tx) send(m Message) error {
+	if len(m.Data) > MaxMessage {
+		return fault.New(fault.TooLarge, "the message %s has %d bytes of data, more than %d: keep what is large as an object and name it", m.Type, len(m.Data), MaxMessage).
+			WithCode("message_too_large")
+	}
 	tx.stamp(&m)
 	tx.messages = append(tx.messages, m)
 	return nil
@@ -157,11 +168,8 @@ func (tx *Tx) emit(key Key, sequence int64, e aggregate.Event, keep bool) error 
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "the event %s of a %s cannot be encoded", e.EventType(), key.Kind)
 	}
-	m := Message{ID: string(NewID[messageID](tx, "evt")), Key: key, Sequence: sequence, Stream: StreamEvents,
-		Type: e.EventType(), Version: aggregate.VersionOf(e), Data: data, Keep: keep}
-	tx.stamp(&m)
-	tx.messages = append(tx.messages, m)
-	return nil
+	return tx.send(Message{ID: string(NewID[messageID](tx, "evt")), Key: key, Sequence: sequence, Stream: StreamEvents,
+		Type: e.EventType(), Version: aggregate.VersionOf(e), Data: data, Keep: keep})
 }
 
 // record returns a record as the unit of work sees it. It reads each from the

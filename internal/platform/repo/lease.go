@@ -1,0 +1,106 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/fault"
+)
+
+// LeaseName names what only one process at a time may do.
+type LeaseName string
+
+// lease says who does it, and until when.
+type lease struct {
+	aggregate.Root[LeaseName]
+	Owner string    `json:"owner"`
+	Token int64     `json:"token"`
+	Until time.Time `json:"until"`
+}
+
+// leases holds all leases; they belong to no tenant.
+var leases = Kind[LeaseName, lease]{Name: "leases", Root: func(l *lease) *aggregate.Root[LeaseName] { return &l.Root }}
+
+// LeaseSchema is what Migrate has to know where leases are used.
+func LeaseSchema() *Schema { return leases.Schema() }
+
+// ErrLeased is returned for a lease that somebody else has.
+var ErrLeased = fault.New(fault.Conflict, "another process has the lease").WithCode("leased")
+
+// Lease is the right to be the only one who does something. Token grows with
+// every new owner: what is done under a lease carries it, so that the work of an
+// owner that was only slow can be told apart. Owners compare the lease's end
+// with their own clocks: these must agree to within a fraction of its length.
+type Lease struct {
+	Name  LeaseName
+	Owner string
+	Token int64
+	Until time.Time
+	store *Store
+}
+
+var leaseScope = Scope{Actor: "system"}
+
+// Acquire takes the lease for ttl, or fails with ErrLeased. Who has it already
+// extends it.
+func (s *Store) Acquire(ctx context.Context, name LeaseName, owner string, ttl time.Duration) (*Lease, error) {
+	taken := &Lease{Name: name, Owner: owner, store: s}
+	err := s.Do(ctx, leaseScope, func(ctx context.Context, tx *Tx) error {
+		until := tx.Now().Add(ttl)
+		taken.Until = until
+		_, err := leases.Update(ctx, tx, name, func(l *lease) error {
+			if l.Owner != owner && tx.Now().Before(l.Until) {
+				return ErrLeased
+			}
+			if l.Owner != owner {
+				l.Token++
+			}
+			l.Owner, l.Until = owner, until
+			taken.Token = l.Token
+			return nil
+		})
+		if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		taken.Token = 1
+		fresh := &lease{Owner: owner, Token: 1, Until: until}
+		fresh.ID = name
+		return leases.Add(ctx, tx, fresh)
+	})
+	switch {
+	case errors.Is(err, ErrExists):
+		return nil, ErrLeased // somebody was first, just now
+	case err != nil:
+		return nil, err
+	}
+	return taken, nil
+}
+
+// Renew extends the lease by ttl from now; it fails with ErrLeased where it was
+// lost.
+func (l *Lease) Renew(ctx context.Context, ttl time.Duration) error {
+	return l.change(ctx, func(kept *lease, now time.Time) {
+		kept.Until = now.Add(ttl)
+		l.Until = kept.Until
+	})
+}
+
+// Release ends the lease, so that the next owner need not wait.
+func (l *Lease) Release(ctx context.Context) error {
+	return l.change(ctx, func(kept *lease, now time.Time) { kept.Owner, kept.Until = "", now })
+}
+
+func (l *Lease) change(ctx context.Context, f func(kept *lease, now time.Time)) error {
+	return l.store.Do(ctx, leaseScope, func(ctx context.Context, tx *Tx) error {
+		_, err := leases.Update(ctx, tx, l.Name, func(kept *lease) error {
+			if kept.Owner != l.Owner || kept.Token != l.Token {
+				return ErrLeased
+			}
+			f(kept, tx.Now())
+			return nil
+		})
+		return err
+	})
+}
