@@ -106,6 +106,10 @@ func From(ctx context.Context) (*Principal, bool) {
 	return p, p != nil
 }
 
+// ErrNoCredential is the refusal of a request without any credential.
+var ErrNoCredential error = fault.New(fault.Unauthenticated, "this needs a credential: send an API key or a bearer token in the Authorization header").
+	WithCode("credential_missing")
+
 // Check returns nil if the context's principal holds the permission,
 // fault.Unauthenticated if there is none, and else fault.PermissionDenied. The
 // message names the permission and nothing of what was asked for: that may be
@@ -114,8 +118,7 @@ func Check(ctx context.Context, permission Permission) error {
 	p, ok := From(ctx)
 	switch {
 	case !ok:
-		return fault.New(fault.Unauthenticated, "this needs a credential: send an API key or a bearer token in the Authorization header").
-			WithCode("credential_missing")
+		return ErrNoCredential
 	case !p.Can(permission):
 		return fault.New(fault.PermissionDenied, "this needs the permission %s: ask an administrator of your tenant for a role that grants it, and see that the scopes of your credential include it", permission).
 			WithCode("permission_missing")
