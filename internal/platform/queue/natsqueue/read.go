@@ -1,0 +1,100 @@
+package natsqueue
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/internal/platform/queue"
+)
+
+// Bounds implements queue.Reader.
+func (q *Queue) Bounds(ctx context.Context, stream string) (queue.Bounds, error) {
+	s, err := q.lookup(ctx, stream)
+	if err != nil {
+		return queue.Bounds{}, err
+	}
+	return bounds(s.CachedInfo().State), nil
+}
+
+func bounds(s jetstream.StreamState) queue.Bounds {
+	if s.Msgs == 0 {
+		return queue.Bounds{First: s.LastSeq + 1, Last: s.LastSeq}
+	}
+	return queue.Bounds{First: s.FirstSeq, Last: s.LastSeq}
+}
+
+// Read implements queue.Reader with an ordered consumer of the server, which
+// is made again by the client library when it is lost.
+func (q *Queue) Read(ctx context.Context, r queue.Read) iter.Seq2[queue.Message, error] {
+	return func(yield func(queue.Message, error) bool) {
+		if err := q.read(ctx, r, yield); err != nil && ctx.Err() == nil {
+			yield(queue.Message{}, err)
+		}
+	}
+}
+
+// read returns nil when the caller has had enough or everything.
+func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message, error) bool) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	b, err := q.Bounds(ctx, r.Stream)
+	if err == nil {
+		err = b.Check(r.Stream, r.From)
+	}
+	if err != nil {
+		return err
+	}
+	messages, pending, err := q.readFrom(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for next := r.From; r.Follow || pending > 0; {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return translate(err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return translate(err)
+		}
+		sequence := meta.Sequence.Stream
+		if len(r.Filters) == 0 && next != 0 && sequence != next {
+			if b, err = q.Bounds(ctx, r.Stream); err != nil {
+				return err
+			}
+			if b.First > next { // else it was a message that somebody removed
+				return &queue.GapError{Stream: r.Stream, From: next, Bounds: b}
+			}
+		}
+		if !yield(decode(m.Subject(), m.Headers(), m.Data(), sequence, meta.Timestamp), nil) {
+			return nil
+		}
+		next, pending = sequence+1, meta.NumPending
+	}
+	return nil
+}
+
+// readFrom starts an ordered consumer and says how much is there for it.
+func (q *Queue) readFrom(ctx context.Context, r queue.Read) (jetstream.MessagesContext, uint64, error) {
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: filters(r.Filters, -1), InactiveThreshold: time.Minute}
+	if r.From > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.From
+	}
+	setup, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
+	defer cancel()
+	c, err := q.js.OrderedConsumer(setup, r.Stream, cfg)
+	if err != nil {
+		return nil, 0, settled(err)
+	}
+	info, err := c.Info(setup)
+	if err != nil {
+		return nil, 0, settled(err)
+	}
+	messages, err := c.Messages(jetstream.PullMaxMessages(256))
+	return messages, info.NumPending, translate(err)
+}
