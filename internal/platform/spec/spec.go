@@ -45,6 +45,11 @@ func Negate[T any](s Spec[T]) Spec[T] {
 	return Spec[T]{&Not{s.expr}, func(t *T) bool { return !s.Match(t) }}
 }
 
+// Lift makes a rule over U of one over a T that every U has.
+func Lift[T, U any](s Spec[T], part func(*U) *T) Spec[U] {
+	return Spec[U]{s.expr, func(u *U) bool { return s.Match(part(u)) }}
+}
+
 func exprs[T any](rules []Spec[T]) []Expr {
 	out := make([]Expr, len(rules))
 	for i, s := range rules {
