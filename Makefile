@@ -78,6 +78,30 @@ vuln: doctor ## known vulnerabilities in what is used; needs the Go vulnerabilit
 ci: ## everything that CI does
 	@.ci/run
 
+##@ Services
+
+# Real servers for tests, on loopback ports of their own; see deploy/README.md.
+# The first start builds and fetches them, which takes minutes.
+bin/services: $(wildcard tools/services/*.go tools/services/cassandra/*) go.mod
+	@mkdir -p bin
+	go build -trimpath -o $@ ./tools/services
+
+.PHONY: services
+services: doctor bin/services ## start NATS x3, MinIO and Cassandra for tests; `bin/services` says what else it can do
+	@bin/services start
+	@bin/services env
+
+.PHONY: services-stop
+services-stop: bin/services ## end them and remove their data
+	@bin/services stop
+
+# One package at a time: some of them stop and freeze servers.
+.PHONY: test-services
+test-services: doctor bin/services ## the contract suites against real servers, started and ended where needed
+	@packages=$$(find . -name services_test.go -not -path '*/testdata/*' -exec dirname {} + | sort -u); \
+	[ -n "$$packages" ] || { echo 'there is no services_test.go: nothing would be tested' >&2; exit 1; }; \
+	bin/services with go test -tags services -p 1 -count=1 -timeout 15m $$packages
+
 ##@ Measure
 
 .PHONY: bench

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"encoding/xml"
@@ -35,7 +36,6 @@ func (s *set) addCassandra() {
 	s.add(&server{
 		name:    "cassandra",
 		addr:    addr,
-		dir:     dir,
 		install: s.place.installCassandra,
 		command: func(jars string) ([]string, error) {
 			return cassandraCommand(dir, jars, port, s.base+cassandraPorts[1])
@@ -52,27 +52,31 @@ func cassandraCommand(dir, jars string, port, storage int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	options, err := cassandraConfig(dir, jars, port, storage)
+	return []string{java, "@" + options, "org.apache.cassandra.service.CassandraDaemon"}, err
+}
+
+// cassandraConfig fills the configuration files in and returns the path of the
+// Java options.
+func cassandraConfig(dir, jars string, port, storage int) (options string, err error) {
 	t, err := template.ParseFS(cassandraFiles, "cassandra/cassandra.yaml", "cassandra/jvm.options", "cassandra/logback.xml")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	values := struct {
 		Dir, Jars     string
 		Port, Storage int
 	}{dir, jars, port, storage}
 	for _, one := range t.Templates() {
-		f, err := os.Create(filepath.Join(dir, one.Name()))
-		if err != nil {
-			return nil, err
+		var filled bytes.Buffer
+		if err := one.Execute(&filled, values); err != nil {
+			return "", err
 		}
-		if err := one.Execute(f, values); err != nil {
-			return nil, err
-		}
-		if err := f.Close(); err != nil {
-			return nil, err
+		if err := os.WriteFile(filepath.Join(dir, one.Name()), filled.Bytes(), 0o644); err != nil {
+			return "", err
 		}
 	}
-	return []string{java, "@" + filepath.Join(dir, "jvm.options"), "org.apache.cassandra.service.CassandraDaemon"}, nil
+	return filepath.Join(dir, "jvm.options"), nil
 }
 
 // cassandraReady makes the keyspace that the address for tests names. The port
@@ -111,7 +115,7 @@ func (p *place) installCassandra(ctx context.Context) (string, error) {
 	if err := xml.Unmarshal(pom, &project); err != nil {
 		return "", err
 	}
-	return p.installed(ctx, "cassandra-"+project.Version, func(target string) error {
+	return p.installed("cassandra-"+project.Version, func(target string) error {
 		if _, err := exec.LookPath("mvn"); err != nil {
 			return fmt.Errorf("missing: Maven, which fetches Cassandra's jars\n  install it with: %s", install("maven", "maven"))
 		}

@@ -12,10 +12,10 @@ import (
 
 // installed returns the path of what make puts at target, which it calls only
 // where the cache lacks it. What has the final name is complete: it is made
-// under another one first.
-func (p *place) installed(_ context.Context, name string, make func(target string) error) (string, error) {
+// under another one first. Of several that want the same, one makes it.
+func (p *place) installed(name string, make func(target string) error) (string, error) {
 	path := filepath.Join(p.cache, name)
-	err := p.installing(name, func() error {
+	err := locked(path+".lock", func() error {
 		if _, err := os.Stat(path); err == nil {
 			return nil
 		}

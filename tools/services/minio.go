@@ -23,7 +23,6 @@ func (s *set) addMinIO() {
 	s.add(&server{
 		name: "minio",
 		addr: addr,
-		dir:  dir,
 		env: []string{
 			"MINIO_ROOT_USER=" + minioKey,
 			"MINIO_ROOT_PASSWORD=" + minioSecret,
@@ -60,10 +59,6 @@ func minioReady(ctx context.Context, addr string) error {
 
 // installMinIO builds the server from its own Go module under tools/minio,
 // which keeps its many dependencies away from the program's.
-func (p *place) installMinIO(ctx context.Context) (path string, err error) {
-	err = p.installing("minio", func() error {
-		path, err = p.output(ctx, "tools/tool.sh", "minio", "minio")
-		return err
-	})
-	return path, err
+func (p *place) installMinIO(ctx context.Context) (string, error) {
+	return p.output(ctx, "tools/tool.sh", "minio", "minio")
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -30,7 +31,6 @@ func (s *set) addNATS() {
 		s.add(&server{
 			name:    name,
 			addr:    strings.TrimPrefix(url, "nats://"),
-			dir:     dir,
 			env:     []string{"GOMEMLIMIT=256MiB"},
 			install: s.place.installNATS,
 			command: func(program string) ([]string, error) {
@@ -85,6 +85,9 @@ func natsReady(ctx context.Context, url, name string, nodes int) error {
 		return err
 	}
 	defer nc.Close()
+	// A request to a cluster between two leaders is never answered: ask again soon.
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
@@ -106,7 +109,7 @@ func (p *place) installNATS(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return p.installed(ctx, "nats-server-"+version, func(target string) error {
+	return p.installed("nats-server-"+version, func(target string) error {
 		_, err := p.output(ctx, "go", "build", "-trimpath", "-o", target, natsModule)
 		return err
 	})

@@ -17,6 +17,8 @@ type place struct {
 	root  string // the checkout
 	cache string // programs, shared by all checkouts, keyed by version
 	state string // this checkout's processes, logs and data
+	// members adds the servers to a set whose ports are known.
+	members func(*set)
 }
 
 // here finds the checkout from the working directory, so that a test can call
@@ -47,21 +49,18 @@ func placeOf(root string) (*place, error) {
 	}
 	cache = filepath.Join(cache, "sluice", "services")
 	key := fmt.Sprintf("%s-%x", filepath.Base(root), sha256.Sum256([]byte(root)))[:len(filepath.Base(root))+9]
-	p := &place{root: root, cache: cache, state: filepath.Join(cache, "state", key)}
-	return p, os.MkdirAll(filepath.Join(cache, "state"), 0o755)
+	p := &place{root: root, cache: cache, state: filepath.Join(cache, "state", key), members: all}
+	return p, os.MkdirAll(cache, 0o755)
 }
 
-// locked keeps other calls for this checkout out while f runs.
-func (p *place) locked(f func() error) error { return locked(p.state+".lock", f) }
-
-// installing keeps other builds of the same thing out while f runs.
-func (p *place) installing(what string, f func() error) error {
-	return locked(filepath.Join(p.cache, what+".lock"), f)
-}
+// locked keeps every other call of this user out while f runs, those for other
+// checkouts, too: between choosing free ports and listening on them, nobody else
+// may choose.
+func (p *place) locked(f func() error) error { return locked(filepath.Join(p.cache, "lock"), f) }
 
 // locked runs f under a lock that ends with the process, whatever ends it.
-func locked(name string, f func() error) (err error) {
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+func locked(name string, f func() error) error {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
 	}

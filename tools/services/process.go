@@ -24,11 +24,10 @@ type process struct {
 
 // spawn starts a server that outlives this command: in a session of its own,
 // so that Ctrl-C in the terminal does not reach it, with its output in a file.
-// The channel is closed once the process has ended, should this call see that.
-func spawn(ctx context.Context, dir string, argv, env []string) (*process, <-chan struct{}, error) {
+func spawn(ctx context.Context, dir string, argv, env []string) (*process, error) {
 	out, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer out.Close()
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
@@ -37,16 +36,15 @@ func spawn(ctx context.Context, dir string, argv, env []string) (*process, <-cha
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	exited := make(chan struct{})
-	go func() {
-		defer close(exited)
-		_ = cmd.Wait() // how it ended is in its log
-	}()
 	p := &process{pid: cmd.Process.Pid}
-	_, p.began, _ = inspect(p.pid)
-	return p, exited, os.WriteFile(pidFile(dir), fmt.Appendf(nil, "%d %s\n", p.pid, p.began), 0o644)
+	_, p.began, err = inspect(p.pid) // before Wait: until then even a dead one has its entry
+	go func() { _ = cmd.Wait() }()   // how it ended is in its log
+	if err != nil {
+		return nil, err
+	}
+	return p, os.WriteFile(pidFile(dir), fmt.Appendf(nil, "%d %s\n", p.pid, p.began), 0o644)
 }
 
 func pidFile(dir string) string { return filepath.Join(dir, "pid") }
@@ -80,6 +78,9 @@ func (p *process) paused() bool {
 // end sends the signal and waits for the process to go; one that does not
 // within 20 s is killed.
 func (p *process) end(ctx context.Context, how syscall.Signal) error {
+	if !p.alive() {
+		return nil
+	}
 	_ = syscall.Kill(p.pid, how)
 	_ = syscall.Kill(p.pid, syscall.SIGCONT) // a paused one hears no other signal
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -148,7 +149,9 @@ func tail(dir string, lines int) string {
 	}
 	defer f.Close()
 	var last []string
-	for in := bufio.NewScanner(f); in.Scan(); {
+	in := bufio.NewScanner(f)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
 		last = append(last, "    "+in.Text())
 		last = last[max(0, len(last)-lines):]
 	}

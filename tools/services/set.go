@@ -13,27 +13,6 @@ import (
 	"time"
 )
 
-// How long a server may take until it answers, once it is installed. It takes
-// seconds on an idle machine; this is for one that builds at the same time.
-const patience = 3 * time.Minute
-
-// server is one process of the set. All of its files are in a folder of its
-// own, which is also its working directory.
-type server struct {
-	name string
-	addr string // host:port for clients
-	dir  string
-	env  []string
-	// install returns the path of the program, building or fetching it first
-	// where the user's cache lacks it.
-	install func(ctx context.Context) (string, error)
-	// command writes the configuration and returns what to execute.
-	command func(program string) ([]string, error)
-	// ready returns nil once the server does what tests want of it: an open
-	// port promises nothing. It is tried until then, a few seconds each time.
-	ready func(ctx context.Context) error
-}
-
 // set is the servers of one checkout.
 type set struct {
 	place   *place
@@ -49,16 +28,23 @@ func open(p *place) (*set, error) {
 		return nil, err
 	}
 	s := &set{place: p, base: base}
-	s.addNATS()
-	s.addMinIO()
-	s.addCassandra()
-	// The front of the ClickHouse engine goes here: a function like the above
-	// and a variable SLUICE_TEST_CLICKHOUSE_URL.
+	p.members(s)
 	return s, nil
 }
 
-// add gives the server its folder and the set the address for tests.
-func (s *set) add(v *server) { s.servers = append(s.servers, v) }
+// all adds every server. The front of the ClickHouse engine goes here, with a
+// variable SLUICE_TEST_CLICKHOUSE_URL and port 41 of the block.
+func all(s *set) {
+	s.addNATS()
+	s.addMinIO()
+	s.addCassandra()
+}
+
+// add takes a server in; its files go where its name says.
+func (s *set) add(v *server) {
+	v.dir = s.dir(v.name)
+	s.servers = append(s.servers, v)
+}
 
 func (s *set) dir(name string) string { return filepath.Join(s.place.state, name) }
 
@@ -117,59 +103,6 @@ func (s *set) start(ctx context.Context, some []*server) error {
 		}
 		return nil
 	})
-}
-
-// start says whether the server had to be started.
-func (v *server) start(ctx context.Context) (fresh bool, err error) {
-	p := running(v.dir)
-	var exited <-chan struct{}
-	if p == nil {
-		if p, exited, err = v.launch(ctx); err != nil {
-			return true, err
-		}
-	}
-	_ = syscall.Kill(p.pid, syscall.SIGCONT)
-	if err := v.await(ctx, exited); err != nil {
-		err = fmt.Errorf("%w; the end of its log:\n%s", err, tail(v.dir, 30))
-		return exited != nil, errors.Join(err, p.end(context.WithoutCancel(ctx), syscall.SIGTERM))
-	}
-	return exited != nil, nil
-}
-
-func (v *server) launch(ctx context.Context) (*process, <-chan struct{}, error) {
-	program, err := v.install(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := os.MkdirAll(v.dir, 0o755); err != nil {
-		return nil, nil, err
-	}
-	argv, err := v.command(program)
-	if err != nil {
-		return nil, nil, err
-	}
-	return spawn(ctx, v.dir, argv, v.env)
-}
-
-// await tries until the server is ready, has exited, or patience ends.
-func (v *server) await(ctx context.Context, exited <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		try, done := context.WithTimeout(ctx, 10*time.Second)
-		err := v.ready(try)
-		done()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-exited:
-			return errors.New("has ended instead of answering")
-		case <-ctx.Done():
-			return fmt.Errorf("does not answer at %s: %w", v.addr, err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // stop ends servers, and removes everything that is known of them once all of
