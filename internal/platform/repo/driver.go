@@ -138,6 +138,10 @@ var (
 // ErrNotFound is what Get fails with. Who asks for another tenant's thing gets it, too.
 var ErrNotFound = fault.New(fault.NotFound, "there is no such thing").WithCode("not_found")
 
+// errErasedHere is what Add fails with where its unit of work has erased what had
+// the id: the events of the two could not be told apart.
+var errErasedHere = fault.New(fault.Conflict, "it was erased in the same unit of work: add it in another").WithCode("erased_here")
+
 // Features is what a driver can do beyond the least.
 type Features struct {
 	MultiAggregate bool // a changeset may put or check several aggregates; otherwise it is refused with code "one_aggregate_only"

@@ -79,7 +79,11 @@ func (k Kind[ID, A]) Add(ctx context.Context, tx *Tx, a *A) error {
 	root.Sequence = 0
 	// What has expired may still be there. And who has read that there is none
 	// must not be surprised.
-	if _, seen := tx.seen[key]; seen || k.Expires != nil {
+	e, seen := tx.seen[key]
+	if e.erased {
+		return errErasedHere
+	}
+	if seen || k.Expires != nil {
 		r, err := tx.record(ctx, key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
@@ -283,6 +287,9 @@ func (k Kind[ID, A]) Summarise(ctx context.Context, from Reading, query spec.Sum
 	q := &SummaryQuery{Tenant: from.Tenant(), Where: query.Where.Expr(), By: query.By, Measures: query.Measures, Deleted: query.Deleted, Now: from.now()}
 	columns := []string{q.By}
 	for _, m := range q.Measures {
+		if m.Field == "" && m.Function != spec.Count {
+			return nil, unknownColumn(s, "")
+		}
 		columns = append(columns, m.Field)
 		numeric := m.Function == spec.Sum || m.Function == spec.Avg
 		if i := s.Index(m.Field); m.Field != "" && i >= 0 && numeric && s.Columns[i].Type != spec.TypeInt && s.Columns[i].Type != spec.TypeFloat {

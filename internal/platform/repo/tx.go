@@ -213,6 +213,12 @@ func (tx *Tx) changeset() *Changeset {
 		}
 		c.Puts = append(c.Puts, Put{e.Record, e.base, e.erased})
 	}
+	// What is erased leaves no history, not even of this unit of work.
+	for i, m := range c.Messages {
+		if m.Keep && tx.seen[m.Key].erased {
+			c.Messages[i].Keep = false
+		}
+	}
 	for _, key := range tx.required {
 		if e := tx.seen[key]; !e.written {
 			c.Checks = append(c.Checks, Check{key, e.base})

@@ -54,7 +54,25 @@ func (d *Driver) Features() repo.Features {
 }
 
 // Migrate implements repo.Driver.
-func (d *Driver) Migrate(context.Context, []*repo.Schema) error { return nil }
+func (d *Driver) Migrate(ctx context.Context, schemas []*repo.Schema) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usable(ctx); err != nil {
+		return err
+	}
+	for _, s := range schemas {
+		for key, r := range d.records {
+			if key.Kind != s.Kind || len(r.Fields) == len(s.Columns) {
+				continue
+			}
+			if err := s.Refill(&r); err != nil {
+				return err
+			}
+			d.records[key] = r
+		}
+	}
+	return nil
+}
 
 // Ping implements repo.Driver.
 func (d *Driver) Ping(ctx context.Context) error {

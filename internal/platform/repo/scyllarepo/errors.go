@@ -1,0 +1,75 @@
+package scyllarepo
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gocql/gocql"
+
+	"sluice/internal/platform/fault"
+)
+
+// unreached are the errors of a statement that was never sent.
+var unreached = []error{gocql.ErrNoConnections, gocql.ErrNoConnectionsInPool, gocql.ErrNoPool, gocql.ErrHostDown,
+	gocql.ErrNoConnectionsStarted, gocql.ErrNoStreams, gocql.ErrSessionClosed, gocql.ErrSessionNotReady, gocql.ErrNoHosts}
+
+// notDone says whether err means that the statement had no effect and will have
+// none. Of all others nobody knows.
+func notDone(err error) bool {
+	for _, e := range unreached {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	if refused, ok := errors.AsType[gocql.RequestError](err); ok {
+		switch refused.Code() {
+		case gocql.ErrCodeUnavailable, gocql.ErrCodeBootstrapping, gocql.ErrCodeSyntax, gocql.ErrCodeInvalid,
+			gocql.ErrCodeUnauthorized, gocql.ErrCodeConfig, gocql.ErrCodeCredentials, gocql.ErrCodeProtocol:
+			return true
+		}
+	}
+	return false
+}
+
+// translate classifies an error of gocql; those that are classified already it
+// returns as they are. The cause stays for logs: it names hosts and statements,
+// never values.
+func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if refused, ok := errors.AsType[gocql.RequestError](err); ok {
+		return translateRefusal(refused.Code(), err)
+	}
+	if errors.Is(err, gocql.ErrFrameTooBig) || errors.Is(err, gocql.ErrTooManyStmts) {
+		return fault.Wrap(fault.TooLarge, err, "it is too large for the store").WithCode("store_too_large")
+	}
+	if errors.Is(err, gocql.ErrSessionClosed) {
+		return fault.Wrap(fault.Unavailable, err, "the store is closed").WithCode("store_closed")
+	}
+	// What gocql does not classify are the network's errors: connections that end,
+	// cannot be made, or do not answer in time.
+	return unavailable(err, time.Second)
+}
+
+func translateRefusal(code int, err error) error {
+	switch code {
+	case gocql.ErrCodeOverloaded:
+		return unavailable(err, 2*time.Second)
+	case gocql.ErrCodeUnavailable, gocql.ErrCodeBootstrapping, gocql.ErrCodeReadTimeout, gocql.ErrCodeWriteTimeout,
+		gocql.ErrCodeReadFailure, gocql.ErrCodeWriteFailure, gocql.ErrCodeCASWriteUnknown, gocql.ErrCodeTruncate, gocql.ErrCodeCDCWriteFailure:
+		return unavailable(err, time.Second)
+	case gocql.ErrCodeCredentials, gocql.ErrCodeUnauthorized:
+		return fault.Wrap(fault.Internal, err, "the store refuses this server's credentials: check its address and grants").WithCode("store_unauthorized")
+	default:
+		return fault.Wrap(fault.Internal, err, "the store failed")
+	}
+}
+
+func unavailable(err error, after time.Duration) error {
+	return fault.Wrap(fault.Unavailable, err, "the store cannot be reached, or has too much to do: try again").WithCode("store_unavailable").WithRetryAfter(after)
+}
