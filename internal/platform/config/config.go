@@ -33,6 +33,12 @@ type Config struct {
 	HTTP     HTTP     `key:"http"`
 	GRPC     GRPC     `key:"grpc"`
 	Ops      Ops      `key:"ops"`
+	Auth     Auth     `key:"auth"`
+	Database Database `key:"database"`
+	NATS     NATS     `key:"nats"`
+	Blob     Blob     `key:"blob"`
+	Audit    Audit    `key:"audit"`
+	Limit    Limit    `key:"limit"`
 	Model    Model    `key:"model"`
 	Log      Log      `key:"log"`
 	Trace    Trace    `key:"trace"`
@@ -44,7 +50,7 @@ type Config struct {
 
 // HTTP configures the public HTTP listener and its limits.
 type HTTP struct {
-	Addr              string        `key:"addr" default:"127.0.0.1:8000" help:"listen address; loopback only until authentication is configured"`
+	Addr              string        `key:"addr" default:"127.0.0.1:8000" help:"listen address; loopback only unless auth.mode=required"`
 	MaxBody           Size          `key:"max_body" default:"64MiB" min:"1KiB" max:"4GiB" help:"largest request body; more is answered 413"`
 	MaxHeld           Size          `key:"max_held" default:"0" min:"0" max:"1TiB" help:"memory of all requests being served together: bodies, what they are decompressed and decoded to, answers; more are answered 503; 0 is a quarter of runtime.memory_limit, at most 2GiB"`
 	MaxHeader         Size          `key:"max_header" default:"64KiB" min:"4KiB" max:"1MiB" help:"largest request header; more is answered 431"`
@@ -55,11 +61,12 @@ type HTTP struct {
 	WriteTimeout      time.Duration `key:"write_timeout" default:"5m" min:"10ms" max:"1h" help:"time from a request's header to the end of its answer; event streams renew it with every event"`
 	IdleTimeout       time.Duration `key:"idle_timeout" default:"2m" min:"10ms" max:"1h" help:"time that a kept connection may be idle"`
 	H2C               bool          `key:"h2c" default:"true" help:"also speak HTTP/2 without TLS"`
+	CORSOrigins       []string      `key:"cors_origins" help:"origins, such as https://console.example, whose web pages may call this server, separated by commas; empty allows none"`
 }
 
 // GRPC configures the public gRPC listener and its limits.
 type GRPC struct {
-	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only until authentication is configured"`
+	Addr           string        `key:"addr" default:"127.0.0.1:8001" help:"listen address; loopback only unless auth.mode=required"`
 	MaxMessage     Size          `key:"max_message" default:"512MiB" min:"1KiB" max:"2047MiB" help:"largest request message; more is answered RESOURCE_EXHAUSTED"`
 	MaxHeld        Size          `key:"max_held" default:"0" min:"0" max:"1TiB" help:"memory of all requests being received and served together, and of their answers; more are answered UNAVAILABLE; 0 is a quarter of runtime.memory_limit, at most 2GiB"`
 	MaxConnections int           `key:"max_connections" default:"4096" min:"1" max:"1000000" help:"open connections; further ones wait"`
@@ -69,7 +76,60 @@ type GRPC struct {
 
 // Ops configures the operations listener: metrics, probes and profiles.
 type Ops struct {
-	Addr string `key:"addr" default:"127.0.0.1:8002" help:"listen address; loopback only until authentication is configured"`
+	Addr string `key:"addr" default:"127.0.0.1:8002" help:"listen address; loopback only unless auth.mode=required"`
+}
+
+// Auth configures who may use the platform. While it is off everybody may do
+// everything, so every listener stays on loopback.
+type Auth struct {
+	Mode           string   `key:"mode" default:"off" oneof:"off required" help:"off: no credentials, loopback only; required: every request needs an API key or a token, and the first start makes a key"`
+	BootstrapFile  string   `key:"bootstrap_file" help:"where the first start writes the first API key; empty is bootstrap.key in data_dir"`
+	JWTIssuer      string   `key:"jwt_issuer" help:"the claim iss of bearer tokens to accept; empty accepts none"`
+	JWTAudience    string   `key:"jwt_audience" help:"what the claim aud of these tokens has to contain"`
+	JWTKeys        string   `key:"jwt_keys" help:"the issuer's key set: an https URL, or a file"`
+	JWTAlgorithms  []string `key:"jwt_algorithms" default:"RS256,PS256,ES256,EdDSA" help:"signature algorithms that the issuer may use"`
+	JWTTenant      string   `key:"jwt_tenant" help:"tenant of all tokens of the issuer; empty takes it from jwt_tenant_claim"`
+	JWTTenantClaim string   `key:"jwt_tenant_claim" default:"tenant" help:"claim with the tenant; a dot leads into an object"`
+	JWTRolesClaim  string   `key:"jwt_roles_claim" default:"roles" help:"claim with the roles; a dot leads into an object"`
+}
+
+// Database configures the store of everything but predictions and objects.
+type Database struct {
+	URL string `key:"url" secret:"true" help:"sqlite:path, or scylla://[user:password@]host:port[,host:port]/keyspace?replication=3&dc=name; empty is sqlite:sluice.db in data_dir"`
+}
+
+// NATS configures the queue.
+type NATS struct {
+	URL         []string      `key:"url" help:"servers of one cluster, nats://host:port or tls://host:port, separated by commas; empty runs a server in this process"`
+	Replicas    int           `key:"replicas" default:"1" min:"1" max:"5" help:"servers of the cluster that keep each message"`
+	Credentials string        `key:"credentials" help:"file with the credentials of a user"`
+	NKey        string        `key:"nkey" help:"file with the seed of an nkey"`
+	User        string        `key:"user" help:"user name, where the servers ask for one"`
+	Password    string        `key:"password" secret:"true" help:"password of the user"`
+	Token       string        `key:"token" secret:"true" help:"token, where the servers ask for one"`
+	CA          string        `key:"ca" help:"file with the certificates of the authorities that the servers' certificates may come from; empty is the system's"`
+	Cert        string        `key:"cert" help:"file with this client's certificate"`
+	Key         string        `key:"key" help:"file with the certificate's private key"`
+	Sync        time.Duration `key:"sync" default:"10s" min:"0s" max:"10m" help:"how often the server in this process makes its messages survive a loss of power; 0 does with every message. The outbox sends again what was lost"`
+	MaxStore    Size          `key:"max_store" default:"8GiB" min:"64MiB" max:"16TiB" help:"disk space of the server in this process"`
+}
+
+// Blob configures where objects are kept.
+type Blob struct {
+	URL string `key:"url" secret:"true" help:"file:path, or s3://[key:secret@]host[:port]/bucket?region=name&prefix=folder&insecure=true; empty is file:blobs in data_dir"`
+}
+
+// Audit configures the log of who did what.
+type Audit struct {
+	Origin string `key:"origin" default:"sluice/audit" help:"name of the log in its checkpoints; it never changes"`
+}
+
+// Limit configures quotas. They are counted by each process for itself.
+type Limit struct {
+	TenantRate  int `key:"tenant_rate" default:"5000" min:"0" max:"10000000" help:"requests per second of one tenant, where authentication is required; 0 is no limit"`
+	TenantBurst int `key:"tenant_burst" default:"10000" min:"1" max:"10000000" help:"requests of one tenant at once"`
+	KeyRate     int `key:"key_rate" default:"2000" min:"0" max:"10000000" help:"requests per second with one credential, where authentication is required; 0 is no limit"`
+	KeyBurst    int `key:"key_burst" default:"4000" min:"1" max:"10000000" help:"requests with one credential at once"`
 }
 
 // Model configures the model repository and the defaults of served models.

@@ -71,6 +71,7 @@ func TestNamesThatScriptsUse(t *testing.T) {
 	for _, name := range []string{
 		"SLUICE_DATA_DIR", "SLUICE_HTTP_ADDR", "SLUICE_GRPC_ADDR", "SLUICE_OPS_ADDR",
 		"SLUICE_MODEL_REPOSITORY", "SLUICE_ONNXRUNTIME", "SLUICE_MODELS",
+		"SLUICE_NATS_URL", "SLUICE_DATABASE_URL", "SLUICE_BLOB_URL", "SLUICE_AUTH_MODE",
 	} {
 		if !have[name] {
 			t.Errorf("%s is not a setting", name)
@@ -132,6 +133,12 @@ func TestRefusals(t *testing.T) {
 		"unknown variable":      {env: []string{"SLUICE_HTTP_ADR=x"}, want: []string{"SLUICE_HTTP_ADR", "nearest known one is SLUICE_HTTP_ADDR"}},
 		"port is no service":    {env: []string{"SLUICE_HTTP_PORT=8000"}, want: []string{"SLUICE_HTTP_PORT"}},
 		"unknown flag":          {args: []string{"--htpp-addr", "x"}, want: []string{"--htpp-addr", "nearest known one is --http-addr"}},
+		"wrong store":           {env: []string{"SLUICE_DATABASE_URL=postgres://u:hunter2@h/db"}, want: []string{"database.url", "sqlite:… or scylla:…"}},
+		"wrong queue":           {env: []string{"SLUICE_NATS_URL=nats://a:1,http://b:2"}, want: []string{"nats.url"}},
+		"wrong objects":         {env: []string{"SLUICE_BLOB_URL=./data"}, want: []string{"blob.url", "file:… or s3:…"}},
+		"keys without issuer":   {env: []string{"SLUICE_AUTH_JWT_KEYS=keys.json"}, want: []string{"auth.jwt_issuer is empty"}},
+		"issuer without auth":   {env: []string{"SLUICE_AUTH_JWT_ISSUER=https://id.example", "SLUICE_AUTH_JWT_KEYS=k", "SLUICE_AUTH_JWT_AUDIENCE=a"}, want: []string{"auth.mode is off"}},
+		"issuer without keys":   {env: []string{"SLUICE_AUTH_MODE=required", "SLUICE_AUTH_JWT_ISSUER=https://id.example"}, want: []string{"auth.jwt_keys"}},
 		"flag without value":    {args: []string{"--http-addr"}, want: []string{"--http-addr has no value"}},
 		"positional":            {args: []string{"serve"}, want: []string{`"serve"`}},
 		"too small":             {args: []string{"--http-max-body=1"}, want: []string{"http.max_body is 1", "at least 1KiB", "flag --http-max-body"}},
@@ -179,6 +186,7 @@ func TestAccepted(t *testing.T) {
 		"SLUICE_GRPC_ADDR=[::1]:0",
 		"SLUICE_OPS_ADDR=[::ffff:127.0.0.1]:0",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318",
+		"SLUICE_DATABASE_URL=scylla://a:1,b:2/sluice", "SLUICE_NATS_URL=nats://a:4222,tls://b:4222", "SLUICE_BLOB_URL=s3://k:s@minio:9000/bucket",
 		// what Kubernetes sets where a service is called sluice
 		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=8000", "SLUICE_SERVICE_PORT_HTTP=8000",
 		"SLUICE_PORT=tcp://10.0.0.1:8000", "SLUICE_PORT_8000_TCP=tcp://10.0.0.1:8000", "SLUICE_PORT_8000_TCP_ADDR=10.0.0.1",
@@ -190,6 +198,11 @@ func TestAccepted(t *testing.T) {
 	if !c.BenchNoop || c.Log.Format != "text" || c.Shutdown.Grace != 0 || c.HTTP.IdleTimeout != 30*time.Second ||
 		c.HTTP.MaxBody != 3<<19 || c.Trace.Endpoint != "http://collector:4318" || !cmp.Equal(c.Models, []string{"iris", "digits"}) {
 		t.Errorf("loaded %+v", c)
+	}
+	open := []string{"SLUICE_AUTH_MODE=required", "SLUICE_HTTP_ADDR=0.0.0.0:8000", "SLUICE_GRPC_ADDR=:8001",
+		"SLUICE_AUTH_JWT_ISSUER=https://id.example", "SLUICE_AUTH_JWT_KEYS=https://id.example/keys", "SLUICE_AUTH_JWT_AUDIENCE=sluice"}
+	if c, err := Load(nil, open); err != nil || !c.Authenticated() || c.Auth.JWTTenantClaim != "tenant" {
+		t.Errorf("with authentication: %v", err)
 	}
 	if _, err := Load([]string{"--http-addr=x", "--help"}, nil); !errors.Is(err, ErrHelp) {
 		t.Errorf("--help gives %v", err)

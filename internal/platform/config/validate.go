@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,13 +26,15 @@ func (c *Config) validate() error {
 		}
 		if !c.Authenticated() && !isLoopback(host) {
 			add("%s is %q, but no authentication is configured: anyone who can reach that address could run, load and unload models, "+
-				"so only loopback addresses (127.0.0.1, [::1], localhost) are accepted", l.key, l.addr)
+				"so only loopback addresses (127.0.0.1, [::1], localhost) are accepted; set auth.mode=required to have callers authenticated", l.key, l.addr)
 		}
 		if other, ok := taken[l.addr]; ok && port != 0 {
 			add("%s and %s are both %s, expected different addresses", other, l.key, l.addr)
 		}
 		taken[l.addr] = l.key
 	}
+	c.checkAuth(add)
+	c.checkStores(add)
 	if c.HTTP.ReadHeaderTimeout > c.HTTP.ReadTimeout {
 		add("http.read_header_timeout is %s, expected at most http.read_timeout (%s)", c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout)
 	}
@@ -51,9 +54,49 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Authenticated reports whether callers have to prove who they are. No way to
-// do so exists yet, so every listener stays on loopback.
-func (c *Config) Authenticated() bool { return false }
+// checkAuth checks that what a token's issuer needs comes together.
+func (c *Config) checkAuth(add func(format string, args ...any)) {
+	a := c.Auth
+	if a.JWTIssuer == "" {
+		if a.JWTKeys != "" || a.JWTAudience != "" {
+			add("auth.jwt_keys or auth.jwt_audience is set, but auth.jwt_issuer is empty: name the issuer of the tokens")
+		}
+		return
+	}
+	if a.Mode == "off" {
+		add("auth.jwt_issuer is set, but auth.mode is off: set auth.mode=required")
+	}
+	if a.JWTKeys == "" || a.JWTAudience == "" {
+		add("auth.jwt_issuer needs auth.jwt_keys (where its keys are) and auth.jwt_audience (what its tokens must be for)")
+	}
+}
+
+// checkStores checks the schemes of what data is kept in; the rest of the
+// addresses is for those who open them. They may hold secrets: no message has
+// any of them.
+func (c *Config) checkStores(add func(format string, args ...any)) {
+	for _, s := range []struct {
+		key, url string
+		schemes  []string
+	}{{"database.url", c.Database.URL, []string{"sqlite", "scylla"}}, {"blob.url", c.Blob.URL, []string{"file", "s3"}}} {
+		if s.url != "" && !hasScheme(s.url, s.schemes) {
+			add("%s has an unknown form, expected %s:…", s.key, strings.Join(s.schemes, ":… or "))
+		}
+	}
+	for _, u := range c.NATS.URL {
+		if !hasScheme(u, []string{"nats", "tls"}) {
+			add("nats.url has an entry of an unknown form, expected nats://host:port or tls://host:port")
+		}
+	}
+}
+
+func hasScheme(address string, schemes []string) bool {
+	scheme, _, ok := strings.Cut(address, ":")
+	return ok && slices.Contains(schemes, scheme)
+}
+
+// Authenticated reports whether callers have to prove who they are.
+func (c *Config) Authenticated() bool { return c.Auth.Mode == "required" }
 
 func splitAddr(addr string) (host string, port uint16, err error) {
 	host, text, err := net.SplitHostPort(addr)
