@@ -73,3 +73,7 @@ func BenchmarkGuarded(b *testing.B) { benchmark(b, guardedEcho(b), http.Header{}
 func BenchmarkGuardedWithRequestID(b *testing.B) {
 	benchmark(b, guardedEcho(b), http.Header{requestIDHeader: {"client-chosen-id"}})
 }
+
+func BenchmarkGated(b *testing.B) {
+	benchmark(b, gated(b, nil).http.Handler, http.Header{"Authorization": {"Bearer good"}})
+}

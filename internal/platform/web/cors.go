@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"sluice/internal/platform/fault"
@@ -64,7 +65,7 @@ func (c *CORS) compile() (*cors, error) {
 			continue
 		}
 		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || origin != u.Scheme+"://"+u.Host {
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || origin != u.Scheme+"://"+u.Host || strings.Contains(origin, "*") {
 			return nil, fault.New(fault.Invalid, "cors: %.100q is no origin: expected scheme://host[:port], without a path, such as https://console.example", origin)
 		}
 		out.origins[origin] = []string{origin}

@@ -180,3 +180,12 @@ func poll(ctx context.Context, interval time.Duration, done func() bool) {
 		}
 	}
 }
+
+// Routes returns the table of routes, for tests that walk them all; nil without
+// Config.Routes.
+func (s *Server) Routes() []Route {
+	if s.cfg.Routes == nil {
+		return nil
+	}
+	return s.cfg.Routes.All()
+}

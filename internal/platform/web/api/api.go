@@ -180,7 +180,7 @@ func Register[I, O any](a *API, op Operation, do Handler[I, O]) {
 	}
 	defer func() { // huma panics where types or tags are wrong
 		if p := recover(); p != nil {
-			a.routes.Refuse(fault.New(fault.Invalid, "operation %s %s: %v", op.Method, op.Path, p))
+			a.routes.Refuse(fault.New(fault.Invalid, "operation %s %s: %v", op.Method, r.path, p))
 		}
 	}()
 	huma.Register(a.huma, described, func(ctx context.Context, in *I) (*O, error) {

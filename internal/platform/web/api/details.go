@@ -21,28 +21,28 @@ const maxDetails = 100
 
 // details turns what huma found wrong into details of a problem. The values that
 // were wrong are left out: they may be secrets.
-func (r *route) details(ctx huma.Context, errs []error) []problem.Detail {
-	var out []problem.Detail
+func (r *route) details(ctx huma.Context, errs []error) []problem.Violation {
+	var out []problem.Violation
 	for _, err := range errs[:min(len(errs), maxDetails)] {
 		if d, ok := errors.AsType[*huma.ErrorDetail](err); ok {
 			out = append(out, r.detail(ctx, d))
 		} else if err != nil {
 			f := fault.Of(err)
-			out = append(out, problem.Detail{Code: fault.CodeOf(err), Detail: f.Text()})
+			out = append(out, problem.Violation{Code: fault.CodeOf(err), Detail: f.Text()})
 		}
 	}
 	return out
 }
 
-func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) problem.Detail {
+func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) problem.Violation {
 	where, steps := split(d.Location)
 	if body, ok := d.Value.(string); ok && d.Location == "body" {
 		if malformed, ok := syntax(body); ok {
 			return malformed
 		}
-		return problem.Detail{Pointer: "#", Code: "invalid_value", Detail: "a value in the body is of the wrong form"}
+		return problem.Violation{Pointer: "#", Code: "invalid_value", Detail: "a value in the body is of the wrong form"}
 	}
-	out := problem.Detail{Code: "invalid_value", Detail: fault.Clip(d.Message, 500)}
+	out := problem.Violation{Code: "invalid_value", Detail: fault.Clip(d.Message, 500)}
 	if where == "body" {
 		out.Pointer = pointer(steps)
 	} else {
@@ -98,17 +98,17 @@ func pointer(steps []string) string {
 }
 
 // syntax finds where a body stops being JSON.
-func syntax(body string) (problem.Detail, bool) {
+func syntax(body string) (problem.Violation, bool) {
 	var any json.RawMessage
 	err := json.Unmarshal([]byte(body), &any)
 	bad, ok := errors.AsType[*json.SyntaxError](err)
 	if !ok {
-		return problem.Detail{}, false
+		return problem.Violation{}, false
 	}
 	before := body[:min(max(0, int(bad.Offset)), len(body))]
 	line := 1 + strings.Count(before, "\n")
 	column := len(before) - strings.LastIndexByte(before, '\n') - 1
-	return problem.Detail{Line: line, Code: "malformed_json", Detail: fmt.Sprintf("line %d, byte %d: %s", line, column, bad.Error())}, true
+	return problem.Violation{Line: line, Code: "malformed_json", Detail: fmt.Sprintf("line %d, byte %d: %s", line, column, bad.Error())}, true
 }
 
 // fields returns the names of the fields beside the one at the end of steps.

@@ -49,6 +49,9 @@ func (r *recorder) send() error {
 		return nil
 	}
 	r.ResponseWriter.WriteHeader(r.status)
+	if r.body.Len() == 0 {
+		return nil
+	}
 	_, err := r.ResponseWriter.Write(r.body.Bytes())
 	return err
 }

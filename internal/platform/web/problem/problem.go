@@ -20,22 +20,22 @@ const MediaType = "application/problem+json"
 // Problem is a problem details object (RFC 9457, 3.1) with this API's extension
 // members.
 type Problem struct {
-	Type      string   `json:"type" format:"uri-reference" doc:"Where this kind of problem is described." example:"/problems/validation_failed"`
-	Title     string   `json:"title" doc:"What kind of problem this is; the same for every occurrence."`
-	Status    int      `json:"status" doc:"The HTTP status." minimum:"400" maximum:"599"`
-	Detail    string   `json:"detail" doc:"What went wrong this time, what was expected, and how to fix it."`
-	Instance  string   `json:"instance,omitempty" format:"uri-reference" doc:"The path that was asked for."`
-	Code      string   `json:"code" doc:"A stable name of the problem, for programs." example:"validation_failed"`
-	Errors    []Detail `json:"errors,omitempty" doc:"Each thing that is wrong, where there may be several."`
-	RequestID string   `json:"request_id,omitempty" doc:"The request's id, to quote when asking for help."`
-	Retryable bool     `json:"retryable" doc:"Whether the same request may succeed later, unchanged."`
+	Type      string      `json:"type" format:"uri-reference" doc:"Where this kind of problem is described." example:"/problems/validation_failed"`
+	Title     string      `json:"title" doc:"What kind of problem this is; the same for every occurrence."`
+	Status    int         `json:"status" doc:"The HTTP status." minimum:"400" maximum:"599"`
+	Detail    string      `json:"detail" doc:"What went wrong this time, what was expected, and how to fix it."`
+	Instance  string      `json:"instance,omitempty" format:"uri-reference" doc:"The path that was asked for."`
+	Code      string      `json:"code" doc:"A stable name of the problem, for programs." example:"validation_failed"`
+	Errors    []Violation `json:"errors,omitempty" doc:"Each thing that is wrong, where there may be several."`
+	RequestID string      `json:"request_id,omitempty" doc:"The request's id, to quote when asking for help."`
+	Retryable bool        `json:"retryable" doc:"Whether the same request may succeed later, unchanged."`
 
 	headers http.Header
 	cause   error
 }
 
-// Detail is one of the things that are wrong with a request.
-type Detail struct {
+// Violation is one of the things that are wrong with a request.
+type Violation struct {
 	Pointer   string `json:"pointer,omitempty" doc:"A JSON pointer (RFC 6901) to the place in the body, as a URI fragment." example:"#/items/3/name"`
 	Parameter string `json:"parameter,omitempty" doc:"The parameter, with where it is." example:"query.limit"`
 	Line      int    `json:"line,omitempty" doc:"The line in the body, counted from 1." minimum:"1"`
@@ -71,7 +71,7 @@ func (p *Problem) ContentType(format string) string {
 // detailed is an error that lists each thing that is wrong.
 type detailed struct {
 	error
-	details []Detail
+	details []Violation
 }
 
 // Unwrap returns the error without the list.
@@ -79,7 +79,7 @@ func (d detailed) Unwrap() error { return d.error }
 
 // WithDetails adds a list of what is wrong to an error, for the problem that is
 // made from it.
-func WithDetails(err error, details ...Detail) error { return detailed{err, details} }
+func WithDetails(err error, details ...Violation) error { return detailed{err, details} }
 
 // Of returns the problem that an error is to the client. Instance is the path of
 // the request, and may be empty as the request's id may.

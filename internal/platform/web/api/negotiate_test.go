@@ -1,0 +1,33 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAcceptable(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"application/json": true, "*/*": true, "*": true, "application/*": true, "text/html, */*;q=0.1": true, "APPLICATION/JSON": true,
+		"application/json; charset=utf-8": true, "text/csv": false, "application/json;q=0": false, "*/*;q=0": false, "": false,
+		"application/json;q=0, */*": false, "application/*;q=0, application/json;q=0.2": true, "application/json;q=banana": false,
+	} {
+		if got := acceptable([]string{accept}, []string{"application/json"}); got != want {
+			t.Errorf("%q: %v", accept, got)
+		}
+	}
+	if !acceptable(nil, []string{"application/json"}) || !acceptable([]string{"text/csv"}, []string{"application/json", "text/csv"}) {
+		t.Error("refused")
+	}
+}
+
+func FuzzAcceptable(f *testing.F) {
+	for _, s := range []string{"*/*", "a/b;q=1", ";;q=,", "application/json;q=0.5;x=1,,"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := acceptable([]string{s}, []string{"application/json"})
+		if got && !strings.Contains(s, "*") && !strings.Contains(strings.ToLower(s), "application/json") {
+			t.Errorf("%q accepts JSON", s)
+		}
+	})
+}
