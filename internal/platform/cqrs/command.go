@@ -17,13 +17,19 @@ const repeatable = 48 * time.Hour
 // writes to tx is committed, with the audit log's entry, where it returns nil.
 // It may be called again after a conflict, as repo.Store.Do says.
 func Handle[C Command[R], R any](b *Bus, permission access.Permission, handler func(ctx context.Context, tx *repo.Tx, c C) (R, error), opts ...Option) {
+	var zero C
+	HandleAs(b, zero.CommandName(), permission, handler, opts...)
+}
+
+// HandleAs is Handle for a type of commands with several names: the handler gets
+// those of this name.
+func HandleAs[C Command[R], R any](b *Bus, name string, permission access.Permission, handler func(ctx context.Context, tx *repo.Tx, c C) (R, error), opts ...Option) {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
 	tenant := tenantOf(o)
-	var zero C
-	r := &route[C, R]{Route: Route{zero.CommandName(), permission, true}}
+	r := &route[C, R]{Route: Route{name, permission, true}}
 	r.run = b.around(r.Route, func(ctx context.Context, call *Call) error {
 		inv := call.payload.(*invocation[C, R])
 		return b.work(ctx, call, tenant(call.Principal), func(ctx context.Context, tx *repo.Tx) (err error) {

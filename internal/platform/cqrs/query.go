@@ -20,13 +20,20 @@ func Cached(ttl time.Duration, kinds ...string) Option {
 
 // HandleQuery registers the handler of a query. It needs the permission.
 func HandleQuery[Q Query[R], R any](b *Bus, permission access.Permission, handler func(ctx context.Context, from repo.Reading, q Q) (R, error), opts ...Option) {
+	var zero Q
+	HandleQueryAs(b, zero.QueryName(), permission, handler, opts...)
+}
+
+// HandleQueryAs is HandleQuery for a type of queries with several names: the
+// handler gets those of this name.
+func HandleQueryAs[Q Query[R], R any](b *Bus, name string, permission access.Permission, handler func(ctx context.Context, from repo.Reading, q Q) (R, error), opts ...Option) {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
 	}
 	tenant := tenantOf(o)
 	var zero Q
-	r := &route[Q, R]{Route: Route{zero.QueryName(), permission, false}}
+	r := &route[Q, R]{Route: Route{name, permission, false}}
 	if _, keyed := any(zero).(Keyed); o.ttl > 0 && !keyed {
 		panic("cqrs: " + r.Name + " is to be cached, but has no CacheKey")
 	}

@@ -136,6 +136,14 @@ func (f Field[T, V]) compare(op Op, values ...V) Spec[T] {
 	return Spec[T]{c, func(t *T) bool { return c.holds(f.Of(t)) }}
 }
 
+// Where is satisfied where a column compares with the values as op says: for
+// rules that are not known before the program runs. There is one value unless
+// op is In, and they have the column's type.
+func Where[T any](column Column[T], op Op, values ...Value) Spec[T] {
+	c := &Compare{Field: column.Name(), Op: op, Values: values}
+	return Spec[T]{c, func(t *T) bool { return c.holds(column.Of(t)) }}
+}
+
 // Asc orders by the field, the least first.
 func (f Field[T, V]) Asc() Order[T] { return Order[T]{Field: f.name} }
 
