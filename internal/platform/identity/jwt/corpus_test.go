@@ -13,6 +13,7 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
 
@@ -192,6 +193,37 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		if p, err := v.Verify(t.Context(), token); err == nil || p != nil || !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%q: %v, %v", token, p, err)
+		}
+	})
+}
+
+// The payload is decoded before its signature is checked, because it names the
+// issuer: whatever it holds, its dates are dates and nothing panics.
+func FuzzClaims(f *testing.F) {
+	v := testVerifier(f, testIssuer(f))
+	issuer := v.issuers[trustedIssuer]
+	for _, seed := range []string{
+		`{"iss":"x","aud":["a"],"sub":"s","exp":1700000300,"tenant":"acme","roles":["operator"],"scope":"jobs:read"}`,
+		`{"exp":1e400,"nbf":-0.5,"aud":null}`, `{"realm_access":{"roles":7}}`, `null`, `[]`, ``,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := decodeClaims(raw)
+		if err != nil {
+			return
+		}
+		for _, d := range []time.Time{c.expires, c.notBefore, c.issuedAt} {
+			if !d.IsZero() && (d.Unix() < 0 || d.UTC().Year() > 9999) {
+				t.Errorf("%q: date %s", raw, d)
+			}
+		}
+		p, err := v.principal(issuer, c)
+		if err == nil && (access.CheckTenant(p.Tenant) != nil || !p.Permissions.Within(v.roles.Granted(p.Roles))) {
+			t.Errorf("%q: %+v", raw, p)
+		}
+		if _, found := c.find("realm_access.roles"); found && len(c.all) == 0 {
+			t.Errorf("%q: found in nothing", raw)
 		}
 	})
 }

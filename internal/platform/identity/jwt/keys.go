@@ -75,7 +75,7 @@ func decodeKey(raw []byte) (publicKey, bool) {
 		return k, false
 	}
 	k.algorithm = jose.SignatureAlgorithm(k.Algorithm)
-	natural := jose.SignatureAlgorithm("")
+	var natural jose.SignatureAlgorithm // the only one of keys that have one
 	switch key := k.Key.(type) {
 	case *rsa.PublicKey:
 		bits := key.N.BitLen()
