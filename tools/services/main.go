@@ -84,9 +84,9 @@ func do(ctx context.Context, p *place, verb string, names []string) error {
 	case "kill":
 		return s.end(ctx, some, syscall.SIGKILL)
 	case "pause":
-		return s.signal(some, syscall.SIGSTOP)
+		return s.signal(ctx, some, syscall.SIGSTOP)
 	case "resume":
-		return s.signal(some, syscall.SIGCONT)
+		return s.signal(ctx, some, syscall.SIGCONT)
 	case "status":
 		s.status()
 		return nil

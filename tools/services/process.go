@@ -83,31 +83,31 @@ func (p *process) end(ctx context.Context, how syscall.Signal) error {
 	}
 	_ = syscall.Kill(p.pid, how)
 	_ = syscall.Kill(p.pid, syscall.SIGCONT) // a paused one hears no other signal
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	if p.gone(ctx) {
+	gone := func() bool { return !p.alive() }
+	if p.until(ctx, gone) == nil {
 		return nil
 	}
 	_ = syscall.Kill(p.pid, syscall.SIGKILL)
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if !p.gone(ctx) {
+	if p.until(context.WithoutCancel(ctx), gone) != nil {
 		return fmt.Errorf("process %d does not end, not even when killed", p.pid)
 	}
 	return nil
 }
 
-func (p *process) gone(ctx context.Context) bool {
-	tick := time.NewTicker(20 * time.Millisecond)
+// until waits for what a signal does, at most 20 s.
+func (p *process) until(ctx context.Context, happened func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for p.alive() {
+	for !happened() {
 		select {
 		case <-ctx.Done():
-			return !p.alive()
+			return fmt.Errorf("process %d does not react: %w", p.pid, ctx.Err())
 		case <-tick.C:
 		}
 	}
-	return true
+	return nil
 }
 
 // inspect returns the state letter of a process and when it began, in whatever

@@ -59,7 +59,9 @@ func TestPausedProcessIsSeenAndEnded(t *testing.T) {
 	if err := syscall.Kill(p.pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	until(t.Context(), p.paused)
+	if err := p.until(t.Context(), p.paused); err != nil {
+		t.Fatal(err)
+	}
 	if running(dir) == nil {
 		t.Error("a paused process counts as stopped")
 	}

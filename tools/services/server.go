@@ -38,7 +38,7 @@ func (v *server) start(ctx context.Context) (fresh bool, err error) {
 			return fresh, err
 		}
 	}
-	_ = syscall.Kill(p.pid, syscall.SIGCONT)
+	_ = syscall.Kill(p.pid, syscall.SIGCONT) // it may be frozen
 	if err := v.await(ctx, p); err != nil {
 		err = fmt.Errorf("%w; the end of its log:\n%s", err, tail(v.dir, 30))
 		return fresh, errors.Join(err, p.end(context.WithoutCancel(ctx), syscall.SIGTERM))

@@ -131,13 +131,18 @@ func (s *set) end(ctx context.Context, some []*server, how syscall.Signal) error
 	})
 }
 
-func (s *set) signal(some []*server, how syscall.Signal) error {
+// signal freezes servers or lets them go on, and returns once they have done
+// so: a process with many threads takes a moment, in which it may still answer.
+func (s *set) signal(ctx context.Context, some []*server, how syscall.Signal) error {
 	return each(some, func(v *server) error {
 		p := running(v.dir)
 		if p == nil {
 			return fmt.Errorf("%s does not run", v.name)
 		}
-		return syscall.Kill(p.pid, how)
+		if err := syscall.Kill(p.pid, how); err != nil {
+			return err
+		}
+		return p.until(ctx, func() bool { return p.paused() == (how == syscall.SIGSTOP) })
 	})
 }
 

@@ -61,14 +61,6 @@ func must(t *testing.T, p *place, verb string, names ...string) {
 	}
 }
 
-// until waits for what a signal does, which the kernel does in its own time;
-// where it never happens, the test runs into its timeout.
-func until(ctx context.Context, happened func() bool) {
-	for !happened() && ctx.Err() == nil {
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func TestStartFindsWhatRuns(t *testing.T) {
 	p := fake(t, map[string]string{"a": good, "b": good})
 	must(t, p, "start")
@@ -121,14 +113,20 @@ func TestOneServerAloneKeepsItsData(t *testing.T) {
 func TestPauseAndResume(t *testing.T) {
 	p := fake(t, map[string]string{"a": good})
 	must(t, p, "start")
-	must(t, p, "pause", "a")
 	a := &process{pid: pids(t, p)["a"]}
-	until(t.Context(), a.paused)
+	must(t, p, "pause", "a")
+	if !a.paused() {
+		t.Error("pause has returned and the server is not paused")
+	}
 	must(t, p, "resume", "a")
-	until(t.Context(), func() bool { return !a.paused() })
+	if a.paused() {
+		t.Error("resume has returned and the server is paused")
+	}
 	must(t, p, "pause", "a")
 	must(t, p, "start") // what is asked for is a set that answers
-	until(t.Context(), func() bool { return !a.paused() })
+	if a.paused() {
+		t.Error("start has returned and the server is paused")
+	}
 }
 
 // What a machine left that went down must not be what the next tests find.
@@ -202,8 +200,10 @@ func TestWithEndsWhatItStartedWhenInterrupted(t *testing.T) {
 	p := fake(t, map[string]string{"a": good})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		until(ctx, func() bool { return running(filepath.Join(p.state, "a")) != nil })
-		cancel()
+		defer cancel()
+		for running(filepath.Join(p.state, "a")) == nil && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
 	}()
 	if err := with(ctx, p, []string{"sleep", "60"}); err == nil {
 		t.Error("an interrupted command counts as passed")
