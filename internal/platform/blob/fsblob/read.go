@@ -162,12 +162,13 @@ func (b *Bucket) names(prefix string) ([]string, error) {
 	}
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
-		name := e.Name()
-		switch object, is := strings.CutSuffix(name, suffix); {
-		case is && object != "" && !strings.Contains(object, suffix) && e.Type().IsRegular():
-			names = append(names, object)
-		case e.IsDir() && !strings.Contains(name, suffix):
-			names = append(names, name+"/")
+		part, object := strings.CutSuffix(e.Name(), suffix)
+		switch {
+		case part == "" || blob.CheckFolder(part) != nil: // not ours, or the adapter's own
+		case object && e.Type().IsRegular():
+			names = append(names, part)
+		case !object && e.IsDir():
+			names = append(names, part+"/")
 		}
 	}
 	slices.Sort(names)
