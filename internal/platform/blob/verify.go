@@ -43,7 +43,7 @@ type verifier struct {
 func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.object.Body.Read(p)
 	v.hash.Write(p[:n])
-	if err == io.EOF { //nolint:errorlint // only the plain EOF is the end
+	if err == io.EOF {
 		if sum := hex.EncodeToString(v.hash.Sum(nil)); sum != v.object.Info.SHA256 {
 			return n, Rotten(v.object.Info.Key, "its SHA-256 is "+sum+", expected "+v.object.Info.SHA256)
 		}

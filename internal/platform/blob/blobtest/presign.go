@@ -14,43 +14,33 @@ import (
 // that has no credentials.
 func wantPresigned(t *testing.T, b blob.Bucket, get, put string) {
 	t.Helper()
-	if status, _ := do(t, http.MethodPut, put, "by address", ""); status != http.StatusOK {
+	if status, _, _ := do(t, http.MethodPut, put, "by address", ""); status != http.StatusOK {
 		t.Fatalf("put by address answered %d", status)
 	}
 	wantContent(t, b, "acme/x", "by address")
-	if status, body := do(t, http.MethodGet, get, "", ""); status != http.StatusOK || body != "by address" {
+	if status, body, _ := do(t, http.MethodGet, get, "", ""); status != http.StatusOK || body != "by address" {
 		t.Errorf("get by address answered %d, %q", status, body)
 	}
-	if status, body := do(t, http.MethodGet, get, "", "bytes=3-5"); status != http.StatusPartialContent || body != "add" {
+	if status, body, _ := do(t, http.MethodGet, get, "", "bytes=3-5"); status != http.StatusPartialContent || body != "add" {
 		t.Errorf("a range by address answered %d, %q", status, body)
 	}
-	if status, _ := do(t, http.MethodGet, strings.Replace(get, "acme/x", "acme/y", 1), "", ""); status != http.StatusForbidden {
+	if status, _, _ := do(t, http.MethodGet, strings.Replace(get, "acme/x", "acme/y", 1), "", ""); status != http.StatusForbidden {
 		t.Errorf("an address changed to another key answered %d, expected 403", status)
 	}
-	if status, _ := do(t, http.MethodPut, get, "x", ""); status != http.StatusForbidden {
+	if status, _, _ := do(t, http.MethodPut, get, "x", ""); status != http.StatusForbidden {
 		t.Errorf("a write to an address for reading answered %d, expected 403", status)
 	}
 	named, err := b.PresignGet(t.Context(), "acme/x", time.Minute, `résumé "1".csv`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res := send(t, http.MethodGet, named, "", "")
-	if got := res.Header.Get("Content-Disposition"); !strings.HasPrefix(got, "attachment; filename") {
+	_, _, header := do(t, http.MethodGet, named, "", "")
+	if got := header.Get("Content-Disposition"); !strings.HasPrefix(got, "attachment; filename") {
 		t.Errorf("Content-Disposition is %q", got)
 	}
 }
 
-func do(t *testing.T, method, address, content, ranges string) (status int, body string) {
-	t.Helper()
-	res := send(t, method, address, content, ranges)
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
-}
-
-func send(t *testing.T, method, address, content, ranges string) *http.Response {
+func do(t *testing.T, method, address, content, ranges string) (status int, body string, header http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(content))
 	if err != nil {
@@ -64,6 +54,10 @@ func send(t *testing.T, method, address, content, ranges string) *http.Response 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { res.Body.Close() })
-	return res
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b), res.Header
 }

@@ -88,7 +88,7 @@ func Open(dir string, cfg Config) (*Bucket, error) {
 	if cfg.TempAge == 0 {
 		cfg.TempAge = 24 * time.Hour
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the operator's to name
 		return nil, translate(err)
 	}
 	root, err := os.OpenRoot(dir)

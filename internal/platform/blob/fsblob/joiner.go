@@ -26,10 +26,10 @@ func (j *joiner) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := j.body.Read(p)
-		if err != io.EOF { //nolint:errorlint // only the plain EOF is the end
+		if err != io.EOF {
 			return n, err
 		}
-		j.Close()
+		j.close()
 		j.parts = j.parts[1:]
 		if n > 0 {
 			return n, nil
@@ -61,11 +61,10 @@ func (j *joiner) open(p blob.Part) error {
 	return nil
 }
 
-// Close closes the part that is being read.
-func (j *joiner) Close() error {
+// close closes the part that is being read.
+func (j *joiner) close() {
 	if j.file != nil {
 		j.file.Close()
 	}
 	j.file, j.body = nil, nil
-	return nil
 }

@@ -135,7 +135,7 @@ func (b *Bucket) Complete(ctx context.Context, up blob.Upload, parts []blob.Part
 	}
 	defer tmp.discard()
 	joined := &joiner{bucket: b, upload: up, parts: parts}
-	defer joined.Close()
+	defer joined.close()
 	info, err := tmp.write(blob.NewChecked(ctx, joined, blob.PartOptions{}), blob.UploadOptions{ContentType: begun.ContentType, Metadata: begun.Metadata}, b.now())
 	if err != nil {
 		return blob.Info{}, err

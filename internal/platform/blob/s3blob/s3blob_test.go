@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -141,11 +142,25 @@ func wantUnavailable(t *testing.T, b *Bucket) {
 	}
 }
 
+// While the server is gone every operation says so; when it is back, all is well.
 func TestConnectionRefused(t *testing.T) {
-	server := httptest.NewServer(refuse(200, ""))
-	b := openAt(t, server.Listener.Addr().String())
+	there := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"x"`) })
+	server := httptest.NewServer(there)
+	address := server.Listener.Addr().String()
+	b := openAt(t, address)
 	server.Close()
 	wantUnavailable(t, b)
+
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: there}}
+	back.Start()
+	t.Cleanup(back.Close)
+	if _, err := b.Put(t.Context(), "acme/a", strings.NewReader("x"), blob.PutOptions{}); err != nil {
+		t.Errorf("put when the server is back: %v", err)
+	}
 }
 
 // A server that takes requests and never answers is given up.
