@@ -17,11 +17,8 @@ const (
 	CodeSlowBody             = "slow_body" // 408: the one deadline that is the client's
 	CodeMethodNotAllowed     = "method_not_allowed"
 	CodeNotAcceptable        = "not_acceptable"
-	CodePreconditionFailed   = "precondition_failed"
 	CodePreconditionRequired = "precondition_required"
 	CodeUnsupportedMediaType = "unsupported_media_type"
-	CodeValidationFailed     = "validation_failed"
-	CodeIdempotencyKeyReused = "idempotency_key_reused"
 )
 
 // statusClientClosed is the status that logs and metrics show where the client
@@ -52,10 +49,7 @@ var statusByCode = map[string]int{
 	CodeSlowBody:             http.StatusRequestTimeout,
 	CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
 	CodeNotAcceptable:        http.StatusNotAcceptable,
-	CodePreconditionFailed:   http.StatusPreconditionFailed,
 	CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
-	CodeValidationFailed:     http.StatusUnprocessableEntity,
-	CodeIdempotencyKeyReused: http.StatusUnprocessableEntity,
 	CodePreconditionRequired: http.StatusPreconditionRequired,
 }
 

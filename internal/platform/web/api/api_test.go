@@ -135,7 +135,7 @@ func TestProblems(t *testing.T) {
 		"thing":  {b.send("GET", "/v1/widgets/none", "", writer), p{Status: 404, Code: "not_found"}},
 		"method": {b.send("DELETE", "/v1/widgets", "", writer), p{Status: 405, Code: "method_not_allowed"}},
 		"field": {b.send("POST", "/v1/widgets", `{"nmae":"x","part":{"materiel":"tin"}}`, writer), p{Status: 422, Code: "validation_failed", Errors: []problem.Violation{
-			{Pointer: "#", Code: "missing_field", Detail: "expected required property name to be present"},
+			{Code: "missing_field", Detail: "expected required property name to be present"},
 			{Pointer: "#/part/materiel", Code: "unknown_field", Detail: `there is no such field: did you mean "material"?`},
 			{Pointer: "#/nmae", Code: "unknown_field", Detail: `there is no such field: did you mean "name"?`},
 		}}},
@@ -214,7 +214,7 @@ func TestFailuresOfOperations(t *testing.T) {
 		{context.DeadlineExceeded, 504, "deadline_exceeded", "/problems/deadline_exceeded", true, ""},
 		{errors.New("canary: dial 10.0.0.1: password refused"), 500, "internal", "/problems/internal", false, ""},
 		{fault.Wrap(fault.Internal, errors.New("canary"), "the widget cannot be read"), 500, "internal", "/problems/internal", false, ""},
-		{problem.WithDetails(fault.New(fault.Invalid, "bad rows"), problem.Violation{Line: 7, Code: "empty", Detail: "no name"}), 400, "invalid", "/problems/invalid", false, ""},
+		{fault.New(fault.Unprocessable, "bad rows").WithDetails(fault.Detail{Line: 7, Code: "empty", Message: "no name"}), 422, "unprocessable", "/problems/unprocessable", false, ""},
 	} {
 		b.mu.Lock()
 		b.fail = tc.err
@@ -227,7 +227,7 @@ func TestFailuresOfOperations(t *testing.T) {
 		if strings.Contains(got.text, "canary") {
 			t.Errorf("the answer shows internals: %s", got.text)
 		}
-		if tc.status == 400 && (len(p.Errors) != 1 || p.Errors[0].Line != 7) {
+		if tc.status == 422 && (len(p.Errors) != 1 || p.Errors[0].Line != 7) {
 			t.Errorf("the details are lost: %s", got.text)
 		}
 	}
@@ -317,7 +317,7 @@ func TestRequestsAreInflated(t *testing.T) {
 	if p := bomb.problem(t); p.Status != 413 {
 		t.Errorf("a bomb: %s", bomb.text)
 	}
-	if p := b.send("POST", "/v1/widgets", "no gzip", writer, "Content-Encoding", "gzip").problem(t); p.Status != 400 || p.Code != "malformed_body" {
+	if p := b.send("POST", "/v1/widgets", "no gzip", writer, "Content-Encoding", "gzip").problem(t); p.Status != 400 || p.Code != "malformed_encoding" {
 		t.Errorf("nonsense: %+v", p)
 	}
 }

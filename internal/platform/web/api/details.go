@@ -13,48 +13,47 @@ import (
 	"github.com/danielgtaylor/huma/v2/validation"
 
 	"sluice/internal/platform/fault"
-	"sluice/internal/platform/web/problem"
 )
 
 // maxDetails is the most things that one answer says are wrong.
 const maxDetails = 100
 
-// details turns what huma found wrong into details of a problem. The values that
+// details turns what huma found wrong into details of a fault. The values that
 // were wrong are left out: they may be secrets.
-func (r *route) details(ctx huma.Context, errs []error) []problem.Violation {
-	var out []problem.Violation
+func (r *route) details(ctx huma.Context, errs []error) []fault.Detail {
+	var out []fault.Detail
 	for _, err := range errs[:min(len(errs), maxDetails)] {
 		if d, ok := errors.AsType[*huma.ErrorDetail](err); ok {
 			out = append(out, r.detail(ctx, d))
 		} else if err != nil {
 			f := fault.Of(err)
-			out = append(out, problem.Violation{Code: fault.CodeOf(err), Detail: f.Text()})
+			out = append(out, fault.Detail{Code: fault.CodeOf(err), Message: f.Text()})
 		}
 	}
 	return out
 }
 
-func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) problem.Violation {
+func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) fault.Detail {
 	where, steps := split(d.Location)
 	if body, ok := d.Value.(string); ok && d.Location == "body" {
 		if malformed, ok := syntax(body); ok {
 			return malformed
 		}
-		return problem.Violation{Pointer: "#", Code: "invalid_value", Detail: "a value in the body is of the wrong form"}
+		return fault.Detail{Code: "invalid_value", Message: "a value in the body is of the wrong form"}
 	}
-	out := problem.Violation{Code: "invalid_value", Detail: fault.Clip(d.Message, 500)}
+	out := fault.Detail{Code: "invalid_value", Message: d.Message}
 	if where == "body" {
 		out.Pointer = pointer(steps)
 	} else {
-		out.Parameter = d.Location
+		out.Pointer = d.Location
 	}
 	var known []string
 	switch {
 	case d.Message == validation.MsgUnexpectedProperty:
-		out.Code, out.Detail = "unknown_field", "there is no such field"
+		out.Code, out.Message = "unknown_field", "there is no such field"
 		known = r.fields(ctx, steps)
 	case d.Message == "unknown query parameter":
-		out.Code, out.Detail = "unknown_parameter", "there is no such parameter"
+		out.Code, out.Message = "unknown_parameter", "there is no such parameter"
 		known = parameters(ctx)
 	case strings.HasPrefix(d.Message, "required ") && strings.HasSuffix(d.Message, "parameter is missing"):
 		out.Code = "missing_parameter"
@@ -63,7 +62,7 @@ func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) problem.Violation 
 	}
 	if len(steps) > 0 {
 		if name := nearest(steps[len(steps)-1], known); name != "" {
-			out.Detail += fmt.Sprintf(": did you mean %q?", name)
+			out.Message += fmt.Sprintf(": did you mean %q?", name)
 		}
 	}
 	return out
@@ -79,36 +78,29 @@ func split(location string) (where string, steps []string) {
 	return where, strings.FieldsFunc(rest, func(c rune) bool { return c == '.' || c == '[' || c == ']' })
 }
 
-// pointer is a JSON pointer as a URI fragment (RFC 6901, 6).
+// pointer is a JSON pointer (RFC 6901) to a place.
 func pointer(steps []string) string {
 	escape := strings.NewReplacer("~", "~0", "/", "~1")
 	var b strings.Builder
-	b.WriteByte('#')
 	for _, step := range steps {
 		b.WriteByte('/')
-		for _, c := range []byte(escape.Replace(step)) {
-			if c > ' ' && c < 0x7f && !strings.ContainsRune(`"#%<>[\]^{|}`+"`", rune(c)) {
-				b.WriteByte(c)
-			} else {
-				fmt.Fprintf(&b, "%%%02X", c)
-			}
-		}
+		b.WriteString(escape.Replace(step))
 	}
 	return b.String()
 }
 
 // syntax finds where a body stops being JSON.
-func syntax(body string) (problem.Violation, bool) {
+func syntax(body string) (fault.Detail, bool) {
 	var any json.RawMessage
 	err := json.Unmarshal([]byte(body), &any)
 	bad, ok := errors.AsType[*json.SyntaxError](err)
 	if !ok {
-		return problem.Violation{}, false
+		return fault.Detail{}, false
 	}
 	before := body[:min(max(0, int(bad.Offset)), len(body))]
 	line := 1 + strings.Count(before, "\n")
 	column := len(before) - strings.LastIndexByte(before, '\n') - 1
-	return problem.Violation{Line: line, Code: "malformed_json", Detail: fmt.Sprintf("line %d, byte %d: %s", line, column, bad.Error())}, true
+	return fault.Detail{Line: line, Code: "malformed_json", Message: fmt.Sprintf("line %d, byte %d: %s", line, column, bad.Error())}, true
 }
 
 // fields returns the names of the fields beside the one at the end of steps.

@@ -10,6 +10,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/encode"
+	"sluice/internal/platform/web/problem"
 )
 
 // ETag returns the strong entity tag of a thing's version (RFC 9110, 8.8.3). An
@@ -40,7 +41,7 @@ func (m IfMatch) Check(version int64) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Conflict, "the thing has version %s, not the one in If-Match: read it again", ETag(version)).WithCode(web.CodePreconditionFailed)
+	return fault.New(fault.PreconditionFailed, "the thing has version %s, not the one in If-Match: read it again", ETag(version))
 }
 
 // Version returns the one version that If-Match names. Without one, anything is
@@ -58,7 +59,7 @@ func (m IfMatch) Version() (version int64, anything bool, err error) {
 			return v, false, nil
 		}
 	}
-	return 0, false, fault.New(fault.Conflict, "If-Match names no version of this thing: send the ETag that you have read").WithCode(web.CodePreconditionFailed)
+	return 0, false, fault.New(fault.PreconditionFailed, "If-Match names no version of this thing: send the ETag that you have read")
 }
 
 // tag is an entity tag.
@@ -78,12 +79,12 @@ func parseTags(text string) (tags []tag, anything bool, err error) {
 		text, t.weak = strings.CutPrefix(text, "W/")
 		end := strings.IndexByte(strings.TrimPrefix(text, `"`), '"')
 		if !strings.HasPrefix(text, `"`) || end < 0 {
-			return nil, false, fault.New(fault.Invalid, `the list of entity tags is malformed: expected tags in quotation marks, such as "7", between commas`).WithCode("etag_invalid")
+			return nil, false, fault.New(fault.Invalid, `the list of entity tags is malformed: expected tags in quotation marks, such as "7", between commas`).WithCode(problem.CodeETagInvalid)
 		}
 		t.value, text = text[:end+2], strings.TrimLeft(text[end+2:], " \t")
 		tags = append(tags, t)
 		if text != "" && text[0] != ',' {
-			return nil, false, fault.New(fault.Invalid, "the list of entity tags is malformed: expected a comma after %.80q", t.value).WithCode("etag_invalid")
+			return nil, false, fault.New(fault.Invalid, "the list of entity tags is malformed: expected a comma after %.80q", t.value).WithCode(problem.CodeETagInvalid)
 		}
 		text = strings.TrimLeft(text, ", \t")
 	}

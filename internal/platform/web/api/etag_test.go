@@ -58,7 +58,7 @@ func TestIfMatchVersion(t *testing.T) {
 	if _, anything, err := (IfMatch{"*"}).Version(); !anything || err != nil {
 		t.Errorf("* is %v, %v", anything, err)
 	}
-	for text, code := range map[string]string{"": web.CodePreconditionRequired, `"x"`: web.CodePreconditionFailed, `W/"7"`: web.CodePreconditionFailed, `"1","2"`: web.CodePreconditionFailed, `7`: "etag_invalid"} {
+	for text, code := range map[string]string{"": web.CodePreconditionRequired, `"x"`: "precondition_failed", `W/"7"`: "precondition_failed", `"1","2"`: "precondition_failed", `7`: "etag_invalid"} {
 		if _, _, err := (IfMatch{text}).Version(); fault.CodeOf(err) != code {
 			t.Errorf("%q gives %v, want %s", text, err, code)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -91,12 +92,9 @@ func newProblem(ctx huma.Context, status int, msg string, errs []error) *problem
 			return catalog.Of(f, "", "")
 		}
 	}
-	err := error(classify(status, msg))
-	if details := r.details(ctx, errs); len(details) > 0 {
-		err = problem.WithDetails(err, details...)
-	}
+	err := classify(status, msg).WithDetails(r.details(ctx, errs)...)
 	if ctx != nil && status >= 500 {
-		web.Blame(ctx.Context(), errors.Join(append([]error{err}, errs...)...))
+		web.Blame(ctx.Context(), errors.Join(slices.Concat([]error{err}, errs)...))
 	}
 	p := catalog.Of(err, "", "")
 	if status >= 400 {
@@ -111,7 +109,7 @@ func classify(status int, msg string) *fault.Error {
 	case http.StatusBadRequest:
 		return fault.New(fault.Invalid, "the body cannot be read: expected one well-formed JSON value").WithCode(problem.CodeMalformedBody)
 	case http.StatusUnprocessableEntity:
-		return fault.New(fault.Invalid, "the request does not fit its schema: errors has each place").WithCode(web.CodeValidationFailed)
+		return fault.New(fault.Unprocessable, "the request does not fit its schema: errors has each place").WithCode(problem.CodeValidationFailed)
 	case http.StatusUnsupportedMediaType:
 		return fault.New(fault.Unsupported, "the body's media type is not supported: send application/json").WithCode(web.CodeUnsupportedMediaType)
 	case http.StatusRequestTimeout:

@@ -105,7 +105,7 @@ func (c *content) explain(err error) error {
 		return err
 	}
 	return fault.Wrap(fault.Invalid, err, "the body is not valid %s: send it whole and unchanged, or without a Content-Encoding", c.coding).
-		WithCode("malformed_body")
+		WithCode("malformed_encoding")
 }
 
 // Close gives the decompressor back and closes the body.

@@ -3,12 +3,13 @@ package idempotency
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web"
@@ -19,7 +20,7 @@ type Config struct {
 	Lease     time.Duration // of one attempt, longer than any handler takes; default 2 minutes
 	Keep      time.Duration // of keys and answers; default 24 hours
 	MaxAnswer int           // bytes of an answer's body that are kept; default 1 MiB
-	NewID     func() string // operation ids; default random
+	NewID     func() string // operation ids; default random UUIDs
 	Log       *slog.Logger  // nil discards
 }
 
@@ -41,7 +42,7 @@ func New(store Store, cfg Config) *Once {
 		cfg.MaxAnswer = 1 << 20
 	}
 	if cfg.NewID == nil {
-		cfg.NewID = rand.Text
+		cfg.NewID = uuid.NewString
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -78,8 +79,8 @@ func (o *Once) Begin(ctx context.Context, w http.ResponseWriter, req Request) (*
 		a.rec = recorder{ResponseWriter: w, before: maps.Clone(w.Header()), max: o.cfg.MaxAnswer}
 		return a, nil, nil
 	case r.Fingerprint != req.Fingerprint:
-		return nil, nil, fault.New(fault.Invalid, "this Idempotency-Key was used for another request: send a new key, or the very same request").
-			WithCode(web.CodeIdempotencyKeyReused)
+		return nil, nil, fault.New(fault.Unprocessable, "this Idempotency-Key was used for another request: send a new key, or the very same request").
+			WithCode("idempotency_key_reused")
 	case r.Answer == nil:
 		return nil, nil, fault.New(fault.Conflict, "the operation of this Idempotency-Key is being done: send the same request again").
 			WithCode("idempotency_in_flight").WithRetryAfter(time.Second)

@@ -73,7 +73,7 @@ func TestWhatIsKept(t *testing.T) {
 			t.Errorf("%d: second %d %v, %v", status, second.Code, second.Header(), err)
 		}
 		_, err = do(t, New(o.store, Config{}), req("k", "other"), answering(299, ""))
-		if fault.CodeOf(err) != web.CodeIdempotencyKeyReused {
+		if fault.CodeOf(err) != "idempotency_key_reused" {
 			t.Errorf("%d: another request: %v", status, err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestKeysOfRejectedRequestsAreFree(t *testing.T) {
 	if got, err := do(t, o, req("k", "2"), answering(500, "")); err != nil || got.Code != 500 {
 		t.Errorf("%d, %v", got.Code, err)
 	}
-	if _, err := do(t, o, req("k", "3"), answering(200, "")); fault.CodeOf(err) != web.CodeIdempotencyKeyReused {
+	if _, err := do(t, o, req("k", "3"), answering(200, "")); fault.CodeOf(err) != "idempotency_key_reused" {
 		t.Errorf("%v", err)
 	}
 }

@@ -72,7 +72,10 @@ const (
 	CodeIdempotencyKeyMissing = "idempotency_key_missing"
 	CodeIdempotencyKeyInvalid = "idempotency_key_invalid"
 	CodeIdempotencyInFlight   = "idempotency_in_flight"
+	CodeIdempotencyKeyReused  = "idempotency_key_reused"
 	CodeAnswerNotKept         = "answer_not_kept"
+	CodeValidationFailed      = "validation_failed"
+	CodeETagInvalid           = "etag_invalid"
 )
 
 // Standard returns the types that every API has: one for each kind of fault, and
@@ -90,6 +93,9 @@ func Standard() []Type {
 		{fault.Exhausted.String(), "A quota is used up", "Wait as long as Retry-After says. RateLimit tells how much is left."},
 		{fault.Unavailable.String(), "The server cannot take it now", "Send the same request again after as long as Retry-After says, with growing pauses."},
 		{fault.DeadlineExceeded.String(), "Time ran out", "Try again; if it persists, ask for less at once."},
+		{fault.Unprocessable.String(), "The request breaks a rule", "Correct each place that errors names."},
+		{fault.PreconditionFailed.String(), "The thing has changed", "Read it again, and send If-Match with its current ETag."},
+		{fault.Gone.String(), "It is gone", "It existed, and will not come back: forget the id."},
 		{fault.Canceled.String(), "The request was cancelled", "Nothing: the client went away first."},
 
 		{CodeRouteNotFound, "There is no such route", "Compare the path with the OpenAPI document."},
@@ -97,9 +103,10 @@ func Standard() []Type {
 		{web.CodeNotAcceptable, "No acceptable media type is offered", "Ask for application/json in Accept, or leave Accept out."},
 		{web.CodeUnsupportedMediaType, "The body's media type or coding is not supported", "Send application/json, uncompressed or in a coding that Accept-Encoding names."},
 		{CodeMalformedBody, "The body cannot be read", "Send one well-formed JSON value. errors names the line."},
-		{web.CodeValidationFailed, "The request does not fit its schema", "Correct each place that errors names; the schema is in the OpenAPI document."},
+		{CodeValidationFailed, "The request does not fit its schema", "Correct each place that errors names; the schema is in the OpenAPI document."},
 		{"body_too_large", "The body is too large", "Send less at once, or raise the limit that detail names."},
 		{web.CodeSlowBody, "The body came too slowly", "Send the body within the time that detail names."},
+		{"malformed_encoding", "The body's compression is damaged", "Send the body whole and unchanged, or without a Content-Encoding."},
 		{"too_many_requests_in_flight", "The server is at its limit of concurrent requests", "Send the same request again after as long as Retry-After says."},
 		{"panic", "The server failed", "This is a defect. Report it with the request_id."},
 		{"credential_missing", "A credential is required", "Send a key or a token as Authorization: Bearer …"},
@@ -107,12 +114,12 @@ func Standard() []Type {
 		{"permission_missing", "The credential does not allow it", "Ask an administrator of the tenant for the permission that detail names."},
 		{"rate_limited", "A quota is used up", "Wait as long as Retry-After says. RateLimit tells how much is left, RateLimit-Policy what the quotas are."},
 
-		{web.CodePreconditionFailed, "The thing has changed", "Read it again, and send If-Match with its current ETag."},
 		{web.CodePreconditionRequired, "If-Match is required", "Send If-Match with the ETag that you have read, so that no change of somebody else is lost; * accepts any."},
+		{CodeETagInvalid, "A list of entity tags is malformed", "Send tags in quotation marks, such as \"7\", between commas."},
 		{CodeIdempotencyKeyMissing, "An Idempotency-Key is required", "Send an Idempotency-Key: a new random value for each operation, the same one when you send it again."},
 		{CodeIdempotencyKeyInvalid, "The Idempotency-Key is malformed", "Send 1 to 255 visible ASCII characters, in quotation marks or not."},
 		{CodeIdempotencyInFlight, "The same operation is being done", "Wait as long as Retry-After says and send the same request again: you will get its answer."},
-		{web.CodeIdempotencyKeyReused, "The Idempotency-Key belongs to another request", "Use a new key for another operation; send the same one only with the very same request."},
+		{CodeIdempotencyKeyReused, "The Idempotency-Key belongs to another request", "Use a new key for another operation; send the same one only with the very same request."},
 		{CodeAnswerNotKept, "The operation was done before; its answer held a secret and was not kept", "Find what was made by listing it. If the secret is lost, revoke it and make another with a new key."},
 	}
 }

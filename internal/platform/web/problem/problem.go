@@ -8,7 +8,9 @@ package problem
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web"
@@ -68,18 +70,39 @@ func (p *Problem) ContentType(format string) string {
 	return format
 }
 
-// detailed is an error that lists each thing that is wrong.
-type detailed struct {
-	error
-	details []Violation
+// violations are an error's details, as clients are shown them: a JSON pointer
+// begins with a slash, and all else names a parameter.
+func violations(details []fault.Detail) []Violation {
+	var out []Violation
+	for _, d := range details {
+		v := Violation{Line: d.Line, Code: d.Code, Detail: fault.Clip(d.Message, maxDetail)}
+		switch {
+		case strings.HasPrefix(d.Pointer, "/"):
+			v.Pointer = Fragment(d.Pointer)
+		case d.Pointer != "":
+			v.Parameter = fault.Clip(d.Pointer, maxDetail)
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
-// Unwrap returns the error without the list.
-func (d detailed) Unwrap() error { return d.error }
+// maxDetail is the most bytes of a detail: it may hold what the client sent.
+const maxDetail = 500
 
-// WithDetails adds a list of what is wrong to an error, for the problem that is
-// made from it.
-func WithDetails(err error, details ...Violation) error { return detailed{err, details} }
+// Fragment is a JSON pointer as a URI fragment (RFC 6901, 6).
+func Fragment(pointer string) string {
+	var b strings.Builder
+	b.WriteByte('#')
+	for _, c := range []byte(pointer) {
+		if c > ' ' && c < 0x7f && !strings.ContainsRune(`"#%<>[\]^{|}`+"`", rune(c)) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
 
 // Of returns the problem that an error is to the client. Instance is the path of
 // the request, and may be empty as the request's id may.
@@ -98,9 +121,7 @@ func (c *Catalog) Of(err error, instance, requestID string) *Problem {
 		Type: c.base + "/problems/" + t.Code, Title: t.Title, Status: status, Detail: message,
 		Instance: instance, Code: code, RequestID: requestID, Retryable: kind.Retryable(), cause: err,
 	}
-	if d, ok := errors.AsType[detailed](err); ok {
-		p.Errors = d.details
-	}
+	p.Errors = violations(f.Details)
 	p.headers = http.Header{}
 	web.SetRetryAfter(p.headers, err)
 	return p
