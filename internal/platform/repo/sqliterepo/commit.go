@@ -1,0 +1,148 @@
+package sqliterepo
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/platform/repo"
+)
+
+// plan is a changeset as SQL: what has to hold, and what is written then. It is
+// made by who commits, so that the writer has nothing to do but run it.
+type plan struct {
+	checks []check
+	writes []statement
+}
+
+// check is a statement that returns one integer, or no row for 0.
+type check struct {
+	statement
+	want    int64
+	refusal error
+}
+
+// Commit implements repo.Driver.
+func (d *Driver) Commit(ctx context.Context, c *repo.Changeset) error {
+	p, err := d.plan(c)
+	if err != nil {
+		return err
+	}
+	return d.writer.submit(ctx, &job{do: p.run, messages: len(c.Messages) > 0})
+}
+
+func (p *plan) run(c *conn) (refused, failed error) {
+	for _, k := range p.checks {
+		switch n, err := c.one(k.statement); {
+		case err != nil:
+			return nil, err
+		case n != k.want:
+			return k.refusal, nil
+		}
+	}
+	for _, w := range p.writes {
+		if err := c.exec(w); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+const (
+	selectMark = "SELECT 1 FROM inbox WHERE consumer = ? AND message = ?"
+	insertMark = "INSERT INTO inbox (consumer, message, expires_at) VALUES (?, ?, ?)"
+)
+
+func (d *Driver) plan(c *repo.Changeset) (*plan, error) {
+	p := &plan{checks: make([]check, 0, len(c.Marks)+len(c.Puts)+len(c.Checks)), writes: make([]statement, 0, len(c.Marks)+len(c.Puts)+len(c.Messages))}
+	for _, m := range c.Marks {
+		p.checks = append(p.checks, check{newStatement(selectMark, m.Consumer, m.Message), 0, repo.ErrProcessed})
+		p.writes = append(p.writes, newStatement(insertMark, m.Consumer, m.Message, micros(m.ExpiresAt)))
+	}
+	for i := range c.Puts {
+		if err := d.put(p, &c.Puts[i]); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range c.Checks {
+		t, err := d.tables.of(k.Kind)
+		if err != nil {
+			return nil, err
+		}
+		p.checks = append(p.checks, check{newStatement(t.version, k.Tenant, k.ID), k.Version, repo.ErrConflict})
+	}
+	for i := range c.Messages {
+		m := &c.Messages[i]
+		values := messageValues(m)
+		p.writes = append(p.writes, newStatement(insertOutbox, values...))
+		if m.Keep && m.Sequence > 0 {
+			p.writes = append(p.writes, newStatement(insertHistory, values...))
+		}
+	}
+	return p, nil
+}
+
+func (d *Driver) put(p *plan, put *repo.Put) error {
+	t, err := d.tables.of(put.Kind)
+	if err != nil {
+		return err
+	}
+	refusal := repo.ErrConflict
+	if put.Expect == 0 {
+		refusal = repo.ErrExists
+	}
+	p.checks = append(p.checks, check{newStatement(t.version, put.Tenant, put.ID), put.Expect, refusal})
+	switch {
+	case put.Erase:
+		p.writes = append(p.writes, newStatement(t.erase, put.Tenant, put.ID), newStatement(eraseHistory, put.Tenant, put.Kind, put.ID))
+	case put.Expect == 0:
+		p.writes = append(p.writes, newStatement(t.insert, append([]value{put.Tenant, put.ID}, state(&put.Record)...)...))
+	default:
+		p.writes = append(p.writes, newStatement(t.update, append(state(&put.Record), put.Tenant, put.ID)...))
+	}
+	return nil
+}
+
+// Purge implements repo.Driver.
+func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit int) (n int, err error) {
+	if kind == "" {
+		return d.count(ctx, newStatement("DELETE FROM inbox WHERE (consumer, message) IN (SELECT consumer, message FROM inbox WHERE expires_at <= ? LIMIT ?) RETURNING 1", micros(now), int64(limit)))
+	}
+	t, err := d.tables.of(kind)
+	if err != nil {
+		return 0, err
+	}
+	err = d.writer.run(ctx, func(c *conn) error {
+		var keys [][2]value
+		err := c.query(context.Background(), newStatement(t.expired, micros(now), int64(limit)), func(row []value) error {
+			keys = append(keys, [2]value{row[0], row[1]})
+			return nil
+		})
+		n = len(keys)
+		for _, k := range keys {
+			if err == nil {
+				err = c.exec(newStatement(t.erase, k[0], k[1]))
+			}
+			if err == nil {
+				err = c.exec(newStatement(eraseHistory, k[0], kind, k[1]))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// count has the writer run a statement and returns how many rows it returned.
+func (d *Driver) count(ctx context.Context, s statement) (int, error) {
+	n := 0
+	err := d.writer.run(ctx, func(c *conn) error {
+		n = 0
+		return c.query(context.Background(), s, func([]value) error { n++; return nil })
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}

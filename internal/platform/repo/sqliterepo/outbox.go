@@ -1,0 +1,85 @@
+package sqliterepo
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"sluice/internal/platform/repo"
+)
+
+var insertOutbox = "INSERT INTO outbox " + insertMessage
+
+var selectPending = selectMessage + " FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT ?"
+
+const (
+	selectPositions = "SELECT message, position FROM outbox WHERE published_at IS NULL ORDER BY position"
+	markPublished   = "UPDATE outbox SET published_at = ? WHERE position = ?"
+	republish       = "UPDATE outbox SET published_at = NULL WHERE published_at >= ? RETURNING 1"
+	trim            = "DELETE FROM outbox WHERE position IN (SELECT position FROM outbox WHERE published_at < ? LIMIT ?) RETURNING 1"
+	selectBacklog   = `SELECT count(*), (SELECT time FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT 1) FROM outbox WHERE published_at IS NULL`
+)
+
+// Shards implements repo.Outbox: there is one.
+func (d *Driver) Shards() int { return 1 }
+
+// Changed implements repo.Outbox.
+func (d *Driver) Changed() <-chan struct{} { return d.writer.changed }
+
+// Pending implements repo.Outbox.
+func (d *Driver) Pending(ctx context.Context, _, limit int) ([]repo.Message, error) {
+	return d.messages(ctx, newStatement(selectPending, int64(limit)))
+}
+
+// Published implements repo.Outbox. A relay publishes what is first in the
+// outbox, so the messages are found there without an index of their ids.
+func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, at time.Time) error {
+	if len(messages) == 0 {
+		return ctx.Err()
+	}
+	return d.writer.run(ctx, func(c *conn) error {
+		missing := make(map[string]bool, len(messages))
+		for _, m := range messages {
+			missing[m.ID] = true
+		}
+		positions := make([]value, 0, len(messages))
+		err := c.query(context.Background(), statement{sql: selectPositions}, func(row []value) error {
+			if id, _ := row[0].(string); missing[id] {
+				positions = append(positions, row[1])
+				delete(missing, id)
+			}
+			if len(missing) == 0 {
+				return io.EOF
+			}
+			return nil
+		})
+		for _, p := range positions {
+			if err == nil {
+				err = c.exec(newStatement(markPublished, at.UnixMicro(), p))
+			}
+		}
+		return err
+	})
+}
+
+// Republish implements repo.Outbox.
+func (d *Driver) Republish(ctx context.Context, _ int, since time.Time) (int, error) {
+	return d.count(ctx, newStatement(republish, since.UnixMicro()))
+}
+
+// Trim implements repo.Outbox.
+func (d *Driver) Trim(ctx context.Context, _ int, before time.Time, limit int) (int, error) {
+	return d.count(ctx, newStatement(trim, before.UnixMicro(), int64(limit)))
+}
+
+// Backlog implements repo.Outbox.
+func (d *Driver) Backlog(ctx context.Context, _ int) (n int, oldest time.Time, err error) {
+	err = d.readers.query(ctx, statement{sql: selectBacklog}, func(row []value) error {
+		r := reader{row: row}
+		if n = int(r.integer()); n > 0 {
+			oldest = r.time()
+		}
+		return nil
+	})
+	return n, oldest, err
+}

@@ -1,0 +1,161 @@
+// Package sqliterepo keeps a repo.Store in one SQLite file, through
+// mattn/go-sqlite3: a driver with transactions, any query and summaries, for one
+// node.
+//
+// All writes go through one connection. While it waits for the disk, changesets
+// queue up, and the next transaction takes all of them: many units of work share
+// one fsync, each with an outcome of its own (group commit, see writer.go). An
+// idle store commits a single changeset at once. Reads have connections of their
+// own, and see the last commit while the next is under way (WAL).
+//
+// Limits: the file belongs on a local disk, not on NFS. Several processes may
+// use it, in turns for writing; Changed tells of this process's commits alone. A
+// query that filters by one column and orders by another may look at all that
+// the filter selects. Memory-only databases are refused: each connection would
+// have its own. What was erased may stay in the free space of the file until
+// that is used again.
+package sqliterepo
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// Config holds what a Driver may be given; the zero value has defaults.
+type Config struct {
+	Readers int   // connections that read; default twice the processors, at least 4
+	Batch   int   // changesets that share a commit, at most; default 256
+	Queue   int   // changesets that wait, at most; one more is refused with code "store_busy"; default 4096
+	MaxSize int64 // bytes that the file may grow to, whole pages of 4096; then changes are refused with code "storage_full"; 0: the disk's
+	// Patience is how long another process may hold the file's lock; default 5 s.
+	Patience time.Duration
+	Metrics  prometheus.Registerer // optional
+}
+
+func (c Config) withDefaults() Config {
+	if c.Readers <= 0 {
+		c.Readers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	if c.Batch <= 0 {
+		c.Batch = 256
+	}
+	if c.Queue <= 0 {
+		c.Queue = 4096
+	}
+	if c.Patience <= 0 {
+		c.Patience = 5 * time.Second
+	}
+	return c
+}
+
+// Driver is a store in an SQLite file.
+type Driver struct {
+	tables  tables
+	writer  *writer
+	readers *readers
+	close   func() error
+}
+
+var _ repo.Driver = (*Driver)(nil)
+
+// Open opens, or makes, the store in a file, which is named by a path or as
+// sqlite:path. Only the process's user may read the file.
+func Open(ctx context.Context, address string, cfg Config) (*Driver, error) {
+	cfg = cfg.withDefaults()
+	path := strings.TrimPrefix(address, "sqlite:")
+	if path == "" || strings.HasPrefix(path, ":memory:") || strings.ContainsRune(path, 0) {
+		return nil, fault.New(fault.Invalid, "a store needs a file, got %q: expected sqlite:path", fault.Clip(address, 256)).WithCode("invalid_store_address")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := private(path); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	c, err := connect(path, cfg, writing)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReaders(path, cfg)
+	if err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	d := &Driver{writer: startWriter(c, cfg, m), readers: r}
+	d.close = sync.OnceValue(func() error { return errors.Join(d.writer.stop(), d.readers.stop()) })
+	return d, nil
+}
+
+// private makes the file, if need be, such that others cannot read it; the files
+// that SQLite puts beside it take over its mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.Chmod(0o600), f.Close())
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the store's file cannot be opened: it needs a folder that exists and may be written").WithCode("storage_failed")
+	}
+	return nil
+}
+
+// Features implements repo.Driver.
+func (d *Driver) Features() repo.Features {
+	return repo.Features{MultiAggregate: true, AnyQuery: true, Summaries: true, PromptQueries: true, Durable: true}
+}
+
+// Ping implements repo.Driver: it reads and takes the lock for writing.
+func (d *Driver) Ping(ctx context.Context) error {
+	err := d.readers.query(ctx, statement{sql: "SELECT 1 FROM migrations"}, func([]value) error { return nil })
+	if err != nil {
+		return err
+	}
+	return d.writer.run(ctx, func(*conn) error { return nil })
+}
+
+// Close implements repo.Driver. What is queued is committed first.
+func (d *Driver) Close() error { return d.close() }
+
+// tables holds the tables of the kinds that were migrated.
+type tables struct {
+	mu    sync.Mutex // of set
+	kinds atomic.Pointer[map[string]*table]
+}
+
+func (t *tables) set(all []*table) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := map[string]*table{}
+	if old := t.kinds.Load(); old != nil {
+		for k, v := range *old {
+			next[k] = v
+		}
+	}
+	for _, v := range all {
+		next[v.kind] = v
+	}
+	t.kinds.Store(&next)
+}
+
+func (t *tables) of(kind string) (*table, error) {
+	if all := t.kinds.Load(); all != nil {
+		if table, ok := (*all)[kind]; ok {
+			return table, nil
+		}
+	}
+	return nil, fault.New(fault.Internal, "the store was not migrated for %q: hand its schema to Migrate", kind).WithCode("not_migrated")
+}
