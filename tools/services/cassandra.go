@@ -143,7 +143,7 @@ func java17() (string, error) {
 		candidates = append(candidates, found...)
 	}
 	for _, java := range candidates {
-		out, err := exec.CommandContext(context.Background(), java, "-version").CombinedOutput()
+		out, err := exec.CommandContext(context.Background(), java, "-version").CombinedOutput() //nolint:gosec // G204: one of the candidates above
 		if m := javaVersion.FindSubmatch(out); err == nil && m != nil && string(m[1]) == strconv.Itoa(17) {
 			return java, nil
 		}

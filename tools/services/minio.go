@@ -11,7 +11,7 @@ import (
 // Nothing secret: whoever reaches the loopback of this machine may use it.
 const (
 	minioKey    = "sluice-test"
-	minioSecret = "sluice-test-secret"
+	minioSecret = "sluice-test-secret" //nolint:gosec // G101: no secret, see above
 	minioBucket = "sluice"
 )
 

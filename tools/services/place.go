@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func placeOf(root string) (*place, error) {
 	cache = filepath.Join(cache, "sluice", "services")
 	key := fmt.Sprintf("%s-%x", filepath.Base(root), sha256.Sum256([]byte(root)))[:len(filepath.Base(root))+9]
 	p := &place{root: root, cache: cache, state: filepath.Join(cache, "state", key), members: all}
-	return p, os.MkdirAll(cache, 0o755)
+	return p, os.MkdirAll(cache, 0o755) //nolint:gosec // G703: the user's own cache
 }
 
 // locked keeps every other call of this user out while f runs, those for other
@@ -107,7 +108,7 @@ func (p *place) keepBlock(base int) error {
 // free says whether all the given ports of a block can be listened on.
 func free(base int, offsets []int) bool {
 	for _, offset := range offsets {
-		l, err := net.Listen("tcp", loopback(base+offset))
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", loopback(base+offset))
 		if err != nil {
 			return false
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func spawn(ctx context.Context, dir string, argv, env []string) (*process, error
 		return nil, err
 	}
 	defer out.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...) //nolint:gosec // G204: a server of the set
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -116,7 +117,7 @@ func inspect(pid int) (state, began string, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil {
 		// The name in parentheses may itself hold blanks and parentheses.
-		f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 		if len(f) < 20 {
 			return "", "", errors.New("unreadable /proc entry")
 		}
@@ -130,7 +131,7 @@ func inspect(pid int) (state, began string, err error) {
 
 // inspectByPS serves systems without /proc, such as macOS.
 func inspectByPS(pid int) (state, began string, err error) {
-	b, err := exec.CommandContext(context.Background(), "ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)).Output()
+	b, err := exec.CommandContext(context.Background(), "ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:gosec // G204: the variable is a number
 	if err != nil {
 		return "", "", err
 	}

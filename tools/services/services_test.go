@@ -182,7 +182,7 @@ func TestConditionalBatchIsKept(t *testing.T) {
 	exec(db, `CREATE TABLE services_kept (id text, kind text, seq int, version int STATIC, PRIMARY KEY (id, kind, seq))`)
 	add := func(seq int, condition string) bool {
 		t.Helper()
-		b := db.NewBatch(gocql.LoggedBatch)
+		b := db.Batch(gocql.LoggedBatch)
 		b.Query(condition, seq, "a")
 		b.Query(`INSERT INTO services_kept (id, kind, seq) VALUES ('a', 'out', ?)`, seq)
 		applied, rest, err := db.MapExecuteBatchCAS(b, map[string]any{})

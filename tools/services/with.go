@@ -14,7 +14,7 @@ import (
 // interrupted.
 func with(ctx context.Context, p *place, argv []string) (err error) {
 	if len(argv) == 0 {
-		return errors.New("with needs a command: services with go test ./...")
+		return errors.New("with needs a command, as in: services with make test")
 	}
 	var before []*server
 	var s *set
@@ -35,7 +35,7 @@ func with(ctx context.Context, p *place, argv []string) (err error) {
 // command runs argv with the addresses in its environment. An interrupted one
 // has ten seconds to end by itself.
 func command(ctx context.Context, argv []string, env environment) error {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // G204: the user asks for it
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), env.pairs()...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
