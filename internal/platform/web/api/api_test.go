@@ -134,10 +134,10 @@ func TestProblems(t *testing.T) {
 		"route":  {b.send("GET", "/v1/nowhere", "", writer), p{Status: 404, Code: "route_not_found"}},
 		"thing":  {b.send("GET", "/v1/widgets/none", "", writer), p{Status: 404, Code: "not_found"}},
 		"method": {b.send("DELETE", "/v1/widgets", "", writer), p{Status: 405, Code: "method_not_allowed"}},
-		"field": {b.send("POST", "/v1/widgets", `{"nmae":"x","part":{"materiel":"tin"}}`, writer), p{Status: 422, Code: "validation_failed", Errors: []problem.Violation{
+		"field": {b.send("POST", "/v1/widgets", `{"neme":"x","part":{"materiel":"tin"}}`, writer), p{Status: 422, Code: "validation_failed", Errors: []problem.Violation{
 			{Code: "missing_field", Detail: "expected required property name to be present"},
 			{Pointer: "#/part/materiel", Code: "unknown_field", Detail: `there is no such field: did you mean "material"?`},
-			{Pointer: "#/nmae", Code: "unknown_field", Detail: `there is no such field: did you mean "name"?`},
+			{Pointer: "#/neme", Code: "unknown_field", Detail: `there is no such field: did you mean "name"?`},
 		}}},
 		"letter case": {b.send("POST", "/v1/widgets", `{"Name":"x","name":"x"}`, writer), p{Status: 422, Code: "validation_failed", Errors: []problem.Violation{
 			{Pointer: "#/Name", Code: "unknown_field", Detail: `there is no such field: did you mean "name"?`},

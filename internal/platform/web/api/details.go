@@ -91,8 +91,8 @@ func pointer(steps []string) string {
 
 // syntax finds where a body stops being JSON.
 func syntax(body string) (fault.Detail, bool) {
-	var any json.RawMessage
-	err := json.Unmarshal([]byte(body), &any)
+	var value json.RawMessage
+	err := json.Unmarshal([]byte(body), &value)
 	bad, ok := errors.AsType[*json.SyntaxError](err)
 	if !ok {
 		return fault.Detail{}, false

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -30,7 +31,7 @@ func TestTimeRoundTrip(t *testing.T) {
 			rt.Fatalf("%s is read as %v, %v", ta, back, err)
 		}
 		tb, _ := b.MarshalJSON()
-		if strings.Compare(string(ta), string(tb)) != a.Compare(b.Time) {
+		if bytes.Compare(ta, tb) != a.Compare(b.Time) {
 			rt.Fatalf("%s and %s sort otherwise", ta, tb)
 		}
 	})
@@ -59,7 +60,7 @@ func TestPages(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	known := []string{"name", "size", "material"}
-	for name, want := range map[string]string{"nmae": "name", "Name": "name", "materiel": "material", "colour": "", "": "", "siez": "size"} {
+	for name, want := range map[string]string{"neme": "name", "Name": "name", "materiel": "material", "colour": "", "": "", "siez": "size"} {
 		if got := nearest(name, known); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)
 		}

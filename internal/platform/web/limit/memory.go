@@ -64,8 +64,8 @@ func (p Policy) step(now, full time.Duration) (Decision, time.Duration) {
 	if allowed {
 		missing += each
 	}
-	remaining := (whole - missing) / each
-	return Decision{Allowed: allowed, Remaining: int64(remaining), Reset: missing - whole + (remaining+1)*each}, now + missing
+	left := whole - missing
+	return Decision{Allowed: allowed, Remaining: int64(left / each), Reset: each - left%each}, now + missing
 }
 
 // makeRoom forgets one key at least: of some that are looked at, all whose quota

@@ -21,7 +21,7 @@ const MediaType = "application/problem+json"
 
 // Problem is a problem details object (RFC 9457, 3.1) with this API's extension
 // members.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457 calls it so
 	Type      string      `json:"type" format:"uri-reference" doc:"Where this kind of problem is described." example:"/problems/validation_failed"`
 	Title     string      `json:"title" doc:"What kind of problem this is; the same for every occurrence."`
 	Status    int         `json:"status" doc:"The HTTP status." minimum:"400" maximum:"599"`
@@ -113,7 +113,7 @@ func (c *Catalog) Of(err error, instance, requestID string) *Problem {
 	f := fault.Of(err)
 	status, message := web.Status(err)
 	kind, code := f.Kind, fault.CodeOf(err)
-	if f.Cause == err && f.Kind == fault.Internal { // not classified: one of the router's, or a defect
+	if _, classified := errors.AsType[*fault.Error](err); !classified && f.Kind == fault.Internal { // not classified: one of the router's, or a defect
 		kind, code = unclassified(status)
 	}
 	t := c.lookup(code, kind)
