@@ -1,0 +1,196 @@
+// Package trail takes audit entries from the queue into the tamper-evident log,
+// and keeps a read model of them that can be searched.
+//
+// The log is the evidence, the read model a convenience: it can be built anew
+// from the log. One process at a time writes the log, by a lease; should another
+// take over, the log itself refuses the first one's next append.
+package trail
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/audit"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/relay"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// Read is the permission to search the entries of one's tenant.
+const Read access.Permission = "audit:read"
+
+// EntryID is the id of the event that an entry is about.
+type EntryID string
+
+// Entry is an audit entry in the read model.
+type Entry struct {
+	aggregate.Root[EntryID]
+	audit.Entry
+	Index int64 // in the log
+}
+
+// Entries is the read model. An entry belongs to the tenant that it names.
+var Entries = repo.Kind[EntryID, Entry]{
+	Name: "audit_entries", Root: func(e *Entry) *aggregate.Root[EntryID] { return &e.Root },
+	Columns: []spec.Column[Entry]{
+		spec.TimeField("time", func(e *Entry) time.Time { return e.Time }),
+		spec.TextField("actor", func(e *Entry) string { return e.Actor }),
+		spec.TextField("action", func(e *Entry) string { return e.Action }),
+		spec.TextField("kind", func(e *Entry) string { return e.Kind }),
+		spec.TextField("resource", func(e *Entry) string { return e.Resource }),
+		spec.TextField("outcome", func(e *Entry) string { return string(e.Outcome) }),
+	},
+}
+
+// Stream is the stream that the relay publishes audit entries to.
+func Stream(replicas int, duplicates time.Duration) queue.Stream {
+	return queue.Stream{Name: "AUDIT", Subjects: []string{repo.StreamAudit + ".>"}, Retention: queue.Work, Discard: queue.Refuse,
+		Replicas: replicas, Duplicates: duplicates}
+}
+
+// Config holds what a Trail may be given.
+type Config struct {
+	Owner string        // this process; default a random name
+	Lease time.Duration // of the log; default 10s
+	Log   audit.Config  // Known is set here
+	Slog  *slog.Logger  // nil discards
+}
+
+// Trail is the consumer.
+type Trail struct {
+	store   *repo.Store
+	queue   queue.Consuming
+	storage audit.Storage
+	key     audit.Key
+	cfg     Config
+
+	mu  sync.RWMutex
+	log *audit.Log // nil while another process writes it
+}
+
+// New returns a trail from the queue to the log in the storage, signed with the
+// key. The store must have been migrated with the schema of Entries.
+func New(store *repo.Store, q queue.Consuming, storage audit.Storage, key audit.Key, cfg Config) *Trail {
+	if cfg.Owner == "" {
+		cfg.Owner = "trail-" + repo.RandomName()
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = 10 * time.Second
+	}
+	if cfg.Slog == nil {
+		cfg.Slog = slog.New(slog.DiscardHandler)
+	}
+	return &Trail{store: store, queue: q, storage: storage, key: key, cfg: cfg}
+}
+
+// Run writes the log, whenever no other process does, until ctx ends.
+func (t *Trail) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		lease, err := t.store.Acquire(ctx, "audit-log", t.cfg.Owner, t.cfg.Lease)
+		if err == nil {
+			err = lease.Hold(ctx, t.cfg.Lease, t.write)
+		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			t.cfg.Slog.WarnContext(ctx, "the audit log cannot be written; entries wait in the queue", "error", err)
+		}
+		pause(ctx, t.cfg.Lease/3)
+	}
+	return nil
+}
+
+// concurrency is how many entries are on their way into the log at once: those
+// that come together share a checkpoint.
+const concurrency = 256
+
+// write opens the log and consumes until ctx ends.
+func (t *Trail) write(ctx context.Context) error {
+	log, err := audit.Open(ctx, t.storage, t.key, t.cfg.Log)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.log = log
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		t.log = nil
+		t.mu.Unlock()
+	}()
+	consumer := queue.Consumer{Name: "audit-log", Stream: "AUDIT", Concurrency: concurrency, MaxAttempts: maxAttempts,
+		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}
+	return t.queue.Consume(ctx, consumer, t.handle)
+}
+
+// maxAttempts is so high that no outage makes dead letters of entries; only what
+// is no entry at all becomes one, at once.
+const maxAttempts = 1 << 20
+
+// handle takes one entry into the log and the read model.
+func (t *Trail) handle(ctx context.Context, d queue.Delivery) error {
+	m, err := relay.Decode(&d.Message)
+	if err != nil {
+		return err
+	}
+	entry, err := audit.Decode(m.Data)
+	if err != nil {
+		return err
+	}
+	scope := repo.Scope{Tenant: entry.Tenant, Actor: "system", Causation: m.ID}
+	known, err := Entries.Exists(ctx, t.store.Read(scope), EntryID(entry.ID))
+	if err != nil || known {
+		return err
+	}
+	log := t.current()
+	if log == nil {
+		return fault.New(fault.Unavailable, "another process writes the audit log").WithCode("audit_not_writer")
+	}
+	indexes, err := log.Append(ctx, []audit.Entry{entry})
+	if err != nil {
+		return err
+	}
+	return t.index(ctx, scope, entry, indexes[0])
+}
+
+func (t *Trail) current() *audit.Log {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.log
+}
+
+// index puts an entry into the read model; that it is there already is no error.
+func (t *Trail) index(ctx context.Context, scope repo.Scope, entry audit.Entry, index int64) error {
+	e := &Entry{Entry: entry, Index: index}
+	e.Root.ID = EntryID(entry.ID)
+	err := t.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error { return Entries.Add(ctx, tx, e) })
+	if errors.Is(err, repo.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// Rebuild puts every entry of the log into the read model.
+func (t *Trail) Rebuild(ctx context.Context) error {
+	log := t.current()
+	if log == nil {
+		return fault.New(fault.Unavailable, "another process writes the audit log").WithCode("audit_not_writer")
+	}
+	return log.Entries(ctx, 0, func(l audit.Logged) error {
+		return t.index(ctx, repo.Scope{Tenant: l.Entry.Tenant, Actor: "system"}, l.Entry, l.Index)
+	})
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
