@@ -262,7 +262,7 @@ func TestLag(t *testing.T) {
 func TestSubjects(t *testing.T) {
 	for want, m := range map[string]repo.Message{
 		"events.acme.counters.70": {Stream: "events", Key: repo.Key{Tenant: "acme", Kind: "counters", ID: "c0"}},
-		"audit._.audit.3":       {Stream: "audit", Key: repo.Key{Kind: "audit", ID: "e1"}},
+		"audit._.audit.3":         {Stream: "audit", Key: repo.Key{Kind: "audit", ID: "e1"}},
 	} {
 		if got := Subject(&m); got != want {
 			t.Errorf("%s, want %s", got, want)

@@ -42,53 +42,16 @@ func (r *Relay) serve(ctx context.Context, shard int, wake <-chan struct{}) {
 	name := repo.LeaseName("relay-" + strconv.Itoa(shard))
 	for ctx.Err() == nil {
 		lease, err := r.store.Acquire(ctx, name, r.cfg.Owner, r.cfg.Lease)
-		switch {
-		case err == nil:
-			r.hold(ctx, shard, lease, wake)
-		case !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil:
+		if err == nil {
+			err = lease.Hold(ctx, r.cfg.Lease, func(ctx context.Context) error {
+				r.relay(ctx, shard, wake)
+				return nil
+			})
+		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
 			r.cfg.Log.WarnContext(ctx, "the relay cannot take its part of the outbox", "shard", shard, "error", err)
 		}
 		sleep(ctx, r.cfg.Lease/4+rand.N(r.cfg.Lease/4), nil)
-	}
-}
-
-// hold relays a shard until the lease is lost or ctx ends, and gives it back.
-func (r *Relay) hold(ctx context.Context, shard int, lease *repo.Lease, wake <-chan struct{}) {
-	held, lost := context.WithCancel(ctx)
-	var renewing sync.WaitGroup
-	renewing.Go(func() {
-		defer lost()
-		r.renew(held, shard, lease)
-	})
-	r.relay(held, shard, wake)
-	lost()
-	renewing.Wait()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Lease)
-	defer cancel()
-	if err := lease.Release(ctx); err != nil && !errors.Is(err, repo.ErrLeased) {
-		r.cfg.Log.WarnContext(ctx, "the relay could not give back its part of the outbox; another takes it when the lease has run out", "shard", shard, "error", err)
-	}
-}
-
-// renew returns once the lease is lost, at the latest when it ends.
-func (r *Relay) renew(ctx context.Context, shard int, lease *repo.Lease) {
-	for {
-		sleep(ctx, r.cfg.Lease/3, nil)
-		if ctx.Err() != nil {
-			return
-		}
-		bounded, cancel := context.WithTimeout(ctx, r.cfg.Lease/3)
-		err := lease.Renew(bounded, r.cfg.Lease)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			r.cfg.Log.WarnContext(ctx, "the relay could not renew its lease", "shard", shard, "error", err)
-		}
-		if errors.Is(err, repo.ErrLeased) || err != nil && !r.store.Now().Add(r.cfg.Lease/3).Before(lease.Until) {
-			return
-		}
 	}
 }
 

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"sluice/internal/platform/aggregate"
@@ -103,4 +104,45 @@ func (l *Lease) change(ctx context.Context, f func(kept *lease, now time.Time)) 
 		})
 		return err
 	})
+}
+
+// Hold runs do while it renews the lease, and releases it at the end. The context
+// of do ends with ctx, and when the lease is lost: then Hold fails with
+// ErrLeased.
+func (l *Lease) Hold(ctx context.Context, ttl time.Duration, do func(ctx context.Context) error) error {
+	held, lose := context.WithCancelCause(ctx)
+	var renewing sync.WaitGroup
+	renewing.Go(func() { lose(l.keep(held, ttl)) })
+	err := do(held)
+	lose(nil)
+	renewing.Wait()
+	if errors.Is(context.Cause(held), ErrLeased) {
+		return errors.Join(ErrLeased, err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ttl)
+	defer cancel()
+	if released := l.Release(ctx); !errors.Is(released, ErrLeased) {
+		err = errors.Join(err, released) // who waits for it waits until it ends
+	}
+	return err
+}
+
+// keep renews the lease until ctx ends, which is no error, or it is lost or about
+// to end.
+func (l *Lease) keep(ctx context.Context, ttl time.Duration) error {
+	tick := time.NewTicker(ttl / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		bounded, cancel := context.WithTimeout(ctx, ttl/3)
+		err := l.Renew(bounded, ttl)
+		cancel()
+		if errors.Is(err, ErrLeased) || err != nil && !l.store.Now().Add(ttl/3).Before(l.Until) {
+			return errors.Join(ErrLeased, err)
+		}
+	}
 }

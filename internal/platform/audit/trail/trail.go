@@ -59,25 +59,28 @@ func Stream(replicas int, duplicates time.Duration) queue.Stream {
 type Config struct {
 	Owner string        // this process; default a random name
 	Lease time.Duration // of the log; default 10s
-	Log   audit.Config  // Known is set here
-	Slog  *slog.Logger  // nil discards
+	Log   audit.Config
+	Slog  *slog.Logger // nil discards
 }
 
 // Trail is the consumer.
 type Trail struct {
-	store   *repo.Store
-	queue   queue.Consuming
-	storage audit.Storage
-	key     audit.Key
-	cfg     Config
+	store *repo.Store
+	queue queue.Consuming
+	open  Open
+	key   audit.Key
+	cfg   Config
 
 	mu  sync.RWMutex
 	log *audit.Log // nil while another process writes it
 }
 
-// New returns a trail from the queue to the log in the storage, signed with the
+// Open opens where the log lies, and returns how to close it.
+type Open func() (audit.Storage, func() error, error)
+
+// New returns a trail from the queue to the log in a storage, signed with the
 // key. The store must have been migrated with the schema of Entries.
-func New(store *repo.Store, q queue.Consuming, storage audit.Storage, key audit.Key, cfg Config) *Trail {
+func New(store *repo.Store, q queue.Consuming, open Open, key audit.Key, cfg Config) *Trail {
 	if cfg.Owner == "" {
 		cfg.Owner = "trail-" + repo.RandomName()
 	}
@@ -87,7 +90,7 @@ func New(store *repo.Store, q queue.Consuming, storage audit.Storage, key audit.
 	if cfg.Slog == nil {
 		cfg.Slog = slog.New(slog.DiscardHandler)
 	}
-	return &Trail{store: store, queue: q, storage: storage, key: key, cfg: cfg}
+	return &Trail{store: store, queue: q, open: open, key: key, cfg: cfg}
 }
 
 // Run writes the log, whenever no other process does, until ctx ends.
@@ -110,8 +113,13 @@ func (t *Trail) Run(ctx context.Context) error {
 const concurrency = 256
 
 // write opens the log and consumes until ctx ends.
-func (t *Trail) write(ctx context.Context) error {
-	log, err := audit.Open(ctx, t.storage, t.key, t.cfg.Log)
+func (t *Trail) write(ctx context.Context) (err error) {
+	storage, closeStorage, err := t.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeStorage()) }()
+	log, err := audit.Open(ctx, storage, t.key, t.cfg.Log)
 	if err != nil {
 		return err
 	}
