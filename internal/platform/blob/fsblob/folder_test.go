@@ -21,7 +21,7 @@ import (
 func mustPut(t *testing.T, b *Bucket, key, content string) {
 	t.Helper()
 	if _, err := b.Put(t.Context(), key, strings.NewReader(content), blob.PutOptions{}); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 }
 

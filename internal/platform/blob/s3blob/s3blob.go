@@ -8,8 +8,9 @@
 // Known limits: the digest of an object that was completed from parts, or
 // streamed in parts without being said before, is not known (Copy can record
 // it). Put buffers up to a part in memory and sends parts one after the other.
-// Parts may be gone when they were begun more than a day ago: MinIO removes
-// stale uploads. Conditional writes must be atomic on the server, as those of
+// MinIO forgets its list of uploads when it starts, though not the uploads: they
+// can go on by key and id, but Uploads, and so blob.Sweep, no longer sees them.
+// It removes them itself after a day, unless it is told otherwise. Conditional writes must be atomic on the server, as those of
 // MinIO and AWS are.
 package s3blob
 
