@@ -45,11 +45,13 @@ func open(t testing.TB, s Storage, k Key, cfg Config) *Log {
 	return l
 }
 
+var change = Commit([]byte("salt"), []byte("payload"))
+
 func entry(i int) Entry {
 	return Entry{
 		ID: fmt.Sprintf("evt_%08d", i), Time: noon.Add(time.Duration(i) * time.Second),
 		Tenant: "acme", Actor: "usr_7", Action: "api_key.rotate", Kind: "api_key", Resource: "key_42",
-		Outcome: OK, Request: "req_1", Correlation: "01JNA", Change: Commit([]byte("salt"), []byte("payload")),
+		Outcome: OK, Request: "req_1", Correlation: "01JNA", Change: change,
 	}
 }
 
