@@ -147,6 +147,9 @@ func TestCheckDeniesByDefault(t *testing.T) {
 			t.Errorf("%s: the message does not say what is needed: %v", name, err)
 		}
 	}
+	if (*Principal)(nil).Can(readJobs) {
+		t.Error("nobody may do something")
+	}
 	if err := Check(With(ctx, other), readJobs); err != nil {
 		t.Error(err)
 	}

@@ -170,7 +170,26 @@ func TestInvalidationOvertakesLookups(t *testing.T) {
 		r.Revoked = time.Now()
 		s.put(r)
 		keys.Invalidate(k.Hash)
-		wg.Go(func() { mustVerify(t, keys, k, "api_key_revoked") }) // does not join the first
+		time.Sleep(time.Second) // the first is answered now
+		mustVerify(t, keys, k, "api_key_revoked")
+		wg.Wait()
+	})
+}
+
+// Who comes after an invalidation does not join a lookup of before.
+func TestInvalidationSeparatesLookups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, s := newKey(t), &shelf{slow: time.Second}
+		s.put(record(k))
+		keys := testKeys(t, s, KeysConfig{TTL: time.Hour})
+		var wg sync.WaitGroup
+		wg.Go(func() { mustVerify(t, keys, k, "") })
+		synctest.Wait()
+		r := record(k)
+		r.Revoked = time.Now()
+		s.put(r)
+		keys.Invalidate(k.Hash)
+		wg.Go(func() { mustVerify(t, keys, k, "api_key_revoked") })
 		wg.Wait()
 		mustVerify(t, keys, k, "api_key_revoked")
 	})

@@ -117,6 +117,15 @@ func TestTyposAreRefused(t *testing.T) {
 	}
 }
 
+// The checksum proves nothing: a text that has it right must still be a key.
+func TestOtherCharactersAreRefused(t *testing.T) {
+	for _, c := range "_- \x00\n~" {
+		text := Prefix + strings.Repeat("a", randomLen-1) + string(c)
+		check := checksum([]byte(text))
+		mustRefuse(t, text+"_"+string(check[:]))
+	}
+}
+
 func mustRefuse(t *testing.T, text string) {
 	t.Helper()
 	if _, err := Parse(text); !fault.Is(err, fault.Unauthenticated) || fault.CodeOf(err) != "api_key_malformed" {

@@ -146,6 +146,9 @@ func TestIssuersAreKeptApart(t *testing.T) {
 	if _, err := v.Verify(t.Context(), sign(t, untyped, claims, k.otherRSA)); err != nil {
 		t.Error(err)
 	}
+	if _, err := v.Verify(t.Context(), sign(t, untyped.with(fields{"typ": 7}), claims, k.otherRSA)); fault.CodeOf(err) != codeType {
+		t.Errorf("a type that is no text where none is needed: %v", err)
+	}
 	for code, token := range map[string]string{
 		codeSignature: sign(t, untyped, claims, k.rsa),
 		codeAlgorithm: sign(t, untyped.with(fields{"alg": "RS256"}), claims, k.otherRSA),

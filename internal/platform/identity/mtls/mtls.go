@@ -145,7 +145,7 @@ func (c *compiled) matches(id string, spiffe bool) bool {
 	case !spiffe:
 		return c.Subject != "" && c.Subject == id
 	case c.prefix != "":
-		return len(id) > len(c.prefix) && strings.HasPrefix(id, c.prefix)
+		return strings.HasPrefix(id, c.prefix)
 	}
 	return c.SPIFFE == id
 }
