@@ -290,3 +290,27 @@ func TestFingerprintsDiffer(t *testing.T) {
 		seen[f] = strings.Join(parts[:], " ")
 	}
 }
+
+type watching struct {
+	Store
+	completing func()
+}
+
+func (w watching) Complete(ctx context.Context, key Key, attempt int, a Answer) error {
+	w.completing()
+	return w.Store.Complete(ctx, key, attempt, a)
+}
+
+// No client has an answer that its repetition would not get.
+func TestAnswersAreKeptBeforeTheyAreSent(t *testing.T) {
+	rec, sent := httptest.NewRecorder(), -1
+	o := New(watching{NewMemory(time.Now), func() { sent = rec.Body.Len() }}, Config{})
+	a, _, err := o.Begin(t.Context(), rec, req("k", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = a.Writer().Write([]byte("answer"))
+	if err := a.Finish(t.Context()); err != nil || sent != 0 || rec.Body.String() != "answer" {
+		t.Errorf("when it was kept, %d bytes were sent; %q, %v", sent, rec.Body, err)
+	}
+}
