@@ -13,7 +13,7 @@
 //
 // Known limits: duplicates are recognised only within the stream's window, and
 // on a work stream not across a restart of the server. Attempts are counted by
-// delivery, so a crash of the process counts as one. A time to deliver cannot
+// delivery, so a crash or a stop of the process during one counts, too. A time to deliver cannot
 // be set: delays exist only between attempts.
 package queue
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,30 +20,48 @@ func (q *Queue) Consume(ctx context.Context, c queue.Consumer, handle queue.Hand
 	if err != nil {
 		return err
 	}
-	sources := make([]dispatch.Source, 0, c.Concurrency)
-	if c.Ordered {
-		for lane := range queue.MaxLanes {
-			sources = append(sources, &source{q: q, stream: c.Stream, cfg: laneConfig(c, lane)})
-		}
-	} else {
-		for range c.Concurrency {
-			sources = append(sources, &source{q: q, stream: c.Stream, cfg: consumerConfig(c)})
-		}
-	}
+	sources := q.sources(c)
 	// A wrong configuration shows at once; a server that is away is waited for.
-	for _, s := range sources {
-		if err := s.(*source).open(ctx); err != nil && !fault.Of(err).Kind.Retryable() {
-			closeAll(sources)
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // stopped before it began
-			}
-			return err
-		}
+	if err := openAll(ctx, sources); err != nil {
+		closeAll(sources)
+		return err
 	}
 	dispatch.Run(ctx, dispatch.Job{
 		Consumer: c, Handle: handle, Sources: sources, Bury: q.bury,
 		Metrics: q.cfg.Metrics.Consumer(c.Name), Log: q.cfg.Log,
 	})
+	return nil
+}
+
+// sources returns one for each lane, or one for each handler.
+func (q *Queue) sources(c queue.Consumer) []dispatch.Source {
+	var list []dispatch.Source
+	if c.Ordered {
+		for lane := range queue.MaxLanes {
+			list = append(list, &source{durable: &durable{q: q, stream: c.Stream, cfg: laneConfig(c, lane)}})
+		}
+		return list
+	}
+	shared := &durable{q: q, stream: c.Stream, cfg: consumerConfig(c)}
+	for range c.Concurrency {
+		list = append(list, &source{durable: shared})
+	}
+	return list
+}
+
+// openAll opens the sources at once. It returns an error that would not pass.
+func openAll(ctx context.Context, sources []dispatch.Source) error {
+	errs := make([]error, len(sources))
+	var all sync.WaitGroup
+	for i, s := range sources {
+		all.Go(func() { errs[i] = s.(*source).open(ctx) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil && ctx.Err() == nil && !fault.Of(err).Kind.Retryable() {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -73,9 +92,7 @@ func laneConfig(c queue.Consumer, lane int) jetstream.ConsumerConfig {
 
 // source pulls one message at a time from a durable consumer.
 type source struct {
-	q        *Queue
-	stream   string
-	cfg      jetstream.ConsumerConfig
+	durable  *durable
 	messages jetstream.MessagesContext // nil until it is open
 }
 
@@ -84,13 +101,11 @@ func (s *source) open(ctx context.Context) error {
 	if s.messages != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.q.cfg.Timeout)
-	defer cancel()
-	c, err := s.q.js.CreateOrUpdateConsumer(ctx, s.stream, s.cfg)
+	c, err := s.durable.get(ctx)
 	if err != nil {
-		return translate(err)
+		return err
 	}
-	s.messages, err = c.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+	s.messages, err = c.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(2*time.Second))
 	return translate(err)
 }
 
@@ -102,6 +117,7 @@ func (s *source) Next(ctx context.Context) (dispatch.Leased, error) {
 	}
 	m, err := s.messages.Next(jetstream.NextContext(ctx))
 	if errors.Is(err, jetstream.ErrNoHeartbeat) || ctx.Err() == nil && err != nil {
+		s.durable.forget()
 		s.Close() // the next call begins anew, with a consumer that may have to be made again
 		return dispatch.Leased{}, translate(err)
 	}
@@ -115,16 +131,26 @@ func (s *source) Next(ctx context.Context) (dispatch.Leased, error) {
 	return dispatch.Leased{
 		Message: decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp),
 		Attempt: int(min(meta.NumDelivered, 1<<30)), //nolint:gosec // bounded
-		Lease:   lease{q: s.q, m: m},
+		Lease:   lease{q: s.durable.q, m: m},
 	}, nil
 }
 
-// Close implements dispatch.Source.
+// Close implements dispatch.Source. A message may be on its way to a source
+// that does not wait for it any more; it is given back at once.
 func (s *source) Close() {
-	if s.messages != nil {
-		s.messages.Stop()
-		s.messages = nil
+	if s.messages == nil {
+		return
 	}
+	s.messages.Drain()
+	for {
+		m, err := s.messages.Next(jetstream.NextMaxWait(time.Second))
+		if err != nil {
+			break
+		}
+		_ = m.NakWithDelay(time.Millisecond) // else its lease runs out
+	}
+	s.messages.Stop()
+	s.messages = nil
 }
 
 // lease settles one delivery.

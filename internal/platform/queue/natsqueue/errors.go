@@ -24,7 +24,6 @@ const (
 	errWorkOverlap     = 10100
 	errConsumerExists  = 10148
 	errStreamUpdate    = 10052
-	errDeleteFailed    = 10057
 )
 
 // translate classifies what NATS returns. It is the only place that does.
@@ -43,6 +42,8 @@ func translate(err error) error {
 		return fault.Of(err)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return tooLarge(err)
+	case errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) && strings.Contains(err.Error(), "no message found"):
+		return noMessage(err) // the library keeps the server's answer as text only
 	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		return full(err)
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
@@ -65,10 +66,6 @@ func translateAPI(err *jetstream.APIError) error {
 		return fault.Wrap(fault.NotFound, err, "there is no such stream").WithCode("stream_not_found")
 	case jetstream.JSErrCodeMessageNotFound:
 		return noMessage(err)
-	case errDeleteFailed:
-		if strings.Contains(err.Description, "no message found") || strings.Contains(err.Description, "deleted") {
-			return noMessage(err)
-		}
 	case errNameInUse, errConfigConflict, errSubjectOverlap, errWorkUnfiltered, errWorkOverlap, errConsumerExists, errStreamUpdate:
 		return fault.Wrap(fault.Conflict, err, "the stream or consumer contradicts one that exists (%s); use another name, or other subjects", err.Description).WithCode("queue_config_conflict")
 	}

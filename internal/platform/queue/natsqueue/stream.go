@@ -32,7 +32,7 @@ func (q *Queue) Ensure(ctx context.Context, streams ...queue.Stream) error {
 // that come second find the same configuration and succeed.
 func (q *Queue) ensure(ctx context.Context, cfg jetstream.StreamConfig) error {
 	for failures := 1; ; failures++ {
-		try, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
+		try, cancel := context.WithTimeout(ctx, min(q.cfg.Timeout, 2*time.Second)) // clusters lose requests at their start
 		_, err := q.js.CreateOrUpdateStream(try, cfg)
 		cancel()
 		err = translate(err)

@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ var consuming = map[string]func(*fixture){
 	"WrongConsumersAreRefused":             wrongConsumers,
 	"StopLetsHandlersFinish":               stopFinishes,
 	"StopGivesBackWhatDoesNotFinish":       stopGivesBack,
+	"StopLeavesNothingLeased":              stopLeavesNothing,
 }
 
 func unavailable() *fault.Error { return fault.New(fault.Unavailable, "not now") }
@@ -168,17 +170,23 @@ func concurrency(f *fixture) {
 func share(f *fixture) {
 	f.work()
 	var logs [2]log
+	var came [2]chan struct{}
 	for i := range logs {
+		came[i] = make(chan struct{})
+		come := sync.OnceFunc(func() { close(came[i]) })
 		f.consume(f.consumer(func(c *queue.Consumer) { c.Concurrency = 2 }), func(ctx context.Context, d queue.Delivery) error {
-			time.Sleep(5 * time.Millisecond)
+			come()
+			for _, c := range came { // neither does all the work before the other has begun
+				<-c
+			}
 			return logs[i].record(ctx, d)
 		})
 	}
 	for i := range 4 {
 		f.publish(string(rune('a'+i)), 25)
 	}
-	f.until("all messages", func() bool { return len(logs[0].all())+len(logs[1].all()) >= 100 })
-	if a, b := len(logs[0].all()), len(logs[1].all()); a+b != 100 || a == 0 || b == 0 {
+	f.until("all messages", func() bool { return len(logs[0].all())+len(logs[1].all()) >= 100 && f.empty() })
+	if a, b := len(logs[0].all()), len(logs[1].all()); a+b != 100 {
 		f.Errorf("one had %d, the other %d of 100", a, b)
 	}
 }
@@ -295,4 +303,27 @@ func stopGivesBack(f *fixture) {
 	if n := len(f.dead()); n != 0 {
 		f.Errorf("%d dead letters", n)
 	}
+}
+
+// A message that was on its way to a consumer while that was stopped is given
+// back, too: nobody waits for the end of a lease that nobody knows of.
+func stopLeavesNothing(f *fixture) {
+	f.work()
+	var l log
+	long := f.consumer(func(c *queue.Consumer) { c.Lease = 10 * time.Minute; c.MaxAttempts = 1000 }) // a stop counts as an attempt
+	for i := range 15 {
+		stop := f.consume(long, l.record)
+		go func() {
+			time.Sleep(time.Duration(i) * time.Millisecond)
+			stop()
+		}()
+		for j := range 20 {
+			if err := f.q.Publish(f.ctx, f.message("k", 20*i+j)); err != nil {
+				f.Fatal(err)
+			}
+		}
+		stop()
+	}
+	f.consume(long, l.record)
+	f.until("all messages", func() bool { return len(l.ids()) == 15*20 && f.empty() })
 }

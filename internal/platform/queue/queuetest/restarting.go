@@ -25,7 +25,7 @@ func restartKeeps(f *fixture) {
 	sent := f.publish("ok", 10)
 	bad := f.publish("invalid", 1)[0]
 	var first log
-	stop := f.consume(f.consumer(func(c *queue.Consumer) { c.Concurrency = 1 }), func(ctx context.Context, d queue.Delivery) error {
+	stop := f.consume(f.consumer(func(c *queue.Consumer) { c.Concurrency = 1; c.Drain = 200 * time.Millisecond }), func(ctx context.Context, d queue.Delivery) error {
 		first.add(d)
 		if d.ID == sent[4].ID {
 			return unavailable().WithRetryAfter(300 * time.Millisecond)
