@@ -151,16 +151,6 @@ func (f *fixture) agree(t rapid.TB, check func() (wrong string)) {
 	}
 }
 
-// eventually fails the test unless check becomes true before patience ends.
-func eventually(t rapid.TB, what string, check func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !check(); wait(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
 func wait(d time.Duration) { <-time.After(d) }
 
 // together runs f n times at once and returns what each returned.

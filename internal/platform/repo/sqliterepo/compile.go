@@ -38,6 +38,11 @@ func (q *query) finish() (statement, error) {
 func find(s *repo.Schema, f *repo.FindQuery) (statement, error) {
 	q := new(query)
 	q.add("SELECT " + strings.Join(append(fixed[:len(fixed):len(fixed)], columnNames(s)...), ", ") + " FROM " + tableName(s.Kind))
+	if equal := equality(f.Where); f.Order == "" && equal != "" {
+		// Its index is in the order of ids there. The planner would rather go
+		// through all ids, and knows nothing of how many have the value.
+		q.add(" INDEXED BY " + indexName(s.Kind, equal))
+	}
 	q.where(f.Tenant, f.Deleted, micros(f.Now), f.Where)
 	order, direction, sign := "", "", " > "
 	if f.Descending {
@@ -58,6 +63,24 @@ func find(s *repo.Schema, f *repo.FindQuery) (statement, error) {
 	}
 	q.add("id"+direction+" LIMIT ?", int64(f.Limit))
 	return q.finish()
+}
+
+// equality returns a column that has one value in all that satisfies a rule, if
+// the rule shows it.
+func equality(e spec.Expr) string {
+	switch e := e.(type) {
+	case *spec.Compare:
+		if e.Op == spec.Eq {
+			return e.Field
+		}
+	case *spec.All:
+		for _, part := range e.Of {
+			if column := equality(part); column != "" {
+				return column
+			}
+		}
+	}
+	return ""
 }
 
 // where adds the conditions that queries and summaries have.
@@ -130,13 +153,15 @@ func (q *query) compare(c *spec.Compare) {
 // prefix compares with all texts from the prefix to the first that is too great,
 // so that an index can be used; LIKE would not tell bytes apart.
 func (q *query) prefix(column, text string) {
-	above := strings.TrimRight(text, "\xff")
-	if above == "" {
+	end := len(text)
+	for end > 0 && text[end-1] == 0xff {
+		end--
+	}
+	if end == 0 {
 		q.add("("+column+" >= ?)", text)
 		return
 	}
-	last := len(above) - 1
-	q.add("("+column+" >= ? AND "+column+" < ?)", text, above[:last]+string([]byte{above[last] + 1}))
+	q.add("("+column+" >= ? AND "+column+" < ?)", text, text[:end-1]+string([]byte{text[end-1] + 1}))
 }
 
 var functions = map[spec.Function]string{spec.Sum: "sum", spec.Avg: "avg", spec.Min: "min", spec.Max: "max"}

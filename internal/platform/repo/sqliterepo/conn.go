@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 
 	"github.com/mattn/go-sqlite3"
-
-	"sluice/internal/platform/repo"
 )
 
 type value = driver.Value
@@ -227,5 +225,3 @@ func (r *readers) stop() error {
 	}
 	return translate(errors.Join(errs...))
 }
-
-var _ repo.Reader = (*Driver)(nil)

@@ -6,7 +6,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 
 	"sluice/internal/platform/fault"
@@ -241,12 +240,9 @@ func finishKind(c *conn, s *repo.Schema) error {
 			return err
 		}
 	}
-	names := slices.Collect(func(yield func(value) bool) {
-		for _, column := range s.Columns {
-			if !yield(column.Name) {
-				return
-			}
-		}
-	})
-	return c.exec(newStatement("UPDATE kind_columns SET filled = 1 WHERE filled = 0 AND kind = ? AND name IN ("+places(len(names))+")", append([]value{s.Kind}, names...)...))
+	filled := newStatement("UPDATE kind_columns SET filled = 1 WHERE filled = 0 AND kind = ? AND name IN ("+places(len(s.Columns))+")", s.Kind)
+	for _, column := range s.Columns {
+		filled.bind(column.Name)
+	}
+	return c.exec(filled)
 }

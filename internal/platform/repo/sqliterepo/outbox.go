@@ -2,22 +2,25 @@ package sqliterepo
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"sluice/internal/platform/repo"
 )
 
-var insertOutbox = "INSERT INTO outbox " + insertMessage
+// isPending is the condition that a message was not published, never is its time.
+const isPending = "published_at = 9223372036854775807"
 
-var selectPending = selectMessage + " FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT ?"
-
-const (
-	selectPositions = "SELECT message, position FROM outbox WHERE published_at IS NULL ORDER BY position"
+var (
+	insertOutbox    = fmt.Sprintf("INSERT INTO outbox (published_at, %s) VALUES (%d, %s)", strings.Join(messageColumns, ", "), int64(never), places(len(messageColumns)))
+	selectPending   = selectMessage + " FROM outbox WHERE " + isPending + " ORDER BY position LIMIT ?"
+	selectPositions = "SELECT message, position FROM outbox WHERE " + isPending + " ORDER BY position"
+	selectBacklog   = "SELECT count(*), (SELECT time FROM outbox WHERE " + isPending + " ORDER BY position LIMIT 1) FROM outbox WHERE " + isPending
 	markPublished   = "UPDATE outbox SET published_at = ? WHERE position = ?"
-	republish       = "UPDATE outbox SET published_at = NULL WHERE published_at >= ? RETURNING 1"
+	republish       = fmt.Sprintf("UPDATE outbox SET published_at = %[1]d WHERE published_at >= ? AND published_at < %[1]d RETURNING 1", int64(never))
 	trim            = "DELETE FROM outbox WHERE position IN (SELECT position FROM outbox WHERE published_at < ? LIMIT ?) RETURNING 1"
-	selectBacklog   = `SELECT count(*), (SELECT time FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT 1) FROM outbox WHERE published_at IS NULL`
 )
 
 // Shards implements repo.Outbox: there is one.

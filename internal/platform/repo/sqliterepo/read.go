@@ -73,10 +73,8 @@ var messageColumns = []string{"message", "tenant", "kind", "id", "sequence", "st
 
 var (
 	selectMessage = "SELECT " + strings.Join(messageColumns, ", ")
-	insertMessage = fmt.Sprintf("(%s) VALUES (%s)", strings.Join(messageColumns, ", "), places(len(messageColumns)))
-
 	selectHistory = selectMessage + " FROM history WHERE tenant = ? AND kind = ? AND id = ? AND sequence > ? ORDER BY sequence LIMIT ?"
-	insertHistory = "INSERT INTO history " + insertMessage
+	insertHistory = fmt.Sprintf("INSERT INTO history (%s) VALUES (%s)", strings.Join(messageColumns, ", "), places(len(messageColumns)))
 	eraseHistory  = "DELETE FROM history WHERE tenant = ? AND kind = ? AND id = ?"
 )
 

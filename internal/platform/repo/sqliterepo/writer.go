@@ -1,12 +1,11 @@
 package sqliterepo
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"context"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -60,7 +59,7 @@ func startWriter(c *conn, cfg Config, m *metrics) *writer {
 
 // run does something in a transaction that fails as a whole.
 func (w *writer) run(ctx context.Context, do func(*conn) error) error {
-	return w.submit(ctx, &job{do: func(c *conn) (error, error) { return nil, do(c) }}) //nolint:staticcheck // two errors are the point
+	return w.submit(ctx, &job{do: func(c *conn) (error, error) { return nil, do(c) }})
 }
 
 // submit queues a job and waits for its outcome. A job that ctx ends before it

@@ -1,9 +1,11 @@
 -- Messages until a relay has published them, and for a while longer.
--- position is the order of commits. The index serves both halves: what is
--- pending (NULL) in order, and what was published by time.
+-- position is the order of commits. The index serves both halves: what was
+-- published by time, and behind it what is pending, in order. A message that is
+-- marked as published keeps its size and its neighbours, so that the outbox of a
+-- full store drains.
 CREATE TABLE outbox (
 	position     INTEGER PRIMARY KEY,
-	published_at INTEGER, -- microseconds since 1970, as all times; NULL while pending
+	published_at INTEGER NOT NULL, -- microseconds since 1970, as all times; 9223372036854775807 while pending
 	message      TEXT    NOT NULL,
 	tenant       TEXT    NOT NULL,
 	kind         TEXT    NOT NULL,

@@ -1,0 +1,56 @@
+package sqliterepo
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/repotest"
+)
+
+func BenchmarkDriver(b *testing.B) { repotest.Benchmark(b, open) }
+
+// BenchmarkGroupCommit compares 64 units of work at a time that share commits
+// with as many that have a transaction each, on the same file system, and with
+// what an fsync alone takes there.
+func BenchmarkGroupCommit(b *testing.B) {
+	rate := map[string]float64{}
+	for _, how := range []struct {
+		name  string
+		batch int
+	}{{"one_each", 1}, {"shared", 0}} {
+		b.Run(how.name, func(b *testing.B) {
+			d := openPath(b, filepath.Join(b.TempDir(), "store.db"), Config{Batch: how.batch})
+			if err := d.Migrate(b.Context(), repotest.Schemas()); err != nil {
+				b.Fatal(err)
+			}
+			store := repo.New(d, repo.Config{})
+			scope := repo.Scope{Tenant: "ten_bench", Actor: "usr_1"}
+			repotest.Spread(b, 64, func() error { return store.Do(b.Context(), scope, repotest.Work) })
+			rate[how.name] = float64(b.N) / b.Elapsed().Seconds()
+		})
+	}
+	b.Run("fsync", func(b *testing.B) {
+		f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		page := make([]byte, 4*pageSize)
+		start := time.Now()
+		for b.Loop() {
+			if _, err := f.Write(page); err != nil {
+				b.Fatal(err)
+			}
+			if err := f.Sync(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "fsyncs/s")
+	})
+	if rate["one_each"] > 0 {
+		b.Logf("shared commits are %.1f times as fast as one transaction each", rate["shared"]/rate["one_each"])
+	}
+}
