@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/cmd/internal/node"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
@@ -26,13 +28,17 @@ type app struct {
 	registry *prometheus.Registry
 	tracing  *telemetry.Tracing
 
+	node      *node.Node
+	gate      *gate
 	inference *inference
 	ops, http *web.Server
 	grpc      *grpcServer
+	firstKey  string // the file with the API key that this start has made
 	ready     func() // called once everything has started; tests set it
 }
 
-// newApp builds every part; nothing listens or loads models before Run.
+// newApp builds every part; nothing listens or loads models before Run. Close it
+// where Run is not called.
 func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_ *app, err error) {
 	a := &app{cfg: cfg, build: telemetry.ReadBuild(), stdout: stdout, health: &telemetry.Health{}}
 	a.log, err = telemetry.NewLogger(stderr, telemetry.LogConfig{
@@ -46,6 +52,18 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		Endpoint: cfg.Trace.Endpoint, SampleRatio: cfg.Trace.SampleRatio, Service: "sluice", Version: a.build.Version,
 	}, a.log)
 	if err != nil {
+		return nil, err
+	}
+	a.node, err = node.Open(ctx, cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health, Permissions: modelPermissions()})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.node.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if a.gate, err = newGate(cfg, a.node); err != nil {
 		return nil, err
 	}
 	if a.inference, err = newInference(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {
@@ -66,16 +84,16 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 func (a *app) Run(ctx context.Context) error {
 	ops := a.ops.Component()
 	ops.Drain = nil // probes and metrics are wanted until the end
+	first := lifecycle.Component{Name: "first key", Start: func(ctx context.Context) (err error) {
+		a.firstKey, err = bootstrap(ctx, a.cfg, a.node)
+		return err
+	}}
+	components := []lifecycle.Component{{Name: "traces", Stop: a.tracing.Stop}, ops}
+	components = append(components, a.node.Components()...)
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	},
-		lifecycle.Component{Name: "traces", Stop: a.tracing.Stop},
-		ops,
-		a.inference.component(),
-		a.http.Component(),
-		a.grpc.component(),
-	)
+	}, append(components, first, a.inference.component(), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.
@@ -102,10 +120,13 @@ func (a *app) webConfig(name, addr string) web.Config {
 
 // summary says where the server can be reached and what it serves.
 func (a *app) summary() string {
-	text := fmt.Sprintf("Sluice %s on %s\n  HTTP    http://%s\n  gRPC    %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n  models  %s\n",
-		a.build.Version, a.inference.runtime(), a.http.Addr(), a.grpc.addr(), a.ops.Addr(), a.inference.summary())
+	text := fmt.Sprintf("Sluice %s on %s\n  HTTP    http://%s\n  gRPC    %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n  API     http://%s/docs\n  models  %s\n",
+		a.build.Version, a.inference.runtime(), a.http.Addr(), a.grpc.addr(), a.ops.Addr(), a.http.Addr(), a.inference.summary())
 	if !a.cfg.Authenticated() {
 		text += "  loopback only: no authentication configured\n"
+	}
+	if a.firstKey != "" {
+		text += "  the first API key, which may do everything, is in " + a.firstKey + ": keep it elsewhere and remove the file\n"
 	}
 	return text
 }

@@ -4,39 +4,83 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"sluice/internal/inference/oip"
+	"sluice/internal/platform/admin"
+	"sluice/internal/platform/identity/password"
 	"sluice/internal/platform/web"
+	"sluice/internal/platform/web/api"
+	"sluice/internal/platform/web/idempotency"
+	"sluice/internal/platform/web/problem"
 )
 
-// newHTTP builds the public HTTP server.
+// newHTTP builds the public HTTP server: the Open Inference Protocol on raw
+// handlers, and the native API beside it, behind one table of routes.
 func newHTTP(a *app) (*web.Server, error) {
 	cfg := a.webConfig("http", a.cfg.HTTP.Addr)
-	cfg.ErrorHandler = oip.ErrorHandler
+	catalog, err := problem.NewCatalog("", admin.Problems()...)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ErrorHandler = api.ErrorHandler(catalog, []string{"/v1"}, oip.ErrorHandler)
+	if len(a.cfg.HTTP.CORSOrigins) > 0 {
+		cfg.CORS = &web.CORS{Origins: a.cfg.HTTP.CORSOrigins}
+	}
+	limits, err := newLimits(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Routes = web.NewRoutes(a.gate.authenticate, limits)
 	memory, err := newMemory(a, "http", a.cfg.HTTP.MaxHeld)
 	if err != nil {
 		return nil, err
 	}
-	server, webErr := web.New(cfg, func(e *echo.Echo) {
-		err = oip.Register(e, a.inference.models, oip.Config{
+	return web.New(cfg, func(e *echo.Echo) {
+		routes := cfg.Routes
+		err := oip.Register(routes.On(e, oipPermission), a.inference.models, oip.Config{
 			ServerName: "sluice", ServerVersion: a.build.Version,
 			MaxBody: cfg.MaxBody, MaxBodyKey: cfg.MaxBodyKey, BodyTimeout: cfg.ReadTimeout, Memory: memory,
 		})
-		e.GET("/", landing)
+		if err != nil {
+			routes.Refuse(err)
+		}
+		public := routes.On(e, web.Always(web.Public))
+		public.Add(http.MethodGet, "/", landing)
 		if a.cfg.BenchNoop {
-			e.POST("/bench/noop", noop)
+			public.Add(http.MethodPost, "/bench/noop", noop)
+		}
+		if err := a.nativeAPI(e, routes, catalog); err != nil {
+			routes.Refuse(err)
 		}
 	})
+}
+
+// nativeAPI adds version 1 of the native API and its documentation.
+func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catalog) error {
+	once := idempotency.New(idempotency.NewRepository(a.node.Store), idempotency.Config{
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log,
+	})
+	v1, err := api.New(e, routes, api.Config{
+		Title: "Sluice", Version: "v1", Problems: catalog, Idempotency: once, Log: a.log,
+		Description: "The native API of Sluice. Models are also served over the Open Inference Protocol, under /v2.",
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return server, webErr
+	passwords, err := password.New(password.Config{})
+	if err != nil {
+		return err
+	}
+	admin.Admin{Directory: a.node.Directory, Roles: a.node.Roles, Passwords: passwords}.Register(v1, a.node.Bus)
+	api.Docs(e, routes, "Sluice", catalog, v1)
+	return nil
 }
 
 // landing tells a visitor what this is.
 func landing(c echo.Context) error {
-	return c.JSONBlob(http.StatusOK, []byte(`{"name":"sluice","links":{"server":"/v2","live":"/v2/health/live","ready":"/v2/health/ready"}}`+"\n"))
+	return c.JSONBlob(http.StatusOK, []byte(`{"name":"sluice","links":{"server":"/v2","live":"/v2/health/live","ready":"/v2/health/ready","api":"/v1/openapi.json","docs":"/docs"}}`+"\n"))
 }
 
 // noop is the floor that benchmarks compare with: it reads the whole body and

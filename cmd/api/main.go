@@ -4,6 +4,7 @@
 //	api [flags]         serve until SIGTERM or SIGINT
 //	api config [flags]  print the settings in effect, and where each comes from
 //	api version         print the version
+//	api audit verify    prove a copy of the audit log
 package main
 
 import (
@@ -13,7 +14,9 @@ import (
 	"io"
 	"os"
 
+	"sluice/internal/platform/audit"
 	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/telemetry"
 )
@@ -31,6 +34,7 @@ type process struct {
 var commands = map[string]func(context.Context, process) error{
 	"config":     printConfig,
 	"version":    printVersion,
+	"audit":      auditCommand,
 	probeCommand: probeModel, // by the server itself: see sandbox.go
 }
 
@@ -62,7 +66,8 @@ func run(ctx context.Context, p process) int {
 func usage(w io.Writer) int {
 	fmt.Fprint(w, "Usage: api [flags]         serve until SIGTERM or SIGINT\n"+
 		"       api config [flags]  print the settings in effect, and where each comes from\n"+
-		"       api version         print the version\n\nSettings, each as flag and environment variable:\n")
+		"       api version         print the version\n"+
+		"       api audit verify    prove a copy of the audit log; -h says how\n\nSettings, each as flag and environment variable:\n")
 	if err := config.Usage(w); err != nil {
 		return 1
 	}
@@ -81,6 +86,13 @@ func printVersion(_ context.Context, p process) error {
 	b := telemetry.ReadBuild()
 	_, err := fmt.Fprintln(p.stdout, "sluice", b.Version, b.Revision, b.GoVersion)
 	return err
+}
+
+func auditCommand(ctx context.Context, p process) error {
+	if len(p.args) == 0 || p.args[0] != "verify" {
+		return fault.New(fault.Invalid, "audit has one command: api audit verify -key data/audit.pub data/audit")
+	}
+	return audit.VerifyCommand(ctx, p.args[1:], p.stdout)
 }
 
 func serveAll(ctx context.Context, p process) error {

@@ -27,6 +27,7 @@ import "time"
 type Config struct {
 	DataDir     string   `key:"data_dir" default:"./data" help:"folder for everything that the platform stores itself"`
 	Models      []string `key:"models" help:"models to load at start, separated by commas; empty loads every model of the repository"`
+	SecretFile  string   `key:"secret_file" help:"file with the secret that pseudonyms and commitments are made with, the same for all processes; empty is secret.key in data_dir, which the first start makes"`
 	ONNXRuntime string   `key:"onnxruntime" help:"path of the ONNX Runtime library; empty looks in the user cache"`
 	BenchNoop   bool     `key:"bench_noop" default:"false" help:"serve POST /bench/noop, which reads the body and answers a few bytes: the floor that benchmarks compare with"`
 
@@ -121,7 +122,8 @@ type Blob struct {
 
 // Audit configures the log of who did what.
 type Audit struct {
-	Origin string `key:"origin" default:"sluice/audit" help:"name of the log in its checkpoints; it never changes"`
+	Origin  string `key:"origin" default:"sluice/audit" help:"name of the log in its checkpoints; it never changes"`
+	KeyFile string `key:"key_file" help:"file with the key that signs the log, the same for all processes; empty is audit.key in data_dir, which the first start makes"`
 }
 
 // Limit configures quotas. They are counted by each process for itself.

@@ -29,6 +29,9 @@ type Endpoint struct {
 	// Secrets sign what is sent, in the form of Standard Webhooks, the newest last.
 	Secrets  []string `json:"secrets"`
 	Disabled bool     `json:"disabled,omitempty"`
+	// Fresh is the secret that was just made, for its holder; it is not stored
+	// here.
+	Fresh secret.Text `json:"-"`
 }
 
 // Endpoints keeps them.

@@ -13,6 +13,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/identity"
 	"sluice/internal/platform/identity/apikey"
+	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -30,6 +31,8 @@ type Key struct {
 	Secrets []Secret            `json:"secrets"` // the newest last
 	// Subject acts instead of the key itself: the user whose session it is.
 	Subject string `json:"subject,omitempty"`
+	// Fresh is the secret that was just issued, for its holder; it is not stored.
+	Fresh secret.Text `json:"-"`
 }
 
 // Secret is one that opens a key; during a rotation there are two.
@@ -75,10 +78,10 @@ var keyIndex = repo.Kind[hashID, indexed]{Name: "api_key_index", Root: func(i *i
 const maxSecrets = 2
 
 // Announce puts a secret into the index before the key gets it with Issue.
-func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, secret apikey.Key) error {
+func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, made apikey.Key) error {
 	err := d.store.Do(ctx, platform("system"), func(ctx context.Context, tx *repo.Tx) error {
 		i := &indexed{Tenant: tenant, Key: id}
-		i.Root.ID = hashID(secret.Hash.String())
+		i.Root.ID = hashID(made.Hash.String())
 		return keyIndex.Add(ctx, tx, i)
 	})
 	if errors.Is(err, repo.ErrExists) {
@@ -88,7 +91,7 @@ func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, secre
 }
 
 // Issue gives the key a secret. Those that it has end at the end of overlap.
-func (k *Key) Issue(secret apikey.Key, now, overlap time.Time) error {
+func (k *Key) Issue(made apikey.Key, now, overlap time.Time) error {
 	k.Secrets = slices.DeleteFunc(k.Secrets, func(s Secret) bool { return ending(s.Expires, now) })
 	if len(k.Secrets) >= maxSecrets {
 		return tooMany("secrets of this key", maxSecrets)
@@ -98,7 +101,7 @@ func (k *Key) Issue(secret apikey.Key, now, overlap time.Time) error {
 			k.Secrets[i].Expires = overlap
 		}
 	}
-	k.Secrets = append(k.Secrets, Secret{Hash: secret.Hash.String(), Hint: secret.Hint})
+	k.Secrets = append(k.Secrets, Secret{Hash: made.Hash.String(), Hint: made.Hint})
 	k.Record(KeyIssued{})
 	return nil
 }

@@ -61,9 +61,6 @@ func (r *Resource[ID, A, C, U, V]) operations(a *api.API, b *cqrs.Bus) {
 	id := strings.ReplaceAll(r.Singular, "_", "-")
 	ids := strings.ReplaceAll(r.Kind.Name, "_", "-")
 
-	create := op("create-"+id, http.MethodPost, "", "Create: "+what)
-	create.Status, create.Idempotency, create.Secret = http.StatusCreated, api.KeyOptional, r.Secret
-	api.Register(a, create, func(ctx context.Context, in *createIn[C]) (*out[V], error) { return r.doCreate(ctx, b, a.Prefix(), in) })
 	api.Register(a, op("list-"+ids, http.MethodGet, "", "List: "+what), func(ctx context.Context, in *listIn) (*listOut[V], error) { return r.doList(ctx, b, in) })
 	api.Register(a, op("get-"+id, http.MethodGet, "/{id}", "Read: "+what), func(ctx context.Context, in *readIn) (*out[V], error) {
 		found, err := cqrs.Ask(ctx, b, one[ID, A]{name: r.name("read"), id: ID(in.ID)})
@@ -74,6 +71,12 @@ func (r *Resource[ID, A, C, U, V]) operations(a *api.API, b *cqrs.Bus) {
 		change.Idempotency = api.KeyOptional
 		api.Register(a, change, func(ctx context.Context, in *changeIn[U]) (*out[V], error) { return r.doChange(ctx, b, in) })
 	}
+	if r.New == nil {
+		return
+	}
+	create := op("create-"+id, http.MethodPost, "", "Create: "+what)
+	create.Status, create.Idempotency, create.Secret = http.StatusCreated, api.KeyOptional, r.Secret
+	api.Register(a, create, func(ctx context.Context, in *createIn[C]) (*out[V], error) { return r.doCreate(ctx, b, a.Prefix(), in) })
 	remove := op("delete-"+id, http.MethodDelete, "/{id}", "Delete: "+what)
 	remove.Status = http.StatusNoContent
 	api.Register(a, remove, func(ctx context.Context, in *deleteIn) (*struct{}, error) { return nil, r.doDelete(ctx, b, in) })

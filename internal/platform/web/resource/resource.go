@@ -41,7 +41,8 @@ type Resource[ID ~string, A, C, U, V any] struct {
 	Secret bool
 
 	// New makes the aggregate of what a client sent. It sets the id where Prefix
-	// is empty. It may run again, as every unit of work.
+	// is empty. It may run again, as every unit of work. Nil offers no creation,
+	// and no deletion either: clients only read.
 	New func(ctx context.Context, tx *repo.Tx, in *C) (*A, error)
 	// Change changes the aggregate to what a client sent; nil offers no change.
 	Change func(ctx context.Context, tx *repo.Tx, a *A, in *U) error
@@ -75,15 +76,17 @@ type Meta struct {
 	DeletedAt *api.Time `json:"deleted_at,omitempty" readOnly:"true" doc:"When it was deleted; it can be restored."`
 }
 
-func (r *Resource[ID, A, C, U, V]) view(a *A) V {
-	root := r.Kind.Root(a)
-	m := Meta{ID: string(root.ID), Object: r.Singular, Version: root.Version, CreatedAt: api.Time{Time: root.CreatedAt}, CreatedBy: root.CreatedBy,
+// MetaOf is what is shown of an aggregate of any resource.
+func MetaOf[ID ~string](object string, root *aggregate.Root[ID]) Meta {
+	m := Meta{ID: string(root.ID), Object: object, Version: root.Version, CreatedAt: api.Time{Time: root.CreatedAt}, CreatedBy: root.CreatedBy,
 		UpdatedAt: api.Time{Time: root.UpdatedAt}, UpdatedBy: root.UpdatedBy}
 	if root.Deleted() {
 		m.DeletedAt = &api.Time{Time: root.DeletedAt}
 	}
-	return r.View(a, m)
+	return m
 }
+
+func (r *Resource[ID, A, C, U, V]) view(a *A) V { return r.View(a, MetaOf(r.Singular, r.Kind.Root(a))) }
 
 // Register adds the resource's commands and queries to the bus, and its
 // operations to the API. Call it once.
@@ -147,9 +150,11 @@ func (r *Resource[ID, A, C, U, V]) handle(b *cqrs.Bus) {
 	if r.Platform {
 		opts = append(opts, cqrs.Platform())
 	}
-	cqrs.HandleAs(b, r.name("create"), r.Write, r.create, opts...)
-	cqrs.HandleAs(b, r.name("delete"), r.Write, r.remove, opts...)
-	cqrs.HandleAs(b, r.name("restore"), r.Write, r.restore, opts...)
+	if r.New != nil {
+		cqrs.HandleAs(b, r.name("create"), r.Write, r.create, opts...)
+		cqrs.HandleAs(b, r.name("delete"), r.Write, r.remove, opts...)
+		cqrs.HandleAs(b, r.name("restore"), r.Write, r.restore, opts...)
+	}
 	if r.Change != nil {
 		cqrs.HandleAs(b, r.name("change"), r.Write, r.change, opts...)
 	}

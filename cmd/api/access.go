@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice/cmd/internal/node"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/identity"
+	"sluice/internal/platform/identity/apikey"
+	"sluice/internal/platform/identity/jwt"
+	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/web"
+	"sluice/internal/platform/web/limit"
+)
+
+// The permissions of models.
+const (
+	modelsRead    access.Permission = "models:read"
+	modelsPredict access.Permission = "models:predict"
+	modelsWrite   access.Permission = "models:write"
+)
+
+// modelPermissions declares them. The repository of models belongs to the whole
+// server, but loading is what machine learning engineers do.
+func modelPermissions() []access.Declaration {
+	return []access.Declaration{
+		{Permission: modelsRead, About: "see which models are served, and their statistics", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: modelsPredict, About: "have models answer", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: modelsWrite, About: "load and unload models", Roles: []string{access.Operator, access.MLEngineer}},
+	}
+}
+
+// oipPermission returns what a route of the Open Inference Protocol needs.
+// Probes are public: balancers have no credential.
+func oipPermission(method, path string) access.Permission {
+	switch {
+	case strings.HasPrefix(path, "/v2/health/"):
+		return web.Public
+	case strings.HasSuffix(path, "/infer"), strings.HasSuffix(path, "/generate"), strings.HasSuffix(path, "/generate_stream"):
+		return modelsPredict
+	case strings.HasSuffix(path, "/load"), strings.HasSuffix(path, "/unload"), method == http.MethodPost && !strings.HasSuffix(path, "/index"):
+		return modelsWrite
+	default:
+		return modelsRead
+	}
+}
+
+// gate finds out who sends a request.
+type gate struct {
+	*identity.Authenticator
+	keys *identity.Keys // nil while authentication is off
+}
+
+// newGate returns the gate that the configuration asks for.
+func newGate(cfg config.Config, n *node.Node) (*gate, error) {
+	if !cfg.Authenticated() {
+		return &gate{Authenticator: identity.Anonymous(n.Catalog.Everything())}, nil
+	}
+	keys, err := identity.NewKeys(n.Directory.Lookup, n.Roles, time.Now, identity.KeysConfig{})
+	if err != nil {
+		return nil, err
+	}
+	n.Directory.Invalidate(keys.Invalidate)
+	accepted := identity.Config{Keys: keys}
+	if cfg.Auth.JWTIssuer != "" {
+		if accepted.Tokens, err = newTokens(cfg.Auth, n); err != nil {
+			return nil, err
+		}
+	}
+	authenticator, err := identity.New(accepted)
+	return &gate{authenticator, keys}, err
+}
+
+// jwksTime bounds a fetch of an issuer's keys.
+const jwksTime = 10 * time.Second
+
+func newTokens(c config.Auth, n *node.Node) (identity.Verifier, error) {
+	var (
+		source jwt.Source
+		err    error
+	)
+	if strings.HasPrefix(c.JWTKeys, "https:") || strings.HasPrefix(c.JWTKeys, "http:") {
+		source, err = jwt.NewRemote(c.JWTKeys, &http.Client{Timeout: jwksTime}, time.Now, jwt.RemoteConfig{})
+	} else {
+		source, err = jwt.NewStaticFile(c.JWTKeys)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return jwt.New(n.Roles, time.Now, jwt.Config{Pseudonym: secret.Of(string(n.Pseudonym()))}, jwt.Issuer{
+		Name: c.JWTIssuer, Audience: c.JWTAudience, Keys: source, Algorithms: c.JWTAlgorithms, Tenant: c.JWTTenant,
+		Claims: jwt.Claims{Tenant: c.JWTTenantClaim, Roles: c.JWTRolesClaim},
+	})
+}
+
+// authenticate implements web.Authenticate.
+func (g *gate) authenticate(ctx context.Context, c web.Credentials) (context.Context, error) {
+	var shown identity.Credentials
+	switch {
+	case !g.Required() || c.Scheme == "":
+	case c.Scheme == web.SchemeKey:
+		shown.APIKey = []string{c.Token}
+	default:
+		shown.Authorization = []string{c.Scheme + " " + c.Token}
+	}
+	if c.TLS != nil {
+		shown.Peer = c.TLS.VerifiedChains
+	}
+	p, err := g.Authenticate(ctx, shown)
+	if err != nil {
+		return nil, err
+	}
+	return access.With(ctx, p), nil
+}
+
+// newLimits returns the quotas, which are for callers that are told apart.
+func newLimits(cfg config.Config) (*limit.Limits, error) {
+	if !cfg.Authenticated() {
+		return nil, nil //nolint:nilnil // nil limits nothing
+	}
+	policy := func(name string, rate, burst int) limit.Policy {
+		if rate == 0 {
+			return limit.Policy{}
+		}
+		// As many as burst at once, refilled at rate: the window is what refills it.
+		seconds := max(1, burst/rate)
+		return limit.Policy{Name: name, Quota: int64(rate) * int64(seconds), Window: time.Duration(seconds) * time.Second}
+	}
+	l := cfg.Limit
+	return limit.New(limit.NewMemory(time.Now, 100_000), limit.Config{
+		Tenant: policy("tenant", l.TenantRate, l.TenantBurst), Key: policy("key", l.KeyRate, l.KeyBurst),
+	})
+}
+
+// bootstrap makes the first key where authentication is required and there was
+// no start before. It returns the file that has it.
+func bootstrap(ctx context.Context, cfg config.Config, n *node.Node) (string, error) {
+	if !cfg.Authenticated() {
+		return "", nil
+	}
+	file := cfg.Auth.BootstrapFile
+	if file == "" {
+		file = filepath.Join(cfg.DataDir, "bootstrap.key")
+	}
+	_, made, err := identity.Bootstrap{
+		Count: func(ctx context.Context) (int, error) { return n.Directory.Count(ctx, access.DefaultTenant) },
+		Create: func(ctx context.Context, key apikey.Key) error {
+			return n.Directory.CreateFirst(ctx, access.DefaultTenant, access.PlatformAdmin, key)
+		},
+		Random: rand.Reader, File: file,
+	}.Run(ctx)
+	if err != nil {
+		return "", fault.Wrap(fault.Of(err).Kind, err, "the first API key could not be made: %s", fault.Of(err).Message)
+	}
+	if !made {
+		return "", nil
+	}
+	return file, nil
+}

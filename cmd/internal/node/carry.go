@@ -1,0 +1,68 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice/internal/platform/audit"
+	"sluice/internal/platform/audit/trail"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/relay"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/web/idempotency"
+)
+
+// retain is for how long the outbox keeps what was published: longer than an
+// embedded queue may wait before its data is safe from a loss of power.
+const retain = 15 * time.Minute
+
+// eventAge is how long the stream of events can be read again.
+const eventAge = 7 * 24 * time.Hour
+
+// openRelay prepares what carries messages from the outbox to the queue.
+func (n *Node) openRelay(context.Context) error {
+	n.streams = append(n.streams,
+		queue.Stream{Name: "EVENTS", Subjects: []string{repo.StreamEvents + ".>"}, Retention: queue.Limits, Discard: queue.Oldest,
+			MaxAge: eventAge, Duplicates: retain, Replicas: n.cfg.NATS.Replicas},
+		trail.Stream(n.cfg.NATS.Replicas, retain))
+	r, err := relay.New(n.Store, n.Queue, relay.Config{Retain: retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
+	n.carry = append(n.carry, lifecycle.Component{Name: "relay", Run: r.Run})
+	return err
+}
+
+// openTrail prepares what takes audit entries into the log: a folder of its own,
+// so that a copy can be verified as it is, or the bucket.
+func (n *Node) openTrail(context.Context) error {
+	key, err := audit.KeyFile(rand.Reader, n.file(n.cfg.Audit.KeyFile, "audit.key"), n.cfg.Audit.Origin)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, "audit.pub"), []byte(key.Public().String()+"\n"), 0o644); err != nil { //nolint:gosec // a public key
+		return fault.Wrap(fault.Internal, err, "the audit log's public key cannot be written beside its data")
+	}
+	open := func() (audit.Storage, func() error, error) {
+		f, err := audit.OpenFolder(filepath.Join(n.cfg.DataDir, "audit"))
+		if err != nil {
+			return nil, nil, err
+		}
+		return f, f.Close, nil
+	}
+	if strings.HasPrefix(n.cfg.Blob.URL, "s3:") {
+		open = func() (audit.Storage, func() error, error) {
+			return trail.Bucket(n.Blobs, "audit/log"), func() error { return nil }, nil
+		}
+	}
+	t := trail.New(n.Store, n.Queue, open, key, trail.Config{Slog: n.deps.Log})
+	n.carry = append(n.carry, lifecycle.Component{Name: "audit", Run: t.Run})
+	return nil
+}
+
+// expiring are the kinds of which things end by themselves; the empty one stands
+// for the inbox.
+func (n *Node) expiring() []string { return []string{"", idempotency.Kind} }
