@@ -130,7 +130,7 @@ func (s *source) Next(ctx context.Context) (dispatch.Leased, error) {
 	}
 	return dispatch.Leased{
 		Message: decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp),
-		Attempt: int(min(meta.NumDelivered, 1<<30)), //nolint:gosec // bounded
+		Attempt: int(min(meta.NumDelivered, 1<<30)),
 		Lease:   lease{q: s.durable.q, m: m},
 	}, nil
 }

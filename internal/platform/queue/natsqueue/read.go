@@ -91,10 +91,6 @@ func (q *Queue) readFrom(ctx context.Context, r queue.Read) (jetstream.MessagesC
 	if err != nil {
 		return nil, 0, settled(err)
 	}
-	info, err := c.Info(setup)
-	if err != nil {
-		return nil, 0, settled(err)
-	}
 	messages, err := c.Messages(jetstream.PullMaxMessages(256))
-	return messages, info.NumPending, translate(err)
+	return messages, c.CachedInfo().NumPending, translate(err)
 }

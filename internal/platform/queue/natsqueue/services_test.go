@@ -13,8 +13,8 @@ import (
 	"sluice/internal/platform/queue/queuetest"
 )
 
-// real opens queues on the cluster that `make services` runs.
-func real(t testing.TB) queuetest.Env {
+// services opens queues on the cluster that `make services` runs.
+func services(t testing.TB) queuetest.Env {
 	addresses := os.Getenv("SLUICE_TEST_NATS_URL")
 	if addresses == "" {
 		t.Fatal("SLUICE_TEST_NATS_URL is not set: run `make services`, which says how")
@@ -26,9 +26,9 @@ func real(t testing.TB) queuetest.Env {
 	return queuetest.Env{Queue: q, Remove: q.remove}
 }
 
-func TestContractServices(t *testing.T) { queuetest.Run(t, real) }
+func TestContractServices(t *testing.T) { queuetest.Run(t, services) }
 
-func BenchmarkContractServices(b *testing.B) { queuetest.Bench(b, real) }
+func BenchmarkContractServices(b *testing.B) { queuetest.Bench(b, services) }
 
 // One process of the three is killed while messages are published, and
 // started again.
@@ -44,7 +44,7 @@ func TestNodeIsKilledWhilePublishing(t *testing.T) {
 			t.Errorf("%s %s: %v: %s", control, args, err, out)
 		}
 	}
-	q := real(t).Queue.(*Queue)
+	q := services(t).Queue.(*Queue)
 	t.Cleanup(func() { q.remove("S") })
 	q.remove("S")
 	storm(t, q, 100, func() {
