@@ -10,7 +10,7 @@
 //	state  the record, its version and its stamp (see below)
 //	out    messages that were not published yet, in the order of the commits
 //	hist   messages that are kept, by their sequence
-//	mark   what consumers have handled, with a time to live
+//	mark   what consumers have handled, with a time to live (see inbox.go)
 //	done   that this very commit happened, for ten minutes
 //
 // A commit whose answer is lost is repeated until there is one: where the first
@@ -26,9 +26,9 @@
 // leads nowhere costs a look and is removed by who meets it. No background
 // repair is needed, and queries are prompt.
 //
-// The table entries has a hint per queryable column of a record, under its value
+// The table query_entries has a hint per queryable column of a record, under its value
 // in a form whose bytes sort as the values do; one under its id; and one under
-// the hour in which it expires. Find walks entries, reads the records that they
+// the hour in which it expires. Find walks them, reads the records that they
 // lead to, and believes only these. Entries are put and removed with timestamps
 // made of the record's stamp, which grows by two with every version: a put for a
 // version always beats a removal that knows only older ones, whoever's clock is
@@ -50,9 +50,10 @@
 // Tombstones are kept from being read again by the minutes and hours, which are
 // closed for good, and by gc_grace_seconds of an hour or a day in all tables of
 // hints: there a row that comes back, because a replica was away, does no harm.
-// The table aggregates keeps the default of ten days: repair it more often. Cells
-// that a lightweight transaction wrote are removed with their own timestamp plus
-// one, never by a clock.
+// The table aggregates keeps the default of ten days: repair it more often.
+// Rows of the outbox are the only ones that a lightweight transaction writes and
+// a plain statement removes: with their own timestamp plus an hour, not by a
+// clock, as Paxos may write a row once more with a later timestamp than it had.
 //
 // # Limits
 //

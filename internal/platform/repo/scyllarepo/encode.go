@@ -101,6 +101,10 @@ func outRef(made time.Time, version int64, i int, id string) string {
 
 func histRef(sequence int64) string { return fmt.Sprintf("%019d", sequence) }
 
+func encodeTime(t time.Time) []byte { return encode(spec.TimeValue(t)) }
+
+func encodeHour(hour int) []byte { return encode(spec.IntValue(int64(hour))) }
+
 func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
 
 func hourOf(t time.Time) int { return int(math.Floor(float64(t.Unix()) / 3600)) }

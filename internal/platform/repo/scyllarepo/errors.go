@@ -14,6 +14,13 @@ import (
 var unreached = []error{gocql.ErrNoConnections, gocql.ErrNoConnectionsInPool, gocql.ErrNoPool, gocql.ErrHostDown,
 	gocql.ErrNoConnectionsStarted, gocql.ErrNoStreams, gocql.ErrSessionClosed, gocql.ErrSessionNotReady, gocql.ErrNoHosts}
 
+// refusal is an error that a server answered with. (gocql.RequestError has names
+// for its methods that the scylladb fork's errors do not.)
+type refusal interface {
+	error
+	GetCode() int
+}
+
 // notDone says whether err means that the statement had no effect and will have
 // none. Of all others nobody knows.
 func notDone(err error) bool {
@@ -22,8 +29,8 @@ func notDone(err error) bool {
 			return true
 		}
 	}
-	if refused, ok := errors.AsType[gocql.RequestError](err); ok {
-		switch refused.Code() {
+	if refused, ok := errors.AsType[refusal](err); ok {
+		switch refused.GetCode() {
 		case gocql.ErrCodeUnavailable, gocql.ErrCodeBootstrapping, gocql.ErrCodeSyntax, gocql.ErrCodeInvalid,
 			gocql.ErrCodeUnauthorized, gocql.ErrCodeConfig, gocql.ErrCodeCredentials, gocql.ErrCodeProtocol:
 			return true
@@ -42,8 +49,11 @@ func translate(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if refused, ok := errors.AsType[gocql.RequestError](err); ok {
-		return translateRefusal(refused.Code(), err)
+	if _, ok := errors.AsType[*gocql.RequestErrRateLimitReached](err); ok {
+		return fault.Wrap(fault.Exhausted, err, "this is changed or read too often: try again later").WithCode("store_rate_limited").WithRetryAfter(time.Second)
+	}
+	if refused, ok := errors.AsType[refusal](err); ok {
+		return translateRefusal(refused.GetCode(), err)
 	}
 	if errors.Is(err, gocql.ErrFrameTooBig) || errors.Is(err, gocql.ErrTooManyStmts) {
 		return fault.Wrap(fault.TooLarge, err, "it is too large for the store").WithCode("store_too_large")

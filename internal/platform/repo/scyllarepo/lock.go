@@ -1,0 +1,77 @@
+package scyllarepo
+
+import (
+	"context"
+	"time"
+
+	"github.com/gocql/gocql"
+)
+
+// A process that migrates holds a row, which ends by itself where the process
+// does.
+const (
+	lockFor   = 60 * time.Second
+	lockAgain = lockFor / 4
+)
+
+// locked runs f while this process alone holds the lock. f's context ends where
+// it is lost.
+func (d *Driver) locked(ctx context.Context, f func(context.Context) error) error {
+	me := gocql.TimeUUID().String()
+	for attempt := 3; ; attempt++ {
+		mine, err := d.lock(ctx, me)
+		if err != nil {
+			return err
+		}
+		if mine {
+			break
+		}
+		if !pause(ctx, attempt) {
+			return ctx.Err()
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.hold(ctx, cancel, me)
+	}()
+	err := f(ctx)
+	cancel()
+	<-done
+	// It ends by itself where this fails.
+	_, _ = d.query(context.WithoutCancel(ctx), `DELETE FROM schema_locks WHERE name = 'migrate' IF owner = ?`, me).MapScanCAS(map[string]any{})
+	return err
+}
+
+// lock takes the lock, unless somebody has it. Taking it again is no harm, so
+// that an answer may be lost.
+func (d *Driver) lock(ctx context.Context, me string) (bool, error) {
+	row := map[string]any{}
+	applied, err := d.query(ctx, `INSERT INTO schema_locks (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?`, me, seconds(lockFor)).
+		SerialConsistency(d.at.serial).MapScanCAS(row)
+	return applied || row["owner"] == me, err
+}
+
+// hold keeps the lock until ctx ends, and ends it where the lock is lost.
+func (d *Driver) hold(ctx context.Context, lost context.CancelFunc, me string) {
+	t := time.NewTicker(lockAgain)
+	defer t.Stop()
+	for until := d.now().Add(lockFor); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		sent := d.now()
+		applied, err := d.query(ctx, `UPDATE schema_locks USING TTL ? SET owner = ? WHERE name = 'migrate' IF owner = ?`, seconds(lockFor), me, me).
+			SerialConsistency(d.at.serial).MapScanCAS(map[string]any{})
+		switch {
+		case err == nil && applied:
+			until = sent.Add(lockFor)
+		case err == nil || d.now().After(until.Add(-lockAgain)):
+			lost()
+			return
+		}
+	}
+}
