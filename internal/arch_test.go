@@ -56,6 +56,17 @@ var (
 		"internal/inference/model/...", "internal/inference/route/...", "internal/inference/batcher/...",
 		"internal/inference/tensor/...", "internal/inference/engine", "internal/inference/serve/...",
 		"internal/inference/onnx/...", "internal/platform/fault/...",
+		"internal/platform/result", "internal/platform/spec", "internal/platform/aggregate", "internal/platform/repo", "internal/platform/eventstore",
+		"internal/platform/access", "internal/platform/flag", "internal/platform/webhook", "internal/platform/queue", "internal/platform/blob",
+		"internal/platform/identity/directory", "internal/platform/audit",
+	}
+	// adapters are where drivers are: one for each.
+	adapters = map[string][]string{
+		"github.com/mattn/go-sqlite3/...":   {"internal/platform/repo/sqliterepo/..."},
+		"github.com/gocql/gocql/...":        {"internal/platform/repo/scyllarepo/..."},
+		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/..."},
+		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
+		"github.com/danielgtaylor/huma/...": {"internal/platform/web/api/...", "cmd/..."},
 	}
 	// edges speak a wire protocol; they alone know requests and connections.
 	edges = []string{
@@ -67,7 +78,7 @@ var (
 		"github.com/coder/websocket/...", "golang.org/x/net/...",
 	}
 	drivers = []string{
-		"github.com/yalue/onnxruntime_go/...", "database/sql/...", "github.com/mattn/go-sqlite3/...",
+		"github.com/yalue/onnxruntime_go/...", "database/sql", "github.com/mattn/go-sqlite3/...",
 		"github.com/gocql/gocql/...", "github.com/ClickHouse/...", "github.com/minio/...",
 		"github.com/nats-io/...", "github.com/redis/...", "github.com/xuri/excelize/...",
 	}
@@ -156,17 +167,33 @@ var rules = []rule{
 }
 
 func TestImports(t *testing.T) {
-	for _, v := range violations(rules, list(t)) {
+	for _, v := range violations(append(rules, adapterRules()...), list(t)) {
 		t.Error(v)
 	}
+}
+
+// adapterRules keep each driver in its adapter. Load tests stand outside.
+func adapterRules() []rule {
+	var out []rule
+	for driver, homes := range adapters {
+		out = append(out, rule{
+			why: "one adapter per driver: everything else speaks the port", from: []string{"..."},
+			except: append([]string{"loadtest/...", "tools/...", "deploy"}, homes...), forbids: []string{driver},
+		})
+	}
+	return out
 }
 
 // A rule that names a package which does not exist guards nothing.
 func TestRulesNameRealPackages(t *testing.T) {
 	pkgs := list(t)
-	for _, pattern := range domain {
+	named := slices.Clone(domain)
+	for _, homes := range adapters {
+		named = append(named, homes...)
+	}
+	for _, pattern := range named {
 		if !slices.ContainsFunc(pkgs, func(p *pkg) bool { return matches(pattern, p.ImportPath) }) {
-			t.Errorf("no package matches %q, named as a domain package", pattern)
+			t.Errorf("no package matches %q, which a rule names", pattern)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"sluice/internal/platform/fault"
@@ -31,18 +32,27 @@ func readSecret(path string) (s secret, err error) {
 		return s, fault.Wrap(fault.Internal, err, "the secret file %s cannot be read", path)
 	}
 	_, _ = rand.Read(s[:]) // never fails
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	if err := publish(path, []byte(hex.EncodeToString(s[:])+"\n")); errors.Is(err, fs.ErrExist) {
 		return readSecret(path) // another process was first
-	}
-	if err != nil {
+	} else if err != nil {
 		return s, fault.Wrap(fault.Internal, err, "the secret file %s cannot be made", path)
 	}
-	_, err = f.WriteString(hex.EncodeToString(s[:]) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return s, fault.Wrap(fault.Internal, errors.Join(err, os.Remove(path)), "the secret file %s cannot be written", path)
-	}
 	return s, nil
+}
+
+// publish makes a file that is whole from the moment on that it is there, and
+// fails with fs.ErrExist where it was there before.
+func publish(path string, content []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Link(f.Name(), path)
 }
 
 // derive returns the key for a purpose.

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/flag"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/telemetry"
+)
+
+func open(t *testing.T, dir string) *Node {
+	t.Helper()
+	cfg, err := config.Load([]string{"--data-dir=" + dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing, err := telemetry.NewTracing(t.Context(), telemetry.TraceConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := Open(t.Context(), cfg, Deps{Metrics: prometheus.NewRegistry(), Tracing: tracing, Health: &telemetry.Health{},
+		Permissions: []access.Declaration{{Permission: "things:read"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run runs the node's components until the returned function is called.
+func run(t *testing.T, n *Node) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	started, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- lifecycle.Run(ctx, lifecycle.Config{Grace: time.Second, Started: func() { close(started) }}, n.Components()...)
+	}()
+	select {
+	case <-started:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is kept outlives the process, and is carried on by the next.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	scope := repo.Scope{Tenant: "acme", Actor: "key_1"}
+	first := open(t, dir)
+	if set, ok := first.Roles.Get(access.Admin); !ok || !set.Has("things:read") {
+		t.Error("the process's permissions are not known")
+	}
+	stop := run(t, first)
+	err := first.Store.Do(t.Context(), scope, func(ctx context.Context, tx *repo.Tx) error {
+		f, err := flag.New("f", "", true, 100)
+		if err != nil {
+			return err
+		}
+		return flag.Flags.Add(ctx, tx, f)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	second := open(t, dir)
+	defer run(t, second)()
+	if on, err := flag.On(t.Context(), second.Store.Read(scope), "f", "u", false); !on || err != nil {
+		t.Errorf("the flag is %t, %v", on, err)
+	}
+	if !bytes.Equal(first.Pseudonym(), second.Pseudonym()) {
+		t.Error("pseudonyms changed")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		bounds, err := second.Queue.Bounds(t.Context(), "EVENTS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bounds.Last >= 2 { // the tenant that every installation has, and the flag
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the stream holds %+v", bounds)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A failing part gives back what the others have opened.
+func TestFailedOpenClosesEverything(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "blobs"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load([]string{"--data-dir=" + dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing, err := telemetry.NewTracing(t.Context(), telemetry.TraceConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), cfg, Deps{Metrics: prometheus.NewRegistry(), Tracing: tracing, Health: &telemetry.Health{}}); err == nil {
+		t.Fatal("a file was taken for the folder of objects")
+	}
+	if err := os.Remove(filepath.Join(dir, "blobs")); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, dir).Close(t.Context()); err != nil { // nothing holds the store or the queue's folder
+		t.Error(err)
+	}
+}
+
+func TestSecret(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret.key")
+	var made [8]secret
+	var all sync.WaitGroup
+	for i := range made {
+		all.Go(func() {
+			var err error
+			if made[i], err = readSecret(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, s := range made {
+		if s != made[0] {
+			t.Error("several processes made several secrets")
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if bytes.Equal(made[0].derive("a"), made[0].derive("b")) || !bytes.Equal(made[0].derive("a"), made[0].derive("a")) {
+		t.Error("derived keys are wrong")
+	}
+	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(path); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v", err)
+	}
+}
