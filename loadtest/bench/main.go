@@ -49,6 +49,10 @@ var parts = []part{
 	{"allocs", measureAllocs},
 	{"open", measureOpen},
 	{"overload", measureOverload},
+	{"store", measureStore},
+	{"bus", measureBus},
+	{"relay", measureRelay},
+	{"list", measureList},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

@@ -39,6 +39,11 @@ var goals = []goal{
 	{"idle_memory", "start", false, 150, "MB"},
 	{"ready", "start", false, 2, "s"},
 	{"ready_first", "start", false, 2, "s"},
+	{"group_commit", "store", true, 8, "x"},
+	{"bus_overhead", "bus", false, 5, "us"},
+	{"bus_allocs", "bus", false, 10, ""},
+	{"relay_lag_p99", "relay", false, 100, "ms"},
+	{"list_depth_p99", "list", false, 2, "x"},
 }
 
 func (g goal) met(v float64) bool {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/sqliterepo"
+	"sluice/internal/platform/spec"
+)
+
+// order is the aggregate that the base is measured with.
+type order struct {
+	aggregate.Root[orderID]
+	Customer string `json:"customer"`
+	Cents    int64  `json:"cents"`
+}
+
+type orderID string
+
+type ordered struct {
+	Cents int64 `json:"cents"`
+}
+
+func (ordered) EventType() string { return "order.placed" }
+
+var orders = repo.Kind[orderID, order]{
+	Name: "orders", Root: func(o *order) *aggregate.Root[orderID] { return &o.Root },
+	Columns: []spec.Column[order]{
+		spec.TextField("customer", func(o *order) string { return o.Customer }),
+		spec.IntField("cents", func(o *order) int64 { return o.Cents }),
+	},
+}
+
+var orderScope = repo.Scope{Tenant: "acme", Actor: "key_1", Request: "r"}
+
+// place is a unit of work as a command makes it: state, event, audit entry.
+func place(ctx context.Context, tx *repo.Tx, n int64) error {
+	o := &order{Customer: "jane", Cents: n}
+	o.ID = repo.NewID[orderID](tx, "ord")
+	o.Record(ordered{n})
+	if err := orders.Add(ctx, tx, o); err != nil {
+		return err
+	}
+	return tx.Publish(repo.Message{Stream: repo.StreamAudit, Type: "audit.entry", Data: []byte(`{"action":"orders.place","outcome":"ok"}`)})
+}
+
+// openStore opens an SQLite store in the bench's folder.
+func (b *bench) openStore(ctx context.Context, name string, cfg sqliterepo.Config) (*repo.Store, func() error, error) {
+	d, err := sqliterepo.Open(ctx, filepath.Join(b.dir, name), cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := d.Migrate(ctx, []*repo.Schema{orders.Schema(), repo.LeaseSchema()}); err != nil {
+		return nil, nil, err
+	}
+	return repo.New(d, repo.Config{}), d.Close, nil
+}
+
+// measureStore compares units of work that share commits with as many that have
+// a transaction each: both durable, 64 at a time, in turns.
+func measureStore(ctx context.Context, b *bench) error {
+	rounds, length := 5, 2*time.Second
+	if b.short {
+		rounds, length = 1, time.Second
+	}
+	rates := map[string][]float64{}
+	for round := range rounds {
+		for name, batch := range map[string]int{"shared": 0, "one each": 1} {
+			store, done, err := b.openStore(ctx, fmt.Sprintf("%s-%d.db", name[:3], round), sqliterepo.Config{Batch: batch})
+			if err != nil {
+				return err
+			}
+			rate, err := unitsPerSecond(ctx, store, 64, length)
+			if err != nil {
+				return err
+			}
+			if err := done(); err != nil {
+				return err
+			}
+			rates[name] = append(rates[name], rate)
+		}
+	}
+	shared, alone := median(rates["shared"]), median(rates["one each"])
+	b.report.line("64 units of work at a time (state, event, audit entry), synchronous=FULL: %.0f/s sharing commits, %.0f/s with a transaction each", shared, alone)
+	b.report.set("group_commit", shared/alone)
+	return nil
+}
+
+// unitsPerSecond has some goroutines commit units of work for a while.
+func unitsPerSecond(ctx context.Context, store *repo.Store, goroutines int, length time.Duration) (float64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		all    sync.WaitGroup
+		n      atomic.Int64
+		failed = make(chan error, goroutines)
+	)
+	began := time.Now()
+	for range goroutines {
+		all.Go(func() {
+			for time.Since(began) < length && ctx.Err() == nil {
+				if err := store.Do(ctx, orderScope, func(ctx context.Context, tx *repo.Tx) error { return place(ctx, tx, 1) }); err != nil {
+					failed <- err
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	took := time.Since(began)
+	select {
+	case err := <-failed:
+		return 0, err
+	default:
+	}
+	return float64(n.Load()) / took.Seconds(), ctx.Err()
+}
