@@ -43,7 +43,7 @@ func checkAttempts(rt *rapid.T) {
 
 	failures := rapid.IntRange(0, 10).Draw(rt, "failures")
 	kind := fault.Kind(rapid.IntRange(int(fault.Internal), int(fault.Gone)).Draw(rt, "kind"))
-	after := rapid.SampledFrom([]time.Duration{0, 3 * time.Millisecond, cfg.Retry.MaxDelay}).Draw(rt, "after")
+	after := rapid.SampledFrom([]time.Duration{0, cfg.Retry.MaxDelay / 2, cfg.Retry.MaxDelay}).Draw(rt, "after")
 	idempotent := rapid.Bool().Draw(rt, "idempotent")
 
 	var at []time.Time

@@ -201,7 +201,7 @@ func TestTLSProxyAndRedirects(t *testing.T) {
 	defer s.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	mine := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10} //nolint:gosec // raised by the client
+	mine := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS10}
 	p := must(New("x", quick(Config{})))
 	for redirects, want := range []int{302, 200} {
 		c := client(t, p, HTTPConfig{TLS: mine, Redirects: redirects})
