@@ -38,6 +38,9 @@ type Declaration struct {
 	Roles []string
 	// Platform marks what concerns more than one tenant.
 	Platform bool
+	// Everyone marks what whoever is authenticated may do, whatever the roles and
+	// scopes: to see who one is, and to sign out.
+	Everyone bool
 }
 
 // Catalog is the list of all permissions that exist in a program. It is

@@ -47,6 +47,9 @@ type Principal struct {
 	Roles       []string // as the credential names them; Permissions is what counts
 	Permissions Set
 	Expires     time.Time // when the credential ends; zero for never
+	// Credential is the id of the API key or the session that was shown; empty
+	// where it is not of this program's own making.
+	Credential string
 }
 
 // Anonymous returns the principal of a program without authentication: it may

@@ -34,8 +34,8 @@ var roleForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 // Roles knows what every role grants. It is immutable and safe for concurrent
 // use.
 type Roles struct {
-	sets     map[string]Set
-	platform Set
+	sets               map[string]Set
+	platform, everyone Set
 }
 
 // NewRoles returns the built-in roles of the catalogue and the custom ones.
@@ -45,6 +45,7 @@ func NewRoles(c *Catalog, custom ...Role) (*Roles, error) {
 	r := &Roles{
 		sets:     make(map[string]Set, len(builtIn)+len(custom)),
 		platform: c.where(func(d Declaration) bool { return d.Platform }),
+		everyone: c.where(func(d Declaration) bool { return d.Everyone }),
 	}
 	for _, name := range builtIn {
 		r.sets[name] = c.where(func(d Declaration) bool { return d.heldBy(name) })
@@ -60,19 +61,13 @@ func NewRoles(c *Catalog, custom ...Role) (*Roles, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.sets[role.Name] = set
+		r.sets[role.Name] = set.Union(r.everyone)
 	}
 	return r, nil
 }
 
 func (d Declaration) heldBy(role string) bool {
-	switch role {
-	case PlatformAdmin:
-		return true
-	case Admin:
-		return !d.Platform || slices.Contains(d.Roles, role)
-	}
-	return slices.Contains(d.Roles, role)
+	return d.Everyone || role == PlatformAdmin || role == Admin && !d.Platform || slices.Contains(d.Roles, role)
 }
 
 func (c *Catalog) granted(role Role) (Set, error) {
@@ -119,14 +114,16 @@ func (r *Roles) Names() []string {
 // Get returns what the role grants.
 func (r *Roles) Get(name string) (Set, bool) { s, ok := r.sets[name]; return s, ok }
 
-// Granted returns what the roles grant together. A role that does not exist
-// grants nothing: tokens name roles of other services too, and a role that the
-// operator removed must take its rights along.
+// Granted returns what the roles grant together, with what everyone may do. A
+// role that does not exist grants nothing: tokens name roles of other services
+// too, and a role that the operator removed must take its rights along.
 func (r *Roles) Granted(names []string) Set {
 	if len(names) == 1 {
-		return r.sets[names[0]]
+		if set, known := r.sets[names[0]]; known {
+			return set
+		}
 	}
-	all := Set{}
+	all := r.everyone
 	for _, name := range names {
 		all = all.Union(r.sets[name])
 	}
@@ -137,6 +134,10 @@ func (r *Roles) Granted(names []string) Set {
 // credential whose issuer speaks for one tenant only is cut down by them.
 func (r *Roles) Platform() Set { return r.platform }
 
+// Everyone returns the permissions that no role has to grant and no scope can
+// take away.
+func (r *Roles) Everyone() Set { return r.everyone }
+
 // Effective returns what a credential with these roles and scopes may do: what
 // the roles grant, and of that, where there are scopes, only what they name.
 // Scopes never add anything, and an unknown one names nothing.
@@ -145,5 +146,5 @@ func (r *Roles) Effective(names []string, scopes []Permission) Set {
 	if len(scopes) == 0 {
 		return granted
 	}
-	return granted.Intersect(SetOf(scopes...))
+	return granted.Intersect(SetOf(scopes...).Union(r.everyone))
 }

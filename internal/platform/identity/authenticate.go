@@ -46,6 +46,10 @@ type PeerMapper interface {
 type Config struct {
 	Keys, Tokens Verifier
 	Peers        PeerMapper
+	// Tenant refuses tenants that are suspended or not there, which issuers of
+	// tokens and certificates need not know; nil refuses none. The lookup of Keys
+	// has its own ways.
+	Tenant func(ctx context.Context, id string) error
 }
 
 // Authenticator is what the edges ask. It is safe for concurrent use.
@@ -96,7 +100,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*acces
 	case shown > 1:
 		return nil, errAmbiguous
 	case byPeer:
-		return a.Peers.Map(c.Peer)
+		p, err := a.Peers.Map(c.Peer)
+		return a.admit(ctx, p, err)
 	case len(c.APIKey) == 1:
 		return verify(ctx, a.Keys, c.APIKey[0])
 	}
@@ -107,7 +112,19 @@ func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*acces
 	if apikey.Looks(text) {
 		return verify(ctx, a.Keys, text)
 	}
-	return verify(ctx, a.Tokens, text)
+	p, err := verify(ctx, a.Tokens, text)
+	return a.admit(ctx, p, err)
+}
+
+// admit refuses a principal that was verified but whose tenant is not let in.
+func (a *Authenticator) admit(ctx context.Context, p *access.Principal, err error) (*access.Principal, error) {
+	if err == nil && a.Tenant != nil {
+		err = a.Tenant(ctx, p.Tenant)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func verify(ctx context.Context, v Verifier, text string) (*access.Principal, error) {

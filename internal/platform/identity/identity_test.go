@@ -183,3 +183,26 @@ func BenchmarkAuthenticateKnownKey(b *testing.B) {
 		}
 	}
 }
+
+// Issuers of tokens and certificates do not know which tenants are suspended.
+func TestTenantsOfOthersCredentialsAreChecked(t *testing.T) {
+	key := newKey(t).Secret.Reveal()
+	suspended := fault.New(fault.Unauthenticated, "no").WithCode("tenant_unknown")
+	a, err := New(Config{Keys: says{key, "key"}, Tokens: says{"a.b.c", "token"}, Peers: says{"", "peer"}, Tenant: func(_ context.Context, id string) error {
+		if id != "acme" {
+			t.Errorf("asked for tenant %q", id)
+		}
+		return suspended
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shown := range map[string]Credentials{"token": {Authorization: []string{"Bearer a.b.c"}}, "peer": {Peer: [][]*x509.Certificate{{{}}}}} {
+		if p, err := a.Authenticate(t.Context(), shown); p != nil || fault.CodeOf(err) != "tenant_unknown" {
+			t.Errorf("%s: %v, %v", name, p, err)
+		}
+	}
+	if p, err := a.Authenticate(t.Context(), Credentials{APIKey: []string{key}}); err != nil || p.Subject != "key" {
+		t.Errorf("keys are looked up with their tenant: %v, %v", p, err)
+	}
+}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 // KeyRecord is what is stored of an API key.
 type KeyRecord struct {
 	ID     string // key_…, the subject of whoever uses the key
+	User   string // whose session the key is, who then is the subject; or empty
 	Hash   apikey.Hash
 	Tenant string
 	Roles  []string
@@ -69,7 +71,7 @@ type Keys struct {
 	queued         atomic.Int64
 
 	mu    sync.Mutex // orders what lookups store with what Invalidate removes
-	epoch uint64     // number of calls to Invalidate
+	epoch uint64     // number of invalidations
 }
 
 // answer is what the store said of a key.
@@ -145,11 +147,14 @@ func (a *answer) judge(now time.Time) (*access.Principal, error) {
 
 // load asks the store, once for all who wait for the same key.
 func (k *Keys) load(ctx context.Context, hash apikey.Hash, seen bool) (*answer, error) {
-	done := k.flights.DoChan(string(hash[:]), func() (any, error) {
+	epoch := k.invalidations()
+	// Who asks after an invalidation does not wait for an answer of before.
+	flight := string(binary.BigEndian.AppendUint64(hash[:], epoch))
+	done := k.flights.DoChan(flight, func() (any, error) {
 		// The answer is everybody's: who caused the lookup may go away.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.Timeout)
 		defer cancel()
-		return k.ask(ctx, hash, seen)
+		return k.ask(ctx, hash, seen, epoch)
 	})
 	select {
 	case r := <-done:
@@ -162,16 +167,13 @@ func (k *Keys) load(ctx context.Context, hash apikey.Hash, seen bool) (*answer, 
 	}
 }
 
-func (k *Keys) ask(ctx context.Context, hash apikey.Hash, seen bool) (*answer, error) {
+func (k *Keys) ask(ctx context.Context, hash apikey.Hash, seen bool, epoch uint64) (*answer, error) {
 	if !seen {
 		if err := k.queue(ctx); err != nil {
 			return nil, err
 		}
 		defer k.turns.Release(1)
 	}
-	k.mu.Lock()
-	epoch := k.epoch
-	k.mu.Unlock()
 	began := k.now() // the answer is no newer than that
 	record, err := k.lookup(ctx, hash)
 	switch {
@@ -225,16 +227,39 @@ func (k *Keys) Invalidate(hash apikey.Hash) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.epoch++
-	k.flights.Forget(string(hash[:]))
 	k.known.Invalidate(hash)
 	k.unknown.Invalidate(hash)
 }
 
+// InvalidateWhere forgets the keys of principals at once: their tenant or user
+// was changed. It looks at all known keys, so it is for what is rare.
+func (k *Keys) InvalidateWhere(of func(*access.Principal) bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.epoch++
+	for hash, a := range k.known.All() {
+		if of(a.principal) {
+			k.known.Invalidate(hash)
+		}
+	}
+}
+
+// invalidations returns how many invalidations there were.
+func (k *Keys) invalidations() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.epoch
+}
+
 func (k *Keys) principal(r KeyRecord) *access.Principal {
-	return &access.Principal{
-		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey,
+	p := &access.Principal{
+		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey, Credential: r.ID,
 		Roles: slices.Clone(r.Roles), Permissions: k.roles.Effective(r.Roles, r.Scopes), Expires: r.Expires,
 	}
+	if r.User != "" {
+		p.Subject, p.Kind, p.Method = r.User, access.KindUser, access.MethodPassword
+	}
+	return p
 }
 
 var (

@@ -307,3 +307,52 @@ func TestKeysConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// A session acts as its user, but can be told apart.
+func TestSessionsActAsTheirUser(t *testing.T) {
+	k, s := newKey(t), new(shelf)
+	r := record(k)
+	r.User = "usr_1"
+	s.put(r)
+	p := mustVerify(t, testKeys(t, s, KeysConfig{}), k, "")
+	if p.Subject != "usr_1" || p.Credential != "key_1" || p.Kind != access.KindUser || p.Method != access.MethodPassword {
+		t.Errorf("%+v", p)
+	}
+}
+
+// What concerns a tenant or a user is forgotten as a whole, also where it is on
+// its way, and nothing else is.
+func TestInvalidateWhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		acme, other, s := newKey(t), newKey(t), &shelf{slow: time.Second}
+		s.put(record(acme))
+		r := record(other)
+		r.Tenant = "other"
+		s.put(r)
+		keys := testKeys(t, s, KeysConfig{TTL: time.Hour})
+		mustVerify(t, keys, acme, "")
+		mustVerify(t, keys, other, "")
+		r = record(acme)
+		r.Revoked = time.Now()
+		s.put(r)
+		ofAcme := func(p *access.Principal) bool { return p.Tenant == "acme" }
+		before := s.count()
+		keys.InvalidateWhere(ofAcme)
+		mustVerify(t, keys, other, "")
+		mustVerify(t, keys, acme, "api_key_revoked")
+		if n := s.count() - before; n != 1 {
+			t.Errorf("%d lookups", n)
+		}
+
+		s.put(record(acme))
+		keys.Invalidate(acme.Hash)
+		var wg sync.WaitGroup
+		wg.Go(func() { mustVerify(t, keys, acme, "") })
+		time.Sleep(time.Second / 2)
+		s.put(r)
+		keys.InvalidateWhere(ofAcme)
+		time.Sleep(time.Second)
+		wg.Wait()
+		mustVerify(t, keys, acme, "api_key_revoked")
+	})
+}

@@ -165,7 +165,7 @@ func (v *Verifier) grant(p *access.Principal, i *Issuer, c *claims) error {
 		for n, s := range scopes {
 			named[n] = access.Permission(s)
 		}
-		p.Permissions = p.Permissions.Intersect(access.SetOf(named...))
+		p.Permissions = p.Permissions.Intersect(access.SetOf(named...).Union(v.roles.Everyone()))
 	}
 	return nil
 }
