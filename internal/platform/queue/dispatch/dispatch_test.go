@@ -245,7 +245,7 @@ func TestWaitingForASlotKeepsTheLease(t *testing.T) {
 // the drain time is over, and is then cancelled and goes back.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		running, waiting := &script{todo: []Leased{delivery(3)}}, &script{todo: []Leased{delivery(1)}}
+		running, waiting := &script{todo: []Leased{delivery(3)}}, &script{todo: []Leased{delivery(3)}}
 		began := time.Now()
 		handle := func(ctx context.Context, _ queue.Delivery) error {
 			<-ctx.Done()

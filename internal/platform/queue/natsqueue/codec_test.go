@@ -86,6 +86,8 @@ func TestTranslate(t *testing.T) {
 		{api(503, errStoreFailed, "write: no space left on device"), fault.Unavailable, "queue_full"},
 		{api(503, errStoreFailed, "something else"), fault.Unavailable, "queue_unavailable"},
 		{api(503, errInsufficient, "insufficient resources"), fault.Unavailable, "queue_full"},
+		{api(400, errNoPeers, "no suitable peers for placement, insufficient storage"), fault.Unavailable, "queue_full"},
+		{api(400, errNoPeers, "no suitable peers for placement, peer offline"), fault.Unavailable, "queue_unavailable"},
 		{api(500, errStorageExceeded, "x"), fault.Unavailable, "queue_full"},
 		{jetstream.ErrTooManyStalledMsgs, fault.Unavailable, "queue_full"},
 		{api(400, jetstream.JSErrCodeStreamMessageExceedsMaximum, "x"), fault.TooLarge, "message_too_large"},

@@ -15,6 +15,7 @@ import (
 // Codes of JetStream's errors that the client library has no name for.
 const (
 	errInsufficient    = 10023 // the account's store is full
+	errNoPeers         = 10005 // too few servers are up, or none has room
 	errNameInUse       = 10013
 	errStorageExceeded = 10047
 	errConfigConflict  = 10058
@@ -56,6 +57,11 @@ func translateAPI(err *jetstream.APIError) error {
 	switch err.ErrorCode {
 	case errInsufficient, errStorageExceeded:
 		return full(err)
+	case errNoPeers:
+		if strings.Contains(err.Description, "insufficient") {
+			return full(err)
+		}
+		return disconnected(err)
 	case errStoreFailed:
 		if strings.Contains(err.Description, "exceeded") || strings.Contains(err.Description, "no space") {
 			return full(err)

@@ -252,3 +252,24 @@ func TestRemovedConsumerIsMadeAgain(t *testing.T) {
 	stop()
 	all.Wait()
 }
+
+// A process that ends between burying a message and removing it buries it
+// again: there is one dead letter, the newer.
+func TestBuryingTwiceLeavesOne(t *testing.T) {
+	q := embedded(time.Second)(t).Queue.(*Queue)
+	if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	for attempts := 1; attempts <= 2; attempts++ {
+		for _, id := range []string{"a", "b"} {
+			m := queue.Message{ID: id, Subject: "s", Sequence: 1, Time: time.Unix(1, 0)}
+			if err := q.bury(t.Context(), queue.DeadLetter{ID: queue.DeadID("c", id), Stream: "S", Consumer: "c", Attempts: attempts, Message: m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	list, err := q.Dead(t.Context(), "S", 0, 10)
+	if err != nil || len(list) != 2 || list[0].Attempts != 2 || list[1].Attempts != 2 {
+		t.Errorf("%v: %+v", err, list)
+	}
+}

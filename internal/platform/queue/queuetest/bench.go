@@ -23,7 +23,7 @@ func Bench(b *testing.B, open func(t testing.TB) Env) {
 // benchStream holds what a benchmark stores.
 func benchStream(b *testing.B, env Env) {
 	b.Helper()
-	s := queue.Stream{Name: "BENCH", Subjects: []string{"bench.>"}, Retention: queue.Work, MaxBytes: 4 << 30}
+	s := queue.Stream{Name: "BENCH", Subjects: []string{"bench.>"}, Retention: queue.Work, MaxBytes: 512 << 20}
 	if err := env.Queue.Ensure(b.Context(), s); err != nil {
 		b.Fatal(err)
 	}
