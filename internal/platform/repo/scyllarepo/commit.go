@@ -54,6 +54,11 @@ func (d *Driver) commit(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
+	if d.cfg.beforeBatch != nil {
+		if err := d.cfg.beforeBatch(); err != nil {
+			return err
+		}
+	}
 	err = d.settle(ctx, w, batch)
 	d.afterwards(ctx, w, hints, err)
 	return err
@@ -146,7 +151,7 @@ func (d *Driver) batch(w *work) (func(context.Context) *gocql.Batch, error) {
 func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context) *gocql.Batch) error {
 	unknown := false
 	for attempt := 0; ; attempt++ {
-		applied, err := d.try(ctx, w, batch(ctx))
+		applied, err := d.try(w, batch(ctx))
 		switch {
 		case err != nil:
 			unknown = unknown || !notDone(err)
@@ -172,7 +177,7 @@ func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context
 }
 
 // try executes the batch once and says whether it was applied.
-func (d *Driver) try(ctx context.Context, w *work, b *gocql.Batch) (bool, error) {
+func (d *Driver) try(w *work, b *gocql.Batch) (bool, error) {
 	d.metrics.tried()
 	if !w.conditional() {
 		err := b.Exec()
@@ -191,7 +196,7 @@ func (d *Driver) try(ctx context.Context, w *work, b *gocql.Batch) (bool, error)
 // it for good. Where neither is so it may be repeated.
 func (d *Driver) verdict(ctx context.Context, w *work) (applied bool, err error) {
 	done, proof := [2]string{partDone, w.commit.String()}, [2]string{partMark, w.commit.String()}
-	seen, version, err := d.rows(ctx, w.key, [][2]string{{partState, ""}, done, proof})
+	seen, version, err := d.rows(ctx, w.key, [3][2]string{{partState, ""}, done, proof})
 	switch {
 	case err != nil || seen[done]:
 		return seen[done], err
@@ -207,18 +212,14 @@ func (d *Driver) verdict(ctx context.Context, w *work) (applied bool, err error)
 	return false, nil
 }
 
-// rows returns which of some rows are there, and the record's version.
-func (d *Driver) rows(ctx context.Context, key repo.Key, rows [][2]string) (map[[2]string]bool, int64, error) {
-	text := `SELECT part, ref, version FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND (part, ref) IN (`
+// rows returns which of three rows are there, and the record's version.
+func (d *Driver) rows(ctx context.Context, key repo.Key, rows [3][2]string) (map[[2]string]bool, int64, error) {
+	text := `SELECT part, ref, version FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND (part, ref) IN ((?, ?), (?, ?), (?, ?))`
 	args := []any{key.Tenant, key.Kind, key.ID}
-	for i, row := range rows {
-		if i > 0 {
-			text += ", "
-		}
-		text += "(?, ?)"
+	for _, row := range rows {
 		args = append(args, row[0], row[1])
 	}
-	iter := d.query(ctx, text+")", args...).Consistency(d.at.serial).Iter()
+	iter := d.query(ctx, text, args...).Consistency(d.at.serial).Iter()
 	seen := map[[2]string]bool{}
 	var row [2]string
 	var version int64

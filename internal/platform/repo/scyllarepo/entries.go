@@ -63,19 +63,17 @@ func expiryOf(key repo.Key, at time.Time) entry {
 	return entry{"", key.Kind, byExpiry, true, hourOf(at), string(encodeTime(at)), key.Tenant + "\x00" + key.ID}
 }
 
-// has says whether the record is where the entry says.
+// has says whether the record is where the entry says: whether it is one of
+// entries.
 func (s *state) has(e entry) bool {
 	if !s.found {
 		return false
 	}
-	switch e.field {
-	case byID:
-		return e.live == s.DeletedAt.IsZero()
-	case byExpiry:
+	if e.field == byExpiry {
 		return !s.ExpiresAt.IsZero() && e == expiryOf(s.Key, s.ExpiresAt)
 	}
 	value, there := s.fields[e.field]
-	return there && string(value) == e.value && e.live == s.DeletedAt.IsZero()
+	return (there || e.field == byID) && string(value) == e.value && e.id == s.ID && e.live == s.DeletedAt.IsZero()
 }
 
 // without returns the entries of a that are not in b.
@@ -131,10 +129,10 @@ func (d *Driver) put(ctx context.Context, all []entry, stamp int64) error {
 // announce lists the tenant or the hour of an entry, once in a while.
 func (d *Driver) announce(ctx context.Context, e entry) error {
 	var first entry
-	switch {
-	case e.field == byID:
+	switch e.field {
+	case byID:
 		first = entry{"", e.kind, byTenants, true, 0, "", e.tenant}
-	case e.field == byExpiry:
+	case byExpiry:
 		first = entry{"", e.kind, byHour, true, 0, string(encodeHour(e.bucket)), ""}
 	default:
 		return nil
@@ -177,8 +175,5 @@ func (d *Driver) sweep(ctx context.Context) {
 }
 
 func (d *Driver) remove(ctx context.Context, s stale) error {
-	if d.cfg.beforeRemoval != nil {
-		d.cfg.beforeRemoval()
-	}
 	return d.query(ctx, removeEntry, append([]any{s.stamp}, s.columns()...)...).RetryPolicy(&gocql.SimpleRetryPolicy{NumRetries: 1}).Exec()
 }

@@ -16,7 +16,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_cql_unknown_outcomes_total", Help: "Commits whose answer was lost, by whether it was found out what became of them."}, []string{"resolved"}),
 		stray: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sluice_cql_stray_entries_total", Help: "Entries of query tables that led to nothing and were removed."}),
+			Name: "sluice_cql_stray_entries_total", Help: "Entries of query tables that were met and led to nothing."}),
 	}
 	if r == nil {
 		return m, nil

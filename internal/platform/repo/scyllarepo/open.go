@@ -27,9 +27,11 @@ type Config struct {
 	// beyond its leading one; default 10,000.
 	MaxExamined int
 
-	// Tests end a commit here as if the process had: false, and its hints stay.
-	afterCommit   func(error) bool
-	beforeRemoval func()
+	// For tests. An error, or false, ends a commit there as if the process had
+	// ended: what was written stays.
+	beforeBatch func() error
+	afterCommit func(error) bool
+	tune        func(*gocql.ClusterConfig)
 }
 
 func (c Config) withDefaults() Config {
@@ -138,6 +140,9 @@ func connect(at target, cfg Config, keyspace string) (*gocql.Session, error) {
 	}
 	if at.tls {
 		c.SslOpts = &gocql.SslOptions{CaPath: at.ca, CertPath: at.cert, KeyPath: at.key, EnableHostVerification: true}
+	}
+	if cfg.tune != nil {
+		cfg.tune(c)
 	}
 	return c.CreateSession()
 }

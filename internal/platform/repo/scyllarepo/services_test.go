@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,7 +69,7 @@ func openAt(tb testing.TB, address string, cfg Config) *Driver {
 	return d
 }
 
-// at returns the URL that a driver was opened with.
+// url returns the URL that a driver was opened with.
 func (d *Driver) url(tb testing.TB) string { tb.Helper(); return cluster(tb, d.at.keyspace) }
 
 func suite() repotest.Suite {
@@ -84,8 +83,6 @@ func suite() repotest.Suite {
 
 func TestContract(t *testing.T) { suite().Run(t) }
 
-func nameOf(address string) string {
-	_, rest, _ := strings.Cut(strings.TrimPrefix(address, "scylla://"), "/")
-	name, _, _ := strings.Cut(rest, "?")
-	return name
+func BenchmarkDriver(b *testing.B) {
+	repotest.Benchmark(b, func(tb testing.TB) repo.Driver { return suite().Open(tb) })
 }
