@@ -32,7 +32,15 @@ func HandleAs[C Command[R], R any](b *Bus, name string, permission access.Permis
 	r := &route[C, R]{Route: Route{name, permission, true}}
 	r.run = b.around(r.Route, func(ctx context.Context, call *Call) error {
 		inv := call.payload.(*invocation[C, R])
+		if err := r.check(inv.input); err != nil {
+			return err
+		}
 		return b.work(ctx, call, tenant(call.Principal), func(ctx context.Context, tx *repo.Tx) (err error) {
+			if rule := b.rules[call.Name]; rule != nil {
+				if err := rule(ctx, tx, call.target[1]); err != nil {
+					return err
+				}
+			}
 			if inv.result, err = handler(ctx, tx, inv.input); err != nil {
 				return err
 			}
@@ -40,6 +48,21 @@ func HandleAs[C Command[R], R any](b *Bus, name string, permission access.Permis
 		})
 	})
 	register(b, r)
+}
+
+// Rule decides about the target of a command by what the permission cannot say:
+// what the target is, and who the principal of ctx is. It reads in the command's
+// unit of work, so that what it decides by holds when the command is done.
+type Rule func(ctx context.Context, tx *repo.Tx, id string) error
+
+// Restrict adds a rule that is asked before the handler of a Targeted command.
+// One that refuses with fault.PermissionDenied is audited as a denial. It panics
+// where there is no such command, or it has a rule already: defects.
+func (b *Bus) Restrict(name string, rule Rule) {
+	if b.handlers[name] == nil || b.rules[name] != nil {
+		panic("cqrs: " + name + " cannot be restricted: it is not there, or has a rule already")
+	}
+	b.rules[name] = rule
 }
 
 // Send has a command handled, and returns what its handler does. A command that

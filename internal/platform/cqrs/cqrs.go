@@ -77,7 +77,6 @@ type Call struct {
 
 	target  [2]string // kind and id, where they are known beforehand
 	payload any       // the *invocation, which knows the types
-	invalid error     // what Validate said
 }
 
 // Next goes on with a call.
@@ -91,7 +90,7 @@ type Config struct {
 	// Origin finds out where a call comes from.
 	Origin func(ctx context.Context) Origin
 	// Middleware stands around every call, the first outermost, behind
-	// authorisation and before the handler.
+	// authorisation and before validation and the handler.
 	Middleware []Middleware
 	// AuditKey is the secret that the audit log's commitments to changes are
 	// made with; without it entries have none.
@@ -107,9 +106,11 @@ type Bus struct {
 	store    *repo.Store
 	cfg      Config
 	handlers map[string]any // *route[C, R] by name
+	rules    map[string]Rule
 	routes   []Route
 	metrics  *metrics
 	cache    *cache
+	denials  *denials
 }
 
 // Route is a registered command or query.
@@ -140,7 +141,7 @@ func NewBus(store *repo.Store, cfg Config) (*Bus, error) {
 			c.forget(p.Tenant, p.Kind)
 		}
 	})
-	return &Bus{store: store, cfg: cfg, handlers: map[string]any{}, metrics: m, cache: c}, nil
+	return &Bus{store: store, cfg: cfg, handlers: map[string]any{}, rules: map[string]Rule{}, metrics: m, cache: c, denials: newDenials(store.Now)}, nil
 }
 
 // Routes returns what is registered, in the order of registration.
@@ -190,11 +191,28 @@ func register[C, R any](b *Bus, r *route[C, R]) {
 	if r.Permission == "" {
 		panic("cqrs: " + r.Name + " needs a permission: everything is denied by default")
 	}
-	var c C
-	_, r.validated = any(c).(Validated)
-	_, r.targeted = any(c).(Targeted)
+	r.validated, r.targeted = has[Validated, C](r.Name), has[Targeted, C](r.Name)
 	b.handlers[r.Name] = r
 	b.routes = append(b.routes, r.Route)
+}
+
+// has says whether a C is a T. It panics where only a *C is one, whose methods
+// would never be called: a defect.
+func has[T, C any](name string) bool {
+	var c C
+	_, value := any(c).(T)
+	if _, pointer := any(&c).(T); pointer && !value {
+		panic("cqrs: " + name + " has a method on its pointer that is not called for its value: declare it on the value")
+	}
+	return value
+}
+
+// check returns what is wrong with the input.
+func (r *route[C, R]) check(input C) error {
+	if !r.validated {
+		return nil
+	}
+	return any(input).(Validated).Validate()
 }
 
 // around puts authorisation and all middleware around a handler.
@@ -217,11 +235,10 @@ func dispatch[C, R any](ctx context.Context, b *Bus, name string, input C) (R, e
 	if r.targeted {
 		inv.target[0], inv.target[1] = any(input).(Targeted).Target()
 	}
-	if r.validated {
-		inv.invalid = any(input).(Validated).Validate()
+	if err := r.run(ctx, &inv.Call); err != nil {
+		return *new(R), err
 	}
-	err := r.run(ctx, &inv.Call)
-	return inv.result, err
+	return inv.result, nil
 }
 
 // scope is for whom and by whom a call is done.

@@ -13,6 +13,7 @@ type metrics struct {
 	calls     *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
 	unaudited prometheus.Counter
+	dropped   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -27,11 +28,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		unaudited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sluice_audit_refusals_lost_total", Help: "Denials and failures whose audit entry could not be stored.",
 		}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_audit_denials_dropped_total", Help: "Denials of principals that were denied too often in a second for each to get an audit entry.",
+		}),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.seconds, m.unaudited} {
+	for _, c := range []prometheus.Collector{m.calls, m.seconds, m.unaudited, m.dropped} {
 		if err := r.Register(c); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 		}

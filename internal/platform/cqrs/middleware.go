@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -21,19 +23,46 @@ import (
 // authorise lets through who holds the permission, and what is valid. Denials
 // and commands that came to nothing are audited by a unit of work of their own.
 func (b *Bus) authorise(next Next) Next {
+	next = b.recovered(next)
 	return func(ctx context.Context, call *Call) error {
 		err := access.Check(ctx, call.Permission)
+		if err == nil && call.Principal.Expired(b.store.Now()) {
+			err = errExpired // who was authenticated long ago, on a stream say
+		}
 		denied := err != nil
 		if err == nil {
-			err = call.invalid
-		}
-		if err == nil {
 			err = next(ctx, call)
+			denied = fault.Is(err, fault.PermissionDenied)
 		}
 		if err != nil && (denied || call.Command) && call.Principal != nil {
 			b.auditRefused(ctx, call, err, denied)
 		}
 		return err
+	}
+}
+
+var errExpired error = fault.New(fault.Unauthenticated, "the credential has ended since it was shown: send a new one").WithCode("credential_expired")
+
+// recovered makes errors of panics: nothing of the command was committed, which
+// is audited like other failures, and the caller goes on.
+func (b *Bus) recovered(next Next) Next {
+	return func(ctx context.Context, call *Call) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				b.cfg.Log.ErrorContext(ctx, "a handler panicked", "name", call.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = fault.New(fault.Internal, "%s failed by a defect of this program", call.Name).WithCode("panic")
+			}
+		}()
+		return next(ctx, call)
+	}
+}
+
+// Refused audits what somebody was refused before it came to a bus: by the gate
+// of an edge, or at a sign-in. The principal of ctx is who was refused; without
+// one there is nothing to say.
+func (b *Bus) Refused(ctx context.Context, action string, cause error) {
+	if p, ok := access.From(ctx); ok {
+		b.auditRefused(ctx, &Call{Name: action, Principal: p, Origin: b.cfg.Origin(ctx)}, cause, true)
 	}
 }
 
@@ -79,6 +108,30 @@ func (b *Bus) auditDone(tx *repo.Tx, call *Call) error {
 
 // auditTime bounds how long the audit of a refusal may take.
 const auditTime = 5 * time.Second
+
+// Denied writes down that the context's principal was denied an action before a
+// command or query was reached: by an edge, whose routes need permissions too.
+// The action names the route, "http:POST:/v1/jobs" say.
+//
+// Each principal gets at most deniedEach entries a second, so that denials do not
+// become a way to fill the log; what is beyond is counted, and the log says so
+// once a second. Without a principal there is no entry: anybody could cause it.
+func (b *Bus) Denied(ctx context.Context, action string, err error) {
+	p, ok := access.From(ctx)
+	if !ok {
+		return
+	}
+	switch n := b.denials.count(p); {
+	case n <= deniedEach:
+		call := &Call{Name: identifier(action, 64), Principal: p, Origin: b.cfg.Origin(ctx)}
+		b.auditRefused(ctx, call, err, true)
+		return
+	case n == deniedEach+1:
+		b.cfg.Log.WarnContext(ctx, "a principal is denied too often for an audit entry each: more in this second are only counted",
+			"principal", p, "action", action, "metric", "sluice_audit_denials_dropped_total")
+	}
+	b.metrics.dropped.Inc()
+}
 
 // auditRefused writes down a denial or a failure, also where the caller is gone.
 // Where that fails the refusal stands, and the log says so.

@@ -13,7 +13,8 @@ type Keyed interface{ CacheKey() string }
 
 // Cached has the answers to a Keyed query kept for at most ttl, and forgotten
 // as soon as an aggregate of one of these kinds changes in the same tenant.
-// Answers are shared: nobody may change what they hold.
+// Answers are shared by all who may ask: nobody may change what they hold, and
+// they must not depend on who asks.
 func Cached(ttl time.Duration, kinds ...string) Option {
 	return func(o *options) { o.ttl, o.kinds = ttl, kinds }
 }
@@ -32,18 +33,27 @@ func HandleQueryAs[Q Query[R], R any](b *Bus, name string, permission access.Per
 		opt(&o)
 	}
 	tenant := tenantOf(o)
-	var zero Q
 	r := &route[Q, R]{Route: Route{name, permission, false}}
-	if _, keyed := any(zero).(Keyed); o.ttl > 0 && !keyed {
+	if o.ttl > 0 && !has[Keyed, Q](name) {
 		panic("cqrs: " + r.Name + " is to be cached, but has no CacheKey")
 	}
 	r.run = b.around(r.Route, func(ctx context.Context, call *Call) (err error) {
 		inv := call.payload.(*invocation[Q, R])
 		scope := call.scope(tenant(call.Principal))
-		answer := func(ctx context.Context) (R, error) { return handler(ctx, b.store.Read(scope), inv.input) }
-		if o.ttl == 0 {
-			inv.result, err = answer(ctx)
+		if err := r.check(inv.input); err != nil {
 			return err
+		}
+		if o.ttl == 0 {
+			inv.result, err = handler(ctx, b.store.Read(scope), inv.input)
+			return err
+		}
+		answer := func(ctx context.Context) (result R, err error) {
+			// A panic is an error before it comes to the cache, where others wait.
+			err = b.recovered(func(ctx context.Context, _ *Call) error {
+				result, err = handler(ctx, b.store.Read(scope), inv.input)
+				return err
+			})(ctx, call)
+			return result, err
 		}
 		key := b.cache.key(scope.Tenant, r.Name, any(inv.input).(Keyed).CacheKey(), o.kinds)
 		inv.result, err = cached(ctx, b.cache, key, o.ttl, answer)
