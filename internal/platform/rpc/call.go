@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+
+	"sluice/internal/platform/telemetry"
 )
 
 // Call is what an Observer hears of a call.
@@ -49,29 +51,42 @@ func AccessLog(log *slog.Logger) Observer {
 // requestIDKey is the metadata in which a request id comes and goes.
 const requestIDKey = "x-request-id"
 
-// callKey finds the callInfo that the interceptors put into a call's context.
+// callKey finds the callContext that a context belongs to.
 type callKey struct{}
 
-type callInfo struct {
-	requestID string
-	draining  <-chan struct{}
+// callContext is the context of one call, which spares a value context for each
+// thing that it knows.
+type callContext struct {
+	context.Context //nolint:containedctx // it is one
+	requestID       string
+	draining        <-chan struct{}
 }
 
-func infoOf(ctx context.Context) callInfo {
-	info, _ := ctx.Value(callKey{}).(*callInfo)
-	if info == nil {
-		return callInfo{}
+// Value implements context.Context. Logs and commands find the request's id as
+// they do behind the HTTP edge.
+func (c *callContext) Value(key any) any {
+	switch key.(type) {
+	case callKey:
+		return c
+	case telemetry.RequestIDKey:
+		return c.requestID
 	}
-	return *info
+	return c.Context.Value(key)
 }
 
 // RequestID returns the id of the call that ctx belongs to, and "" outside one.
-func RequestID(ctx context.Context) string { return infoOf(ctx).requestID }
+func RequestID(ctx context.Context) string { return telemetry.RequestID(ctx) }
 
 // Draining returns a channel that is closed when the server begins to stop. A
 // stream then takes no more requests, answers those it has, and ends. It is nil
 // outside a call.
-func Draining(ctx context.Context) <-chan struct{} { return infoOf(ctx).draining }
+func Draining(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(callKey{}).(*callContext)
+	if c == nil {
+		return nil
+	}
+	return c.draining
+}
 
 // requestID returns the client's id if it is fit for logs and headers, and
 // otherwise a new one.

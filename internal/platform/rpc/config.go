@@ -45,6 +45,8 @@ type Config struct {
 	// Default 30 s.
 	DrainTimeout time.Duration
 
+	// Gate decides who may call what; nil lets everybody call everything.
+	Gate *Gate
 	// Codec replaces the protobuf codec; nil keeps it.
 	Codec encoding.CodecV2
 	// Ready says what the health service reports while the server runs; nil
@@ -110,7 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.NewID == nil {
 		c.NewID = uuid.NewString
 	}
-	return c, nil
+	var err error
+	c.Gate, err = c.Gate.resolve()
+	return c, err
 }
 
 // Observer hears of a call that has ended, in the call's own goroutine and

@@ -21,14 +21,26 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	ctx, end := s.begin(ctx, info.FullMethod, false)
-	var resp any
-	err := Guard(func() (err error) {
-		resp, err = handle(ctx, req)
-		return err
-	})
-	return resp, end(err)
+// unaryMethod returns the method with all that happens around it. It takes the
+// place of an interceptor, which is only called once the message is there: who
+// may not call must not have a message received either.
+func (s *Server) unaryMethod(service string, m grpc.MethodDesc) grpc.MethodDesc {
+	handle, full := m.Handler, "/"+service+"/"+m.MethodName
+	m.Handler = func(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
+		ctx, end := s.begin(ctx, full, false)
+		ctx, _, err = s.cfg.Gate.enter(ctx, full)
+		if err != nil {
+			return nil, end(err)
+		}
+		account := s.cfg.Memory.Account()
+		defer account.Release()
+		err = Guard(func() (err error) {
+			resp, err = handle(srv, ctx, func(v any) error { return s.receiveOnly(ctx, v, &account) }, nil)
+			return err
+		})
+		return resp, end(err)
+	}
+	return m
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
@@ -37,14 +49,23 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	if err != nil {
 		return end(err)
 	}
-	return end(Guard(func() error { return handle(srv, &countedStream{stream, ctx, receiver}) }))
+	ctx, admitted, err := s.cfg.Gate.enter(ctx, info.FullMethod)
+	if err != nil {
+		return end(err)
+	}
+	return end(Guard(func() error {
+		return handle(srv, &countedStream{ServerStream: stream, ctx: ctx, receiver: receiver, admitted: admitted})
+	}))
 }
 
-// countedStream is a stream whose messages are received here.
+// countedStream is a stream whose messages are received here, and which ends
+// with its caller's credential.
 type countedStream struct {
 	grpc.ServerStream
 	ctx      context.Context //nolint:containedctx // of one call: a grpc.ServerStream carries its context
 	receiver *receiver
+	admitted pass
+	begun    bool // a message was received
 }
 
 func (s *countedStream) Context() context.Context { return s.ctx }
@@ -56,15 +77,29 @@ func (s *countedStream) RecvMsg(v any) error {
 	if errors.Is(err, io.EOF) {
 		return io.EOF
 	}
+	if err == nil {
+		err = s.admitted.expired()
+	}
+	if err == nil && s.begun {
+		err = s.admitted.take(s.ctx)
+	}
+	s.begun = true
 	return Status(err).Err()
+}
+
+func (s *countedStream) SendMsg(v any) error {
+	if err := s.admitted.expired(); err != nil {
+		return Status(err).Err()
+	}
+	return s.ServerStream.SendMsg(v)
 }
 
 // begin does what every call starts with, and returns what it ends with: a
 // function that maps the service's error, once, and tells the observers.
 func (s *Server) begin(ctx context.Context, method string, stream bool) (context.Context, func(error) error) {
 	start := time.Now()
-	info := &callInfo{requestID: s.requestID(ctx), draining: s.draining}
-	ctx = context.WithValue(ctx, callKey{}, info)
+	info := &callContext{Context: ctx, requestID: s.requestID(ctx), draining: s.draining}
+	ctx = info
 	// It fails only outside a call or after the headers, so not here.
 	_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: {info.requestID}})
 	ctx, span := s.startSpan(ctx, method)

@@ -56,25 +56,13 @@ func (s *Server) receiver(ctx context.Context) (*receiver, error) {
 	return &receiver{server: s, wire: w}, nil
 }
 
-// unaryMethod returns the method with its message received here.
-func (s *Server) unaryMethod(service string, m grpc.MethodDesc) grpc.MethodDesc {
-	handle, full := m.Handler, "/"+service+"/"+m.MethodName
-	m.Handler = func(srv any, ctx context.Context, _ func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
-		account := s.cfg.Memory.Account()
-		defer account.Release()
-		return handle(srv, ctx, func(v any) error {
-			r, err := s.receiver(ctx)
-			if err == nil {
-				err = r.only(v, &account)
-			}
-			if err != nil { // the interceptor will not hear of it
-				_, end := s.begin(ctx, full, false)
-				err = end(err)
-			}
-			return err
-		}, intercept)
+// receiveOnly receives the one message of a unary call.
+func (s *Server) receiveOnly(ctx context.Context, v any, account *budget.Account) error {
+	r, err := s.receiver(ctx)
+	if err != nil {
+		return err
 	}
-	return m
+	return r.only(v, account)
 }
 
 // only receives the one message of a call.

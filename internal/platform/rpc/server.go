@@ -1,15 +1,17 @@
-// Package rpc builds gRPC servers: limits, request ids, recovery, tracing,
-// observation, health, reflection, error mapping and a bounded graceful stop.
-// It knows no service.
+// Package rpc builds gRPC servers: who may call what, limits, request ids,
+// recovery, tracing, observation, health, reflection, error mapping and a bounded
+// graceful stop. It knows no service.
 //
-// A service's methods return fault errors; the interceptors map them to
-// statuses, once.
+// A service's methods return fault errors; they are mapped to statuses here,
+// once. Known limits: a stream notices that its credential has ended with its
+// next message, not between messages; that a key was revoked it does not notice.
 package rpc
 
 import (
 	"context"
 	"math"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -32,16 +34,16 @@ const (
 // cutGrace is how long calls that were cut have to notice it.
 const cutGrace = 2 * time.Second
 
-// Server is a gRPC server with its house rules. Register services, then Serve
-// once.
+// Server is a gRPC server with its house rules. Serve it once.
 type Server struct {
 	cfg      Config
 	grpc     *grpc.Server
 	draining chan struct{} // closed when the server begins to stop
 }
 
-// New returns a server that does not listen yet.
-func New(cfg Config) (*Server, error) {
+// New returns a server of the services that the functions register; it does not
+// listen yet.
+func New(cfg Config, register ...func(grpc.ServiceRegistrar)) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -52,7 +54,25 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
+	for _, add := range register {
+		add(s)
+	}
+	if err := s.cfg.Gate.check(s.Methods()); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// Methods returns the full names of all methods, in order.
+func (s *Server) Methods() []string {
+	var all []string
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			all = append(all, "/"+service+"/"+m.Name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (s *Server) options() []grpc.ServerOption {
@@ -69,7 +89,6 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: s.cfg.KeepaliveTime, Timeout: s.cfg.KeepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: s.cfg.MinPingInterval, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
-		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 	}
 	if s.cfg.Codec != nil {
@@ -79,7 +98,8 @@ func (s *Server) options() []grpc.ServerOption {
 }
 
 // RegisterService adds a service; *Server is a grpc.ServiceRegistrar. Call it
-// before Serve.
+// before Serve. A method that the gate's table does not have is denied to
+// everybody; New with the registering function says so at once.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	received := *desc
 	received.Methods = make([]grpc.MethodDesc, len(desc.Methods))

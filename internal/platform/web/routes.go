@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/identity"
 	"sluice/internal/platform/web/limit"
 )
 
@@ -31,6 +32,12 @@ type Route struct {
 //
 // Rows are added while the server is built, not later.
 type Routes struct {
+	// Refused is told of every request that is turned away: with
+	// fault.Unauthenticated, where the context has no principal, or with
+	// PermissionDenied, where it has one. Nil tells nobody. Set it before the
+	// first request.
+	Refused func(ctx context.Context, route Route, err error)
+
 	authenticate Authenticate
 	limits       *limit.Limits
 	rows         map[routeKey]access.Permission
@@ -76,28 +83,34 @@ func (t *Routes) Refuse(err error) { t.errs = append(t.errs, err) }
 
 // Enter decides whether a request may use a route, and returns the context to
 // serve it with. It sets what the answer must say about that: the challenge of a
-// 401 and, where tell is set or the quota is used up, the quotas.
-func (t *Routes) Enter(r *http.Request, h http.Header, permission access.Permission, tell bool) (context.Context, error) {
-	if permission == Public {
+// 401 or 403 (RFC 6750, 3) and, where tell is set or the quota is used up, the
+// quotas.
+func (t *Routes) Enter(r *http.Request, h http.Header, route Route, tell bool) (context.Context, error) {
+	if route.Permission == Public {
 		return r.Context(), nil
 	}
-	ctx, err := t.enter(r, h, permission, tell)
-	if err != nil && fault.Is(err, fault.Unauthenticated) {
-		h["Www-Authenticate"] = challenge
+	ctx, err := t.enter(r, h, route.Permission, tell)
+	if err == nil {
+		return ctx, nil
 	}
-	return ctx, err
+	if challenge := identity.Challenge(err); challenge != "" {
+		h["Www-Authenticate"] = []string{challenge}
+	}
+	if t.Refused != nil && (fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied)) {
+		t.Refused(ctx, route, err)
+	}
+	return nil, err
 }
 
-var challenge = []string{"Bearer"}
-
+// enter returns the context as far as it came, also with an error.
 func (t *Routes) enter(r *http.Request, h http.Header, permission access.Permission, tell bool) (context.Context, error) {
 	c, err := CredentialsOf(r)
 	if err != nil {
-		return nil, err
+		return r.Context(), err
 	}
 	ctx, err := t.authenticate(r.Context(), c)
 	if err != nil {
-		return nil, err
+		return r.Context(), err
 	}
 	if p, ok := access.From(ctx); ok && t.limits != nil {
 		verdict := t.limits.Take(ctx, p.Tenant, p.Subject)
@@ -106,7 +119,7 @@ func (t *Routes) enter(r *http.Request, h http.Header, permission access.Permiss
 			verdict.SetHeaders(h)
 		}
 		if err != nil {
-			return nil, err
+			return ctx, err
 		}
 	}
 	return ctx, access.Check(ctx, permission)
@@ -153,7 +166,7 @@ func (g *guardedRouter) Add(method, path string, handler echo.HandlerFunc, middl
 func (t *Routes) protect(permission access.Permission, next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		ctx, err := t.Enter(r, c.Response().Header(), permission, false)
+		ctx, err := t.Enter(r, c.Response().Header(), Route{r.Method, c.Path(), permission}, false)
 		if err != nil {
 			return err
 		}

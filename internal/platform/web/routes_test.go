@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -83,12 +84,40 @@ func TestGate(t *testing.T) {
 		{"GET", "/nowhere", nil, 404},
 	} {
 		rec := ask(s, tc.method, tc.path, tc.headers...)
-		if rec.Code != tc.status || (rec.Header().Get("WWW-Authenticate") == "Bearer") != (tc.status == 401) {
+		challenge := map[int]string{401: `Bearer realm="sluice", error="invalid_token"`, 403: `Bearer realm="sluice", error="insufficient_scope"`}[tc.status]
+		if tc.status == 401 && tc.headers == nil {
+			challenge = `Bearer realm="sluice"`
+		}
+		if rec.Code != tc.status || rec.Header().Get("WWW-Authenticate") != challenge {
 			t.Errorf("%s %s %q: %d %v", tc.method, tc.path, tc.headers, rec.Code, rec.Header())
 		}
 	}
 	want := []Route{{"GET", "/admin", "models:write"}, {"GET", "/health", Public}, {"POST", "/v2/models/:model/infer", "models:infer"}}
 	if diff := cmp.Diff(want, s.Routes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whoever is turned away is told to Refused, with who it is where that is known.
+func TestRefusalsAreTold(t *testing.T) {
+	s := gated(t, nil)
+	var told []string
+	s.cfg.Routes.Refused = func(ctx context.Context, route Route, err error) {
+		p, _ := access.From(ctx)
+		told = append(told, fmt.Sprintf("%t %v %s", p != nil, route, fault.CodeOf(err)))
+	}
+	for _, headers := range [][]string{nil, {"Authorization", "Bearer bad"}, {"X-Api-Key", "a", "Authorization", "b"}, {"Authorization", "Bearer good"}} {
+		ask(s, "GET", "/admin", headers...)
+		ask(s, "GET", "/health", headers...)
+	}
+	ask(s, "POST", "/v2/models/secret-name/infer", "Authorization", "Bearer bad")
+	ask(s, "POST", "/v2/models/x/infer", "Authorization", "Bearer good")
+	want := []string{
+		"false {GET /admin models:write} credential_missing", "false {GET /admin models:write} unauthenticated",
+		"false {GET /admin models:write} credential_ambiguous", "true {GET /admin models:write} permission_missing",
+		"false {POST /v2/models/:model/infer models:infer} unauthenticated",
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -220,7 +220,7 @@ func TestRequestIDsAreUnique(t *testing.T) {
 
 func TestPanicIsAnAnswer(t *testing.T) {
 	b := start(t, nil, func(e *echo.Echo) {
-		e.GET("/panic", func(echo.Context) error { panic("secret: out of cheese") })
+		e.GET("/panic", func(echo.Context) error { panic("out of cheese") })
 		e.GET("/late", func(c echo.Context) error {
 			c.Response().WriteHeader(http.StatusOK)
 			c.Response().Write([]byte("half"))

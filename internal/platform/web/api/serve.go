@@ -47,7 +47,7 @@ func (a *API) serve(ctx huma.Context, r *route, next func(huma.Context)) {
 // from before the operation: nothing was written.
 func (a *API) run(c echo.Context, r *route, next func()) error {
 	req, h := c.Request(), c.Response().Header()
-	ctx, err := a.routes.Enter(req, h, r.Permission, true)
+	ctx, err := a.routes.Enter(req, h, web.Route{Method: req.Method, Path: c.Path(), Permission: r.Permission}, true)
 	if err != nil {
 		return err
 	}
