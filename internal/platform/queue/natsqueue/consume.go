@@ -2,10 +2,8 @@ package natsqueue
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -88,99 +86,4 @@ func laneConfig(c queue.Consumer, lane int) jetstream.ConsumerConfig {
 	cfg.FilterSubjects = filters(c.Filters, lane)
 	cfg.MaxAckPending = 1
 	return cfg
-}
-
-// source pulls one message at a time from a durable consumer.
-type source struct {
-	durable  *durable
-	messages jetstream.MessagesContext // nil until it is open
-}
-
-// open makes sure of the durable consumer and starts to pull from it.
-func (s *source) open(ctx context.Context) error {
-	if s.messages != nil {
-		return nil
-	}
-	c, err := s.durable.get(ctx)
-	if err != nil {
-		return err
-	}
-	s.messages, err = c.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(2*time.Second))
-	return translate(err)
-}
-
-// Next implements dispatch.Source. It asks for a message only now, so that no
-// lease runs while nobody works.
-func (s *source) Next(ctx context.Context) (dispatch.Leased, error) {
-	if err := s.open(ctx); err != nil {
-		return dispatch.Leased{}, err
-	}
-	m, err := s.messages.Next(jetstream.NextContext(ctx))
-	if errors.Is(err, jetstream.ErrNoHeartbeat) || ctx.Err() == nil && err != nil {
-		s.durable.forget()
-		s.Close() // the next call begins anew, with a consumer that may have to be made again
-		return dispatch.Leased{}, translate(err)
-	}
-	if err != nil {
-		return dispatch.Leased{}, err
-	}
-	meta, err := m.Metadata()
-	if err != nil {
-		return dispatch.Leased{}, translate(err)
-	}
-	return dispatch.Leased{
-		Message: decode(m.Subject(), m.Headers(), m.Data(), meta.Sequence.Stream, meta.Timestamp),
-		Attempt: int(min(meta.NumDelivered, 1<<30)),
-		Lease:   lease{q: s.durable.q, m: m},
-	}, nil
-}
-
-// Close implements dispatch.Source. A message may be on its way to a source
-// that does not wait for it any more; it is given back at once.
-func (s *source) Close() {
-	if s.messages == nil {
-		return
-	}
-	s.messages.Drain()
-	for {
-		m, err := s.messages.Next(jetstream.NextMaxWait(time.Second))
-		if err != nil {
-			break
-		}
-		_ = m.NakWithDelay(time.Millisecond) // else its lease runs out
-	}
-	s.messages.Stop()
-	s.messages = nil
-}
-
-// lease settles one delivery.
-type lease struct {
-	q *Queue
-	m jetstream.Msg
-}
-
-// Ack implements dispatch.Lease.
-func (l lease) Ack(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, l.q.cfg.Timeout)
-	defer cancel()
-	return settled(l.m.DoubleAck(ctx))
-}
-
-// Retry implements dispatch.Lease. That it arrives is not confirmed; if it
-// does not, the lease runs out.
-func (l lease) Retry(_ context.Context, delay time.Duration) error {
-	return settled(l.m.NakWithDelay(max(delay, time.Millisecond)))
-}
-
-// Extend implements dispatch.Lease.
-func (l lease) Extend(context.Context) error { return settled(l.m.InProgress()) }
-
-func settled(err error) error {
-	if errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-		return nil // an attempt whose answer was lost
-	}
-	if err != nil && fault.Is(err, fault.DeadlineExceeded) {
-		return disconnected(err)
-	}
-	return translate(err)
 }
