@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/node"
+	"sluice/internal/inference/oip/oippb"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
@@ -16,6 +17,7 @@ import (
 	"sluice/internal/platform/identity/apikey"
 	"sluice/internal/platform/identity/jwt"
 	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/rpc"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/limit"
 )
@@ -52,30 +54,31 @@ func oipPermission(method, path string) access.Permission {
 	}
 }
 
-// gate finds out who sends a request.
-type gate struct {
-	*identity.Authenticator
-	keys *identity.Keys // nil while authentication is off
-}
-
-// newGate returns the gate that the configuration asks for.
-func newGate(cfg config.Config, n *node.Node) (*gate, error) {
-	if !cfg.Authenticated() {
-		return &gate{Authenticator: identity.Anonymous(n.Catalog.Everything())}, nil
+// grpcPermissions has what each method of the gRPC server needs: as the routes
+// that do the same. Descriptors name no model, but are no business of strangers.
+func grpcPermissions() map[string]access.Permission {
+	all := map[string]access.Permission{
+		"/grpc.health.v1.Health/Check": rpc.Public, "/grpc.health.v1.Health/List": rpc.Public, "/grpc.health.v1.Health/Watch": rpc.Public,
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      modelsRead,
+		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": modelsRead,
 	}
-	keys, err := identity.NewKeys(n.Directory.Lookup, n.Roles, time.Now, identity.KeysConfig{})
-	if err != nil {
-		return nil, err
-	}
-	n.Directory.Invalidate(keys.Invalidate)
-	accepted := identity.Config{Keys: keys}
-	if cfg.Auth.JWTIssuer != "" {
-		if accepted.Tokens, err = newTokens(cfg.Auth, n); err != nil {
-			return nil, err
+	for permission, methods := range map[access.Permission][]string{
+		rpc.Public:    {"ServerLive", "ServerReady"},
+		modelsPredict: {"ModelInfer", "ModelStreamInfer"},
+		modelsWrite: {
+			"RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings",
+			"SystemSharedMemoryRegister", "SystemSharedMemoryUnregister", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister",
+		},
+		modelsRead: {
+			"ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex",
+			"SystemSharedMemoryStatus", "CudaSharedMemoryStatus",
+		},
+	} {
+		for _, m := range methods {
+			all["/"+oippb.GRPCInferenceService_ServiceDesc.ServiceName+"/"+m] = permission
 		}
 	}
-	authenticator, err := identity.New(accepted)
-	return &gate{authenticator, keys}, err
+	return all
 }
 
 // jwksTime bounds a fetch of an issuer's keys.
@@ -98,26 +101,6 @@ func newTokens(c config.Auth, n *node.Node) (identity.Verifier, error) {
 		Name: c.JWTIssuer, Audience: c.JWTAudience, Keys: source, Algorithms: c.JWTAlgorithms, Tenant: c.JWTTenant,
 		Claims: jwt.Claims{Tenant: c.JWTTenantClaim, Roles: c.JWTRolesClaim},
 	})
-}
-
-// authenticate implements web.Authenticate.
-func (g *gate) authenticate(ctx context.Context, c web.Credentials) (context.Context, error) {
-	var shown identity.Credentials
-	switch {
-	case !g.Required() || c.Scheme == "":
-	case c.Scheme == web.SchemeKey:
-		shown.APIKey = []string{c.Token}
-	default:
-		shown.Authorization = []string{c.Scheme + " " + c.Token}
-	}
-	if c.TLS != nil {
-		shown.Peer = c.TLS.VerifiedChains
-	}
-	p, err := g.Authenticate(ctx, shown)
-	if err != nil {
-		return nil, err
-	}
-	return access.With(ctx, p), nil
 }
 
 // newLimits returns the quotas, which are for callers that are told apart.

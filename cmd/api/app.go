@@ -63,7 +63,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 			err = errors.Join(err, a.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if a.gate, err = newGate(cfg, a.node); err != nil {
+	if a.gate, err = newGate(cfg, a.node, a.registry); err != nil {
 		return nil, err
 	}
 	if a.inference, err = newInference(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {

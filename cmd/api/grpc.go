@@ -34,15 +34,11 @@ func newGRPC(a *app) (*grpcServer, error) {
 	cfg := rpc.Config{
 		MaxMessageBytes: int(c.MaxMessage), MaxMessageKey: "grpc.max_message", Memory: memory, MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
 		KeepaliveTime: c.Keepalive, DrainTimeout: max(a.cfg.Shutdown.Grace, time.Millisecond),
-		Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
+		Gate: a.gate.methods(), Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
 		Observers: []rpc.Observer{rpc.AccessLog(a.log), measure},
 	}
 	if a.tracing.Enabled() {
 		cfg.Tracer = a.tracing.Tracer("sluice/rpc")
-	}
-	server, err := rpc.New(cfg)
-	if err != nil {
-		return nil, err
 	}
 	service, err := oipgrpc.New(a.inference.models, oipgrpc.Config{
 		Name: "sluice", Version: a.build.Version, Extensions: oip.Extensions(), Memory: memory,
@@ -50,7 +46,10 @@ func newGRPC(a *app) (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	service.Register(server)
+	server, err := rpc.New(cfg, service.Register)
+	if err != nil {
+		return nil, err
+	}
 	return &grpcServer{server: server, address: c.Addr}, nil
 }
 

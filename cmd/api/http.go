@@ -28,11 +28,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if len(a.cfg.HTTP.CORSOrigins) > 0 {
 		cfg.CORS = &web.CORS{Origins: a.cfg.HTTP.CORSOrigins}
 	}
-	limits, err := newLimits(a.cfg)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Routes = web.NewRoutes(a.gate.authenticate, limits)
+	cfg.Routes = a.gate.routes()
 	memory, err := newMemory(a, "http", a.cfg.HTTP.MaxHeld)
 	if err != nil {
 		return nil, err
