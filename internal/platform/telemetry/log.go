@@ -21,7 +21,7 @@ type LogConfig struct {
 	Version string // service.version in JSON
 }
 
-// NewLogger returns a logger that writes to w. Every record gets the request
+// NewLogger returns a logger that writes to w what Redact leaves of it. Every record gets the request
 // id and the trace of its context; log errors as slog.Any("error", err).
 func NewLogger(w io.Writer, cfg LogConfig) (*slog.Logger, error) {
 	var level slog.Level
@@ -30,13 +30,13 @@ func NewLogger(w io.Writer, cfg LogConfig) (*slog.Logger, error) {
 	}
 	switch cfg.Format {
 	case "text":
-		return slog.New(contextHandler{slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})}), nil
+		return slog.New(contextHandler{redactor{Handler: slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})}}), nil
 	case "json", "":
 	default:
 		return nil, fault.New(fault.Invalid, "log format is %q, expected json or text", cfg.Format)
 	}
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: ecs})
-	l := slog.New(contextHandler{h}).With("ecs.version", "8.11.0", "service.name", cfg.Service)
+	l := slog.New(contextHandler{redactor{Handler: h}}).With("ecs.version", "8.11.0", "service.name", cfg.Service)
 	if cfg.Version != "" {
 		l = l.With("service.version", cfg.Version)
 	}
