@@ -70,7 +70,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.health.AddCheck("models", a.inference.check)
-	if a.ops, err = web.NewPlain(a.webConfig("ops", cfg.Ops.Addr), telemetry.NewOps(a.health, a.registry, a.log)); err != nil {
+	if a.ops, err = web.NewPlain(a.webConfig("ops", cfg.Ops.Addr), telemetry.NewOps(a.health, a.registry, a.log, telemetry.OpsConfig{Profiles: telemetry.OnLoopback(cfg.Ops.Addr)})); err != nil {
 		return nil, err
 	}
 	if a.http, err = newHTTP(a); err != nil {

@@ -4,20 +4,40 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
+
+// OpsConfig says what the operations listener shows beside metrics and probes.
+type OpsConfig struct {
+	// Profiles serves Go's profiles. They show the inside of the program and slow
+	// it down for whoever asks, so they are for a listener on loopback only.
+	Profiles bool
+}
+
+// OnLoopback says whether a listener on the address, "host:port", can be reached
+// from this machine only.
+func OnLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
 
 // NewOps returns the handler of the operations listener:
 //
 //	/metrics                    Prometheus metrics
 //	/livez /startupz /readyz    probes: 200 or 503, each check with its reason
 //	/healthz                    readiness as plain text
-//	/debug/pprof/               Go profiles
-func NewOps(h *Health, metrics prometheus.Gatherer, log *slog.Logger) http.Handler {
+//	/debug/pprof/               Go profiles, where cfg says so
+func NewOps(h *Health, metrics prometheus.Gatherer, log *slog.Logger, cfg OpsConfig) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
@@ -45,14 +65,16 @@ func NewOps(h *Health, metrics prometheus.Gatherer, log *slog.Logger) http.Handl
 		}
 		io.WriteString(w, "ok\n")
 	})
-	// Without cmdline: arguments may hold secrets.
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, "/metrics\n/livez\n/startupz\n/readyz\n/healthz\n/debug/pprof/\n")
-	})
+	index := "/metrics\n/livez\n/startupz\n/readyz\n/healthz\n"
+	if cfg.Profiles {
+		index += "/debug/pprof/\n"
+		// Without cmdline: arguments may hold secrets.
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, index) })
 	return mux
 }
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,52 +88,8 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-func TestProbes(t *testing.T) {
-	var h Health
-	var broken atomic.Bool
-	h.AddCheck("models", func(context.Context) error {
-		if broken.Load() {
-			return fault.Wrap(fault.Unavailable, errors.New("password=hunter2"), "model iris is loading")
-		}
-		return nil
-	})
-	h.AddCheck("deadline", func(ctx context.Context) error {
-		if _, ok := ctx.Deadline(); !ok {
-			return errors.New("checks have no time limit")
-		}
-		return nil
-	})
-	ops := NewOps(&h, NewRegistry(ReadBuild()), slog.New(slog.DiscardHandler))
-	expect := func(state string, codes map[string]int) {
-		t.Helper()
-		for path, want := range codes {
-			if got, body := get(t, ops, path); got != want {
-				t.Errorf("%s: %s answers %d %s, want %d", state, path, got, body, want)
-			}
-		}
-	}
-	expect("starting", map[string]int{"/livez": 200, "/startupz": 503, "/readyz": 503, "/healthz": 503})
-	h.SetStarted()
-	expect("started", map[string]int{"/livez": 200, "/startupz": 200, "/readyz": 200, "/healthz": 200})
-
-	broken.Store(true)
-	expect("broken", map[string]int{"/livez": 200, "/startupz": 200, "/readyz": 503, "/healthz": 503})
-	_, body := get(t, ops, "/readyz")
-	var p probe
-	if err := json.Unmarshal([]byte(body), &p); err != nil {
-		t.Fatal(err)
-	}
-	if p.Status != "fail" || p.Checks[1] != (CheckResult{"models", "fail", "model iris is loading"}) || strings.Contains(body, "hunter2") {
-		t.Errorf("readyz answers %s", body)
-	}
-	broken.Store(false)
-	expect("repaired", map[string]int{"/readyz": 200})
-	h.SetDraining()
-	expect("draining", map[string]int{"/livez": 200, "/startupz": 200, "/readyz": 503, "/healthz": 503})
-}
-
 func TestOpsEndpoints(t *testing.T) {
-	ops := NewOps(new(Health), NewRegistry(Build{Version: "v9", Revision: "abc"}), slog.New(slog.DiscardHandler))
+	ops := NewOps(new(Health), NewRegistry(Build{Version: "v9", Revision: "abc"}), slog.New(slog.DiscardHandler), OpsConfig{Profiles: true})
 	for path, want := range map[string]string{
 		"/metrics":                  `sluice_build_info{goversion="",revision="abc",version="v9"} 1`,
 		"/debug/pprof/goroutine":    "",
@@ -151,6 +106,27 @@ func TestOpsEndpoints(t *testing.T) {
 	for _, path := range []string{"/debug/pprof/cmdline", "/nope"} {
 		if code, _ := get(t, ops, path); code != 404 {
 			t.Errorf("%s answers %d, want 404", path, code)
+		}
+	}
+}
+
+// Profiles are served only where that was asked for.
+func TestProfilesAreOffByDefault(t *testing.T) {
+	ops := NewOps(new(Health), NewRegistry(Build{}), slog.New(slog.DiscardHandler), OpsConfig{})
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/pprof/trace"} {
+		if code, _ := get(t, ops, path); code != 404 {
+			t.Errorf("%s answers %d, want 404", path, code)
+		}
+	}
+	if _, body := get(t, ops, "/"); strings.Contains(body, "pprof") {
+		t.Errorf("/ offers %s", body)
+	}
+	for address, want := range map[string]bool{
+		"127.0.0.1:9090": true, "127.8.8.8:1": true, "[::1]:9090": true, "[::ffff:127.0.0.1]:1": true, "localhost:9090": true,
+		":9090": false, "0.0.0.0:9090": false, "[::]:9090": false, "10.0.0.1:9090": false, "example.org:1": false, "127.0.0.1": false, "": false,
+	} {
+		if OnLoopback(address) != want {
+			t.Errorf("OnLoopback(%q) is %t", address, !want)
 		}
 	}
 }
