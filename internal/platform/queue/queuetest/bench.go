@@ -64,18 +64,24 @@ func benchConsume(b *testing.B, env Env, ordered bool) {
 		}
 		list = list[n:]
 	}
-	b.ResetTimer()
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	var done atomic.Int64
-	err := env.Queue.Consume(ctx, queue.Consumer{Name: "bench", Stream: "BENCH", Concurrency: 16, Ordered: ordered}, func(context.Context, queue.Delivery) error {
-		if done.Add(1) == int64(b.N) {
-			cancel()
-		}
-		return nil
-	})
-	if err != nil {
+	all, stopped := make(chan struct{}), make(chan error, 1)
+	b.ResetTimer()
+	go func() {
+		stopped <- env.Queue.Consume(ctx, queue.Consumer{Name: "bench", Stream: "BENCH", Concurrency: 16, Ordered: ordered}, func(context.Context, queue.Delivery) error {
+			if done.Add(1) == int64(b.N) {
+				close(all)
+			}
+			return nil
+		})
+	}()
+	<-all
+	b.StopTimer() // to stop takes as long as a pull may wait
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	cancel()
+	if err := <-stopped; err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 }
