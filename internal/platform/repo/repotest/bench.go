@@ -9,21 +9,38 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
 
+// order is an aggregate as most are: it can be listed by two columns, and keeps
+// no history.
+type order struct {
+	aggregate.Root[thingID]
+	Name  string `json:"name"`
+	State string `json:"state"`
+	Note  string `json:"note"`
+}
+
+var orders = repo.Kind[thingID, order]{
+	Name: "repotest_orders", Root: func(o *order) *aggregate.Root[thingID] { return &o.Root },
+	Columns: []spec.Column[order]{spec.TextField("name", func(o *order) string { return o.Name }), spec.TextField("state", func(o *order) string { return o.State })},
+}
+
 // Work is the unit of work that stores are measured by: one aggregate that is
 // made, its event, and an audit message.
 func Work(ctx context.Context, tx *repo.Tx) error {
-	id := repo.NewID[thingID](tx, "thing")
-	if err := things.Add(ctx, tx, newThing(id, thing{Name: string(id), N: tx.Now().UnixMicro(), F: 1, At: tx.Now(), Note: "what stands in no column"})); err != nil {
+	o := &order{Root: aggregate.Root[thingID]{ID: repo.NewID[thingID](tx, "order")}, State: "open", Note: "what stands in no column"}
+	o.Name = string(o.ID)
+	o.Record(changed{1})
+	if err := orders.Add(ctx, tx, o); err != nil {
 		return err
 	}
-	return tx.Publish(repo.Message{Stream: repo.StreamAudit, Type: "audit.entry", Data: []byte(`{"action":"thing.create","outcome":"done","reason":""}`)})
+	return tx.Publish(repo.Message{Stream: repo.StreamAudit, Type: "audit.entry", Data: []byte(`{"action":"order.create","outcome":"done","reason":""}`)})
 }
 
-// Schemas are those of the kinds that Work changes, for Driver.Migrate.
+// Schemas are those of the kinds that the suite uses, for Driver.Migrate.
 func Schemas() []*repo.Schema { return schemas() }
 
 // Benchmark measures the driver.

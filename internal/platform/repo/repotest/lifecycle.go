@@ -126,7 +126,7 @@ func testMigrate(t *testing.T, s Suite) {
 			drivers = append(drivers, second)
 		}
 	}
-	later := []*repo.Schema{grown(), leases.Schema()}
+	later := []*repo.Schema{grown(), leases.Schema(), orders.Schema()}
 	for _, err := range together(len(drivers), func(i int) error { return drivers[i].Migrate(ctx, later) }) {
 		must(t, err)
 	}

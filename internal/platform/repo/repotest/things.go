@@ -64,7 +64,9 @@ var leases = repo.Kind[thingID, lease]{
 	Expires: func(l *lease) time.Time { return l.Until },
 }
 
-func schemas() []*repo.Schema { return []*repo.Schema{things.Schema(), leases.Schema()} }
+func schemas() []*repo.Schema {
+	return []*repo.Schema{things.Schema(), leases.Schema(), orders.Schema()}
+}
 
 // newThing returns a thing that says in an event that it was made.
 func newThing(id thingID, v thing) *thing {

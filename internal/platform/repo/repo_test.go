@@ -1,0 +1,167 @@
+package repo_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/spec"
+)
+
+type noteID string
+
+type note struct {
+	aggregate.Root[noteID]
+	Text string `json:"text"`
+}
+
+type written struct{}
+
+// EventType implements aggregate.Event.
+func (written) EventType() string { return "note.written" }
+
+var (
+	text  = spec.TextField("text", func(n *note) string { return n.Text })
+	notes = repo.Kind[noteID, note]{Name: "notes", Root: func(n *note) *aggregate.Root[noteID] { return &n.Root }, Columns: []spec.Column[note]{text}, Keep: true}
+	who   = repo.Scope{Tenant: "ten_1", Actor: "usr_1"}
+)
+
+func newNote(id noteID) *note {
+	n := &note{Root: aggregate.Root[noteID]{ID: id}, Text: "text"}
+	n.Record(written{})
+	return n
+}
+
+// contested is a driver on which others always come first.
+type contested struct {
+	repo.Driver
+	left int // how often still
+}
+
+// Commit fails until nobody contends any more.
+func (c *contested) Commit(ctx context.Context, s *repo.Changeset) error {
+	if c.left--; c.left >= 0 {
+		return fmt.Errorf("wrapped: %w", repo.ErrConflict)
+	}
+	return c.Driver.Commit(ctx, s)
+}
+
+// A unit of work that meets conflicts runs again, makes the same ids, and is
+// told to be done once.
+func TestConflictsRepeat(t *testing.T) {
+	store := repo.New(&contested{memrepo.New(memrepo.Config{}), 5}, repo.Config{})
+	var made []noteID
+	after := 0
+	scope := who
+	scope.Operation = uuid.Must(uuid.NewV7())
+	a := newNote("")
+	err := store.Do(t.Context(), scope, func(ctx context.Context, tx *repo.Tx) error {
+		tx.AfterCommit(func() { after++ })
+		a.ID = repo.NewID[noteID](tx, "note")
+		made = append(made, a.ID)
+		return notes.Add(ctx, tx, a)
+	})
+	if err != nil || after != 1 || len(made) != 6 || len(slices.Compact(slices.Clone(made))) != 1 {
+		t.Errorf("%v, told %d times, the ids are %v", err, after, made)
+	}
+	if a.Version != 1 || a.Sequence != 1 {
+		t.Errorf("six runs left %+v", a)
+	}
+}
+
+func TestConflictsEnd(t *testing.T) {
+	store := repo.New(&contested{memrepo.New(memrepo.Config{}), 1000}, repo.Config{Attempts: 3})
+	runs := 0
+	err := store.Do(t.Context(), who, func(ctx context.Context, tx *repo.Tx) error {
+		runs++
+		return notes.Add(ctx, tx, newNote("a"))
+	})
+	if !errors.Is(err, repo.ErrConflict) || runs != 3 {
+		t.Errorf("%v after %d runs, expected a conflict after 3", err, runs)
+	}
+}
+
+// The events of what was erased and of what takes its place could not be told
+// apart within one unit of work.
+func TestAddAfterErase(t *testing.T) {
+	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
+	add := func(ctx context.Context, tx *repo.Tx) error { return notes.Add(ctx, tx, newNote("a")) }
+	if err := store.Do(t.Context(), who, add); err != nil {
+		t.Fatal(err)
+	}
+	err := store.Do(t.Context(), who, func(ctx context.Context, tx *repo.Tx) error {
+		if err := notes.Erase(ctx, tx, "a"); err != nil {
+			return err
+		}
+		return add(ctx, tx)
+	})
+	if !fault.Is(err, fault.Conflict) || fault.CodeOf(err) != "erased_here" {
+		t.Errorf("got %v", err)
+	}
+	if ok, err := notes.Exists(t.Context(), store.Read(who), "a"); !ok || err != nil {
+		t.Errorf("what failed has erased it: %v", err)
+	}
+}
+
+// What is made and erased in one unit of work leaves nothing but its events.
+func TestEraseOfWhatIsNew(t *testing.T) {
+	d := memrepo.New(memrepo.Config{})
+	store := repo.New(d, repo.Config{})
+	err := store.Do(t.Context(), who, func(ctx context.Context, tx *repo.Tx) error {
+		if err := notes.Add(ctx, tx, newNote("a")); err != nil {
+			return err
+		}
+		return notes.Erase(ctx, tx, "a")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := notes.History(t.Context(), store.Read(who), "a", 0, 10); err != nil || len(h) != 0 {
+		t.Errorf("it has the history %v, %v", h, err)
+	}
+	if m, err := d.Pending(t.Context(), 0, 10); err != nil || len(m) != 1 {
+		t.Errorf("it has the messages %v, %v", m, err)
+	}
+}
+
+func TestMeasuresThatCannotBe(t *testing.T) {
+	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
+	for m, code := range map[spec.Measure]string{{Function: spec.Max}: "unknown_field", {Function: spec.Max, Field: "none"}: "unknown_field", {Function: spec.Sum, Field: "text"}: "not_a_number"} {
+		_, err := notes.Summarise(t.Context(), store.Read(who), spec.Summary[note]{Measures: []spec.Measure{m}})
+		if !fault.Is(err, fault.Invalid) || fault.CodeOf(err) != code {
+			t.Errorf("%+v: %v, expected code %s", m, err, code)
+		}
+	}
+}
+
+// Whatever a client sends as a cursor, it is answered or refused.
+func FuzzCursor(f *testing.F) {
+	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
+	for _, r := range notes.AddMany(f.Context(), store, who, []*note{newNote("a"), newNote("b"), newNote("c")}) {
+		if r.Err() != nil {
+			f.Fatal(r.Err())
+		}
+	}
+	page, err := notes.Find(f.Context(), store.Read(who), spec.Query[note]{Order: text.Asc(), Limit: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(page.Next)
+	f.Add("garbage")
+	f.Add(base64.RawURLEncoding.EncodeToString([]byte(`{"q":1,"i":"a","f":1e400}`)))
+	f.Fuzz(func(t *testing.T, cursor string) {
+		_, err := notes.Find(t.Context(), store.Read(who), spec.Query[note]{Order: text.Asc(), After: cursor})
+		if err != nil && fault.CodeOf(err) != "invalid_cursor" {
+			t.Errorf("%q: %v", cursor, err)
+		}
+	})
+}
