@@ -138,9 +138,13 @@ func Of(err error) *Error {
 // Is reports whether err's kind is kind.
 func Is(err error, kind Kind) bool { return err != nil && Of(err).Kind == kind }
 
-// CodeOf returns the stable code of err: its own, else its kind's name.
+// CodeOf returns the stable code of err: its own, else its kind's name; nothing
+// for nil.
 func CodeOf(err error) string {
 	e := Of(err)
+	if e == nil {
+		return ""
+	}
 	if e.Code != "" {
 		return e.Code
 	}

@@ -27,7 +27,7 @@ func TestOfClassifies(t *testing.T) {
 			t.Errorf("Of(%v) is %s with code %s, want %s with %s", c.err, got.Kind, CodeOf(c.err), c.kind, c.code)
 		}
 	}
-	if Of(nil) != nil || Is(nil, Internal) {
+	if Of(nil) != nil || Is(nil, Internal) || CodeOf(nil) != "" {
 		t.Error("no error was classified as one")
 	}
 }

@@ -1,0 +1,151 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+)
+
+// The permissions of predictions; to make one is to have a model answer.
+const (
+	Run  access.Permission = "models:predict"
+	Read access.Permission = "predictions:read"
+)
+
+// Stream is where it is said that there may be something to do.
+const streamJobs = "jobs"
+
+// Stream is the stream of those messages. It keeps what nobody has handled.
+func Stream(replicas int, duplicates time.Duration) queue.Stream {
+	return queue.Stream{Name: "JOBS", Subjects: []string{streamJobs + ".>"}, Retention: queue.Work, Discard: queue.Refuse, Replicas: replicas, Duplicates: duplicates}
+}
+
+// Submit accepts a prediction.
+type Submit struct {
+	cqrs.Returns[*Prediction]
+	Model, Version string
+	Input          Payload
+	ClientRef      string
+	Deadline       time.Time // zero: none
+}
+
+// CommandName implements cqrs.Command.
+func (Submit) CommandName() string { return "predictions.submit" }
+
+// Cancel says that a prediction is wanted no more.
+type Cancel struct {
+	cqrs.Returns[*Prediction]
+	ID ID
+}
+
+// CommandName implements cqrs.Command.
+func (Cancel) CommandName() string { return "predictions.cancel" }
+
+// Target implements cqrs.Targeted.
+func (c Cancel) Target() (kind, id string) { return Predictions.Name, string(c.ID) }
+
+// Find asks for one prediction.
+type Find struct {
+	cqrs.Returns[*Prediction]
+	ID ID
+}
+
+// QueryName implements cqrs.Query.
+func (Find) QueryName() string { return "predictions.read" }
+
+// Config holds what is common to all that deals with predictions; the zero value
+// has defaults.
+type Config struct {
+	Timing
+	MaxRun time.Duration // of one attempt, whatever signs of life it gives; default 10 minutes
+}
+
+func (c Config) withDefaults() Config {
+	if c.Lease <= 0 {
+		c.Lease = 30 * time.Second
+	}
+	if c.Notice <= 0 {
+		c.Notice = time.Minute
+	}
+	if c.Keep <= 0 {
+		c.Keep = 24 * time.Hour
+	}
+	if c.Attempts <= 0 {
+		c.Attempts = 5
+	}
+	if c.MaxRun <= 0 {
+		c.MaxRun = 10 * time.Minute
+	}
+	return c
+}
+
+// Register adds the commands and queries to the bus.
+func Register(b *cqrs.Bus, cfg Config) {
+	cfg = cfg.withDefaults()
+	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Submit) (*Prediction, error) {
+		p := &Prediction{Model: c.Model, Version: c.Version, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline}
+		p.ID = repo.NewID[ID](tx, Prefix)
+		p.Accept(tx.Now(), cfg.Timing)
+		if err := Predictions.Add(ctx, tx, p); err != nil {
+			return nil, err
+		}
+		return p, announce(tx, p.ID)
+	})
+	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Cancel) (*Prediction, error) {
+		p, err := Predictions.Update(ctx, tx, c.ID, func(p *Prediction) error { p.Cancel(tx.Now(), cfg.Timing); return nil })
+		return &p, err
+	})
+	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q Find) (*Prediction, error) {
+		p, err := Predictions.Get(ctx, from, q.ID)
+		return &p, err
+	})
+}
+
+// announce says in the queue that a prediction may have something to do.
+func announce(tx *repo.Tx, id ID) error {
+	return tx.Publish(repo.Message{Stream: streamJobs, Type: "prediction.due", Key: repo.Key{Kind: Predictions.Name, ID: string(id)}, Data: []byte(`{}`)})
+}
+
+// Reconciler says again what is due, whatever became of the queue's messages.
+type Reconciler struct {
+	store *repo.Store
+	cfg   Config
+}
+
+// NewReconciler returns the reconciler of a store.
+func NewReconciler(store *repo.Store, cfg Config) *Reconciler {
+	return &Reconciler{store, cfg.withDefaults()}
+}
+
+// batch is how many due predictions are looked at a time.
+const batch = 200
+
+// Tenant says again what is due of one tenant, and returns how much that was.
+func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
+	scope := repo.Scope{Tenant: tenant, Actor: "system"}
+	n := 0
+	for p, err := range Predictions.All(ctx, r.store.Read(scope), dueQuery(r.store.Now())) {
+		if err != nil {
+			return n, err
+		}
+		err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+			overdue := false
+			_, err := Predictions.Update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
+			if err != nil || !overdue {
+				return err
+			}
+			return announce(tx, p.ID)
+		})
+		if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, repo.ErrConflict) {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}

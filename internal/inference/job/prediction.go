@@ -1,0 +1,268 @@
+// Package job has durable predictions: accepted once the store has them, run by
+// whichever worker comes first, and ended exactly once.
+//
+// The store is the truth. A message in the queue only says that there may be
+// something to do; a reconciler says it again for what is due, so that losing the
+// queue loses no accepted work. Every attempt has a fence, its number: what an
+// attempt has computed counts only while no later one has begun.
+package job
+
+import (
+	"encoding/json"
+	"time"
+
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// ID is the id of a prediction, pred_….
+type ID string
+
+// Prefix is how ids of predictions begin.
+const Prefix = "pred"
+
+// Status is where a prediction is on its way.
+type Status string
+
+// The states. The last four are final.
+const (
+	Queued     Status = "queued"
+	Running    Status = "running"
+	Cancelling Status = "cancelling" // it runs, and is wanted no more
+	Succeeded  Status = "succeeded"
+	Failed     Status = "failed"
+	Cancelled  Status = "cancelled"
+	Expired    Status = "expired" // its deadline passed before it ended
+)
+
+// Final says whether nothing more happens.
+func (s Status) Final() bool {
+	switch s {
+	case Succeeded, Failed, Cancelled, Expired:
+		return true
+	}
+	return false
+}
+
+// Payload is what a model gets or gives: in line where it is small, and otherwise
+// an object that is named by its content.
+type Payload struct {
+	Inline json.RawMessage `json:"inline,omitempty"`
+	Object string          `json:"object,omitempty"` // its key
+	SHA256 string          `json:"sha256,omitempty"`
+	Bytes  int64           `json:"bytes,omitempty"`
+}
+
+// Failure is why a prediction failed, for its client.
+type Failure struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	Retryable bool   `json:"retryable"`
+}
+
+// Prediction is one durable prediction.
+type Prediction struct {
+	aggregate.Root[ID]
+	Status Status `json:"status"`
+	// Model and Version are what was asked for; Served and Digest say which version
+	// answered.
+	Model     string   `json:"model"`
+	Version   string   `json:"version,omitempty"`
+	Served    string   `json:"served,omitempty"`
+	Digest    string   `json:"digest,omitempty"`
+	Input     Payload  `json:"input"`
+	Output    Payload  `json:"output,omitzero"`
+	Failure   *Failure `json:"failure,omitempty"`
+	ClientRef string   `json:"client_ref,omitempty"`
+
+	Attempt     int       `json:"attempt"` // the fence of the attempt under way, or of the last
+	Worker      string    `json:"worker,omitempty"`
+	StartedAt   time.Time `json:"started_at,omitzero"`
+	CompletedAt time.Time `json:"completed_at,omitzero"`
+	Deadline    time.Time `json:"deadline,omitzero"` // zero: none
+	Keep        time.Time `json:"keep"`              // when the whole prediction may be forgotten
+	// Due is when somebody has to look after it: a worker that is overdue is dead,
+	// and a message that is overdue was lost. Far in the future once it is final.
+	Due     time.Time `json:"due"`
+	Metrics Metrics   `json:"metrics,omitzero"`
+}
+
+// Metrics says where the time of the attempt that succeeded went.
+type Metrics struct {
+	QueueMS   float64 `json:"queue_ms"` // from acceptance to the start of the attempt
+	BatchMS   float64 `json:"batch_ms"` // waiting for a place in a run
+	InferMS   float64 `json:"infer_ms"`
+	BatchSize int     `json:"batch_size"`
+}
+
+// never is the Due of what needs nobody any more.
+var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Predictions keeps them.
+var Predictions = repo.Kind[ID, Prediction]{
+	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
+	Columns: []spec.Column[Prediction]{
+		spec.TextField("status", func(p *Prediction) Status { return p.Status }),
+		spec.TextField("model", func(p *Prediction) string { return p.Model }),
+		spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef }),
+		due,
+	},
+	Expires: func(p *Prediction) time.Time { return p.Keep },
+}
+
+var due = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
+
+// Changed says that a prediction is in another state. It holds nothing of what
+// was predicted.
+type Changed struct {
+	Status  Status   `json:"status"`
+	Model   string   `json:"model"`
+	Version string   `json:"version,omitempty"`
+	Attempt int      `json:"attempt,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// EventType implements aggregate.Event: prediction.queued, prediction.succeeded, ….
+func (c Changed) EventType() string { return "prediction." + string(c.Status) }
+
+// Timing is how long the parts of a prediction's life may take.
+type Timing struct {
+	Lease    time.Duration // of an attempt without a sign of life
+	Notice   time.Duration // from acceptance until a message that never came is sent again
+	Keep     time.Duration // of everything, from the end on
+	Attempts int           // that may be begun
+}
+
+// move changes the state and records it.
+func (p *Prediction) move(s Status) {
+	p.Status = s
+	version := p.Version
+	if p.Served != "" {
+		version = p.Served
+	}
+	p.Record(Changed{Status: s, Model: p.Model, Version: version, Attempt: p.Attempt, Failure: p.Failure})
+}
+
+// end makes the prediction final.
+func (p *Prediction) end(s Status, now time.Time, t Timing) {
+	p.CompletedAt, p.Due, p.Keep, p.Worker = now, never, now.Add(t.Keep), ""
+	p.move(s)
+}
+
+// Accept begins the prediction's life.
+func (p *Prediction) Accept(now time.Time, t Timing) {
+	p.Due, p.Keep = now.Add(t.Notice), now.Add(t.Keep)
+	p.move(Queued)
+}
+
+// errStale is what an attempt is told whose result does not count any more.
+var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more").WithCode("stale_attempt")
+
+// ErrBusy is returned by Start for a prediction that another worker is at.
+var errBusy = fault.New(fault.Conflict, "another worker is at it").WithCode("attempt_under_way")
+
+// Start begins an attempt, and returns whether there is anything to do: a
+// prediction may be final by now, or end here because its time is over, it was
+// cancelled, or every attempt was used up by workers that died.
+func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, err error) {
+	switch {
+	case p.Status.Final():
+		return false, nil
+	case p.Status != Queued && now.Before(p.Due):
+		return false, errBusy
+	case p.Status == Cancelling:
+		p.end(Cancelled, now, t)
+		return false, nil
+	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
+		p.end(Expired, now, t)
+		return false, nil
+	case p.Attempt >= t.Attempts:
+		p.Failure = &Failure{"attempts_exhausted", "every attempt ended without an outcome: the workers stopped in the middle of it", true}
+		p.end(Failed, now, t)
+		return false, nil
+	}
+	p.Attempt++
+	p.Worker, p.Due = worker, now.Add(t.Lease)
+	if p.StartedAt.IsZero() {
+		p.StartedAt = now
+	}
+	p.move(Running)
+	return true, nil
+}
+
+// current refuses what an outdated attempt says.
+func (p *Prediction) current(fence int) error {
+	if p.Attempt != fence || p.Status != Running && p.Status != Cancelling {
+		return errStale
+	}
+	return nil
+}
+
+// Extend is a sign of life of an attempt. It returns whether the prediction is
+// still wanted.
+func (p *Prediction) Extend(fence int, now time.Time, t Timing) (wanted bool, err error) {
+	if err := p.current(fence); err != nil {
+		return false, err
+	}
+	p.Due = now.Add(t.Lease)
+	return p.Status == Running, nil
+}
+
+// Succeed ends the prediction with what an attempt has computed. One that was
+// cancelled meanwhile stays cancelled.
+func (p *Prediction) Succeed(fence int, out Payload, served, digest string, m Metrics, now time.Time, t Timing) error {
+	if err := p.current(fence); err != nil {
+		return err
+	}
+	if p.Status == Cancelling {
+		p.end(Cancelled, now, t)
+		return nil
+	}
+	p.Output, p.Served, p.Digest, p.Metrics = out, served, digest, m
+	p.end(Succeeded, now, t)
+	return nil
+}
+
+// Fail ends an attempt without a result: for good, or until it is due again in
+// pause where the cause may pass and there are attempts left.
+func (p *Prediction) Fail(fence int, f Failure, pause time.Duration, now time.Time, t Timing) error {
+	if err := p.current(fence); err != nil {
+		return err
+	}
+	switch {
+	case p.Status == Cancelling:
+		p.end(Cancelled, now, t)
+	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
+		p.end(Expired, now, t)
+	case f.Retryable && p.Attempt < t.Attempts:
+		p.Worker, p.Due = "", now.Add(pause)
+		p.move(Queued)
+	default:
+		p.Failure = &f
+		p.end(Failed, now, t)
+	}
+	return nil
+}
+
+// Cancel says that the prediction is wanted no more. What is final stays as it is.
+func (p *Prediction) Cancel(now time.Time, t Timing) {
+	switch p.Status {
+	case Queued:
+		p.end(Cancelled, now, t)
+	case Running:
+		p.move(Cancelling)
+	}
+}
+
+// Remind sets when the prediction is due for the next time, if it still is now.
+func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
+	if p.Status.Final() || now.Before(p.Due) {
+		return false
+	}
+	if p.Status == Queued { // the worker that finds a dead one's takes it over
+		p.Due = now.Add(t.Notice)
+	}
+	return true
+}

@@ -1,0 +1,111 @@
+package job
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var timing = Timing{Lease: 30 * time.Second, Notice: time.Minute, Keep: time.Hour, Attempts: 3}
+
+// Whatever happens to a prediction, in whatever order, from workers that are
+// alive, slow or dead: it leaves a final state never, an outcome counts only from
+// the latest attempt, and attempts are never more than allowed.
+func TestEveryLifeEndsOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		p := &Prediction{Model: "m"}
+		if rapid.Bool().Draw(t, "deadline") {
+			p.Deadline = now.Add(5 * time.Minute)
+		}
+		p.Accept(now, timing)
+		var end *Prediction
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			before := *p
+			fence := rapid.IntRange(1, 4).Draw(t, "fence")
+			current := fence == p.Attempt && (p.Status == Running || p.Status == Cancelling)
+			var err error
+			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "cancel", "remind", "time"}).Draw(t, "action") {
+			case "start":
+				var begun bool
+				begun, err = p.Start("w", now, timing)
+				if begun && (p.Status != Running || p.Attempt != before.Attempt+1 || !before.Deadline.IsZero() && !now.Before(before.Deadline)) {
+					t.Fatalf("began %+v of %+v", p, before)
+				}
+				if begun && before.Status == Running && now.Before(before.Due) {
+					t.Fatal("taken from a worker that is alive")
+				}
+				err = nil // busy is an answer
+			case "extend":
+				_, err = p.Extend(fence, now, timing)
+			case "succeed":
+				err = p.Succeed(fence, Payload{Inline: []byte("1")}, "1", "d", Metrics{}, now, timing)
+			case "fail":
+				err = p.Fail(fence, Failure{Code: "x", Retryable: true}, time.Second, now, timing)
+			case "fail for good":
+				err = p.Fail(fence, Failure{Code: "x"}, time.Second, now, timing)
+			case "cancel":
+				p.Cancel(now, timing)
+			case "remind":
+				if p.Remind(now, timing) && now.Before(before.Due) {
+					t.Fatal("reminded too early")
+				}
+			default:
+				now = now.Add(rapid.SampledFrom([]time.Duration{time.Second, 31 * time.Second, 10 * time.Minute}).Draw(t, "by"))
+			}
+			if errors.Is(err, errStale) == current && err != nil {
+				t.Fatalf("fence %d of %+v: %v", fence, before, err)
+			}
+			if end != nil {
+				if p.Status != end.Status || p.Attempt != end.Attempt || string(p.Output.Inline) != string(end.Output.Inline) || !p.CompletedAt.Equal(end.CompletedAt) {
+					t.Fatalf("final %+v became %+v", end, p)
+				}
+				continue
+			}
+			if p.Attempt > timing.Attempts {
+				t.Fatalf("%d attempts", p.Attempt)
+			}
+			if p.Status == Succeeded && (before.Status != Running || p.Output.Inline == nil) {
+				t.Fatalf("succeeded from %+v", before)
+			}
+			if p.Status.Final() {
+				last := *p
+				end = &last
+				if p.CompletedAt.IsZero() || !p.Due.Equal(never) || p.Status == Failed && p.Failure == nil {
+					t.Fatalf("ended as %+v", p)
+				}
+			}
+		}
+	})
+}
+
+// What is queued is never forgotten: it is due at a time, and reminds then.
+func TestNothingIsForgotten(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	p := &Prediction{}
+	p.Accept(now, timing)
+	for n := range timing.Attempts {
+		if n == 0 && p.Remind(now, timing) {
+			t.Fatal("reminded at once")
+		}
+		now = now.Add(2 * time.Minute)
+		if !p.Remind(now, timing) {
+			t.Fatal("a message that was lost is not sent again")
+		}
+		if begun, err := p.Start("w", now, timing); !begun || err != nil || p.Attempt != n+1 {
+			t.Fatalf("attempt %d: %t, %v", n+1, begun, err)
+		}
+		if begun, err := p.Start("v", now, timing); begun || !errors.Is(err, errBusy) {
+			t.Fatalf("two workers: %t, %v", begun, err)
+		}
+		now = now.Add(timing.Lease)
+		if !p.Remind(now, timing) {
+			t.Fatal("a dead worker is not noticed")
+		}
+	}
+	if begun, err := p.Start("w", now, timing); begun || err != nil || p.Status != Failed || p.Failure.Code != "attempts_exhausted" {
+		t.Errorf("%t, %v, %+v", begun, err, p)
+	}
+}

@@ -1,0 +1,212 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/relay"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// Answer is what a model gave.
+type Answer struct {
+	Output  []byte // JSON
+	Version string // that answered
+	Digest  string // SHA-256 of the model's file
+	BatchMS float64
+	InferMS float64
+	Rows    int // of the run that it was in
+}
+
+// Predictor has a model answer: the same way as online requests go, in the class
+// of work that waits for spare rows.
+type Predictor interface {
+	Predict(ctx context.Context, tenant, model, version string, input []byte) (Answer, error)
+}
+
+// Payloads keeps what is too large for the store.
+type Payloads interface {
+	// Load returns a payload's bytes.
+	Load(ctx context.Context, p Payload) ([]byte, error)
+	// Save keeps bytes as a payload of the tenant.
+	Save(ctx context.Context, tenant string, data []byte) (Payload, error)
+}
+
+// Worker runs predictions that the queue says are due.
+type Worker struct {
+	store     *repo.Store
+	predictor Predictor
+	payloads  Payloads
+	cfg       Config
+	name      string
+	log       *slog.Logger
+}
+
+// NewWorker returns a worker with a name of its own.
+func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, cfg Config, log *slog.Logger) *Worker {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Worker{store, predictor, payloads, cfg.withDefaults(), "worker-" + repo.RandomName(), log}
+}
+
+// Run takes work from the queue until ctx ends, and then finishes what it has.
+func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) error {
+	return q.Consume(ctx, queue.Consumer{Name: "predictions", Stream: "JOBS", Concurrency: concurrency, Lease: w.cfg.Lease,
+		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Lease}}, w.handle)
+}
+
+// maxDeliveries is so high that no message is given up that is one: attempts are
+// counted in the store.
+const maxDeliveries = 1 << 20
+
+// handle looks after one prediction.
+func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
+	m, err := relay.Decode(&d.Message)
+	if err != nil {
+		return err
+	}
+	scope := repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}
+	p, begun, err := w.start(ctx, scope, ID(m.Key.ID))
+	switch {
+	case errors.Is(err, repo.ErrNotFound), err == nil && !begun:
+		return nil // it has ended, or was forgotten
+	case errors.Is(err, errBusy):
+		return nil // should that worker die, the reconciler says so
+	case err != nil:
+		return err
+	}
+	return w.attempt(ctx, scope, p, d)
+}
+
+func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID) (p Prediction, begun bool, err error) {
+	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
+		p, err = Predictions.Update(ctx, tx, id, func(p *Prediction) (err error) {
+			begun, err = p.Start(w.name, tx.Now(), w.cfg.Timing)
+			return err
+		})
+		return err
+	})
+	return p, begun && err == nil, err
+}
+
+// attempt runs a prediction that this worker has started, and says how it ended.
+func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d queue.Delivery) error {
+	run, stop := context.WithTimeout(ctx, w.cfg.MaxRun)
+	defer stop()
+	if !p.Deadline.IsZero() {
+		run, stop = context.WithDeadline(run, p.Deadline)
+		defer stop()
+	}
+	var alive sync.WaitGroup
+	alive.Go(func() { w.keepAlive(run, scope, &p, d, stop) })
+	answer, out, err := w.predict(run, &p)
+	stop()
+	alive.Wait()
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // this worker stops; another takes over
+	}
+	return w.finish(context.WithoutCancel(ctx), scope, &p, answer, out, err)
+}
+
+func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, error) {
+	input, err := w.payloads.Load(ctx, p.Input)
+	if err != nil {
+		return Answer{}, Payload{}, err
+	}
+	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Version, input)
+	if err != nil {
+		return Answer{}, Payload{}, err
+	}
+	out, err := w.payloads.Save(ctx, p.Tenant, answer.Output)
+	return answer, out, err
+}
+
+// finishTime bounds the commit of an outcome.
+const finishTime = 30 * time.Second
+
+// finish commits an attempt's outcome, behind its fence.
+func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a Answer, out Payload, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, finishTime)
+	defer cancel()
+	retry := time.Duration(0)
+	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		retry = 0
+		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error {
+			if cause == nil {
+				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.CreatedAt)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows}
+				return now.Succeed(p.Attempt, out, a.Version, a.Digest, m, tx.Now(), w.cfg.Timing)
+			}
+			f := failure(cause)
+			pause := max(fault.Of(cause).RetryAfter, time.Duration(p.Attempt)*time.Second)
+			err := now.Fail(p.Attempt, f, pause, tx.Now(), w.cfg.Timing)
+			if now.Status == Queued {
+				retry = pause
+			}
+			return err
+		})
+		return err
+	})
+	switch {
+	case errors.Is(err, errStale), errors.Is(err, repo.ErrNotFound):
+		w.log.WarnContext(ctx, "an attempt ended after another had begun; its outcome does not count", "prediction", string(p.ID), "attempt", p.Attempt)
+		return nil
+	case err != nil:
+		return err
+	case retry > 0:
+		return fault.Wrap(fault.Unavailable, cause, "the prediction is tried again").WithCode("attempt_failed").WithRetryAfter(retry)
+	}
+	return nil
+}
+
+// failure says to the client why a prediction failed.
+func failure(err error) Failure {
+	e := fault.Of(err)
+	// What this worker lacks, another may have: a model that is being loaded say.
+	return Failure{fault.CodeOf(e), e.Text(), e.Kind.Retryable() || e.Kind == fault.Internal}
+}
+
+// keepAlive gives signs of life while an attempt runs, and stops it once it is
+// wanted no more. It ends with ctx.
+func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, stop func()) {
+	tick := time.NewTicker(w.cfg.Lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		wanted := true
+		err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+			_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) (err error) {
+				wanted, err = now.Extend(p.Attempt, tx.Now(), w.cfg.Timing)
+				return err
+			})
+			return err
+		})
+		if err == nil {
+			err = d.Extend(ctx)
+		}
+		if !wanted || errors.Is(err, errStale) || errors.Is(err, repo.ErrNotFound) {
+			stop()
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "a running prediction could not give a sign of life", "prediction", string(p.ID), "error", err)
+		}
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// dueQuery selects what is due, the longest overdue first.
+func dueQuery(now time.Time) spec.Query[Prediction] {
+	return spec.Query[Prediction]{Where: due.Lt(now), Order: due.Asc(), Limit: batch}
+}

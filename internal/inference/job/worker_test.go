@@ -1,0 +1,255 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue/memqueue"
+	"sluice/internal/platform/relay"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/spec"
+)
+
+// inline keeps every payload in line.
+type inline struct{}
+
+func (inline) Load(_ context.Context, p Payload) ([]byte, error) { return p.Inline, nil }
+func (inline) Save(_ context.Context, _ string, data []byte) (Payload, error) {
+	return Payload{Inline: data, Bytes: int64(len(data))}, nil
+}
+
+// predict is a Predictor made of a function.
+type predict func(ctx context.Context, input []byte) (Answer, error)
+
+func (p predict) Predict(ctx context.Context, _, _, _ string, input []byte) (Answer, error) {
+	return p(ctx, input)
+}
+
+// bench is all that carries a prediction from its submission to its end.
+type bench struct {
+	t     *testing.T
+	store *repo.Store
+	bus   *cqrs.Bus
+	queue *memqueue.Queue
+	ctx   context.Context //nolint:containedctx // of the test's client
+}
+
+const tenant = "acme"
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t: t, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{})}
+	var err error
+	if b.bus, err = cqrs.NewBus(b.store, cqrs.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	Register(b.bus, Config{Timing: timing})
+	b.ctx = access.With(t.Context(), &access.Principal{Tenant: tenant, Subject: "key_1", Permissions: access.SetOf(Run, Read)})
+	b.newQueue()
+	return b
+}
+
+// newQueue replaces the queue by an empty one: all messages are lost.
+func (b *bench) newQueue() {
+	b.t.Helper()
+	q, err := memqueue.New(memqueue.Config{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := q.Ensure(b.t.Context(), Stream(1, time.Minute)); err != nil {
+		b.t.Fatal(err)
+	}
+	b.queue = q
+}
+
+// start runs the relay, workers and the reconciler on the present queue.
+func (b *bench) start(workers int, p Predictor) (stop func()) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	jobs := publisherOf(b.queue)
+	r, err := relay.New(b.store, jobs, relay.Config{Retain: time.Millisecond})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	run := func(f func(context.Context) error) {
+		all.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				b.t.Error(err)
+			}
+		})
+	}
+	run(r.Run)
+	for range workers {
+		run(func(ctx context.Context) error {
+			return NewWorker(b.store, p, inline{}, Config{Timing: timing}, nil).Run(ctx, b.queue, 4)
+		})
+	}
+	run(func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(5 * time.Second):
+				if _, err := NewReconciler(b.store, Config{Timing: timing}).Tenant(ctx, tenant); err != nil && ctx.Err() == nil {
+					return err
+				}
+			}
+		}
+	})
+	return func() { cancel(); all.Wait() }
+}
+
+func (b *bench) submit(text string, deadline time.Time) ID {
+	b.t.Helper()
+	p, err := cqrs.Send(b.ctx, b.bus, Submit{Model: "m", Input: Payload{Inline: json.RawMessage(text)}, Deadline: deadline})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p.ID
+}
+
+func (b *bench) find(id ID) Prediction {
+	b.t.Helper()
+	p, err := cqrs.Ask(b.ctx, b.bus, Find{ID: id})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return *p
+}
+
+// Workers that stop in the middle, answers that fail, a queue that loses
+// everything: each prediction ends once, with its own answer.
+func TestNothingAcceptedIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		random := rand.New(rand.NewPCG(3, 4))
+		var mu sync.Mutex
+		flaky := predict(func(ctx context.Context, input []byte) (Answer, error) {
+			mu.Lock()
+			kind, wait := random.IntN(8), time.Duration(random.IntN(20))*time.Second
+			mu.Unlock()
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return Answer{}, ctx.Err()
+			}
+			if kind == 0 {
+				return Answer{}, fault.New(fault.Unavailable, "busy").WithRetryAfter(time.Second)
+			}
+			return Answer{Output: fmt.Appendf(nil, "[%s]", input), Version: "1"}, nil
+		})
+		var ids []ID
+		for round := range 5 {
+			stop := b.start(3, flaky)
+			for i := range 20 {
+				ids = append(ids, b.submit(fmt.Sprint(round*100+i), time.Time{}))
+			}
+			time.Sleep(time.Duration(5+round*3) * time.Second)
+			stop()
+			if round%2 == 0 {
+				b.newQueue()
+			}
+		}
+		stop := b.start(3, flaky)
+		time.Sleep(30 * time.Minute)
+		stop()
+		for i, id := range ids {
+			p := b.find(id)
+			want := fmt.Sprintf("[%d]", i/20*100+i%20)
+			if p.Status == Failed && p.Failure.Code == "attempts_exhausted" || p.Status == Failed && p.Attempt == timing.Attempts {
+				continue // three attempts in a row met bad luck
+			}
+			if p.Status != Succeeded || string(p.Output.Inline) != want {
+				t.Errorf("%s is %s with %s after %d attempts, want %s", id, p.Status, p.Output.Inline, p.Attempt, want)
+			}
+		}
+		n, err := Predictions.Count(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), statusIs(Succeeded))
+		if err != nil || n < 80 {
+			t.Errorf("%d of 100 succeeded, %v", n, err)
+		}
+	})
+}
+
+func statusIs(s Status) spec.Spec[Prediction] {
+	return spec.TextField("status", func(p *Prediction) Status { return p.Status }).Eq(s)
+}
+
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var stopped atomic.Bool
+		endless := predict(func(ctx context.Context, _ []byte) (Answer, error) {
+			<-ctx.Done()
+			stopped.Store(true)
+			return Answer{}, ctx.Err()
+		})
+		waiting := b.submit("1", time.Time{})
+		if p, err := cqrs.Send(b.ctx, b.bus, Cancel{ID: waiting}); err != nil || p.Status != Cancelled || !p.StartedAt.IsZero() {
+			t.Errorf("%+v, %v", p, err)
+		}
+		stop := b.start(1, endless)
+		defer stop()
+		running := b.submit("2", time.Time{})
+		time.Sleep(time.Second)
+		if p, err := cqrs.Send(b.ctx, b.bus, Cancel{ID: running}); err != nil || p.Status != Cancelling {
+			t.Errorf("%+v, %v", p, err)
+		}
+		time.Sleep(timing.Lease)
+		if p := b.find(running); p.Status != Cancelled || !stopped.Load() || p.Output.Inline != nil {
+			t.Errorf("%+v, stopped %t", p, stopped.Load())
+		}
+		if p, err := cqrs.Send(b.ctx, b.bus, Cancel{ID: running}); err != nil || p.Status != Cancelled {
+			t.Errorf("again: %+v, %v", p, err)
+		}
+		if _, err := cqrs.Send(b.ctx, b.bus, Cancel{ID: "pred_none"}); !errors.Is(err, repo.ErrNotFound) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDeadlineAndFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var tries sync.Map
+		p := predict(func(ctx context.Context, input []byte) (Answer, error) {
+			n, _ := tries.LoadOrStore(string(input), new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+			switch string(input) {
+			case `"wrong"`:
+				return Answer{}, fault.New(fault.Invalid, "no such input").WithCode("bad_input")
+			case `"broken"`:
+				return Answer{}, errors.New("secret cause")
+			}
+			<-ctx.Done()
+			return Answer{}, ctx.Err()
+		})
+		stop := b.start(2, p)
+		wrong, broken := b.submit(`"wrong"`, time.Time{}), b.submit(`"broken"`, time.Time{})
+		late := b.submit(`"late"`, time.Now().Add(10*time.Second))
+		time.Sleep(5 * time.Minute)
+		stop()
+		for id, want := range map[ID]Prediction{
+			wrong:  {Status: Failed, Attempt: 1, Failure: &Failure{"bad_input", "no such input", false}},
+			broken: {Status: Failed, Attempt: timing.Attempts, Failure: &Failure{"internal", "internal error", true}},
+			late:   {Status: Expired, Attempt: 1},
+		} {
+			got := b.find(id)
+			if got.Status != want.Status || got.Attempt != want.Attempt || (got.Failure == nil) != (want.Failure == nil) || got.Failure != nil && *got.Failure != *want.Failure {
+				t.Errorf("got %+v %+v, want %+v", got, got.Failure, want)
+			}
+		}
+	})
+}
