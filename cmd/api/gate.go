@@ -46,8 +46,8 @@ func newGate(cfg config.Config, n *node.Node, metrics prometheus.Registerer) (g 
 	if g.keys, err = identity.NewKeys(n.Directory.Lookup, n.Roles, time.Now, identity.KeysConfig{}); err != nil {
 		return nil, err
 	}
-	n.Directory.Invalidate(g.keys.Invalidate)
-	accepted := identity.Config{Keys: g.keys}
+	n.Directory.Invalidate(g.keys)
+	accepted := identity.Config{Keys: g.keys, Tenant: n.Directory.Admit}
 	if cfg.Auth.JWTIssuer != "" {
 		if accepted.Tokens, err = newTokens(cfg.Auth, n); err != nil {
 			return nil, err

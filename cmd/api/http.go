@@ -69,7 +69,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	if err != nil {
 		return err
 	}
-	admin.Admin{Directory: a.node.Directory, Roles: a.node.Roles, Passwords: passwords}.Register(v1, a.node.Bus)
+	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail}.Register(v1, a.node.Bus)
 	api.Docs(e, routes, "Sluice", catalog, v1)
 	return nil
 }

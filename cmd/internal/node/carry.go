@@ -11,6 +11,7 @@ import (
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/audit/trail"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/relay"
@@ -53,16 +54,16 @@ func (n *Node) openTrail(context.Context) error {
 		}
 		return f, f.Close, nil
 	}
+	cfg := trail.Config{Slog: n.deps.Log}
 	if strings.HasPrefix(n.cfg.Blob.URL, "s3:") {
-		open = func() (audit.Storage, func() error, error) {
-			return trail.Bucket(n.Blobs, "audit/log"), func() error { return nil }, nil
-		}
+		cfg.Shared = trail.Bucket(n.Blobs, "audit/log")
+		open = func() (audit.Storage, func() error, error) { return cfg.Shared, func() error { return nil }, nil }
 	}
-	t := trail.New(n.Store, n.Queue, open, key, trail.Config{Slog: n.deps.Log})
-	n.carry = append(n.carry, lifecycle.Component{Name: "audit", Run: t.Run})
+	n.Trail = trail.New(n.Store, n.Queue, open, key, cfg)
+	n.carry = append(n.carry, lifecycle.Component{Name: "audit", Run: n.Trail.Run})
 	return nil
 }
 
 // expiring are the kinds of which things end by themselves; the empty one stands
 // for the inbox.
-func (n *Node) expiring() []string { return []string{"", idempotency.Kind} }
+func (n *Node) expiring() []string { return append(directory.Expiring(), "", idempotency.Kind) }

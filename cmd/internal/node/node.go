@@ -17,6 +17,7 @@ import (
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/admin"
+	"sluice/internal/platform/audit/trail"
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/cqrs"
@@ -49,6 +50,7 @@ type Node struct {
 	Directory *directory.Directory
 	Catalog   *access.Catalog
 	Roles     *access.Roles
+	Trail     *trail.Trail
 
 	cfg     config.Config
 	deps    Deps

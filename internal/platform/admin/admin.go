@@ -25,6 +25,7 @@ const (
 	usersRead, usersWrite       access.Permission = "users:read", "users:write"
 	webhooksRead, webhooksWrite access.Permission = "webhook_endpoints:read", "webhook_endpoints:write"
 	flagsRead, flagsWrite       access.Permission = "feature_flags:read", "feature_flags:write"
+	selfUse                     access.Permission = "self:use"
 )
 
 // Permissions declares them.
@@ -41,6 +42,8 @@ func Permissions() []access.Declaration {
 		{Permission: flagsRead, About: "list feature flags", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
 		{Permission: flagsWrite, About: "turn feature flags", Roles: []string{access.Operator}},
 		{Permission: trail.Read, About: "search the audit entries of the tenant", Roles: []string{access.Auditor}},
+		{Permission: trail.ReadLog, About: "read the audit log itself, with the entries of all tenants, as witnesses do", Platform: true},
+		{Permission: selfUse, About: "see who you are and what there is to be granted, change your own password, sign out", Everyone: true},
 	}
 }
 
@@ -56,6 +59,16 @@ func Problems() []problem.Type {
 		{Code: "role_unknown", Title: "There is no such role", Fix: "Use one of the roles that the message names."},
 		{Code: "sign_in_failed", Title: "The sign-in failed", Fix: "Check tenant, login and password."},
 		{Code: "too_many", Title: "There are too many already", Fix: "Wait until one has ended, or remove one."},
+		{Code: "sign_in_throttled", Title: "Too many attempts to sign in", Fix: "Wait as long as Retry-After says."},
+		{Code: "tenant_unknown", Title: "The tenant is not let in", Fix: "Ask the operator whether your tenant exists here, and is not suspended."},
+		{Code: "own_tenant", Title: "This would lock yourself out", Fix: "Do it as an administrator of the platform in another tenant."},
+		{Code: "key_revoked", Title: "The key was revoked", Fix: "Issue a new key."},
+		{Code: "key_is_session", Title: "The key is a session", Fix: "Delete it to end the session; change the user to change its rights."},
+		{Code: "expired_already", Title: "The time has passed", Fix: "Send a time to come."},
+		{Code: "permission_unknown", Title: "There is no such permission", Fix: "GET /v1/permissions lists those that there are."},
+		{Code: "roles_without_scopes", Title: "Roles and scopes belong together", Fix: "Send both."},
+		{Code: "no_session", Title: "There is no session", Fix: "Sign in with a password, and send the session's token."},
+		{Code: "audit_not_writer", Title: "Another process writes the audit log", Fix: "Ask that one, or try again later."},
 		{Code: "webhook_url_invalid", Title: "The address cannot be a webhook's", Fix: "Use an https address without user and fragment."},
 		{Code: "event_type_malformed", Title: "There are no such events", Fix: "Name types such as batch.completed, batch.* or *."},
 		{Code: "percent_out_of_range", Title: "The share is not 0 to 100", Fix: "Send a whole number from 0 to 100."},
@@ -65,18 +78,26 @@ func Problems() []problem.Type {
 // Admin registers the resources.
 type Admin struct {
 	Directory *directory.Directory
+	Catalog   *access.Catalog
 	Roles     *access.Roles
 	Passwords *password.Hasher
+	Trail     *trail.Trail
 }
 
 // Register adds everything to the bus and to the API.
 func (m Admin) Register(a *api.API, b *cqrs.Bus) {
 	tenants().Register(a, b)
+	b.Restrict("tenants.delete", notOwn)
+	m.issuing(a, b)
 	m.keys().Register(a, b)
+	b.Restrict("api_keys.restore", stayRevoked)
 	m.rotation(a, b)
 	m.users().Register(a, b)
-	m.sessions(a)
+	b.Restrict("users.restore", m.mayRestore)
+	m.sessions(a, b)
+	m.self(a, b)
 	webhooks().Register(a, b)
 	flags().Register(a, b)
 	entries().Register(a, b)
+	m.log(a, b)
 }

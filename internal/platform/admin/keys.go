@@ -3,14 +3,12 @@ package admin
 import (
 	"context"
 	"crypto/rand"
-	"net/http"
 	"time"
 
 	"github.com/google/uuid"
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
-	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/identity/apikey"
 	"sluice/internal/platform/identity/directory"
@@ -59,50 +57,20 @@ type SecretView struct {
 func (m Admin) keys() resource.Resource[directory.KeyID, directory.Key, NewKey, KeyChange, KeyView] {
 	return resource.Resource[directory.KeyID, directory.Key, NewKey, KeyChange, KeyView]{
 		Kind: directory.Keys, Singular: "api_key", Read: keysRead, Write: keysWrite, Secret: true,
-		Description: "An API key lets a program in. It is kept as a hash: its secret is shown when it is made, and never again.",
-		Hooks: resource.Hooks[NewKey, KeyChange, directory.Key]{
-			BeforeCreate: m.prepare,
-			BeforeChange: func(ctx context.Context, in *KeyChange) error {
-				p, _ := access.From(ctx)
-				if in.Roles == nil && in.Scopes == nil || p == nil {
-					return nil // without a principal the command is refused
-				}
-				if in.Roles == nil || in.Scopes == nil {
-					return fault.New(fault.Unprocessable, "roles and scopes are changed together: send both").WithCode("roles_without_scopes")
-				}
-				return directory.Grant(m.Roles, p, *in.Roles, permissions(*in.Scopes))
-			},
-		},
-		New: func(_ context.Context, tx *repo.Tx, in *NewKey) (*directory.Key, error) {
-			k := &directory.Key{Name: in.Name, Roles: in.Roles, Scopes: permissions(in.Scopes)}
-			if in.Expires != nil {
-				k.Expires = in.Expires.Time
-			}
-			k.ID, k.Fresh = in.id, in.secret.Secret
-			return k, k.Issue(in.secret, tx.Now(), time.Time{})
-		},
-		Change: func(_ context.Context, _ *repo.Tx, k *directory.Key, in *KeyChange) error {
-			if in.Name != nil {
-				k.Name = *in.Name
-			}
-			if in.Roles != nil {
-				k.Roles, k.Scopes = *in.Roles, permissions(*in.Scopes)
-				k.Record(directory.KeyChanged{})
-			}
-			return nil
-		},
-		View: viewKey,
+		Description: "An API key lets a program in. It is kept as a hash: its secret is shown when it is made, and never again. To delete a key is to revoke it, for good: it cannot be restored.",
+		Hooks:       resource.Hooks[NewKey, KeyChange, directory.Key]{BeforeCreate: m.prepare},
+		New:         m.newKey,
+		Change:      m.changeKey,
+		View:        viewKey,
 	}
 }
 
-// prepare makes the secret of a new key and announces it.
+// prepare makes the secret of a new key and announces it, unless the command
+// will be refused.
 func (m Admin) prepare(ctx context.Context, in *NewKey) error {
-	if err := access.Check(ctx, keysWrite); err != nil {
-		return nil // the command is refused, and audited
-	}
 	p, _ := access.From(ctx)
-	if err := directory.Grant(m.Roles, p, in.Roles, permissions(in.Scopes)); err != nil {
-		return err
+	if !p.Can(keysWrite) || m.grant(ctx, in.Roles, in.Scopes) != nil {
+		return nil
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -112,11 +80,69 @@ func (m Admin) prepare(ctx context.Context, in *NewKey) error {
 	if in.secret, err = apikey.Generate(rand.Reader); err != nil {
 		return err
 	}
-	return m.Directory.Announce(ctx, p.Tenant, in.id, in.secret)
+	return m.Directory.Announce(ctx, p.Tenant, in.id, in.secret, time.Time{})
 }
 
+// grant refuses rights that the principal does not have. It is asked within the
+// command, so that the refusal is audited.
+func (m Admin) grant(ctx context.Context, roles, scopes []string) error {
+	p, ok := access.From(ctx)
+	if !ok {
+		return access.ErrNoCredential
+	}
+	return directory.Grant(m.Roles, p, roles, permissions(scopes))
+}
+
+func (m Admin) newKey(ctx context.Context, tx *repo.Tx, in *NewKey) (*directory.Key, error) {
+	if err := m.grant(ctx, in.Roles, in.Scopes); err != nil {
+		return nil, err
+	}
+	if in.secret.Secret.IsZero() {
+		return nil, fault.New(fault.Internal, "a key was to be issued that has no secret")
+	}
+	k := &directory.Key{Name: in.Name, Roles: in.Roles, Scopes: permissions(in.Scopes), Fresh: in.secret.Secret}
+	k.ID = in.id
+	if in.Expires != nil {
+		k.Expires = in.Expires.Time
+		if !k.Expires.After(tx.Now()) {
+			return nil, fault.New(fault.Unprocessable, "expires_at has passed: send a time to come, or none").WithCode("expired_already").
+				WithDetails(fault.Detail{Pointer: "#/expires_at", Code: "expired_already", Message: "a time that has passed"})
+		}
+	}
+	return k, k.Issue(in.secret, tx.Now(), time.Time{})
+}
+
+// changeKey may take rights away from a key that has more of them than who
+// changes it, as to revoke it, but never hand out what they lack.
+func (m Admin) changeKey(ctx context.Context, _ *repo.Tx, k *directory.Key, in *KeyChange) error {
+	if k.Subject != "" {
+		return errSession
+	}
+	if (in.Roles == nil) != (in.Scopes == nil) {
+		return fault.New(fault.Unprocessable, "roles and scopes are changed together: send both").WithCode("roles_without_scopes")
+	}
+	roles, scopes := k.Roles, k.Scopes
+	if in.Roles != nil {
+		if err := m.grant(ctx, *in.Roles, *in.Scopes); err != nil {
+			return err
+		}
+		roles, scopes = *in.Roles, permissions(*in.Scopes)
+	}
+	k.Set(or(in.Name, k.Name), roles, scopes)
+	return nil
+}
+
+var (
+	errSession error = fault.New(fault.Conflict, "this key is a user's session, which cannot be changed: delete it to end the session").WithCode("key_is_session")
+	errRevoked error = fault.New(fault.Conflict, "a revoked key stays revoked, for its secret may be known to others: issue a new one").WithCode("key_revoked")
+)
+
+// stayRevoked refuses to restore a key. The refusal is the same for keys that
+// are not there.
+func stayRevoked(context.Context, *repo.Tx, string) error { return errRevoked }
+
 func viewKey(k *directory.Key, meta resource.Meta) KeyView {
-	v := KeyView{Meta: meta, Name: k.Name, Roles: k.Roles, Subject: k.Subject, Secrets: []SecretView{}, Secret: k.Fresh.Reveal(), Expires: optional(k.Expires)}
+	v := KeyView{Meta: meta, Name: k.Name, Roles: k.Roles, Subject: string(k.Subject), Secrets: []SecretView{}, Secret: k.Fresh.Reveal(), Expires: optional(k.Expires)}
 	for _, s := range k.Scopes {
 		v.Scopes = append(v.Scopes, string(s))
 	}
@@ -139,57 +165,4 @@ func permissions(names []string) []access.Permission {
 		out = append(out, access.Permission(n))
 	}
 	return out
-}
-
-// maxOverlap is how long two secrets of a key may be good at most.
-const maxOverlap = 30 * 24 * time.Hour
-
-// Rotation is what gives a key a new secret.
-type Rotation struct {
-	OverlapSeconds int `json:"overlap_seconds,omitempty" minimum:"0" maximum:"2592000" default:"86400" doc:"For how long the old secret stays good."`
-}
-
-type rotate struct {
-	cqrs.Returns[*directory.Key]
-	id      directory.KeyID
-	secret  apikey.Key
-	overlap time.Duration
-}
-
-func (rotate) CommandName() string         { return "api_keys.rotate" }
-func (r rotate) Target() (kind, id string) { return directory.Keys.Name, string(r.id) }
-
-// rotation adds the operation that gives a key a new secret.
-func (m Admin) rotation(a *api.API, b *cqrs.Bus) {
-	cqrs.Handle(b, keysWrite, func(ctx context.Context, tx *repo.Tx, c rotate) (*directory.Key, error) {
-		k, err := directory.Keys.Update(ctx, tx, c.id, func(k *directory.Key) error { return k.Issue(c.secret, tx.Now(), tx.Now().Add(c.overlap)) })
-		k.Fresh = c.secret.Secret
-		return &k, err
-	})
-	op := api.Operation{ID: "rotate-api-key", Method: http.MethodPost, Path: "/api-keys/{id}/rotate", Summary: "Rotate: api key", Tags: []string{directory.Keys.Name},
-		Description: "Gives the key a new secret, which is shown this once. The old one stays good for the overlap, so that no request fails meanwhile.",
-		Permission:  keysWrite, Secret: true, Idempotency: api.KeyOptional}
-	type out struct {
-		ETag string `header:"ETag"`
-		Body KeyView
-	}
-	api.Register(a, op, func(ctx context.Context, in *struct {
-		ID   string `path:"id" maxLength:"255"`
-		Body Rotation
-	}) (*out, error) {
-		p, _ := access.From(ctx)
-		secret, err := apikey.Generate(rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		if err := m.Directory.Announce(ctx, p.Tenant, directory.KeyID(in.ID), secret); err != nil {
-			return nil, err
-		}
-		overlap := min(time.Duration(in.Body.OverlapSeconds)*time.Second, maxOverlap)
-		k, err := cqrs.Send(ctx, b, rotate{id: directory.KeyID(in.ID), secret: secret, overlap: overlap})
-		if err != nil {
-			return nil, err
-		}
-		return &out{api.ETag(k.Version), viewKey(k, resource.MetaOf("api_key", &k.Root))}, nil
-	})
 }

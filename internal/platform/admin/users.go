@@ -2,14 +2,11 @@ package admin
 
 import (
 	"context"
-	"net/http"
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/repo"
-	"sluice/internal/platform/web"
-	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/resource"
 )
 
@@ -43,51 +40,40 @@ type UserView struct {
 func (m Admin) users() resource.Resource[directory.UserID, directory.User, NewUser, UserChange, UserView] {
 	return resource.Resource[directory.UserID, directory.User, NewUser, UserChange, UserView]{
 		Kind: directory.Users, Singular: "user", Read: usersRead, Write: usersWrite,
-		Description: "A user signs in with a password, for a session. Organisations with an identity provider use its tokens instead.",
+		Description: "A user signs in with a password, for a session. Whatever is changed about a user, a password say, ends all sessions of theirs, as a deletion does. Organisations with an identity provider use its tokens instead.",
 		Hooks: resource.Hooks[NewUser, UserChange, directory.User]{
 			BeforeCreate: func(ctx context.Context, in *NewUser) (err error) {
-				if access.Check(ctx, usersWrite) != nil {
-					return nil // the command is refused, and audited
-				}
 				p, _ := access.From(ctx)
-				if err := directory.Grant(m.Roles, p, in.Roles, nil); err != nil {
-					return err
+				if !p.Can(usersWrite) || m.grant(ctx, in.Roles, nil) != nil {
+					return nil // the command is refused
 				}
 				in.id = m.Directory.UserID(p.Tenant, in.Login)
 				in.hashed, err = m.Passwords.Hash(ctx, secret.Of(in.Password))
 				return err
 			},
 			BeforeChange: func(ctx context.Context, in *UserChange) (err error) {
-				if access.Check(ctx, usersWrite) != nil {
-					return nil
-				}
-				p, _ := access.From(ctx)
-				if in.Roles != nil {
-					if err := directory.Grant(m.Roles, p, *in.Roles, nil); err != nil {
-						return err
-					}
-				}
-				if in.Password != nil {
+				if p, _ := access.From(ctx); p.Can(usersWrite) && in.Password != nil {
 					in.hashed, err = m.Passwords.Hash(ctx, secret.Of(*in.Password))
 				}
 				return err
 			},
 		},
-		New: func(_ context.Context, _ *repo.Tx, in *NewUser) (*directory.User, error) {
-			u := &directory.User{Login: in.Login, Password: in.hashed, Roles: in.Roles}
+		New: func(ctx context.Context, _ *repo.Tx, in *NewUser) (*directory.User, error) {
+			u := &directory.User{Login: in.Login}
 			u.ID = in.id
-			return u, nil
+			u.Set(in.Roles, false, in.hashed)
+			return u, m.grant(ctx, in.Roles, nil)
 		},
-		Change: func(_ context.Context, _ *repo.Tx, u *directory.User, in *UserChange) error {
-			if in.Password != nil {
-				u.Password = in.hashed
+		Change: func(ctx context.Context, _ *repo.Tx, u *directory.User, in *UserChange) error {
+			if err := m.command(ctx, u); err != nil {
+				return err
 			}
 			if in.Roles != nil {
-				u.Roles = *in.Roles
+				if err := m.grant(ctx, *in.Roles, nil); err != nil {
+					return err
+				}
 			}
-			if in.Disabled != nil {
-				u.Disabled = *in.Disabled
-			}
+			u.Set(or(in.Roles, u.Roles), or(in.Disabled, u.Disabled), in.hashed)
 			return nil
 		},
 		View: func(u *directory.User, meta resource.Meta) UserView {
@@ -96,30 +82,28 @@ func (m Admin) users() resource.Resource[directory.UserID, directory.User, NewUs
 	}
 }
 
-// SignIn is what begins a session.
-type SignIn struct {
-	Tenant   string `json:"tenant" minLength:"1" maxLength:"64"`
-	Login    string `json:"login" minLength:"1" maxLength:"200"`
-	Password string `json:"password" minLength:"1" maxLength:"1024" writeOnly:"true"`
+// command refuses to change a user who may do more than who asks: a new password
+// would let them act as the user.
+func (m Admin) command(ctx context.Context, u *directory.User) error {
+	p, ok := access.From(ctx)
+	if !ok {
+		return access.ErrNoCredential
+	}
+	return directory.Command(m.Roles, p, u.Roles, nil)
 }
 
-// SessionView is a session that has begun.
-type SessionView struct {
-	Token   string   `json:"token" doc:"Send it as Authorization: Bearer. It is shown this once."`
-	KeyID   string   `json:"key_id" doc:"The API key that the session is; delete it to sign out."`
-	UserID  string   `json:"user_id"`
-	Expires api.Time `json:"expires_at"`
-}
+// restored is the event of a user who is back.
+type restored struct{}
 
-// sessions adds the operation that signs users in.
-func (m Admin) sessions(a *api.API) {
-	op := api.Operation{ID: "create-session", Method: http.MethodPost, Path: "/sessions", Summary: "Sign in", Tags: []string{directory.Users.Name},
-		Description: "Checks a password, and begins a session.", Permission: web.Public, Status: http.StatusCreated}
-	api.Register(a, op, func(ctx context.Context, in *struct{ Body SignIn }) (*struct{ Body SessionView }, error) {
-		s, err := m.Directory.SignIn(ctx, m.Passwords, in.Body.Tenant, in.Body.Login, secret.Of(in.Body.Password))
-		if err != nil {
-			return nil, err
-		}
-		return &struct{ Body SessionView }{SessionView{s.Secret.Reveal(), string(s.Key.ID), s.Key.Subject, api.Time{Time: s.Key.Expires}}}, nil
-	})
+// EventType implements aggregate.Event.
+func (restored) EventType() string { return "user.restored" }
+
+// mayRestore refuses to bring back a user with more rights than who asks. What
+// is deleted is read by restoring it: the command itself then finds it done.
+func (m Admin) mayRestore(ctx context.Context, tx *repo.Tx, id string) error {
+	u, err := directory.Users.Restore(ctx, tx, directory.UserID(id), restored{})
+	if err != nil {
+		return err
+	}
+	return m.command(ctx, &u)
 }

@@ -57,15 +57,6 @@ func (b *Bus) recovered(next Next) Next {
 	}
 }
 
-// Refused audits what somebody was refused before it came to a bus: by the gate
-// of an edge, or at a sign-in. The principal of ctx is who was refused; without
-// one there is nothing to say.
-func (b *Bus) Refused(ctx context.Context, action string, cause error) {
-	if p, ok := access.From(ctx); ok {
-		b.auditRefused(ctx, &Call{Name: action, Principal: p, Origin: b.cfg.Origin(ctx)}, cause, true)
-	}
-}
-
 // observe measures and traces the calls of a route.
 func (b *Bus) observe(r Route, next Next) Next {
 	m := b.metrics.of(r.Name)

@@ -160,11 +160,11 @@ func TestRules(t *testing.T) {
 }
 
 // What an edge has refused is a denial as well; nobody in particular is not.
-func TestRefusedElsewhere(t *testing.T) {
+func TestDeniedElsewhere(t *testing.T) {
 	b := newBench(t, Config{Origin: func(context.Context) Origin { return Origin{Request: "r1"} }})
 	cause := fault.New(fault.PermissionDenied, "no").WithCode("permission_missing")
-	b.Refused(t.Context(), "get-note", cause)
-	b.Refused(as(t.Context(), "acme"), "get-note", cause)
+	b.Denied(t.Context(), "get-note", cause)
+	b.Denied(as(t.Context(), "acme"), "get-note", cause)
 	entries, _ := b.outbox(t)
 	if len(entries) != 1 || entries[0].Outcome != audit.Denied || entries[0].Action != "get-note" || entries[0].Code != "permission_missing" || entries[0].Actor != "key_1" || entries[0].Request != "r1" {
 		t.Errorf("entries %+v", entries)

@@ -60,7 +60,10 @@ type Config struct {
 	Owner string        // this process; default a random name
 	Lease time.Duration // of the log; default 10s
 	Log   audit.Config
-	Slog  *slog.Logger // nil discards
+	// Shared is where every process can read the log, as from a bucket; nil where
+	// only the one can that writes it.
+	Shared audit.Storage
+	Slog   *slog.Logger // nil discards
 }
 
 // Trail is the consumer.
@@ -71,8 +74,9 @@ type Trail struct {
 	key   audit.Key
 	cfg   Config
 
-	mu  sync.RWMutex
-	log *audit.Log // nil while another process writes it
+	mu      sync.RWMutex
+	log     *audit.Log // nil while another process writes it
+	storage audit.Storage
 }
 
 // Open opens where the log lies, and returns how to close it.
@@ -90,7 +94,7 @@ func New(store *repo.Store, q queue.Consuming, open Open, key audit.Key, cfg Con
 	if cfg.Slog == nil {
 		cfg.Slog = slog.New(slog.DiscardHandler)
 	}
-	return &Trail{store: store, queue: q, open: open, key: key, cfg: cfg}
+	return &Trail{store: store, queue: q, open: open, key: key, cfg: cfg, storage: cfg.Shared}
 }
 
 // Run writes the log, whenever no other process does, until ctx ends.
@@ -123,14 +127,8 @@ func (t *Trail) write(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	t.mu.Lock()
-	t.log = log
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		t.log = nil
-		t.mu.Unlock()
-	}()
+	t.use(log, storage)
+	defer t.use(nil, t.cfg.Shared)
 	consumer := queue.Consumer{Name: "audit-log", Stream: "AUDIT", Concurrency: concurrency, MaxAttempts: maxAttempts,
 		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}
 	return t.queue.Consume(ctx, consumer, t.handle)
@@ -155,9 +153,9 @@ func (t *Trail) handle(ctx context.Context, d queue.Delivery) error {
 	if err != nil || known {
 		return err
 	}
-	log := t.current()
-	if log == nil {
-		return fault.New(fault.Unavailable, "another process writes the audit log").WithCode("audit_not_writer")
+	log, err := t.current()
+	if err != nil {
+		return err
 	}
 	indexes, err := log.Append(ctx, []audit.Entry{entry})
 	if err != nil {
@@ -166,11 +164,25 @@ func (t *Trail) handle(ctx context.Context, d queue.Delivery) error {
 	return t.index(ctx, scope, entry, indexes[0])
 }
 
-func (t *Trail) current() *audit.Log {
+// use sets what this process can reach.
+func (t *Trail) use(log *audit.Log, storage audit.Storage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.log, t.storage = log, storage
+}
+
+// current returns the log, where this process writes it.
+func (t *Trail) current() (*audit.Log, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.log
+	if t.log == nil {
+		return nil, errNotWriter
+	}
+	return t.log, nil
 }
+
+var errNotWriter error = fault.New(fault.Unavailable, "another process writes the audit log: ask that one, or try again where this one is about to take over").
+	WithCode("audit_not_writer").WithRetryAfter(5 * time.Second)
 
 // index puts an entry into the read model; that it is there already is no error.
 func (t *Trail) index(ctx context.Context, scope repo.Scope, entry audit.Entry, index int64) error {
@@ -185,9 +197,9 @@ func (t *Trail) index(ctx context.Context, scope repo.Scope, entry audit.Entry, 
 
 // Rebuild puts every entry of the log into the read model.
 func (t *Trail) Rebuild(ctx context.Context) error {
-	log := t.current()
-	if log == nil {
-		return fault.New(fault.Unavailable, "another process writes the audit log").WithCode("audit_not_writer")
+	log, err := t.current()
+	if err != nil {
+		return err
 	}
 	return log.Entries(ctx, 0, func(l audit.Logged) error {
 		return t.index(ctx, repo.Scope{Tenant: l.Entry.Tenant, Actor: "system"}, l.Entry, l.Index)

@@ -2,10 +2,8 @@ package directory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
 	"time"
 
 	"sluice/internal/platform/access"
@@ -29,8 +27,10 @@ type Key struct {
 	Scopes  []access.Permission `json:"scopes,omitempty"` // none: all that the roles grant
 	Expires time.Time           `json:"expires,omitzero"`
 	Secrets []Secret            `json:"secrets"` // the newest last
-	// Subject acts instead of the key itself: the user whose session it is.
-	Subject string `json:"subject,omitempty"`
+	// Subject acts instead of the key itself: the user whose session it is, as of
+	// that sequence of its events.
+	Subject      UserID `json:"subject,omitempty"`
+	UserSequence int64  `json:"user_sequence,omitempty"`
 	// Fresh is the secret that was just issued, for its holder; it is not stored.
 	Fresh secret.Text `json:"-"`
 }
@@ -47,11 +47,21 @@ var Keys = repo.Kind[KeyID, Key]{
 	Name: "api_keys", Root: func(k *Key) *aggregate.Root[KeyID] { return &k.Root },
 	Columns: []spec.Column[Key]{
 		spec.TextField("name", func(k *Key) string { return k.Name }),
-		spec.TextField("subject", func(k *Key) string { return k.Subject }),
+		spec.TextField("subject", func(k *Key) string { return string(k.Subject) }),
 	},
+	Expires: (*Key).forgotten,
 }
 
-// KeyIssued says that a key got a secret; KeyChanged that its rights changed.
+// forgotten is when nobody needs to see the key any more: sessions are many, and
+// nobody looks after them.
+func (k *Key) forgotten() time.Time {
+	if k.Subject == "" {
+		return time.Time{}
+	}
+	return k.Expires.Add(endedShown)
+}
+
+// KeyIssued says that a key got a secret; KeyChanged that its name or rights did.
 type (
 	KeyIssued  struct{}
 	KeyChanged struct{}
@@ -68,19 +78,36 @@ type hashID string
 // indexed says whose a key is.
 type indexed struct {
 	aggregate.Root[hashID]
-	Tenant string `json:"tenant"`
-	Key    KeyID  `json:"key"`
+	Tenant string    `json:"tenant"`
+	Key    KeyID     `json:"key"`
+	Until  time.Time `json:"until,omitzero"`
 }
 
-var keyIndex = repo.Kind[hashID, indexed]{Name: "api_key_index", Root: func(i *indexed) *aggregate.Root[hashID] { return &i.Root }}
+var keyIndex = repo.Kind[hashID, indexed]{
+	Name: "api_key_index", Root: func(i *indexed) *aggregate.Root[hashID] { return &i.Root },
+	Expires: func(i *indexed) time.Time { return i.Until },
+}
+
+// Expiring are the kinds of which things end by themselves, for who removes them
+// from the store.
+func Expiring() []string { return []string{Keys.Name, keyIndex.Name} }
 
 // maxSecrets is how many secrets of a key may be good at once.
 const maxSecrets = 2
 
-// Announce puts a secret into the index before the key gets it with Issue.
-func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, made apikey.Key) error {
+// Set changes what the key is called and may do.
+func (k *Key) Set(name string, roles []string, scopes []access.Permission) {
+	if name != k.Name || !slices.Equal(roles, k.Roles) || !slices.Equal(scopes, k.Scopes) {
+		k.Name, k.Roles, k.Scopes = name, roles, scopes
+		k.Record(KeyChanged{})
+	}
+}
+
+// Announce puts a secret into the index before the key gets it with Issue. Until
+// is when the index may forget it; zero for never.
+func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, made apikey.Key, until time.Time) error {
 	err := d.store.Do(ctx, platform("system"), func(ctx context.Context, tx *repo.Tx) error {
-		i := &indexed{Tenant: tenant, Key: id}
+		i := &indexed{Tenant: tenant, Key: id, Until: until}
 		i.Root.ID = hashID(made.Hash.String())
 		return keyIndex.Add(ctx, tx, i)
 	})
@@ -90,11 +117,16 @@ func (d *Directory) Announce(ctx context.Context, tenant string, id KeyID, made 
 	return err
 }
 
-// Issue gives the key a secret. Those that it has end at the end of overlap.
+// Issue gives the key a secret. Those that it has end at the end of overlap, at
+// once where that is not after now. fault.Conflict with the code "too_many": two
+// would still be good beside it.
 func (k *Key) Issue(made apikey.Key, now, overlap time.Time) error {
 	k.Secrets = slices.DeleteFunc(k.Secrets, func(s Secret) bool { return ending(s.Expires, now) })
-	if len(k.Secrets) >= maxSecrets {
-		return tooMany("secrets of this key", maxSecrets)
+	if overlap.Before(now) {
+		overlap = now
+	}
+	if len(k.Secrets) >= maxSecrets && overlap.After(now) {
+		return fault.New(fault.Conflict, "the key has %d secrets, which is the most: wait until the older one has ended, or end both with an overlap of 0", maxSecrets).WithCode("too_many")
 	}
 	for i, s := range k.Secrets {
 		if s.Expires.IsZero() || overlap.Before(s.Expires) {
@@ -103,21 +135,6 @@ func (k *Key) Issue(made apikey.Key, now, overlap time.Time) error {
 	}
 	k.Secrets = append(k.Secrets, Secret{Hash: made.Hash.String(), Hint: made.Hint})
 	k.Record(KeyIssued{})
-	return nil
-}
-
-// Grant refuses to give rights that the principal does not have itself.
-func Grant(roles *access.Roles, p *access.Principal, names []string, scopes []access.Permission) error {
-	for i, name := range names {
-		if _, known := roles.Get(name); !known {
-			return fault.New(fault.Unprocessable, "there is no role %q, expected some of %q", fault.Clip(name, 64), roles.Names()).WithCode("role_unknown").
-				WithDetails(fault.Detail{Pointer: "#/roles/" + strconv.Itoa(i), Code: "role_unknown", Message: "the role does not exist"})
-		}
-	}
-	granted := roles.Effective(names, scopes)
-	if missing := granted.Without(p.Permissions).List(); len(missing) > 0 {
-		return fault.New(fault.PermissionDenied, "nobody can grant what they do not have; you lack %q", missing).WithCode("grant_exceeds_own")
-	}
 	return nil
 }
 
@@ -130,56 +147,25 @@ func (d *Directory) Lookup(ctx context.Context, hash apikey.Hash) (identity.KeyR
 	if err := d.active(ctx, i.Tenant); err != nil {
 		return identity.KeyRecord{}, err
 	}
-	k, err := Keys.Get(ctx, d.store.Read(repo.Scope{Tenant: i.Tenant}), i.Key)
+	k, err := Keys.Get(ctx, d.Reading(i.Tenant), i.Key)
 	if err != nil {
 		return identity.KeyRecord{}, err
 	}
-	for _, s := range k.Secrets {
-		if s.Hash == hash.String() {
-			return k.record(hash, s), nil
-		}
+	found := slices.IndexFunc(k.Secrets, func(s Secret) bool { return s.Hash == hash.String() })
+	if found < 0 {
+		return identity.KeyRecord{}, repo.ErrNotFound // announced, and never issued
 	}
-	return identity.KeyRecord{}, repo.ErrNotFound
+	r := k.record(hash, k.Secrets[found])
+	if k.Subject != "" {
+		err = d.session(ctx, &k, &r)
+	}
+	return r, err
 }
 
 func (k *Key) record(hash apikey.Hash, s Secret) identity.KeyRecord {
 	r := identity.KeyRecord{ID: string(k.ID), Hash: hash, Tenant: k.Tenant, Roles: k.Roles, Scopes: k.Scopes, Expires: k.Expires}
-	if k.Subject != "" {
-		r.ID = k.Subject
-	}
 	if !s.Expires.IsZero() && (r.Expires.IsZero() || s.Expires.Before(r.Expires)) {
 		r.Expires = s.Expires
 	}
 	return r
-}
-
-// Invalidate has forget called for the secrets of every key that this process
-// changes. Other processes, and those that know a suspended tenant's keys, forget
-// them after their cache's time.
-func (d *Directory) Invalidate(forget func(apikey.Hash)) {
-	d.store.Watch(func(c *repo.Changeset) {
-		for _, p := range c.Puts {
-			if p.Kind != Keys.Name {
-				continue
-			}
-			for _, hash := range hashes(p.Doc) {
-				forget(hash)
-			}
-		}
-	})
-}
-
-// hashes returns those of a stored key's secrets.
-func hashes(doc []byte) []apikey.Hash {
-	var k Key
-	if json.Unmarshal(doc, &k) != nil {
-		return nil
-	}
-	var out []apikey.Hash
-	for _, s := range k.Secrets {
-		if h, err := apikey.ParseHash(s.Hash); err == nil {
-			out = append(out, h)
-		}
-	}
-	return out
 }

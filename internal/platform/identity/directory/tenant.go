@@ -14,7 +14,6 @@ import (
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -59,10 +58,10 @@ func NewTenant(id TenantID, name string) (*Tenant, error) {
 	return t, nil
 }
 
-// Suspend shuts the tenant out, or lets it in again.
-func (t *Tenant) Suspend(suspended bool) {
-	if t.Suspended != suspended {
-		t.Suspended = suspended
+// Set renames the tenant, and shuts it out or lets it in again.
+func (t *Tenant) Set(name string, suspended bool) {
+	if t.Name != name || t.Suspended != suspended {
+		t.Name, t.Suspended = name, suspended
 		t.Record(TenantChanged{suspended})
 	}
 }
@@ -74,12 +73,23 @@ func platform(actor string) repo.Scope { return repo.Scope{Actor: actor} }
 type Directory struct {
 	store     *repo.Store
 	pseudonym []byte
+	attempts  attempts
+	admitted  admitted
 }
 
 // New returns the directory in a store, which must have been migrated with
 // Schemas. The pseudonym is the secret that users' ids are made with: it never
-// changes, and is the same for all processes.
-func New(store *repo.Store, pseudonym []byte) *Directory { return &Directory{store, pseudonym} }
+// changes, and is the same for all processes. Call it before the store is used.
+func New(store *repo.Store, pseudonym []byte) *Directory {
+	d := &Directory{store: store, pseudonym: pseudonym}
+	store.Watch(d.admitted.forget)
+	return d
+}
+
+// Reading is what a tenant's keys and users are read from.
+func (d *Directory) Reading(tenant string) repo.Reading {
+	return d.store.Read(repo.Scope{Tenant: tenant})
+}
 
 // Schemas is what the store's migration has to know.
 func Schemas() []*repo.Schema {
@@ -113,7 +123,3 @@ func (d *Directory) EnsureTenant(ctx context.Context, id TenantID, name string) 
 
 // ending says whether something that ends, or does not, has ended.
 func ending(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
-
-func tooMany(what string, most int) error {
-	return fault.New(fault.Conflict, "there are %d %s already, which is the most: wait until one has ended", most, what).WithCode("too_many")
-}
