@@ -81,7 +81,7 @@ func TestCanariesStayInTheirCage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 100 {
+		for range 60 {
 			c.logDirectly(log)
 		}
 		for range 5 {
@@ -174,7 +174,7 @@ func (c *canaries) serve(log *slog.Logger) {
 			c.Error(err)
 		}
 	}()
-	for i := range 40 {
+	for i := range 14 {
 		for _, fail := range []string{"none", "error", "fault", "panic"} {
 			c.request(client, "http://"+server.Addr(), fail, i)
 		}
