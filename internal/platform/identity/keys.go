@@ -231,8 +231,9 @@ func (k *Keys) Invalidate(hash apikey.Hash) {
 	k.unknown.Invalidate(hash)
 }
 
-// InvalidateWhere forgets the keys of principals at once: their tenant or user
-// was changed. It looks at all known keys, so it is for what is rare.
+// InvalidateWhere forgets the keys of principals at once, and those that let
+// nobody in: a tenant or user was changed. It looks at all known keys, so it is
+// for what is rare.
 func (k *Keys) InvalidateWhere(of func(*access.Principal) bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -242,6 +243,7 @@ func (k *Keys) InvalidateWhere(of func(*access.Principal) bool) {
 			k.known.Invalidate(hash)
 		}
 	}
+	k.unknown.InvalidateAll()
 }
 
 // invalidations returns how many invalidations there were.
