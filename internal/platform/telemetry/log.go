@@ -1,5 +1,9 @@
 // Package telemetry is how the platform can be observed: logs, metrics,
 // traces, and the operations endpoints that show them.
+//
+// Known limits: what redaction recognises, Redact says; text that others print
+// past the logger is not redacted. Shipped log lines are lost with a process that
+// is killed.
 package telemetry
 
 import (
