@@ -1,0 +1,146 @@
+// Package feedhttp serves feeds to HTTP clients: as server-sent events, over
+// WebSockets with credits, and as pages of JSON. All use the same cursors.
+//
+// Its methods are made for plain routes: no middleware may compress or buffer
+// what they write, nor limit its time. They lift the server's own time limits
+// and set one for each event instead.
+//
+// Known limits: a WebSocket sends one event per message and does not compress.
+// Browsers cannot read a refusal's status over WebSocket, nor any header; what
+// they need is in the first message and in the close code.
+package feedhttp
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/feed"
+)
+
+// Config holds what a Handler may be given; the zero value has defaults.
+type Config struct {
+	Ping         time.Duration // between signs of life on a quiet stream; default 15s
+	Retry        time.Duration // after which browsers connect again; default 3s
+	WriteTimeout time.Duration // for each event to be taken by the client's side; default 10s
+	// Valid asks again whether a principal may go on, every Recheck: a key can be
+	// revoked while a stream is open. Nil heeds only when the credential expires.
+	Valid   func(context.Context, *access.Principal) error
+	Recheck time.Duration // default 1m
+	// Origins are the hosts, besides the server's own, whose pages may open
+	// WebSockets: host patterns as of path.Match.
+	Origins []string
+
+	Now func() time.Time // default time.Now
+	Log *slog.Logger     // nil discards
+}
+
+// Handler serves the feeds of a hub.
+type Handler struct {
+	hub *feed.Hub
+	cfg Config
+}
+
+// New returns a handler.
+func New(hub *feed.Hub, cfg Config) *Handler {
+	cfg.Ping = cmp.Or(cfg.Ping, 15*time.Second)
+	cfg.Retry = cmp.Or(cfg.Retry, 3*time.Second)
+	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 10*time.Second)
+	cfg.Recheck = cmp.Or(cfg.Recheck, time.Minute)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Handler{hub: hub, cfg: cfg}
+}
+
+// Target is what a route offers. The tenant is the principal's.
+type Target struct {
+	Kind    string
+	Subject string // an id, which needs Kind
+	Types   []string
+	Labels  map[string]string
+	End     []string    // types after which nothing follows
+	Topic   *feed.Topic // instead of the hub's source
+	// Oldest begins at the oldest event where the client names no cursor; else
+	// it begins now.
+	Oldest bool
+	// Open lets clients choose kind, id and types by parameters of these names.
+	Open bool
+}
+
+// Serve serves a stream: over WebSocket if the client asks for an upgrade, else
+// as server-sent events. It returns an error only if nothing was written yet.
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, t Target) error {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return h.WebSocket(w, r, t)
+	}
+	return h.SSE(w, r, t)
+}
+
+// request reads what the client asks for. Who resumes by itself, as browsers
+// do, sends the header; the parameter is what its page once said.
+func request(r *http.Request, t *Target) (feed.Request, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return feed.Request{}, fault.Wrap(fault.Invalid, err, "the query string is malformed: encode its values").WithCode("feed_request_invalid")
+	}
+	start, err := feed.ParseStart(cmp.Or(r.Header.Get("Last-Event-ID"), q.Get("last_event_id"), q.Get("after")))
+	if err != nil {
+		return feed.Request{}, err
+	}
+	start.Oldest = start.Oldest || t.Oldest && start.After.IsZero()
+	policy, err := feed.ParsePolicy(q.Get("slow"))
+	if err != nil {
+		return feed.Request{}, err
+	}
+	f := feed.Filter{Kind: t.Kind, Subject: t.Subject, Types: t.Types, Labels: t.Labels, End: t.End}
+	if t.Open {
+		f.Kind, f.Subject = cmp.Or(f.Kind, q.Get("kind")), cmp.Or(f.Subject, q.Get("id"))
+		if list := q.Get("types"); list != "" && len(f.Types) == 0 {
+			f.Types = strings.Split(list, ",")
+		}
+	}
+	p, ok := access.From(r.Context())
+	if !ok {
+		return feed.Request{}, access.ErrNoCredential
+	}
+	f.Tenant = p.Tenant
+	strict := q.Get("strict")
+	return feed.Request{Filter: f, Topic: t.Topic, Start: start, Strict: strict == "1" || strict == "true", Policy: policy, Expires: p.Expires}, nil
+}
+
+// guard says from time to time whether a stream's principal may go on.
+type guard struct {
+	h    *Handler
+	p    *access.Principal
+	last time.Time
+}
+
+func (h *Handler) guard(ctx context.Context) *guard {
+	p, _ := access.From(ctx) // request has seen that there is one
+	return &guard{h: h, p: p, last: h.cfg.Now()}
+}
+
+// check returns the error that ends the stream. A check that fails for other
+// reasons than the credential is made again later.
+func (g *guard) check(ctx context.Context) error {
+	now := g.h.cfg.Now()
+	if g.h.cfg.Valid == nil || now.Sub(g.last) < g.h.cfg.Recheck {
+		return nil
+	}
+	g.last = now
+	err := g.h.cfg.Valid(ctx, g.p)
+	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied) {
+		return err
+	}
+	return nil
+}

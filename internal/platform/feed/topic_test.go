@@ -1,0 +1,131 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/internal/platform/fault"
+)
+
+func newTopic(t *testing.T, cfg TopicConfig) *Topic {
+	t.Helper()
+	cfg.Tenant = "t"
+	topic, err := NewTopic("x", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topic
+}
+
+func TestTopicEndsAndIsResumed(t *testing.T) {
+	topic := newTopic(t, TopicConfig{})
+	h := newTestHub(t, newMemory(), Config{})
+	s := subscribe(t, h, Request{Topic: topic, Filter: Filter{Types: []string{"output"}}})
+	for i := range 3 {
+		if _, err := topic.Append(t.Context(), "output", "", []byte("{ \"n\": "+strconv.Itoa(i)+"\n}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	topic.End()
+	topic.End()
+	got := collect(t, s, 4)
+	check(t, got, "1 output", "2 output", "3 output", "4 end")
+	if frame := string(got[1].SSE()); frame != "id: x-2\nevent: output\ndata: {\"n\":1}\n\n" {
+		t.Errorf("%q", frame)
+	}
+	if frame := string(got[1].Frame()); frame != `{"type":"event","id":"x-2","event":"output","data":{"n":1}}` {
+		t.Errorf("%q", frame)
+	}
+	if _, err := s.Next(t.Context(), time.Second); !errors.Is(err, ErrEnded) {
+		t.Errorf("behind the end: %v", err)
+	}
+	check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: after("x", 2)}), 2), "3 output", "4 end")
+	check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: Start{Oldest: true}}), 4), "1 output", "2 output", "3 output", "4 end")
+	if _, err := h.Subscribe(t.Context(), Request{Filter: Filter{Tenant: "t"}, Topic: topic, Start: after("x", 4)}); !errors.Is(err, ErrEnded) {
+		t.Errorf("come back behind the end: %v", err)
+	}
+	if _, err := topic.Append(t.Context(), "output", "", []byte("1")); fault.CodeOf(err) != "stream_ended" {
+		t.Errorf("appended behind the end: %v", err)
+	}
+	if _, err := h.Subscribe(t.Context(), Request{Filter: Filter{Tenant: "u"}, Topic: topic}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("another tenant: %v", err)
+	}
+}
+
+func TestBlockingTopicWaitsForItsConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topic := newTopic(t, TopicConfig{MaxEvents: 3, Block: true})
+		h := newTestHub(t, newMemory(), Config{})
+		var producer sync.WaitGroup
+		producer.Go(func() {
+			for range 50 {
+				if _, err := topic.Append(t.Context(), "output", "", []byte("1")); err != nil {
+					t.Error(err)
+				}
+			}
+			topic.End()
+		})
+		synctest.Wait()
+		if last := topic.ring.state().Last; last != 3 {
+			t.Errorf("%d events were appended with room for 3", last)
+		}
+		s := subscribe(t, h, Request{Topic: topic, Start: Start{Oldest: true}})
+		if _, err := h.Subscribe(t.Context(), Request{Filter: Filter{Tenant: "t"}, Topic: topic}); fault.CodeOf(err) != "stream_taken" {
+			t.Errorf("a second consumer: %v", err)
+		}
+		for i := uint64(1); i <= 51; {
+			batch := collect(t, s, 1)
+			for _, e := range batch {
+				if e.Cursor.Seq != i {
+					t.Fatalf("got %d, want %d", e.Cursor.Seq, i)
+				}
+				i++
+			}
+			if i == 20 { // it may leave and come back
+				s.Close()
+				s = subscribe(t, h, Request{Topic: topic, Start: after("x", i-1)})
+			}
+			time.Sleep(time.Second)
+		}
+		producer.Wait()
+		h.Close()
+	})
+}
+
+func TestBlockedAppendEndsWithItsContext(t *testing.T) {
+	topic := newTopic(t, TopicConfig{MaxEvents: 1, Block: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, _ = topic.Append(ctx, "output", "", []byte("1"))
+	if _, err := topic.Append(ctx, "output", "", []byte("1")); !fault.Is(err, fault.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if _, err := topic.Append(t.Context(), "output", "", []byte("{")); err == nil {
+		t.Error("appended what is not JSON")
+	}
+}
+
+func TestWrongRequests(t *testing.T) {
+	h := newTestHub(t, newMemory(), Config{})
+	for name, r := range map[string]Request{
+		"block":      {Filter: Filter{Tenant: "t"}, Policy: Block},
+		"id only":    {Filter: Filter{Tenant: "t", Subject: "j"}},
+		"long":       {Filter: Filter{Tenant: "t", Types: []string{string(make([]byte, 200))}}},
+		"many types": {Filter: Filter{Tenant: "t", Types: make([]string, 40)}},
+	} {
+		if _, err := h.Subscribe(t.Context(), r); fault.CodeOf(err) != "feed_request_invalid" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := h.Subscribe(t.Context(), Request{}); !fault.Is(err, fault.Internal) {
+		t.Errorf("without a tenant: %v", err)
+	}
+	if _, err := NewHub(newMemory(), Config{Spills: -1}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a negative limit: %v", err)
+	}
+}
