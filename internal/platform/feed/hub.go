@@ -26,7 +26,7 @@ type Hub struct {
 	pumps    sync.WaitGroup
 }
 
-// NewHub returns a hub of the source.
+// NewHub returns a hub of the source, or for topics only without one.
 func NewHub(source Source, cfg Config) (*Hub, error) {
 	cfg, err := cfg.resolve()
 	if err != nil {
@@ -164,6 +164,8 @@ func (h *Hub) check(r *Request) error {
 		return err
 	}
 	switch {
+	case r.Topic == nil && h.source == nil:
+		return fault.New(fault.Internal, "a feed was opened without a topic on a hub without a source")
 	case r.Topic != nil && r.Topic.tenant != r.Filter.Tenant:
 		return fault.New(fault.NotFound, "there is no such stream").WithCode("stream_not_found")
 	case r.Policy == Block && (r.Topic == nil || !r.Topic.block):
