@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/oip/oippb"
 	"sluice/internal/platform/access"
@@ -17,6 +19,7 @@ import (
 	"sluice/internal/platform/identity/apikey"
 	"sluice/internal/platform/identity/jwt"
 	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/resilience"
 	"sluice/internal/platform/rpc"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/limit"
@@ -81,16 +84,17 @@ func grpcPermissions() map[string]access.Permission {
 	return all
 }
 
-// jwksTime bounds a fetch of an issuer's keys.
-const jwksTime = 10 * time.Second
+// maxKeySet bounds the key set of an issuer, in bytes.
+const maxKeySet = 256 << 10
 
-func newTokens(c config.Auth, n *node.Node) (identity.Verifier, error) {
-	var (
-		source jwt.Source
-		err    error
-	)
+func newTokens(c config.Auth, n *node.Node, metrics prometheus.Registerer) (identity.Verifier, error) {
+	policy, err := resilience.New("jwks", resilience.Config{Metrics: metrics})
+	if err != nil {
+		return nil, err
+	}
+	var source jwt.Source
 	if strings.HasPrefix(c.JWTKeys, "https:") || strings.HasPrefix(c.JWTKeys, "http:") {
-		source, err = jwt.NewRemote(c.JWTKeys, &http.Client{Timeout: jwksTime}, time.Now, jwt.RemoteConfig{})
+		source, err = jwt.NewRemote(c.JWTKeys, resilience.NewHTTPClient(policy, resilience.HTTPConfig{MaxResponse: maxKeySet}), time.Now, jwt.RemoteConfig{})
 	} else {
 		source, err = jwt.NewStaticFile(c.JWTKeys)
 	}

@@ -11,9 +11,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/node"
+	"sluice/internal/inference/api"
+	"sluice/internal/inference/job"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/resilience"
 	"sluice/internal/platform/telemetry"
 	"sluice/internal/platform/web"
 )
@@ -27,10 +33,12 @@ type app struct {
 	health   *telemetry.Health
 	registry *prometheus.Registry
 	tracing  *telemetry.Tracing
+	shipper  *telemetry.Shipper // nil ships no log lines
 
 	node      *node.Node
 	gate      *gate
 	inference *inference
+	jobs      *jobs
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -41,20 +49,25 @@ type app struct {
 // where Run is not called.
 func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_ *app, err error) {
 	a := &app{cfg: cfg, build: telemetry.ReadBuild(), stdout: stdout, health: &telemetry.Health{}}
+	a.registry = telemetry.NewRegistry(a.build)
+	if stderr, err = a.ship(stderr); err != nil {
+		return nil, err
+	}
 	a.log, err = telemetry.NewLogger(stderr, telemetry.LogConfig{
 		Level: cfg.Log.Level, Format: cfg.Log.Format, Service: "sluice", Version: a.build.Version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.registry = telemetry.NewRegistry(a.build)
 	a.tracing, err = telemetry.NewTracing(ctx, telemetry.TraceConfig{
 		Endpoint: cfg.Trace.Endpoint, SampleRatio: cfg.Trace.SampleRatio, Service: "sluice", Version: a.build.Version,
 	}, a.log)
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health, Permissions: modelPermissions()})
+	a.node, err = node.Open(ctx, cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+		Permissions: append(modelPermissions(), api.Permissions()...), Schemas: []*repo.Schema{job.Predictions.Schema()},
+		Streams: []queue.Stream{job.Stream(cfg.NATS.Replicas, node.Retain)}, Expiring: []string{job.Predictions.Name}})
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +93,25 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	return a, err
 }
 
+// ship returns a writer of log lines that sends them to Elasticsearch as well,
+// where that is configured.
+func (a *app) ship(w io.Writer) (io.Writer, error) {
+	c := a.cfg.Log
+	if c.Elasticsearch == "" {
+		return w, nil
+	}
+	policy, err := resilience.New("elasticsearch", resilience.Config{Metrics: a.registry})
+	if err != nil {
+		return nil, err
+	}
+	a.shipper, err = telemetry.NewShipper(resilience.NewHTTPClient(policy, resilience.HTTPConfig{MaxResponse: 16 << 20}),
+		telemetry.ShipConfig{URL: c.Elasticsearch, APIKey: secret.Of(c.ElasticsearchAPIKey), Run: repo.RandomName()}, a.registry)
+	if err != nil {
+		return nil, err
+	}
+	return io.MultiWriter(w, a.shipper), nil
+}
+
 // Run serves until ctx ends, and returns after the shutdown.
 func (a *app) Run(ctx context.Context) error {
 	ops := a.ops.Component()
@@ -89,11 +121,14 @@ func (a *app) Run(ctx context.Context) error {
 		return err
 	}}
 	components := []lifecycle.Component{{Name: "traces", Stop: a.tracing.Stop}, ops}
+	if a.shipper != nil {
+		components = append([]lifecycle.Component{{Name: "log shipping", Run: a.shipper.Run, Stop: a.shipper.Stop}}, components...)
+	}
 	components = append(components, a.node.Components()...)
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, a.inference.component(), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, a.inference.component(), a.jobs.component(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -49,7 +49,7 @@ func newGate(cfg config.Config, n *node.Node, metrics prometheus.Registerer) (g 
 	n.Directory.Invalidate(g.keys)
 	accepted := identity.Config{Keys: g.keys, Tenant: n.Directory.Admit}
 	if cfg.Auth.JWTIssuer != "" {
-		if accepted.Tokens, err = newTokens(cfg.Auth, n); err != nil {
+		if accepted.Tokens, err = newTokens(cfg.Auth, n, metrics); err != nil {
 			return nil, err
 		}
 	}
@@ -68,7 +68,7 @@ func (g *gate) routes() *web.Routes {
 func (g *gate) methods() *rpc.Gate {
 	return &rpc.Gate{
 		Authenticate: g.who, Methods: grpcPermissions(), Limits: g.limits,
-		Refused: func(ctx context.Context, method string, err error) { g.deny(ctx, "grpc:"+method[1:], err) },
+		Refused: g.deny,
 	}
 }
 

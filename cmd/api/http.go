@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	inferenceapi "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
@@ -20,7 +21,7 @@ import (
 // handlers, and the native API beside it, behind one table of routes.
 func newHTTP(a *app) (*web.Server, error) {
 	cfg := a.webConfig("http", a.cfg.HTTP.Addr)
-	catalog, err := problem.NewCatalog("", admin.Problems()...)
+	catalog, err := problem.NewCatalog("", append(admin.Problems(), inferenceapi.Problems()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -33,6 +34,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.jobs = newJobs(a, memory)
 	return web.New(cfg, func(e *echo.Echo) {
 		routes := cfg.Routes
 		err := oip.Register(routes.On(e, oipPermission), a.inference.models, oip.Config{
@@ -55,7 +57,7 @@ func newHTTP(a *app) (*web.Server, error) {
 
 // nativeAPI adds version 1 of the native API and its documentation.
 func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catalog) error {
-	once := idempotency.New(idempotency.NewRepository(a.node.Store), idempotency.Config{
+	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log,
 	})
 	v1, err := api.New(e, routes, api.Config{
@@ -70,6 +72,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 		return err
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail}.Register(v1, a.node.Bus)
+	a.jobs.api.Register(v1)
 	api.Docs(e, routes, "Sluice", catalog, v1)
 	return nil
 }

@@ -17,22 +17,23 @@ import (
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web/idempotency"
+	"sluice/internal/platform/webhook"
 )
 
-// retain is for how long the outbox keeps what was published: longer than an
+// Retain is for how long the outbox keeps what was published: longer than an
 // embedded queue may wait before its data is safe from a loss of power.
-const retain = 15 * time.Minute
+const Retain = 15 * time.Minute
 
 // eventAge is how long the stream of events can be read again.
 const eventAge = 7 * 24 * time.Hour
 
 // openRelay prepares what carries messages from the outbox to the queue.
 func (n *Node) openRelay(context.Context) error {
-	n.streams = append(n.streams,
+	n.streams = append(n.deps.Streams,
 		queue.Stream{Name: "EVENTS", Subjects: []string{repo.StreamEvents + ".>"}, Retention: queue.Limits, Discard: queue.Oldest,
-			MaxAge: eventAge, Duplicates: retain, Replicas: n.cfg.NATS.Replicas},
-		trail.Stream(n.cfg.NATS.Replicas, retain))
-	r, err := relay.New(n.Store, n.Queue, relay.Config{Retain: retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
+			MaxAge: eventAge, Duplicates: Retain, Replicas: n.cfg.NATS.Replicas},
+		trail.Stream(n.cfg.NATS.Replicas, Retain))
+	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner(), Retain: Retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "relay", Run: r.Run})
 	return err
 }
@@ -54,7 +55,7 @@ func (n *Node) openTrail(context.Context) error {
 		}
 		return f, f.Close, nil
 	}
-	cfg := trail.Config{Slog: n.deps.Log}
+	cfg := trail.Config{Owner: n.owner(), Slog: n.deps.Log}
 	if strings.HasPrefix(n.cfg.Blob.URL, "s3:") {
 		cfg.Shared = trail.Bucket(n.Blobs, "audit/log")
 		open = func() (audit.Storage, func() error, error) { return cfg.Shared, func() error { return nil }, nil }
@@ -66,4 +67,4 @@ func (n *Node) openTrail(context.Context) error {
 
 // expiring are the kinds of which things end by themselves; the empty one stands
 // for the inbox.
-func (n *Node) expiring() []string { return append(directory.Expiring(), "", idempotency.Kind) }
+func (n *Node) expiring() []string { return append(append(directory.Expiring(), webhook.Expiring()...), "", idempotency.Kind) }

@@ -46,6 +46,10 @@ func (n *Node) openQueue(ctx context.Context) error {
 		Login:   natsqueue.Login{Credentials: c.Credentials, NKeySeed: c.NKey, User: c.User, Password: c.Password, Token: c.Token},
 		Metrics: metrics, Log: n.deps.Log}
 	if len(c.URL) == 0 {
+		if err := n.reserve("nats"); err != nil {
+			return err
+		}
+		n.alone = n.cfg.Database.URL == ""
 		server, err := natsqueue.Start(ctx, filepath.Join(n.cfg.DataDir, "nats"), natsqueue.ServerConfig{Sync: c.Sync, MaxStore: int64(c.MaxStore), Log: n.deps.Log})
 		if err != nil {
 			return err

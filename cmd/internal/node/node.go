@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,9 @@ import (
 	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/queue"
+	"sluice/internal/platform/queue/traced"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/tracerepo"
 	"sluice/internal/platform/telemetry"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/idempotency"
@@ -39,6 +42,8 @@ type Deps struct {
 	Health      *telemetry.Health
 	Permissions []access.Declaration // beside the platform's own
 	Schemas     []*repo.Schema
+	Streams     []queue.Stream
+	Expiring    []string // kinds of which things end by themselves
 }
 
 // Node is the common part of a process.
@@ -55,6 +60,8 @@ type Node struct {
 	cfg     config.Config
 	deps    Deps
 	secret  secret
+	since   time.Time // of Open
+	alone   bool      // no other process has this store and this queue
 	streams []queue.Stream
 	closers []func(context.Context) error // in the order of opening
 	carry   []lifecycle.Component         // relay and trail
@@ -63,7 +70,7 @@ type Node struct {
 // Open opens everything that the configuration names. Nothing is carried before
 // the components run. Close it where they never do.
 func Open(ctx context.Context, cfg config.Config, deps Deps) (_ *Node, err error) {
-	n := &Node{cfg: cfg, deps: deps}
+	n := &Node{cfg: cfg, deps: deps, since: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close(context.WithoutCancel(ctx)))
@@ -81,7 +88,7 @@ func Open(ctx context.Context, cfg config.Config, deps Deps) (_ *Node, err error
 	if n.Roles, err = access.NewRoles(n.Catalog); err != nil {
 		return nil, err
 	}
-	for _, open := range []func(context.Context) error{n.openStore, n.openQueue, n.openBlobs, n.openBus, n.openRelay, n.openTrail} {
+	for _, open := range []func(context.Context) error{n.openStore, n.openQueue, n.openBlobs, n.openBus, n.openRelay, n.openTrail, n.openWebhooks} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -129,11 +136,27 @@ func (n *Node) start(ctx context.Context) error {
 func (n *Node) openBus(context.Context) (err error) {
 	n.Directory = directory.New(n.Store, n.Pseudonym())
 	cfg := cqrs.Config{Origin: origin, AuditKey: n.secret.derive("audit commitments"), Metrics: n.deps.Metrics, Log: n.deps.Log}
-	if n.deps.Tracing.Enabled() {
-		cfg.Tracer = n.deps.Tracing.Tracer("sluice/bus")
-	}
+	cfg.Tracer = n.tracer("sluice/bus")
 	n.Bus, err = cqrs.NewBus(n.Store, cfg)
 	return err
+}
+
+// Reservations returns where Idempotency-Keys are kept.
+func (n *Node) Reservations() *idempotency.Repository {
+	r := idempotency.NewRepository(n.Store)
+	if n.alone {
+		return r.Alone(n.since)
+	}
+	return r
+}
+
+// owner names this process where leases are taken. One that is alone has the
+// same name each time: after a crash it need not wait for its own leases to end.
+func (n *Node) owner() string {
+	if n.alone {
+		return "alone"
+	}
+	return "" // one that nobody else has
 }
 
 // Pseudonym returns the secret that people's ids are made with.
@@ -159,16 +182,28 @@ func traceParent(ctx context.Context) string {
 	return carrier.Get("traceparent")
 }
 
+// tracer returns a tracer, nil where nothing is traced.
+func (n *Node) tracer(name string) trace.Tracer {
+	if !n.deps.Tracing.Enabled() {
+		return nil
+	}
+	return n.deps.Tracing.Tracer(name)
+}
+
 // useStore puts the observers around a driver.
 func (n *Node) useStore(driver repo.Driver) error {
 	n.closers = append(n.closers, func(context.Context) error { return driver.Close() })
-	n.Store = repo.New(driver, repo.Config{})
+	observed, err := tracerepo.New(driver, n.tracer("sluice/store"), n.deps.Metrics)
+	if err != nil {
+		return err
+	}
+	n.Store = repo.New(observed, repo.Config{})
 	n.deps.Health.AddCheck("store", driver.Ping)
 	return nil
 }
 
 // useQueue puts the observers around a queue.
 func (n *Node) useQueue(q queue.Queue) {
-	n.Queue = q
+	n.Queue = traced.New(q, n.tracer("sluice/queue"))
 	n.deps.Health.AddCheck("queue", q.Healthy)
 }

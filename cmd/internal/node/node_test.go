@@ -129,6 +129,34 @@ func TestFailedOpenClosesEverything(t *testing.T) {
 	}
 }
 
+// One process at a time has a folder with a queue in it; the next need not wait
+// for the leases of one that has died.
+func TestOneProcessHasTheFolder(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, dir)
+	stop := run(t, first)
+	cfg, err := config.Load([]string{"--data-dir=" + dir}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracing, err := telemetry.NewTracing(t.Context(), telemetry.TraceConfig{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), cfg, Deps{Metrics: prometheus.NewRegistry(), Tracing: tracing, Health: &telemetry.Health{}})
+	if fault.CodeOf(err) != "data_dir_in_use" {
+		t.Errorf("a second process on the folder: %v", err)
+	}
+	stop()
+	second := open(t, dir)
+	if second.owner() == "" || second.owner() != first.owner() {
+		t.Errorf("the owners are %q and %q", first.owner(), second.owner())
+	}
+	if err := second.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSecret(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret.key")
 	var made [8]secret

@@ -10,6 +10,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
 )
 
 // The permissions of predictions; to make one is to have a model answer.
@@ -105,6 +106,9 @@ func Register(b *cqrs.Bus, cfg Config) {
 		p, err := Predictions.Get(ctx, from, q.ID)
 		return &p, err
 	})
+	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q List) (spec.Page[Prediction], error) {
+		return Predictions.Find(ctx, from, q.query())
+	})
 }
 
 // announce says in the queue that a prediction may have something to do.
@@ -148,4 +152,37 @@ func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
 		n++
 	}
 	return n, nil
+}
+
+// List asks for a page of predictions; what is empty selects nothing.
+type List struct {
+	cqrs.Returns[spec.Page[Prediction]]
+	Status           Status
+	Model, ClientRef string
+	Query            spec.Query[Prediction]
+}
+
+// QueryName implements cqrs.Query.
+func (List) QueryName() string { return "predictions.list" }
+
+// query adds the conditions to the query.
+func (q List) query() spec.Query[Prediction] {
+	var rules []spec.Spec[Prediction]
+	if q.Status != "" {
+		rules = append(rules, status.Eq(q.Status))
+	}
+	if q.Model != "" {
+		rules = append(rules, model.Eq(q.Model))
+	}
+	if q.ClientRef != "" {
+		rules = append(rules, clientRef.Eq(q.ClientRef))
+	}
+	switch len(rules) {
+	case 0:
+	case 1:
+		q.Query.Where = rules[0]
+	default:
+		q.Query.Where = spec.And(rules...)
+	}
+	return q.Query
 }

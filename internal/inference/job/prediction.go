@@ -103,16 +103,16 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Predictions keeps them.
 var Predictions = repo.Kind[ID, Prediction]{
 	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
-	Columns: []spec.Column[Prediction]{
-		spec.TextField("status", func(p *Prediction) Status { return p.Status }),
-		spec.TextField("model", func(p *Prediction) string { return p.Model }),
-		spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef }),
-		due,
-	},
+	Columns: []spec.Column[Prediction]{status, model, clientRef, due},
 	Expires: func(p *Prediction) time.Time { return p.Keep },
 }
 
-var due = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
+var (
+	status    = spec.TextField("status", func(p *Prediction) Status { return p.Status })
+	model     = spec.TextField("model", func(p *Prediction) string { return p.Model })
+	clientRef = spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef })
+	due       = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
+)
 
 // Changed says that a prediction is in another state. It holds nothing of what
 // was predicted.

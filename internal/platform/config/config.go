@@ -148,8 +148,10 @@ type Model struct {
 
 // Log configures the log on standard error.
 type Log struct {
-	Level  string `key:"level" default:"info" oneof:"debug info warn error" help:"least level written; debug also writes one line per request"`
-	Format string `key:"format" default:"json" oneof:"json text" help:"json with ECS field names, or text for a terminal"`
+	Level               string `key:"level" default:"info" oneof:"debug info warn error" help:"least level written; debug also writes one line per request"`
+	Format              string `key:"format" default:"json" oneof:"json text" help:"json with ECS field names, or text for a terminal"`
+	Elasticsearch       string `key:"elasticsearch_url" help:"base URL of an Elasticsearch that JSON lines are also sent to; empty sends none"`
+	ElasticsearchAPIKey string `key:"elasticsearch_api_key" secret:"true" help:"API key for it, in base64, as Elasticsearch gives it"`
 }
 
 // Trace configures OpenTelemetry traces. The exporter also honours the

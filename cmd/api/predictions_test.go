@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// prediction is what the native API answers.
+type prediction struct {
+	ID, Status, Model, Version string
+	Code                       string // of a problem
+	Errors                     []struct{ Pointer, Code string }
+	OutputURL                  string `json:"output_url"`
+	Output                     struct {
+		Outputs []struct {
+			Name string
+			Data []float64
+		}
+	}
+	Attempts int
+}
+
+func (p prediction) labels() (labels []float64) {
+	for _, o := range p.Output.Outputs {
+		if o.Name == "label" {
+			labels = o.Data
+		}
+	}
+	return labels
+}
+
+func predict(t *testing.T, method, url, body string, headers ...string) (prediction, *http.Response) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p prediction
+	if err := json.Unmarshal(text, &p); err != nil {
+		t.Fatalf("%d %s: %v", resp.StatusCode, text, err)
+	}
+	return p, resp
+}
+
+const iris = `{"rows":[{"input":[5.1,3.5,1.4,0.2]},{"input":[6.9,3.1,5.4,2.1]}]}`
+
+func TestNativePredictions(t *testing.T) {
+	a, _ := startApp(t)
+	base := "http://" + a.http.Addr() + "/v1"
+	url := base + "/models/iris/predictions"
+
+	at, resp := predict(t, "POST", url, iris)
+	if resp.StatusCode != 200 || at.Status != "succeeded" || at.ID != "" || fmt.Sprint(at.labels()) != "[0 2]" || resp.Header.Get("Model-Version") != "2" {
+		t.Errorf("at once: %d %+v %v", resp.StatusCode, at, resp.Header)
+	}
+	waited, resp := predict(t, "POST", url, iris, "Prefer", "wait=20")
+	if resp.StatusCode != 200 || waited.Status != "succeeded" || waited.ID == "" || fmt.Sprint(waited.labels()) != "[0 2]" || resp.Header.Get("Preference-Applied") != "wait=20" {
+		t.Errorf("waited: %d %+v %v", resp.StatusCode, waited, resp.Header)
+	}
+	async, resp := predict(t, "POST", url, iris, "Prefer", "respond-async", "Idempotency-Key", "k1")
+	location := resp.Header.Get("Location")
+	if resp.StatusCode != 202 || location != "/v1/predictions/"+async.ID || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Prediction-Id") != async.ID {
+		t.Errorf("accepted: %d %+v %v", resp.StatusCode, async, resp.Header)
+	}
+	again, resp := predict(t, "POST", url, iris, "Prefer", "respond-async", "Idempotency-Key", "k1")
+	if again.ID != async.ID || resp.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("again: %+v", again)
+	}
+	done, resp := predict(t, "GET", "http://"+a.http.Addr()+location+"?wait=20", "")
+	if done.Status != "succeeded" || fmt.Sprint(done.labels()) != "[0 2]" || resp.Header.Get("ETag") == "" {
+		t.Errorf("done: %d %+v", resp.StatusCode, done)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.http.Addr()+location, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("If-None-Match", resp.Header.Get("ETag"))
+	unchanged, err := http.DefaultClient.Do(r)
+	if err != nil || unchanged.StatusCode != 304 {
+		t.Errorf("unchanged: %v, %v", unchanged.StatusCode, err)
+	}
+	unchanged.Body.Close()
+	if p, resp := predict(t, "POST", base+"/predictions/"+async.ID+"/cancel", ""); resp.StatusCode != 200 || p.Status != "succeeded" {
+		t.Errorf("cancelled too late: %d %+v", resp.StatusCode, p)
+	}
+	for name, tc := range map[string]struct {
+		url, body, prefer string
+		status            int
+		code              string
+	}{
+		"no such model":   {base + "/models/none/predictions", iris, "", 404, "not_found"},
+		"no such version": {base + "/models/iris:9/predictions", iris, "respond-async", 404, "not_found"},
+		"nothing":         {url, `{}`, "", 422, "inputs_missing"},
+		"wrong rows":      {url, `{"rows":[{"input":[1]}]}`, "respond-async", 422, "rows_invalid"},
+		"wrong tensor":    {url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "", 400, "invalid"},
+		"impatient":       {url, iris, "wait=0", 400, "prefer_invalid"},
+	} {
+		if p, resp := predict(t, "POST", tc.url, tc.body, "Prefer", tc.prefer); resp.StatusCode != tc.status || p.Code != tc.code {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, p.Code)
+		}
+	}
+	failed, _ := predict(t, "POST", url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "Prefer", "wait=20")
+	if failed.Status != "failed" || failed.Attempts != 1 {
+		t.Errorf("a wrong tensor, durably: %+v", failed)
+	}
+}
+
+// A large prediction's input and output are objects; its output is read apart.
+func TestLargePrediction(t *testing.T) {
+	a, _ := startApp(t, "--models=identity_fp32")
+	base := "http://" + a.http.Addr() + "/v1"
+	values := strings.Repeat("1.25,", 1<<15) + "2"
+	p, resp := predict(t, "POST", base+"/models/identity_fp32/predictions",
+		fmt.Sprintf(`{"inputs":[{"name":"INPUT0","shape":[1,%d],"datatype":"FP32","data":[%s]}]}`, 1<<15+1, values), "Prefer", "wait=30")
+	if resp.StatusCode != 200 || p.Status != "succeeded" || p.OutputURL == "" {
+		t.Fatalf("%d %+v", resp.StatusCode, p)
+	}
+	status, text := fetch(t, "GET", "http://"+a.http.Addr()+p.OutputURL, "")
+	if status != 200 || strings.Count(text, "1.25") != 1<<15 {
+		t.Errorf("%d, %d bytes", status, len(text))
+	}
+}
+
+// Durable predictions that were accepted before a stop are answered after it.
+func TestPredictionsOutliveTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	a, stop := startApp(t, "--data-dir="+dir)
+	url := "http://" + a.http.Addr() + "/v1/models/iris/predictions"
+	var mu sync.Mutex
+	var ids []string
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 10 {
+				p, resp := predict(t, "POST", url, iris, "Prefer", "respond-async")
+				if resp.StatusCode != 202 && resp.StatusCode != 200 {
+					t.Errorf("%d %+v", resp.StatusCode, p)
+				}
+				mu.Lock()
+				ids = append(ids, p.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	http.DefaultClient.CloseIdleConnections()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := startApp(t, "--data-dir="+dir)
+	deadline := time.Now().Add(30 * time.Second)
+	for _, id := range ids {
+		p, _ := predict(t, "GET", "http://"+b.http.Addr()+"/v1/predictions/"+id+"?wait=20", "")
+		if p.Status != "succeeded" || fmt.Sprint(p.labels()) != "[0 2]" || time.Now().After(deadline) {
+			t.Fatalf("%+v", p)
+		}
+	}
+}

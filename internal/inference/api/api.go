@@ -1,0 +1,203 @@
+// Package api is the native API of inference: one resource, the prediction, made
+// at once, or durably and in its own time.
+//
+// POST /v1/models/{model}/predictions answers like the Open Inference Protocol
+// does, in milliseconds and without a trace in the store. With Prefer:
+// respond-async the prediction is accepted durably and answered with 202; with
+// Prefer: wait=N it is, and the answer waits up to N seconds for the end.
+//
+// Limits: predictions that are made at once cannot be read again.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"sluice/internal/inference/job"
+	"sluice/internal/inference/serve"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/budget"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/web/api"
+	"sluice/internal/platform/web/problem"
+)
+
+// Config holds the settings of the API.
+type Config struct {
+	MaxBody int64 // of a prediction's request; default 16 MiB
+}
+
+// API serves predictions.
+type API struct {
+	models   serve.Models
+	memory   *budget.Budget
+	bus      *cqrs.Bus
+	payloads job.Payloads
+	waiting  *waiting
+	cfg      Config
+}
+
+// New returns the API of the models, whose durable predictions go through the
+// bus. It watches the store's commits, for those who wait for an end.
+func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, cfg Config) *API {
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 16 << 20
+	}
+	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, waiting: newWaiting(), cfg: cfg}
+	store.Watch(a.waiting.committed)
+	return a
+}
+
+// Permissions declares the permission to read predictions; models:predict, to make
+// them, is declared with the models.
+func Permissions() []access.Declaration {
+	return []access.Declaration{{Permission: job.Read, About: "read durable predictions and their results",
+		Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}}}
+}
+
+// Problems are the failures that only occur here.
+func Problems() []problem.Type {
+	return []problem.Type{
+		{Code: "prefer_invalid", Title: "Prefer cannot be understood", Fix: "Send Prefer: respond-async, or Prefer: wait=N with 1 to 60 seconds."},
+		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
+		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
+		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
+		{Code: "attempts_exhausted", Title: "Every attempt ended without an outcome", Fix: "Try again; if it happens again, the model may end the workers that run it."},
+	}
+}
+
+// NewPrediction is what asks for a prediction.
+type NewPrediction struct {
+	Inputs     json.RawMessage `json:"inputs,omitempty" doc:"Tensors, as in the Open Inference Protocol: name, datatype, shape, data."`
+	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"The outputs that are wanted, as in the Open Inference Protocol; all of them without it."`
+	Parameters json.RawMessage `json:"parameters,omitempty" doc:"As in the Open Inference Protocol."`
+	Rows       []Row           `json:"rows,omitempty" maxItems:"100000" doc:"Instead of inputs: for each row an object with the model's inputs by name."`
+	ClientRef  string          `json:"client_ref,omitempty" maxLength:"255" doc:"A name of the client's own, to find the prediction by."`
+	Deadline   *api.Time       `json:"deadline_at,omitempty" doc:"When the prediction expires if it has not ended."`
+}
+
+// Row has an input's value, a number or nested lists of them, under each name.
+type Row map[string]json.RawMessage
+
+// Prediction is what is shown of one.
+type Prediction struct {
+	ID          string          `json:"id,omitempty"`
+	Object      string          `json:"object"`
+	Status      string          `json:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
+	Model       string          `json:"model"`
+	Version     string          `json:"version,omitempty" doc:"Of the model that answered."`
+	Digest      string          `json:"artifact_digest,omitempty" doc:"SHA-256 of that model's file."`
+	Output      json.RawMessage `json:"output,omitempty" doc:"The outputs, as in the Open Inference Protocol."`
+	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here."`
+	Error       *Failure        `json:"error,omitempty"`
+	ClientRef   string          `json:"client_ref,omitempty"`
+	Attempts    int             `json:"attempts,omitempty"`
+	CreatedAt   *api.Time       `json:"created_at,omitempty"`
+	StartedAt   *api.Time       `json:"started_at,omitempty"`
+	CompletedAt *api.Time       `json:"completed_at,omitempty"`
+	DeadlineAt  *api.Time       `json:"deadline_at,omitempty"`
+	ExpiresAt   *api.Time       `json:"expires_at,omitempty" doc:"When it is forgotten."`
+	Metrics     *Metrics        `json:"metrics,omitempty"`
+	URLs        *URLs           `json:"urls,omitempty"`
+}
+
+// Failure is why a prediction failed.
+type Failure struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	Retryable bool   `json:"retryable"`
+}
+
+// Metrics says where the time went, in milliseconds.
+type Metrics struct {
+	QueueMS   float64 `json:"queue_ms"`
+	BatchMS   float64 `json:"batch_ms"`
+	InferMS   float64 `json:"infer_ms"`
+	BatchSize int     `json:"batch_size"`
+}
+
+// URLs are what can be done with a prediction.
+type URLs struct {
+	Self   string `json:"self"`
+	Cancel string `json:"cancel"`
+}
+
+// target takes "name", "name:version" or "name@label" apart.
+func target(text string) (model, version string) {
+	if i := strings.LastIndexAny(text, "@:"); i > 0 {
+		return text[:i], text[i+1:]
+	}
+	return text, ""
+}
+
+// view shows a durable prediction. Its output is loaded where it is small.
+func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Prediction, error) {
+	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef,
+		Attempts: p.Attempt, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
+	self := prefix + "/predictions/" + string(p.ID)
+	v.URLs = &URLs{self, self + "/cancel"}
+	if f := p.Failure; f != nil {
+		v.Error = &Failure{f.Code, f.Message, f.Retryable}
+	}
+	if p.Status != job.Succeeded {
+		return v, nil
+	}
+	m := p.Metrics
+	v.Metrics = &Metrics{m.QueueMS, m.BatchMS, m.InferMS, m.BatchSize}
+	if p.Output.Object != "" {
+		v.OutputURL = self + "/output"
+		return v, nil
+	}
+	text, err := a.payloads.Load(ctx, p.Output)
+	if err != nil {
+		return v, err
+	}
+	v.Output, err = outputs(text)
+	return v, err
+}
+
+// outputs takes the outputs out of an answer of the Open Inference Protocol.
+func outputs(answer []byte) (json.RawMessage, error) {
+	var o struct {
+		Outputs json.RawMessage `json:"outputs"`
+	}
+	if err := json.Unmarshal(answer, &o); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "an answer cannot be read")
+	}
+	return json.Marshal(map[string]json.RawMessage{"outputs": o.Outputs})
+}
+
+func at(t time.Time) *api.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &api.Time{Time: t}
+}
+
+// operation describes an operation on predictions.
+func operation(id, method, path, summary string, permission access.Permission) api.Operation {
+	return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"predictions"}, Permission: permission}
+}
+
+// Register adds the operations.
+func (a *API) Register(v *api.API) {
+	create := operation("create-prediction", http.MethodPost, "/models/{model}/predictions", "Predict", job.Run)
+	create.Description = "Answers at once, unless Prefer says respond-async (202, durably) or wait=N (durably, and the end if it comes within N seconds)."
+	create.Idempotency, create.MaxBody, create.Timeout = api.KeyOptional, a.cfg.MaxBody, maxWait+30*time.Second
+	api.Register(v, create, func(ctx context.Context, in *createIn) (*out, error) { return a.create(ctx, v.Prefix(), in) })
+
+	get := operation("get-prediction", http.MethodGet, "/predictions/{id}", "Read a durable prediction", job.Read)
+	get.Timeout = maxWait + 30*time.Second
+	api.Register(v, get, func(ctx context.Context, in *getIn) (*out, error) { return a.get(ctx, v.Prefix(), in) })
+	api.Register(v, operation("cancel-prediction", http.MethodPost, "/predictions/{id}/cancel", "Cancel a durable prediction", job.Run),
+		func(ctx context.Context, in *idIn) (*out, error) { return a.cancel(ctx, v.Prefix(), in) })
+	api.Register(v, operation("list-predictions", http.MethodGet, "/predictions", "List durable predictions", job.Read),
+		func(ctx context.Context, in *listIn) (*listOut, error) { return a.list(ctx, v.Prefix(), in) })
+	output := operation("get-prediction-output", http.MethodGet, "/predictions/{id}/output", "Read a prediction's output", job.Read)
+	api.Register(v, output, a.output)
+}

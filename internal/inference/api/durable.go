@@ -1,0 +1,180 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sluice/internal/inference/job"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+	"sluice/internal/platform/web"
+	"sluice/internal/platform/web/api"
+)
+
+type idIn struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+type getIn struct {
+	ID   string `path:"id" maxLength:"64"`
+	Wait int    `query:"wait" minimum:"0" maximum:"60" doc:"Waits up to so many seconds for the end."`
+}
+
+type listIn struct {
+	api.PageQuery
+	Status    string `query:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
+	Model     string `query:"model" maxLength:"255"`
+	ClientRef string `query:"client_ref" maxLength:"255"`
+}
+
+type listOut struct{ Body api.Page[Prediction] }
+
+func (a *API) get(ctx context.Context, prefix string, in *getIn) (*out, error) {
+	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	if err == nil && in.Wait > 0 {
+		p, err = a.await(ctx, p, time.Duration(in.Wait)*time.Second)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.answer(ctx, prefix, p)
+	if err == nil && !p.Status.Final() {
+		o.RetryAfter = "1"
+	}
+	return o, err
+}
+
+func (a *API) cancel(ctx context.Context, prefix string, in *idIn) (*out, error) {
+	p, err := cqrs.Send(ctx, a.bus, job.Cancel{ID: job.ID(in.ID)})
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.answer(ctx, prefix, p)
+	if err == nil && !p.Status.Final() {
+		o.Status, o.RetryAfter = 202, "1"
+	}
+	return o, err
+}
+
+func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, error) {
+	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef,
+		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}})
+	if err != nil {
+		return nil, err
+	}
+	views := make([]Prediction, len(page.Items))
+	for i := range page.Items {
+		p := &page.Items[i]
+		if views[i], err = a.view(ctx, prefix, p); err != nil {
+			return nil, err
+		}
+		views[i].Output = nil // a list has no results
+	}
+	return &listOut{api.NewPage(views, page.Next)}, nil
+}
+
+// output returns a prediction's output, however large it is.
+func (a *API) output(ctx context.Context, in *idIn) (*struct{ Body json.RawMessage }, error) {
+	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	if err != nil {
+		return nil, err
+	}
+	if p.Status != job.Succeeded {
+		return nil, fault.New(fault.Conflict, "the prediction has no output: it is %s", p.Status).WithCode("no_output")
+	}
+	text, err := a.payloads.Load(ctx, p.Output)
+	if err != nil {
+		return nil, err
+	}
+	body, err := outputs(text)
+	return &struct{ Body json.RawMessage }{body}, err
+}
+
+// repeated finds the prediction that the same operation submitted before, where
+// the answer to that was lost.
+func (a *API) repeated(ctx context.Context, made *job.Prediction, err error) (*job.Prediction, error) {
+	operation, parseErr := uuid.Parse(web.OperationID(ctx))
+	if !errors.Is(err, repo.ErrProcessed) || parseErr != nil {
+		return made, err
+	}
+	return cqrs.Ask(ctx, a.bus, job.Find{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
+}
+
+// look is how often a prediction is read again whose end another process may have
+// committed.
+const look = 500 * time.Millisecond
+
+// await returns the prediction when it has ended, or as it is after wait.
+func (a *API) await(ctx context.Context, p *job.Prediction, wait time.Duration) (*job.Prediction, error) {
+	changed, leave := a.waiting.join(p.ID)
+	defer leave()
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		now, err := cqrs.Ask(ctx, a.bus, job.Find{ID: p.ID})
+		if err != nil || now.Status.Final() {
+			return now, err
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-timeout.C:
+			return now, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// waiting wakes those who wait for predictions that this process changes.
+type waiting struct {
+	mu sync.Mutex
+	by map[string][]chan struct{} // id -> who waits
+}
+
+func newWaiting() *waiting { return &waiting{by: map[string][]chan struct{}{}} }
+
+func (w *waiting) join(id job.ID) (changed <-chan struct{}, leave func()) {
+	c := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.by[string(id)] = append(w.by[string(id)], c)
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		rest := slices.DeleteFunc(w.by[string(id)], func(o chan struct{}) bool { return o == c })
+		if len(rest) == 0 {
+			delete(w.by, string(id))
+			return
+		}
+		w.by[string(id)] = rest
+	}
+}
+
+// committed wakes those who wait for what a changeset has changed.
+func (w *waiting) committed(c *repo.Changeset) {
+	for i := range c.Puts {
+		if c.Puts[i].Kind != job.Predictions.Name {
+			continue
+		}
+		w.mu.Lock()
+		for _, waiter := range w.by[c.Puts[i].ID] {
+			select {
+			case waiter <- struct{}{}:
+			default:
+			}
+		}
+		w.mu.Unlock()
+	}
+}
