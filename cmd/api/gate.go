@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,15 +61,20 @@ func newGate(cfg config.Config, n *node.Node, metrics prometheus.Registerer) (g 
 // routes returns the table of an HTTP server's routes behind the gate.
 func (g *gate) routes() *web.Routes {
 	t := web.NewRoutes(g.authenticate, g.limits)
-	t.Refused = func(ctx context.Context, r web.Route, err error) { g.deny(ctx, "http:"+r.Method+":"+r.Path, err) }
+	t.Refused = func(ctx context.Context, r web.Route, err error) { g.deny(ctx, action(r), err) }
 	return t
+}
+
+// action is what the audit log calls the use of a route, in the characters that
+// it allows.
+func action(r web.Route) string {
+	return "http:" + r.Method + ":" + strings.ReplaceAll(r.Path, "*", ":rest")
 }
 
 // methods returns the gate before a gRPC server's methods.
 func (g *gate) methods() *rpc.Gate {
 	return &rpc.Gate{
-		Authenticate: g.who, Methods: grpcPermissions(), Limits: g.limits,
-		Refused: g.deny,
+		Authenticate: g.who, Methods: grpcPermissions(), Limits: g.limits, Refused: g.deny,
 	}
 }
 

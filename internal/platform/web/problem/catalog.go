@@ -24,11 +24,12 @@ type Catalog struct {
 
 var codeForm = regexp.MustCompile(`^[a-z][a-z0-9_]{1,63}$`)
 
-// NewCatalog returns a catalog of the types in Standard and of those given. Base
+// NewCatalog returns a catalog of the types in Standard, in Platform and of those
+// given. Base
 // comes before /problems/{code} in the types' addresses; it may be empty.
 func NewCatalog(base string, types ...Type) (*Catalog, error) {
 	c := &Catalog{base: base, types: map[string]Type{}}
-	for _, t := range slices.Concat(Standard(), types) {
+	for _, t := range slices.Concat(Standard(), Platform(), types) {
 		if _, ok := c.types[t.Code]; ok {
 			return nil, fault.New(fault.Invalid, "problem %q is described twice: give one of them another code", t.Code)
 		}

@@ -27,14 +27,14 @@ func catalog(t *testing.T, types ...Type) *Catalog {
 }
 
 func TestProblemsOfErrors(t *testing.T) {
-	c := catalog(t, Type{"queue_full", "The queue is full", "Wait."})
-	full := fault.Wrap(fault.Unavailable, errors.New("canary"), "the queue is full").WithCode("queue_full").WithRetryAfter(2 * time.Second)
+	c := catalog(t, Type{"pot_full", "The queue is full", "Wait."})
+	full := fault.Wrap(fault.Unavailable, errors.New("canary"), "the queue is full").WithCode("pot_full").WithRetryAfter(2 * time.Second)
 	for name, tc := range map[string]struct {
 		err  error
 		want Problem
 		wait string
 	}{
-		"described":   {fmt.Errorf("canary: %w", full), Problem{Type: "https://api.example/problems/queue_full", Title: "The queue is full", Status: 503, Detail: "the queue is full", Code: "queue_full", Retryable: true}, "2"},
+		"described":   {fmt.Errorf("canary: %w", full), Problem{Type: "https://api.example/problems/pot_full", Title: "The queue is full", Status: 503, Detail: "the queue is full", Code: "pot_full", Retryable: true}, "2"},
 		"kind only":   {fault.New(fault.NotFound, "none").WithCode("unheard_of"), Problem{Type: "https://api.example/problems/not_found", Title: "There is no such thing", Status: 404, Detail: "none", Code: "unheard_of"}, ""},
 		"unknown":     {errors.New("canary"), Problem{Type: "https://api.example/problems/internal", Title: "The server failed", Status: 500, Detail: "internal error", Code: "internal"}, ""},
 		"canceled":    {context.Canceled, Problem{Type: "https://api.example/problems/canceled", Title: "The request was cancelled", Status: 499, Detail: "the request was cancelled", Code: "canceled"}, ""},
