@@ -1,6 +1,7 @@
 package scyllarepo
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gocql/gocql"
@@ -23,8 +24,14 @@ type work struct {
 	check  *repo.Check // nil unless put is
 	commit gocql.UUID  // names this try; its time is the hint's place in the outbox
 	at     time.Time
-	state  state   // after it
+	state  state   // after it; without a put only its stamp
 	before []entry // what the record was found by; set when it is read
+}
+
+// eventsOnly says whether there are events of an aggregate, but not the aggregate:
+// it was made and erased in one unit of work.
+func (w *work) eventsOnly() bool {
+	return w.put == nil && slices.ContainsFunc(w.Messages, func(m repo.Message) bool { return m.Sequence > 0 })
 }
 
 // conditional says whether anything may forbid the commit.
@@ -132,10 +139,6 @@ func (w *work) erase() []statement {
 // outgoing are the rows of the messages: in the outbox, and in the history those
 // that are kept.
 func (w *work) outgoing() ([]statement, error) {
-	made, version := w.at, int64(0)
-	if w.put != nil {
-		made, version = w.put.CreatedAt, w.put.Version
-	}
 	k := w.key
 	var out []statement
 	for i, m := range w.Messages {
@@ -143,8 +146,8 @@ func (w *work) outgoing() ([]statement, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, statement{insertOut, []any{k.Tenant, k.Kind, k.ID, outRef(made, version, i, m.ID), head, data, m.Keep, w.commit, len(w.Messages)}})
-		if m.Keep && (w.put == nil || !w.put.Erase) {
+		out = append(out, statement{insertOut, []any{k.Tenant, k.Kind, k.ID, outRef(w.state.stamp, w.at, i, m.ID), head, data, m.Keep, w.commit, len(w.Messages)}})
+		if m.Keep {
 			out = append(out, statement{`INSERT INTO aggregates (tenant, kind, id, part, ref, message, data) VALUES (?, ?, ?, 'hist', ?, ?, ?)`,
 				[]any{k.Tenant, k.Kind, k.ID, histRef(m.Sequence), head, data}})
 		}

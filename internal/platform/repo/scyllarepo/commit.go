@@ -45,10 +45,16 @@ func (d *Driver) commit(ctx context.Context, w *work) error {
 		if err := d.follow(ctx, w); err != nil {
 			return err
 		}
+	} else if w.eventsOnly() {
+		old, err := d.read(ctx, w.key, false)
+		if err != nil {
+			return err
+		}
+		w.state.stamp = old.nextStamp(w.at) - 1 // before all that may follow
 	}
 	hints := without(w.state.entries(), w.before)
 	if err := d.prepare(ctx, w, hints); err != nil {
-		return translate(err)
+		return translate(ctx, err)
 	}
 	batch, err := d.batch(w)
 	if err != nil {
@@ -72,7 +78,7 @@ func (d *Driver) follow(ctx context.Context, w *work) error {
 	}
 	if old.Version != w.put.Expect { // or is about to be
 		if _, err := d.verdict(ctx, w); err != nil {
-			return err
+			return translate(ctx, err)
 		}
 		if old, err = d.read(ctx, w.key, true); err != nil {
 			return err
@@ -149,7 +155,7 @@ func (d *Driver) batch(w *work) (func(context.Context) *gocql.Batch, error) {
 
 // settle executes the batch until it is known what became of it, or ctx ends.
 func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context) *gocql.Batch) error {
-	unknown := false
+	unknown, patient := false, context.WithoutCancel(ctx) // its end is the store's fault
 	for attempt := 0; ; attempt++ {
 		applied, err := d.try(w, batch(ctx))
 		switch {
@@ -164,11 +170,11 @@ func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context
 			return nil
 		case err != nil && (isVerdict(err) || !unknown && notDone(err)):
 			d.metrics.resolved(unknown)
-			return translate(err)
+			return translate(patient, err)
 		}
 		if !pause(ctx, attempt) {
 			if !unknown {
-				return translate(errors.Join(err, ctx.Err()))
+				return translate(patient, errors.Join(err, ctx.Err()))
 			}
 			d.metrics.unresolved()
 			return fmt.Errorf("%w: %w", repo.ErrOutcomeUnknown, errors.Join(err, ctx.Err()))

@@ -41,7 +41,7 @@ func TestStatements(t *testing.T) {
 		"new, with an event":     {repo.Changeset{Puts: []repo.Put{put("a", 0)}, Messages: []repo.Message{event}}, "state out hist done", 1},
 		"an update":              {repo.Changeset{Puts: []repo.Put{put("a", 1)}}, "state done", 1},
 		"with a mark":            {repo.Changeset{Puts: []repo.Put{put("a", 1)}, Marks: []repo.Mark{mark}}, "state mark done", 2},
-		"erased, with an event":  {repo.Changeset{Puts: []repo.Put{erase}, Messages: []repo.Message{event}}, "state state hist out done", 1},
+		"erased, with an event":  {repo.Changeset{Puts: []repo.Put{erase}, Messages: []repo.Message{event}}, "state state hist out hist done", 1},
 		"a mark alone":           {repo.Changeset{Marks: []repo.Mark{mark}, Messages: []repo.Message{{ID: "evt_2", Key: key("x")}}}, "mark out done", 1},
 		"messages alone":         {repo.Changeset{Messages: []repo.Message{{ID: "evt_2", Key: key("x")}, {ID: "evt_3", Key: key("y")}}}, "out out", 0},
 		"a check with a message": {repo.Changeset{Checks: []repo.Check{{Key: key("a")}, {Key: key("a")}}, Messages: []repo.Message{{ID: "evt_2"}}}, "state out done", 1},
@@ -83,10 +83,14 @@ func TestStatements(t *testing.T) {
 // Messages of an aggregate sort as they were committed, also where it was erased
 // and made again.
 func TestOutboxSortsByCommit(t *testing.T) {
-	refs := []string{
-		outRef(time.Time{}, 1, 0, "z"), outRef(time.Unix(-5, 0), 1, 0, "z"),
-		outRef(noon, 1, 0, "z"), outRef(noon, 1, 1, "y"), outRef(noon, 2, 0, "x"), outRef(noon, 16, 0, "w"), outRef(noon, 300, 0, "v"),
-		outRef(noon.Add(time.Microsecond), 1, 0, "a"), outRef(noon.Add(1e6*time.Hour), 1, 0, "a"),
+	made, now := &state{}, noon
+	var refs []string
+	for life := range 3 {
+		for version := range 20 {
+			made = &state{stamp: made.nextStamp(now), found: version < 19} // the last one erases
+			refs = append(refs, outRef(made.stamp, noon, 0, fmt.Sprint("z", 3-life)), outRef(made.stamp, noon, 1, "a"),
+				outRef(made.nextStamp(noon)-1, noon, 0, "a"), outRef(made.nextStamp(noon)-1, noon.Add(time.Second), 0, "a"))
+		}
 	}
 	for i := 1; i < len(refs); i++ {
 		if refs[i-1] >= refs[i] {
@@ -133,7 +137,7 @@ func TestTranslate(t *testing.T) {
 		"silence":        {gocql.ErrTimeoutNoResponse, fault.Unavailable, false},
 		"cut":            {io.ErrUnexpectedEOF, fault.Unavailable, false},
 		"time is over":   {context.DeadlineExceeded, fault.Unavailable, false},
-		"gone away":      {context.Canceled, fault.Canceled, false},
+		"given up":       {context.Canceled, fault.Unavailable, false}, // by gocql
 		"too few nodes":  {refused(gocql.ErrCodeUnavailable), fault.Unavailable, true},
 		"write timeout":  {refused(gocql.ErrCodeWriteTimeout), fault.Unavailable, false},
 		"CAS unknown":    {refused(gocql.ErrCodeCASWriteUnknown), fault.Unavailable, false},
@@ -146,7 +150,7 @@ func TestTranslate(t *testing.T) {
 		"closed":         {gocql.ErrSessionClosed, fault.Unavailable, true},
 		"classified":     {repo.ErrConflict, fault.Conflict, false},
 	} {
-		err := translate(c.err)
+		err := translate(t.Context(), c.err)
 		if !fault.Is(err, c.kind) || !errors.Is(err, c.err) {
 			t.Errorf("%s: %v is %s, expected %s", what, err, fault.Of(err).Kind, c.kind)
 		}
@@ -157,7 +161,12 @@ func TestTranslate(t *testing.T) {
 			t.Errorf("%s: says not when to try again", what)
 		}
 	}
-	if translate(nil) != nil {
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := translate(gone, fmt.Errorf("wrapped: %w", context.Canceled)); !fault.Is(err, fault.Canceled) {
+		t.Errorf("the caller went away: %v", err)
+	}
+	if translate(t.Context(), nil) != nil {
 		t.Error("no error became one")
 	}
 }

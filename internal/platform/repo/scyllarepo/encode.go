@@ -88,15 +88,12 @@ func bucketOf(id string) int { return int(hash(id) % buckets) }
 
 func shardOf(k repo.Key) int { return int(hash(k.Tenant, k.Kind, k.ID) % shards) }
 
-// outRef places a message among those of its partition: by when the aggregate
-// was made, as an erased one may be made again; by version; and within the
+// outRef places a message among those of its partition: by the stamp of the
+// aggregate, which unlike its version grows even where it is erased and made
+// again; by time, where the commit leaves the aggregate as it is; and within the
 // commit. The id makes it unique.
-func outRef(made time.Time, version int64, i int, id string) string {
-	var since uint64
-	if !made.IsZero() {
-		since = uint64(made.UnixMicro()) ^ sign
-	}
-	return fmt.Sprintf("%016x.%016x.%06x.%s", since, version, i, id)
+func outRef(stamp int64, at time.Time, i int, id string) string {
+	return fmt.Sprintf("%016x.%016x.%06x.%s", uint64(stamp)^sign, uint64(at.UnixMicro())^sign, i, id)
 }
 
 func histRef(sequence int64) string { return fmt.Sprintf("%019d", sequence) }

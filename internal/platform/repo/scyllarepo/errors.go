@@ -39,14 +39,16 @@ func notDone(err error) bool {
 	return false
 }
 
-// translate classifies an error of gocql; those that are classified already it
-// returns as they are. The cause stays for logs: it names hosts and statements,
+// translate classifies an error of gocql; those that are classified already, and
+// the end of ctx, it returns as they are. The cause stays for logs: it names hosts and statements,
 // never values.
-func translate(err error) error {
+func translate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, context.Canceled) {
+	// gocql ends what a lost connection was asked with Canceled, too.
+	over := ctx.Err() != nil && errors.Is(err, ctx.Err())
+	if _, ok := errors.AsType[*fault.Error](err); ok || over {
 		return err
 	}
 	if _, ok := errors.AsType[*gocql.RequestErrRateLimitReached](err); ok {

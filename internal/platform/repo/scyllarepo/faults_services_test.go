@@ -387,6 +387,13 @@ func TestInboxAcrossAggregates(t *testing.T) {
 
 // Several processes start at once on a cluster that has not even a keyspace.
 func TestMigrateTogether(t *testing.T) {
+	for range 3 {
+		migrateTogether(t)
+	}
+}
+
+func migrateTogether(t *testing.T) {
+	t.Helper()
 	address := fresh(t)
 	const processes = 4
 	drivers := make([]*Driver, processes)

@@ -28,7 +28,7 @@ func (d *Driver) Find(ctx context.Context, s *repo.Schema, q *repo.FindQuery) ([
 	}
 	m, err := d.merge(ctx, s.Kind, &p, q)
 	if err != nil {
-		return nil, translate(err)
+		return nil, translate(ctx, err)
 	}
 	defer m.close()
 	var out []repo.Record
@@ -41,10 +41,10 @@ func (d *Driver) Find(ctx context.Context, s *repo.Schema, q *repo.FindQuery) ([
 			return nil, spec.Unsupported("more than %d %s had to be looked at: narrow the first condition", d.cfg.MaxExamined, s.Kind)
 		}
 		if out, err = d.selected(ctx, s, q, entries, out); err != nil {
-			return nil, translate(err)
+			return nil, translate(ctx, err)
 		}
 	}
-	return out, translate(m.err())
+	return out, translate(ctx, m.err())
 }
 
 // selected appends the records that entries lead to, and the query selects.

@@ -77,7 +77,7 @@ func (d *Driver) claim(ctx context.Context, w *work) error {
 				}
 			}
 			if err != nil && notDone(err) || !pause(ctx, attempt) {
-				return translate(errors.Join(err, ctx.Err()))
+				return translate(context.WithoutCancel(ctx), errors.Join(err, ctx.Err()))
 			}
 		}
 	}

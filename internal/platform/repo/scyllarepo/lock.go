@@ -2,6 +2,7 @@ package scyllarepo
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gocql/gocql"
@@ -20,7 +21,7 @@ func (d *Driver) locked(ctx context.Context, f func(context.Context) error) erro
 	me := gocql.TimeUUID().String()
 	for attempt := 3; ; attempt++ {
 		mine, err := d.lock(ctx, me)
-		if err != nil {
+		if err != nil && (!unknownTable(err) || attempt > 20) {
 			return err
 		}
 		if mine {
@@ -29,6 +30,10 @@ func (d *Driver) locked(ctx context.Context, f func(context.Context) error) erro
 		if !pause(ctx, attempt) {
 			return ctx.Err()
 		}
+	}
+	// Who had the lock before may have changed what this node does not know yet.
+	if err := d.session.AwaitSchemaAgreement(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -42,6 +47,13 @@ func (d *Driver) locked(ctx context.Context, f func(context.Context) error) erro
 	// It ends by itself where this fails.
 	_, _ = d.query(context.WithoutCancel(ctx), `DELETE FROM schema_locks WHERE name = 'migrate' IF owner = ?`, me).MapScanCAS(map[string]any{})
 	return err
+}
+
+// unknownTable says whether a node refuses a statement for its table, which is
+// listed a moment before it can be used.
+func unknownTable(err error) bool {
+	refused, ok := errors.AsType[refusal](err)
+	return ok && refused.GetCode() == gocql.ErrCodeInvalid
 }
 
 // lock takes the lock, unless somebody has it. Taking it again is no harm, so

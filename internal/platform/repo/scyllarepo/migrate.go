@@ -61,11 +61,11 @@ func split(text string) []string {
 	return out
 }
 
-// bootstrap are the tables that migrating needs itself.
-var bootstrap = []string{
-	`CREATE TABLE IF NOT EXISTS schema_locks (name text PRIMARY KEY, owner text)`,
-	`CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, checksum text, applied_at timestamp)`,
-}
+// The tables that migrating needs itself.
+const (
+	makeLocks  = `CREATE TABLE IF NOT EXISTS schema_locks (name text PRIMARY KEY, owner text)`
+	makeLedger = `CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, checksum text, applied_at timestamp)`
+)
 
 // Migrate implements repo.Driver. Of several processes one does the work while
 // the others wait.
@@ -77,10 +77,8 @@ func (d *Driver) Migrate(ctx context.Context, schemas []*repo.Schema) error {
 	if err != nil {
 		return err
 	}
-	for i, text := range bootstrap {
-		if err := d.define(ctx, []string{"schema_locks", "schema_migrations"}[i], text); err != nil {
-			return translate(err)
-		}
+	if err := d.defineLocks(ctx); err != nil {
+		return translate(ctx, err)
 	}
 	known := make(map[string]*repo.Schema, len(schemas))
 	for _, s := range schemas {
@@ -90,6 +88,9 @@ func (d *Driver) Migrate(ctx context.Context, schemas []*repo.Schema) error {
 	}
 	d.schemas.Store(&known)
 	err = d.locked(ctx, func(ctx context.Context) error {
+		if err := d.change(ctx, makeLedger); err != nil {
+			return err
+		}
 		for _, m := range all {
 			if err := d.apply(ctx, m); err != nil {
 				return err
@@ -102,18 +103,18 @@ func (d *Driver) Migrate(ctx context.Context, schemas []*repo.Schema) error {
 		}
 		return nil
 	})
-	return translate(err)
+	return translate(ctx, err)
 }
 
-// define makes a table unless it is there. Two nodes that make one at the same
-// moment may make two of the same name: so it is looked for first.
-func (d *Driver) define(ctx context.Context, table, text string) error {
+// defineLocks makes the table of the lock unless it is there. Two nodes that make
+// it at the same moment might make two of the name: so it is looked for first.
+func (d *Driver) defineLocks(ctx context.Context) error {
 	var name string
-	err := d.query(ctx, `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?`, d.at.keyspace, table).Consistency(gocql.LocalOne).Scan(&name)
-	if !errors.Is(err, gocql.ErrNotFound) {
-		return err
+	err := d.query(ctx, `SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'schema_locks'`, d.at.keyspace).Consistency(gocql.LocalOne).Scan(&name)
+	if errors.Is(err, gocql.ErrNotFound) {
+		return d.change(ctx, makeLocks)
 	}
-	return d.change(ctx, text)
+	return err
 }
 
 // change changes the schema and waits until all nodes know.

@@ -67,7 +67,7 @@ type Driver struct {
 
 	stop     context.CancelFunc // of the sweepers
 	sweepers sync.WaitGroup
-	once1    sync.Once // of Close
+	closing  sync.Once
 }
 
 var _ repo.Driver = (*Driver)(nil)
@@ -95,7 +95,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Driver, error) {
 	}
 	cfg = cfg.withDefaults()
 	if err := makeKeyspace(ctx, at, cfg); err != nil {
-		return nil, translate(err)
+		return nil, translate(ctx, err)
 	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
@@ -103,7 +103,7 @@ func Open(ctx context.Context, url string, cfg Config) (*Driver, error) {
 	}
 	session, err := connect(at, cfg, at.keyspace)
 	if err != nil {
-		return nil, translate(err)
+		return nil, translate(ctx, err)
 	}
 	d := &Driver{cfg: cfg, at: at, session: session, metrics: m, changed: make(chan struct{}, 1), stale: make(chan stale, maxStale)}
 	d.schemas.Store(&map[string]*repo.Schema{})
@@ -144,7 +144,17 @@ func connect(at target, cfg Config, keyspace string) (*gocql.Session, error) {
 	if cfg.tune != nil {
 		cfg.tune(c)
 	}
-	return c.CreateSession()
+	// A session that cannot be made has goroutines that only Close ends, and
+	// CreateSession does not return it.
+	session, err := c.CreateSessionNonBlocking()
+	if err != nil {
+		return nil, err
+	}
+	if err := session.WaitUntilReady(); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return session, nil
 }
 
 // query is a statement that may be repeated.
@@ -171,7 +181,7 @@ func (d *Driver) schema(kind string) *repo.Schema { return (*d.schemas.Load())[k
 
 func (d *Driver) usable(ctx context.Context) error {
 	if d.session.Closed() {
-		return translate(gocql.ErrSessionClosed)
+		return translate(ctx, gocql.ErrSessionClosed)
 	}
 	return ctx.Err()
 }
@@ -186,12 +196,12 @@ func (d *Driver) Ping(ctx context.Context) error {
 	}
 	var there string
 	err := d.query(ctx, `SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?`, d.at.keyspace).Consistency(gocql.LocalOne).Scan(&there)
-	return translate(err)
+	return translate(ctx, err)
 }
 
 // Close implements repo.Driver. Entries that wait to be removed stay.
 func (d *Driver) Close() error {
-	d.once1.Do(func() {
+	d.closing.Do(func() {
 		d.stop()
 		d.sweepers.Wait()
 		d.session.Close()

@@ -89,7 +89,7 @@ func (d *Driver) Pending(ctx context.Context, n, limit int) ([]repo.Message, err
 	}
 	rows, err := d.pending(ctx, n, limit)
 	if err != nil {
-		return nil, translate(err)
+		return nil, translate(ctx, err)
 	}
 	out := make([]repo.Message, len(rows))
 	s := &d.shards[n]
@@ -252,7 +252,7 @@ func (d *Driver) Backlog(ctx context.Context, n int) (int, time.Time, error) {
 	}
 	rows, err := d.pending(ctx, n, countUpTo)
 	if err != nil || len(rows) == 0 {
-		return 0, time.Time{}, translate(err)
+		return 0, time.Time{}, translate(ctx, err)
 	}
 	oldest := slices.MinFunc(rows, func(a, b outRow) int { return cmp.Compare(a.Time.UnixMicro(), b.Time.UnixMicro()) })
 	return len(rows), oldest.Time, nil

@@ -24,7 +24,7 @@ func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit in
 	}
 	hours, err := d.stretchAll(ctx, entry{kind: kind, field: byHour, live: true}, span{to: beyond(string(encodeHour(hourOf(now)))), closed: true}, 0)
 	if err != nil {
-		return 0, translate(err)
+		return 0, translate(ctx, err)
 	}
 	total := 0
 	for _, h := range hours {
@@ -34,12 +34,12 @@ func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit in
 		}
 		n, err := d.purgeHour(ctx, kind, int(v.Int), now, limit-total)
 		if total += n; err != nil || total >= limit {
-			return total, translate(err)
+			return total, translate(ctx, err)
 		}
 		// A day later nothing is added to an hour any more.
 		if int(v.Int) < hourOf(now)-24 && int(v.Int) < hourOf(d.now())-24 {
 			if err := d.remove(ctx, stale{h, d.now().UnixMicro()}); err != nil {
-				return total, translate(err)
+				return total, translate(ctx, err)
 			}
 		}
 	}

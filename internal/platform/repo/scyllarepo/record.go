@@ -66,7 +66,7 @@ func (d *Driver) read(ctx context.Context, key repo.Key, serial bool) (state, er
 	if errors.Is(err, gocql.ErrNotFound) {
 		return state{Record: repo.Record{Key: key}}, nil
 	}
-	return s, translate(err)
+	return s, translate(ctx, err)
 }
 
 // resolve sets the record's fields as its schema lists them. A record that was
@@ -139,5 +139,5 @@ func (d *Driver) History(ctx context.Context, key repo.Key, after int64, limit i
 		out = append(out, m)
 		head, data = nil, nil
 	}
-	return out, translate(iter.Close())
+	return out, translate(ctx, iter.Close())
 }

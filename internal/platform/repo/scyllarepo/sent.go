@@ -20,11 +20,11 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 	}
 	rows, err := d.places(ctx, n, messages)
 	if err != nil {
-		return translate(err)
+		return translate(ctx, err)
 	}
 	m := minuteOf(at)
 	if err := d.open(ctx, queueSent(n), m); err != nil {
-		return translate(err)
+		return translate(ctx, err)
 	}
 	err = d.each(len(rows), func(i int) error {
 		r := rows[i]
@@ -41,7 +41,7 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 			r.removal(), r.key.Tenant, r.key.Kind, r.key.ID, r.ref).Exec()
 	})
 	if err != nil {
-		return translate(err)
+		return translate(ctx, err)
 	}
 	d.forget(n, messages)
 	// A hint goes with the last message of its changeset. Where they are marked
@@ -53,7 +53,7 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 			whole = append(whole, r.due)
 		}
 	}
-	return translate(d.each(len(whole), func(i int) error { return d.paid(ctx, n, whole[i]) }))
+	return translate(ctx, d.each(len(whole), func(i int) error { return d.paid(ctx, n, whole[i]) }))
 }
 
 // places returns where messages are in the outbox. Those that are there no more
@@ -118,16 +118,16 @@ func (d *Driver) Republish(ctx context.Context, n int, since time.Time) (int, er
 	}
 	minutes, err := d.listed(ctx, queueSent(n), minuteOf(since), 1<<40)
 	if err != nil {
-		return 0, translate(err)
+		return 0, translate(ctx, err)
 	}
 	total := 0
 	for _, m := range minutes {
 		rows, err := d.sent(ctx, n, m, since.UnixMicro())
 		if err != nil {
-			return total, translate(err)
+			return total, translate(ctx, err)
 		}
 		if err := d.each(len(rows), func(i int) error { return d.unsend(ctx, n, m, rows[i]) }); err != nil {
-			return total, translate(err)
+			return total, translate(ctx, err)
 		}
 		total += len(rows)
 	}
@@ -171,14 +171,14 @@ func (d *Driver) Trim(ctx context.Context, n int, before time.Time, limit int) (
 	}
 	minutes, err := d.listed(ctx, queueSent(n), 0, minuteOf(before))
 	if err != nil {
-		return 0, translate(err)
+		return 0, translate(ctx, err)
 	}
 	total := 0
 	for _, m := range minutes {
 		trimmed, err := d.trim(ctx, n, m, before.UnixMicro(), limit-total)
 		total += trimmed
 		if err != nil || total >= limit {
-			return total, translate(err)
+			return total, translate(ctx, err)
 		}
 	}
 	return total, nil
