@@ -19,7 +19,7 @@ import (
 
 // NewKey is what issues an API key.
 type NewKey struct {
-	Name    string    `json:"name" minLength:"1" maxLength:"200" doc:"For people."`
+	Name    string    `json:"name" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$" doc:"For people, on one line."`
 	Roles   []string  `json:"roles" minItems:"1" maxItems:"20" doc:"What the key may do; no more than you may."`
 	Scopes  []string  `json:"scopes,omitempty" maxItems:"200" doc:"Permissions that the key is cut down to; none leaves all that the roles grant."`
 	Expires *api.Time `json:"expires_at,omitempty" doc:"When the key ends by itself."`
@@ -30,7 +30,7 @@ type NewKey struct {
 
 // KeyChange is what changes one; what is left out stays.
 type KeyChange struct {
-	Name   *string   `json:"name,omitempty" minLength:"1" maxLength:"200"`
+	Name   *string   `json:"name,omitempty" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
 	Roles  *[]string `json:"roles,omitempty" minItems:"1" maxItems:"20"`
 	Scopes *[]string `json:"scopes,omitempty" maxItems:"200"`
 }

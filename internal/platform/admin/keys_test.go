@@ -141,6 +141,8 @@ func TestNoEscalation(t *testing.T) {
 		`{"name":"x","roles":["no_role"]}`:                                    "role_unknown",
 		`{"name":"x","roles":["viewer"],"scopes":["no:such"]}`:                "permission_unknown",
 		`{"name":"x","roles":["viewer"],"expires_at":"2020-01-01T00:00:00Z"}`: "expired_already",
+		`{"name":"a\u0000b","roles":["viewer"]}`:                              "validation_failed",
+		`{"name":"a\r\nb","roles":["viewer"]}`:                                "validation_failed",
 		`{"name":"x","roles":[]}`:                                             "validation_failed",
 		`{"name":"x","roles":["viewer"],"subject":"usr_1"}`:                   "validation_failed",
 		`{"name":"x","roles":["viewer"],"tenant":"other"}`:                    "validation_failed",

@@ -16,12 +16,12 @@ import (
 // NewTenant is what makes a tenant.
 type NewTenant struct {
 	ID   string `json:"id" minLength:"1" maxLength:"64" pattern:"^[a-z0-9][a-z0-9_-]*$" doc:"Names the tenant for ever: lower case letters, digits, _ and -."`
-	Name string `json:"name" minLength:"1" maxLength:"200" doc:"For people."`
+	Name string `json:"name" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$" doc:"For people, on one line."`
 }
 
 // TenantChange is what changes one; what is left out stays.
 type TenantChange struct {
-	Name      *string `json:"name,omitempty" minLength:"1" maxLength:"200"`
+	Name      *string `json:"name,omitempty" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$"`
 	Suspended *bool   `json:"suspended,omitempty" doc:"A suspended tenant is refused at the door; nothing of its is lost."`
 }
 

@@ -12,7 +12,7 @@ import (
 
 // NewUser is what makes a user.
 type NewUser struct {
-	Login    string   `json:"login" minLength:"1" maxLength:"200" doc:"Unique within the tenant."`
+	Login    string   `json:"login" minLength:"1" maxLength:"200" pattern:"^[^\\x00-\\x1f\\x7f]+$" doc:"Unique within the tenant, byte by byte."`
 	Password string   `json:"password" minLength:"8" maxLength:"1024" writeOnly:"true" doc:"8 to 1024 bytes. It is kept as a hash."`
 	Roles    []string `json:"roles" minItems:"1" maxItems:"20" doc:"What the user may do; no more than you may."`
 

@@ -5,6 +5,14 @@
 // platform, since who sends a key does not say whose it is. The index is written
 // before the key: an index entry without a key opens nothing, and a key is never
 // without its entry, on stores that change one aggregate at a time as well.
+//
+// What was decided: a key that is revoked stays so; a tenant that is restored
+// has its keys again; a session is of its user as of the sign-in, and ends with
+// whatever happens to the user. Who may take rights away need not hold them,
+// who hands them out must, see Grant and Command.
+//
+// Known limits: processes learn of changes that others make within 2 s; what a
+// key has issued outlives it; attempts to sign in are counted by each process.
 package directory
 
 import (
