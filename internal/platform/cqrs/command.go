@@ -2,11 +2,13 @@ package cqrs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
 
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
 
@@ -78,5 +80,24 @@ func (b *Bus) work(ctx context.Context, call *Call, tenant string, run func(ctx 
 	if scope.Operation == uuid.Nil {
 		return b.store.Do(ctx, scope, run)
 	}
-	return b.store.Once(ctx, scope, "command:"+call.Name, scope.Operation.String(), repeatable, run)
+	consumer, operation := "command:"+call.Name, scope.Operation.String()
+	err := b.store.Once(ctx, scope, consumer, operation, repeatable, run)
+	if err == nil || !final(err) || call.target[1] == "" {
+		return err
+	}
+	// What the operation did when it ran before, and its answer was lost, may be
+	// why it is refused now: the version is not the expected one any more, say.
+	if done, lookup := b.store.Handled(ctx, consumer, operation, repo.Key{Tenant: tenant, Kind: call.target[0], ID: call.target[1]}); done && lookup == nil {
+		return repo.ErrProcessed
+	}
+	return err
+}
+
+// final says whether a command that failed so would fail again.
+func final(err error) bool {
+	switch fault.Of(err).Kind {
+	case fault.NotFound, fault.Conflict, fault.PreconditionFailed, fault.Unprocessable, fault.Gone:
+		return !errors.Is(err, repo.ErrProcessed)
+	}
+	return false
 }

@@ -218,6 +218,47 @@ func TestRepeatedOperationIsDoneOnce(t *testing.T) {
 	}
 }
 
+// rename is refused where the note is not as it was.
+type rename struct {
+	Returns[string]
+	ID, From, To string
+}
+
+func (rename) CommandName() string        { return "notes.rename" }
+func (r rename) Target() (string, string) { return "notes", r.ID }
+
+// An operation that was done, and whose answer was lost, is not told that what it
+// did itself forbids it now. One that was really refused is refused again.
+func TestRepeatedOperationMeetsItsOwnEffect(t *testing.T) {
+	op := uuid.Must(uuid.NewV7())
+	b := newBench(t, Config{Origin: func(context.Context) Origin { return Origin{Operation: op} }})
+	Handle(b.Bus, writeNotes, func(ctx context.Context, tx *repo.Tx, c rename) (string, error) {
+		_, err := notes.Update(ctx, tx, noteID(c.ID), func(n *note) error {
+			if n.Text != c.From {
+				return fault.New(fault.PreconditionFailed, "it is %q", n.Text)
+			}
+			n.Text = c.To
+			return nil
+		})
+		return "", err
+	})
+	ctx := as(t.Context(), "acme", writeNotes)
+	if _, err := Send(ctx, b.Bus, writeNote{ID: "n1", Text: "first"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := Send(ctx, b.Bus, rename{ID: "n1", From: "another", To: "x"}); !fault.Is(err, fault.PreconditionFailed) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := Send(ctx, b.Bus, rename{ID: "n1", From: "first", To: "second"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Send(ctx, b.Bus, rename{ID: "n1", From: "first", To: "second"}); !errors.Is(err, repo.ErrProcessed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 type numbered struct {
 	Returns[string]
 	name string

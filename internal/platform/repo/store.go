@@ -188,5 +188,19 @@ func (s *Store) Once(ctx context.Context, scope Scope, consumer, message string,
 	})
 }
 
+// Handled says whether the consumer has handled the message, by Once. It writes
+// nothing: near is any key of a kind that the store knows.
+func (s *Store) Handled(ctx context.Context, consumer, message string, near Key) (bool, error) {
+	const impossible = -1
+	err := s.driver.Commit(ctx, &Changeset{ID: s.cfg.NewID().String(), Marks: []Mark{{consumer, message, s.Now().Add(time.Minute)}}, Checks: []Check{{near, impossible}}})
+	switch {
+	case errors.Is(err, ErrProcessed):
+		return true, nil
+	case errors.Is(err, ErrConflict):
+		return false, nil
+	}
+	return false, err
+}
+
 // RandomName returns a name that no other process has.
 func RandomName() string { return uuid.NewString() }

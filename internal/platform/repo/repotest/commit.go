@@ -26,6 +26,7 @@ func put(tenant, id string, expect int64) repo.Put {
 func testCommit(t *testing.T, f *fixture) {
 	tenant := scope().Tenant
 	mark := repo.Mark{Consumer: "c", Message: uuid.NewString(), ExpiresAt: f.clock.Now().Add(time.Hour)}
+	other := repo.Mark{Consumer: "c", Message: uuid.NewString(), ExpiresAt: mark.ExpiresAt}
 	commit := func(c repo.Changeset) error {
 		c.ID = uuid.NewString()
 		return f.driver.Commit(ctx, &c)
@@ -36,14 +37,17 @@ func testCommit(t *testing.T, f *fixture) {
 		want error
 		many bool // needs MultiAggregate
 	}{
-		"a record that is there":            {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 0)}}, want: repo.ErrExists},
-		"a version that is past":            {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 2)}}, want: repo.ErrConflict},
-		"a record that is not there":        {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 1)}}, want: repo.ErrConflict},
-		"a mark that is there, with a put":  {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 1)}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
-		"erasing a version that is past":    {c: repo.Changeset{Puts: []repo.Put{{Record: put(tenant, "a", 2).Record, Expect: 2, Erase: true}}}, want: repo.ErrConflict},
-		"a fine record and a wrong version": {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0), put(tenant, "a", 7)}}, want: repo.ErrConflict, many: true},
-		"a check of a past version":         {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0)}, Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: 2}}}, want: repo.ErrConflict, many: true},
-		"a check that there is none":        {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0)}, Checks: []repo.Check{{Key: put(tenant, "a", 0).Key}}}, want: repo.ErrConflict, many: true},
+		"a record that is there":                        {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 0)}}, want: repo.ErrExists},
+		"a version that is past":                        {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 2)}}, want: repo.ErrConflict},
+		"a record that is not there":                    {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 1)}}, want: repo.ErrConflict},
+		"a mark that is there, with a put":              {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 1)}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
+		"a mark that is there, with a check that fails": {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: -1}}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
+		"a new mark, with a check that fails":           {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: -1}}, Marks: []repo.Mark{other}}, want: repo.ErrConflict},
+		"the same again":                                {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "b", 0).Key, Version: -1}}, Marks: []repo.Mark{other}}, want: repo.ErrConflict},
+		"erasing a version that is past":                {c: repo.Changeset{Puts: []repo.Put{{Record: put(tenant, "a", 2).Record, Expect: 2, Erase: true}}}, want: repo.ErrConflict},
+		"a fine record and a wrong version":             {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0), put(tenant, "a", 7)}}, want: repo.ErrConflict, many: true},
+		"a check of a past version":                     {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0)}, Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: 2}}}, want: repo.ErrConflict, many: true},
+		"a check that there is none":                    {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 0)}, Checks: []repo.Check{{Key: put(tenant, "a", 0).Key}}}, want: repo.ErrConflict, many: true},
 	} {
 		for i := range test.c.Puts {
 			m := repo.Message{ID: "evt_" + uuid.NewString(), Key: test.c.Puts[i].Key, Sequence: 9, Stream: repo.StreamEvents, Type: "thing.changed", Version: 1, Time: epoch, Data: []byte(`{}`), Keep: true}

@@ -28,6 +28,7 @@ type Config struct {
 type Once struct {
 	store Store
 	cfg   Config
+	ended ended
 }
 
 // New returns a Once over the store.
@@ -47,7 +48,7 @@ func New(store Store, cfg Config) *Once {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Once{store: store, cfg: cfg}
+	return &Once{store: store, cfg: cfg, ended: ended{attempts: map[Key]int{}}}
 }
 
 // Request is one request for an operation.
@@ -70,7 +71,15 @@ type Attempt struct {
 // to w; or the answer of the operation that is finished already; or an error that
 // says why it cannot be begun.
 func (o *Once) Begin(ctx context.Context, w http.ResponseWriter, req Request) (*Attempt, *Answer, error) {
-	r, reserved, err := o.store.Reserve(ctx, req.Key, Claim{req.Fingerprint, o.cfg.NewID(), o.cfg.Lease, o.cfg.Keep})
+	claim := Claim{req.Fingerprint, o.cfg.NewID(), o.cfg.Lease, o.cfg.Keep}
+	r, reserved, err := o.store.Reserve(ctx, req.Key, claim)
+	if err == nil && !reserved && r.Answer == nil && o.ended.take(req.Key, r.Attempt) {
+		if err = o.store.Release(ctx, req.Key, r.Attempt, false); err == nil {
+			r, reserved, err = o.store.Reserve(ctx, req.Key, claim)
+		} else {
+			o.ended.add(req.Key, r.Attempt)
+		}
+	}
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -153,10 +162,12 @@ func (a *Attempt) settle(ctx context.Context) {
 	}
 }
 
-// report logs what the store could not learn: the lease will end by itself, and
-// a repetition does the operation again under its id.
+// report logs what the store could not learn. The lease will end by itself, and
+// this process knows that it has ended: a repetition does the operation again
+// under its id.
 func (a *Attempt) report(ctx context.Context, err error) {
 	if err != nil {
+		a.once.ended.add(a.request.Key, a.r.Attempt)
 		a.once.cfg.Log.WarnContext(ctx, "the outcome of an idempotent operation was not kept", "http.route", a.request.Key.Route, "error", err)
 	}
 }

@@ -314,3 +314,45 @@ func TestAnswersAreKeptBeforeTheyAreSent(t *testing.T) {
 		t.Errorf("when it was kept, %d bytes were sent; %q, %v", sent, rec.Body, err)
 	}
 }
+
+// deaf cannot be told of outcomes while it is full.
+type deaf struct {
+	*Memory
+	full bool
+}
+
+func (d *deaf) Complete(ctx context.Context, key Key, attempt int, a Answer) error {
+	if d.full {
+		return fault.New(fault.Unavailable, "full")
+	}
+	return d.Memory.Complete(ctx, key, attempt, a)
+}
+
+func (d *deaf) Release(ctx context.Context, key Key, attempt int, forget bool) error {
+	if d.full {
+		return fault.New(fault.Unavailable, "full")
+	}
+	return d.Memory.Release(ctx, key, attempt, forget)
+}
+
+// A store that could not be told how an attempt ended is told at the next one:
+// nobody waits for its lease.
+func TestOutcomeThatTheStoreDidNotLearn(t *testing.T) {
+	store := &deaf{NewMemory(time.Now), true}
+	o := New(store, Config{})
+	if got, err := do(t, o, req("k", ""), answering(503, "full")); err != nil || got.Code != 503 {
+		t.Fatalf("%d, %v", got.Code, err)
+	}
+	if _, err := do(t, o, req("k", ""), answering(201, "made")); err == nil {
+		t.Error("the store is still full, and takes an attempt")
+	}
+	if _, err := do(t, New(store, Config{}), req("k", ""), answering(201, "made")); fault.CodeOf(err) != "idempotency_in_flight" {
+		t.Errorf("another process does not know that the attempt has ended: %v", err)
+	}
+	store.full = false
+	for range 2 {
+		if got, err := do(t, o, req("k", ""), answering(201, "made")); err != nil || got.Code != 201 || got.Body.String() != "made" {
+			t.Errorf("%d %s, %v", got.Code, got.Body, err)
+		}
+	}
+}

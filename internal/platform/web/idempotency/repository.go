@@ -13,11 +13,19 @@ import (
 )
 
 // Repository is a Store that all nodes share, and that outlives them.
-type Repository struct{ store *repo.Store }
+type Repository struct {
+	store *repo.Store
+	alone time.Time // since when no other process has reserved anything; zero: others may
+}
 
 // NewRepository returns reservations in the store, which must have been migrated
 // with Schema.
-func NewRepository(store *repo.Store) *Repository { return &Repository{store} }
+func NewRepository(store *repo.Store) *Repository { return &Repository{store: store} }
+
+// Alone returns the repository for a process that shares its store with no other
+// since then. Attempts that were begun before are of a process that is dead: who
+// repeats a request after a crash need not wait until their leases end.
+func (s *Repository) Alone(since time.Time) *Repository { return &Repository{s.store, since} }
 
 // Schema is what the store's migration has to know.
 func Schema() *repo.Schema { return reservations.Schema() }
@@ -77,7 +85,8 @@ func (s *Repository) Reserve(ctx context.Context, key Key, c Claim) (out Reserva
 		reserved = false
 		now := tx.Now()
 		r, err := reservations.Update(ctx, tx, key.id(), func(r *reservation) error {
-			if r.Answer == nil && !now.Before(r.LeaseEnds) && Fingerprint(r.Fingerprint) == c.Fingerprint {
+			ended := !now.Before(r.LeaseEnds) || r.UpdatedAt.Before(s.alone)
+			if r.Answer == nil && ended && Fingerprint(r.Fingerprint) == c.Fingerprint {
 				r.Attempt, r.LeaseEnds, reserved = r.Attempt+1, now.Add(c.Lease), true
 			}
 			return nil

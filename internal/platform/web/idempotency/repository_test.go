@@ -52,6 +52,27 @@ func TestRepositoryIsLikeMemory(t *testing.T) {
 	})
 }
 
+// A process that is alone knows that whoever began an attempt before it is dead;
+// its own attempts, and all of others where it is not alone, keep their lease.
+func TestRepositoryAlone(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	shared := NewRepository(repo.New(memrepo.New(memrepo.Config{}), repo.Config{Now: func() time.Time { return now }}))
+	key, claim := Key{"t", "p", "r", "k"}, Claim{FingerprintOf("POST", "/", nil), "op1", 2 * time.Minute, time.Hour}
+	reserve := func(r *Repository, want bool, attempt int) {
+		t.Helper()
+		got, ok, err := r.Reserve(t.Context(), key, claim)
+		if err != nil || ok != want || got.Attempt != attempt || got.OperationID != "op1" {
+			t.Errorf("reserved: %t, %+v, %v; expected %t and attempt %d", ok, got, err, want, attempt)
+		}
+	}
+	reserve(shared, true, 1)
+	now = now.Add(time.Second)
+	alone := shared.Alone(now)
+	reserve(shared, false, 1)
+	reserve(alone, true, 2)
+	reserve(alone, false, 2)
+}
+
 // Many at once, over a store that commits one aggregate at a time: one is it.
 func TestRepositoryReservesOnce(t *testing.T) {
 	repository := NewRepository(repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{}))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,18 @@ func boxes(h Hooks[newBox, boxChange, box]) Resource[boxID, box, newBox, boxChan
 	}
 }
 
+// crates are boxes whose ids clients choose.
+func crates() Resource[boxID, box, newBox, boxChange, boxView] {
+	r := boxes(Hooks[newBox, boxChange, box]{})
+	r.Kind.Name, r.Singular, r.Prefix = "crates", "crate", ""
+	r.New = func(_ context.Context, _ *repo.Tx, in *newBox) (*box, error) {
+		b := &box{Label: in.Label}
+		b.ID = boxID(in.Label)
+		return b, nil
+	}
+	return r
+}
+
 // The credentials of the tests: who may write, who may read, and another tenant.
 const writer, reader, stranger = "writer", "reader", "stranger"
 
@@ -101,15 +114,30 @@ func authenticate(ctx context.Context, c web.Credentials) (context.Context, erro
 
 // bed is a running server with boxes.
 type bed struct {
-	t      testing.TB
-	server *web.Server
-	store  *repo.Store
-	client *http.Client
+	t       testing.TB
+	server  *web.Server
+	store   *repo.Store
+	client  *http.Client
+	answers forgetful
+}
+
+// forgetful keeps no answers while it is told so, as where a process dies before
+// it could.
+type forgetful struct {
+	*idempotency.Memory
+	forget *atomic.Bool
+}
+
+func (f forgetful) Complete(ctx context.Context, key idempotency.Key, attempt int, a idempotency.Answer) error {
+	if f.forget.Load() {
+		return f.Release(ctx, key, attempt, false)
+	}
+	return f.Memory.Complete(ctx, key, attempt, a)
 }
 
 func start(t testing.TB, h Hooks[newBox, boxChange, box]) *bed {
 	t.Helper()
-	b := &bed{t: t, client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
+	b := &bed{t: t, answers: forgetful{idempotency.NewMemory(time.Now), new(atomic.Bool)}, client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
 	b.store = repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
 	bus, err := cqrs.NewBus(b.store, cqrs.Config{Origin: func(ctx context.Context) cqrs.Origin {
 		id, _ := uuid.Parse(web.OperationID(ctx))
@@ -128,13 +156,14 @@ func start(t testing.TB, h Hooks[newBox, boxChange, box]) *bed {
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second,
 		Routes: routes, ErrorHandler: api.ErrorHandler(catalog, []string{"/v1"}, web.HandleError),
 	}, func(e *echo.Echo) {
-		once := idempotency.New(idempotency.NewMemory(time.Now), idempotency.Config{NewID: func() string { return uuid.Must(uuid.NewV7()).String() }})
+		once := idempotency.New(b.answers, idempotency.Config{NewID: func() string { return uuid.Must(uuid.NewV7()).String() }})
 		a, err := api.New(e, routes, api.Config{Title: "Boxes", Version: "v1", Problems: catalog, Idempotency: once})
 		if err != nil {
 			routes.Refuse(err)
 			return
 		}
 		boxes(h).Register(a, bus)
+		crates().Register(a, bus)
 	})
 	if err != nil {
 		t.Fatal(err)

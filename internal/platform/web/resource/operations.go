@@ -6,13 +6,9 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/uuid"
-
-	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
-	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
 )
 
@@ -99,9 +95,12 @@ func (r *Resource[ID, A, C, U, V]) doCreate(ctx context.Context, b *cqrs.Bus, pr
 			return nil, err
 		}
 	}
-	made, err := cqrs.Send(ctx, b, command[ID, A, C]{name: r.name("create"), kind: r.Kind.Name, in: &in.Body})
-	if errors.Is(err, repo.ErrProcessed) {
-		made, err = r.repeated(ctx, b, err)
+	var id ID
+	made, err := cqrs.Send(ctx, b, command[ID, A, C]{name: r.name("create"), kind: r.Kind.Name, in: &in.Body, chosen: &id})
+	if errors.Is(err, repo.ErrProcessed) && id != "" && !r.Secret {
+		// The operation made it when it ran before, and its answer was lost. It
+		// chooses the same id again. A secret is lost for good.
+		made, err = cqrs.Ask(ctx, b, one[ID, A]{name: r.name("read"), id: id})
 	} else if err == nil && r.AfterCreate != nil {
 		r.AfterCreate(ctx, made)
 	}
@@ -110,17 +109,6 @@ func (r *Resource[ID, A, C, U, V]) doCreate(ctx context.Context, b *cqrs.Bus, pr
 		o.Location = prefix + r.path() + "/" + string(r.Kind.Root(made).ID)
 	}
 	return o, err
-}
-
-// repeated finds what the operation made when it ran before, and its answer was
-// lost: the first id of an operation is always the same. A secret is lost for
-// good.
-func (r *Resource[ID, A, C, U, V]) repeated(ctx context.Context, b *cqrs.Bus, cause error) (*A, error) {
-	operation, err := uuid.Parse(web.OperationID(ctx))
-	if err != nil || r.Prefix == "" || r.Secret {
-		return nil, cause
-	}
-	return cqrs.Ask(ctx, b, one[ID, A]{name: r.name("read"), id: aggregate.NewID[ID](r.Prefix, operation)})
 }
 
 func (r *Resource[ID, A, C, U, V]) doList(ctx context.Context, b *cqrs.Bus, in *listIn) (*listOut[V], error) {

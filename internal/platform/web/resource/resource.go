@@ -108,6 +108,7 @@ type command[ID ~string, A, In any] struct {
 	id         ID
 	in         *In
 	expect     expectation
+	chosen     *ID // where the handler puts the id of what it makes
 }
 
 // expectation is what If-Match said.
@@ -170,7 +171,7 @@ func (r *Resource[ID, A, C, U, V]) handle(b *cqrs.Bus) {
 func (r *Resource[ID, A, C, U, V]) create(ctx context.Context, tx *repo.Tx, c command[ID, A, C]) (*A, error) {
 	var id ID
 	if r.Prefix != "" {
-		id = repo.NewID[ID](tx, r.Prefix) // the operation's first id, see repeated
+		id = repo.NewID[ID](tx, r.Prefix) // the operation's first id: the same if it is repeated
 	}
 	a, err := r.New(ctx, tx, c.in)
 	if err != nil {
@@ -179,6 +180,7 @@ func (r *Resource[ID, A, C, U, V]) create(ctx context.Context, tx *repo.Tx, c co
 	if id != "" {
 		r.Kind.Root(a).ID = id
 	}
+	*c.chosen = r.Kind.Root(a).ID
 	return a, r.Kind.Add(ctx, tx, a)
 }
 

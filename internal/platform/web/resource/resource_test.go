@@ -140,6 +140,28 @@ func TestIdempotentCreation(t *testing.T) {
 	}
 }
 
+// Who repeats a request whose answer was lost is told what it did, once.
+func TestRepetitionAfterALostAnswer(t *testing.T) {
+	b := start(t, Hooks[newBox, boxChange, box]{})
+	b.answers.forget.Store(true)
+	for _, path := range []string{"/v1/boxes", "/v1/crates"} {
+		first := b.send("POST", path, `{"label":"tea"}`, writer, "Idempotency-Key", "made").box(t)
+		if again := b.send("POST", path, `{"label":"tea"}`, writer, "Idempotency-Key", "made").box(t); again != first {
+			t.Errorf("%s: made %+v, again %+v", path, first, again)
+		}
+		at := path + "/" + first.ID
+		for range 2 {
+			got := b.send("PATCH", at, `{"label":"mate"}`, writer, "Idempotency-Key", "changed", "If-Match", `"1"`).box(t)
+			if got.Label != "mate" || got.Version != 2 {
+				t.Errorf("%s: changed to %+v", at, got)
+			}
+		}
+		if got := b.send("PATCH", at, `{"label":"cocoa"}`, writer, "Idempotency-Key", "another", "If-Match", `"1"`); got.status != 412 {
+			t.Errorf("%s: a change of a past version: %d %s", at, got.status, got.text)
+		}
+	}
+}
+
 // Properties 6 and 19: what comes before comes before, what comes after comes
 // after, and nothing comes after what failed.
 func TestProperties6And19Hooks(t *testing.T) {
