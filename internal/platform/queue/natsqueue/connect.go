@@ -56,7 +56,7 @@ func (q *Queue) connect() error {
 		}),
 	}
 	if q.cfg.Server != nil {
-		opts = append(opts, nats.InProcessServer(q.cfg.Server.server))
+		opts = append(opts, nats.InProcessServer(q.cfg.Server))
 	}
 	for _, more := range []func() ([]nats.Option, error){q.cfg.TLS.options, q.cfg.Login.options} {
 		o, err := more()

@@ -89,6 +89,10 @@ func full(cause error) error {
 	return fault.Wrap(fault.Unavailable, cause, "the queue is full; try again when messages were taken off").WithCode("queue_full").WithRetryAfter(time.Second)
 }
 
+func unwritable() error {
+	return fault.New(fault.Unavailable, "the queue's disk is full or does not work: make room; messages wait in the outbox").WithCode("queue_full").WithRetryAfter(time.Second)
+}
+
 func tooLarge(cause error) error {
 	return fault.Wrap(fault.TooLarge, cause, "the message is larger than its stream or the queue's server takes").WithCode("message_too_large")
 }

@@ -118,6 +118,9 @@ func (q *Queue) Healthy(ctx context.Context) error {
 	if !q.conn.IsConnected() {
 		return disconnected(nil)
 	}
+	if q.cfg.Server != nil && q.cfg.Server.failing.Load() {
+		return unwritable()
+	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.Timeout)
 	defer cancel()
 	_, err := q.js.AccountInfo(ctx)

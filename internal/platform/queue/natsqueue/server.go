@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,8 +29,18 @@ type ServerConfig struct {
 	Log        *slog.Logger  // nil discards
 }
 
-// Server is a NATS server within this process, for Config.Server.
+// Server is a NATS server within this process, for Config.Server. After an error
+// of the disk a NATS server takes nothing more for the streams it hit until it is
+// started again, so this one starts it again once the disk takes writes.
 type Server struct {
+	folder  string
+	cfg     ServerConfig
+	broken  chan string // what the disk did
+	failing atomic.Bool
+	stop    context.CancelFunc
+	stopped chan struct{} // watch has ended
+
+	mu     sync.RWMutex
 	server *server.Server
 }
 
@@ -43,41 +56,62 @@ func Start(ctx context.Context, folder string, cfg ServerConfig) (*Server, error
 	if folder == "" || cfg.Sync < 0 || cfg.MaxStore < 0 || cfg.MaxMessage < queue.Overhead || cfg.MaxMessage > 8<<20 {
 		return nil, bad(nil, "the queue's server needs a folder, limits above 0 and messages of %d to %d bytes", queue.Overhead, 8<<20)
 	}
-	s, err := server.NewServer(&server.Options{
+	s := &Server{folder: folder, cfg: cfg, broken: make(chan string, 1), stopped: make(chan struct{})}
+	var err error
+	if s.server, err = s.launch(ctx); err != nil {
+		return nil, err
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go s.watch(ctx)
+	return s, nil
+}
+
+// launch starts a server on the folder.
+func (s *Server) launch(ctx context.Context) (*server.Server, error) {
+	ns, err := server.NewServer(&server.Options{
 		ServerName: "sluice", DontListen: true, NoSigs: true,
-		JetStream: true, StoreDir: folder, JetStreamMaxStore: cfg.MaxStore, JetStreamMaxMemory: 64 << 20,
-		SyncAlways: cfg.Sync == 0, SyncInterval: cfg.Sync,
-		MaxPayload: int32(cfg.MaxMessage), MaxPending: 64 << 20, MaxConn: 1024,
+		JetStream: true, StoreDir: s.folder, JetStreamMaxStore: s.cfg.MaxStore, JetStreamMaxMemory: 64 << 20,
+		SyncAlways: s.cfg.Sync == 0, SyncInterval: s.cfg.Sync,
+		MaxPayload: int32(s.cfg.MaxMessage), MaxPending: 64 << 20, MaxConn: 1024,
 		DisableJetStreamBanner: true,
 	})
 	if err != nil {
 		return nil, bad(err, "the queue's server does not take its configuration")
 	}
-	s.SetLoggerV2(logger{cfg.Log.With("component", "nats")}, cfg.Log.Enabled(ctx, slog.LevelDebug), false, false)
+	ns.SetLoggerV2(logger{s.cfg.Log.With("component", "nats"), s.failed}, s.cfg.Log.Enabled(ctx, slog.LevelDebug), false, false)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		s.Start()
+		ns.Start()
 	}()
 	select {
 	case <-started:
-	case <-time.After(cfg.StartLimit):
+	case <-time.After(s.cfg.StartLimit):
 	case <-ctx.Done():
 	}
-	if !s.ReadyForConnections(time.Second) || !s.JetStreamEnabled() {
-		s.Shutdown()
+	if !ns.ReadyForConnections(time.Second) || !ns.JetStreamEnabled() {
+		ns.Shutdown()
 		<-started
-		return nil, fault.New(fault.Internal, "the queue's server did not start on %s; is the folder writable and used by no other process?", folder).WithCode("queue_start_failed")
+		return nil, fault.New(fault.Internal, "the queue's server did not start on %s; is the folder writable and used by no other process?", s.folder).WithCode("queue_start_failed")
 	}
-	return &Server{server: s}, nil
+	return ns, nil
+}
+
+// InProcessConn implements nats.InProcessConnProvider, with the server of now.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.server.InProcessConn()
 }
 
 // Stop ends the server and returns when its files are written and closed, or
 // with ctx.
 func (s *Server) Stop(ctx context.Context) error {
+	s.stop()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		<-s.stopped
 		s.server.Shutdown()
 		s.server.WaitForShutdown()
 	}()
@@ -90,7 +124,11 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 // logger hands the server's log on. Its notices are for those who run servers.
-type logger struct{ *slog.Logger }
+// Its errors may say that the disk failed.
+type logger struct {
+	*slog.Logger
+	failed func(detail string)
+}
 
 func text(format string, v []any) slog.Attr {
 	return slog.String("detail", strings.TrimSpace(fmt.Sprintf(format, v...)))
@@ -106,7 +144,11 @@ func (l logger) Warnf(format string, v ...any) {
 
 // Errorf implements server.Logger.
 func (l logger) Errorf(format string, v ...any) {
-	l.Error("the queue's server reports an error", text(format, v))
+	detail := text(format, v)
+	l.Error("the queue's server reports an error", detail)
+	if d := detail.Value.String(); strings.Contains(d, "critical write error") || strings.Contains(d, "will be DISABLED") {
+		l.failed(d)
+	}
 }
 
 // Fatalf implements server.Logger. The server does not go on after it; the

@@ -210,3 +210,84 @@ func TestServerThatIsAway(t *testing.T) {
 		t.Errorf("a consumer waits for its server, and ended with %v", err)
 	}
 }
+
+// A server that the disk failed starts again once the disk takes writes. Clients
+// and consumers go on by themselves, and nothing is lost.
+func TestServerStartsAgainAfterTheDiskFailed(t *testing.T) {
+	folder := t.TempDir()
+	s, err := Start(t.Context(), folder, ServerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	q := connect(t, Config{Server: s})
+	if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 2)
+	ctx, stop := context.WithCancel(t.Context())
+	consumed := make(chan error, 1)
+	go func() {
+		consumed <- q.Consume(ctx, queue.Consumer{Name: "c", Stream: "S"}, func(_ context.Context, d queue.Delivery) error {
+			got <- d.ID
+			return nil
+		})
+	}()
+	defer func() {
+		stop()
+		if err := <-consumed; err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := q.Publish(t.Context(), queue.Message{ID: "m1", Subject: "s.a"}); err != nil {
+		t.Fatal(err)
+	}
+	if id := <-got; id != "m1" {
+		t.Error(id)
+	}
+	obstacle := filepath.Join(folder, "writable") // no file can be made where a folder is
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first := s.server
+	logger{s.cfg.Log, s.failed}.Errorf("JetStream stream '%s' critical write error: %v", "S", "no space left on device")
+	time.Sleep(2 * tryInterval)
+	if err := q.Healthy(t.Context()); fault.CodeOf(err) != "queue_full" {
+		t.Errorf("with a disk that takes no writes: %v", err)
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := healthy(t, q); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.RLock()
+	if s.server == first {
+		t.Error("it is healthy without having started again")
+	}
+	s.mu.RUnlock()
+	for end := time.Now().Add(10 * time.Second); ; {
+		err := q.Publish(t.Context(), queue.Message{ID: "m2", Subject: "s.a"})
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case id := <-got:
+		if id != "m2" {
+			t.Errorf("delivered %s", id)
+		}
+	case <-time.After(45 * time.Second):
+		t.Error("the consumer did not go on")
+	}
+	if b, err := q.Bounds(t.Context(), "S"); err != nil || b.Last != 2 {
+		t.Errorf("the stream has %+v, %v", b, err)
+	}
+}
