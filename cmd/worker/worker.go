@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"sluice/cmd/internal/node"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/telemetry"
+	"sluice/internal/platform/web"
+)
+
+// worker is the program as a value, so that tests run what production runs.
+type worker struct {
+	cfg     config.Config
+	build   telemetry.Build
+	log     *slog.Logger
+	stdout  io.Writer
+	health  *telemetry.Health
+	tracing *telemetry.Tracing
+	node    *node.Node
+	ops     *web.Server
+	ready   func(*worker)
+}
+
+// newWorker builds every part; nothing listens or works before run.
+func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, err error) {
+	w := &worker{cfg: cfg, build: telemetry.ReadBuild(), stdout: p.stdout, health: &telemetry.Health{}, ready: p.started}
+	const service = "sluice-worker"
+	if w.log, err = telemetry.NewLogger(p.stderr, telemetry.LogConfig{Level: cfg.Log.Level, Format: cfg.Log.Format, Service: service, Version: w.build.Version}); err != nil {
+		return nil, err
+	}
+	registry := telemetry.NewRegistry(w.build)
+	w.tracing, err = telemetry.NewTracing(ctx, telemetry.TraceConfig{
+		Endpoint: cfg.Trace.Endpoint, SampleRatio: cfg.Trace.SampleRatio, Service: service, Version: w.build.Version,
+	}, w.log)
+	if err != nil {
+		return nil, err
+	}
+	if w.node, err = node.Open(ctx, cfg, node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health}); err != nil {
+		return nil, err
+	}
+	c := cfg.HTTP
+	w.ops, err = web.NewPlain(web.Config{
+		Name: "ops", Addr: cfg.Ops.Addr, MaxBody: int64(c.MaxBody), MaxBodyKey: "http.max_body", MaxHeader: int(c.MaxHeader),
+		MaxConnections: c.MaxConnections, MaxInFlight: c.MaxInFlight,
+		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
+		LoopbackOnly: !cfg.Authenticated(), Draining: w.health.Draining, Log: w.log, Metrics: registry, Tracing: w.tracing,
+	}, telemetry.NewOps(w.health, registry, w.log, telemetry.OpsConfig{Profiles: telemetry.OnLoopback(cfg.Ops.Addr)}))
+	if err != nil {
+		return nil, errors.Join(err, w.node.Close(context.WithoutCancel(ctx)))
+	}
+	return w, nil
+}
+
+// run works until ctx ends. What is on its way then is finished: a batch that the
+// queue has taken is marked, an entry that was taken is logged.
+func (w *worker) run(ctx context.Context) error {
+	ops := w.ops.Component()
+	ops.Drain = nil // probes and metrics are wanted until the end
+	components := []lifecycle.Component{{Name: "traces", Stop: w.tracing.Stop}, ops}
+	return lifecycle.Run(ctx, lifecycle.Config{
+		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
+	}, append(components, w.node.Components()...)...)
+}
+
+// started tells the user, the probes and the tests.
+func (w *worker) started() {
+	w.health.SetStarted()
+	fmt.Fprintf(w.stdout, "Sluice worker %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n", w.build.Version, w.ops.Addr())
+	if w.ready != nil {
+		w.ready(w)
+	}
+}

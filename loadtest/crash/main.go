@@ -1,0 +1,132 @@
+// Command crash hurts the real program in every way that must not matter, and
+// then reads the stores to see whether it did.
+//
+//	go run ./loadtest/crash -long             everything, about half an hour
+//	go run ./loadtest/crash                   the short form, for CI
+//	go run ./loadtest/crash -only killed -seed 7
+//	go run ./loadtest/crash -selftest         defects are built in; each must be found
+//
+// Clients send commands over HTTP, again with the same Idempotency-Key on any
+// doubt, and write down what they were told. After each scenario the stores are
+// read without the program: nothing acknowledged may be missing, nothing may be
+// done twice or by half, events must be whole and in order, and the audit log
+// must verify and tell of everything.
+//
+// The seed decides what is done and when the program is killed; how far the
+// program has come by then is up to the machine. Limits: a killed process loses
+// no page cache, so losses of power are not tested here.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// scenario is one way to hurt.
+type scenario struct {
+	name string
+	run  func(context.Context, *settings) error
+	// services says that it needs the servers of `make services`, and runs only
+	// where it is asked for.
+	services bool
+}
+
+var scenarios = []scenario{
+	{"killed", killed, false},
+	{"queue", queueStopped, false},
+	{"disk", diskFull, false},
+	{"relays", relays, false},
+	{"services", services, true},
+}
+
+func main() {
+	s := &settings{out: os.Stdout}
+	flag.BoolVar(&s.long, "long", false, "the long form")
+	flag.Uint64Var(&s.seed, "seed", 0, "what a run printed, to have its schedule again; 0 makes one")
+	flag.StringVar(&s.dir, "dir", "", "folder for data and logs; empty makes one, and removes it where all is well")
+	flag.BoolVar(&s.keep, "keep", false, "keep the folder in any case")
+	flag.BoolVar(&s.selftest, "selftest", false, "build defects in, and fail unless each is found")
+	only := flag.String("only", "", "scenarios, separated by commas; empty runs all that need no services")
+	flag.Parse()
+	if s.seed == 0 {
+		s.seed = rand.Uint64N(1 << 32)
+	}
+	fmt.Printf("seed %d\n", s.seed)
+	if *only != "" {
+		s.only = strings.Split(*only, ",")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, s)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "crash:", err)
+		os.Exit(1)
+	}
+}
+
+// run prepares, and runs the scenarios that were asked for.
+func run(ctx context.Context, s *settings) (err error) {
+	made := s.dir == ""
+	if made {
+		if s.dir, err = os.MkdirTemp("", "sluice-crash-"); err != nil {
+			return err
+		}
+	}
+	hurt := s.all
+	if s.selftest {
+		hurt = func(ctx context.Context) error { return selftest(ctx, s) }
+	} else if err := s.build(ctx); err != nil {
+		return err
+	}
+	if err := hurt(ctx); err != nil || !made || s.keep {
+		return err
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// build builds the programs that are hurt.
+func (s *settings) build(ctx context.Context, flags ...string) error {
+	bin := filepath.Join(s.dir, "bin")
+	s.api, s.worker = filepath.Join(bin, "api"), filepath.Join(bin, "worker")
+	args := slices.Concat([]string{"build"}, flags, []string{"-o", bin + "/", "./cmd/..."})
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil { //nolint:gosec // our own arguments
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+func (s *settings) all(ctx context.Context) error {
+	var failed []string
+	ran := 0
+	for _, sc := range scenarios {
+		if wanted := slices.Contains(s.only, sc.name); !wanted && (len(s.only) > 0 || sc.services) {
+			continue
+		}
+		ran++
+		began := time.Now()
+		err := sc.run(ctx, s)
+		outcome := "ok"
+		if err != nil {
+			outcome = "FAILED: " + err.Error()
+			failed = append(failed, sc.name)
+		}
+		fmt.Fprintf(s.out, "%-9s %s (%.0f s)\n", sc.name, outcome, time.Since(began).Seconds())
+	}
+	switch {
+	case ran == 0:
+		return fmt.Errorf("no scenario is called %s", strings.Join(s.only, " or "))
+	case len(failed) > 0:
+		return fmt.Errorf("%s failed with seed %d; data and logs are in %s", strings.Join(failed, ", "), s.seed, s.dir)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// mutant is a defect that the checks must find. It is built in by replacing text
+// in sources at build time: nothing of it is in the program.
+type mutant struct {
+	name  string
+	edits []edit
+	// finds are the beginnings of problems of which one must be found.
+	finds []string
+}
+
+type edit struct{ file, from, to string }
+
+const platform = "internal/platform/"
+
+// mutants are defects that would each break a promise. Those whose moment is a
+// few microseconds long are made longer, for a killing to hit it.
+var mutants = []mutant{
+	{"messages are marked before they are published, and never published again", []edit{
+		{platform + "relay/relay.go", "	failed := r.publisher.Publish(ctx, batch...)\n", "	if err := r.outbox.Published(ctx, shard, pending, r.store.Now()); err != nil {\n		return 0, err\n	}\n	time.Sleep(20 * time.Millisecond)\n	failed := r.publisher.Publish(ctx, batch...)\n"},
+		{platform + "relay/shard.go", "	r.republish(ctx, shard)\n	trimmed", "	trimmed"},
+	}, []string{"half", "disorder", "not once"}},
+	{"one message in a hundred does not reach the outbox", []edit{
+		{platform + "repo/sqliterepo/commit.go", "		m := &c.Messages[i]\n", "		m := &c.Messages[i]\n		if m.ID[len(m.ID)-1] == '7' && m.ID[len(m.ID)-2] < '2' {\n			continue\n		}\n"},
+	}, []string{"half", "not once", "disorder"}},
+	{"the audit entry is written after the unit of work", []edit{
+		{platform + "cqrs/middleware.go", "	return publish(tx, e)\n}\n\n// auditTime", "	tx.AfterCommit(func() {\n		time.Sleep(5 * time.Millisecond)\n		_ = b.store.Do(context.Background(), repo.Scope{Tenant: tx.Tenant(), Actor: e.Actor, Request: e.Request, Operation: tx.Scope().Operation}, func(_ context.Context, tx *repo.Tx) error { return publish(tx, e) })\n	})\n	return nil\n}\n\n// auditTime"},
+	}, []string{"half", "not once"}},
+	{"the group commit answers before it commits", []edit{
+		{platform + "repo/sqliterepo/writer.go", "	if err := w.conn.exec(statement{sql: \"COMMIT\"}); err != nil {", "	for _, j := range batch {\n		j.outcome <- j.err\n	}\n	time.Sleep(10 * time.Millisecond)\n	if err := w.conn.exec(statement{sql: \"COMMIT\"}); err != nil {"},
+		{platform + "repo/sqliterepo/writer.go", "		j.outcome <- j.err\n	}\n	if messages", "		select {\n		case j.outcome <- j.err:\n		default:\n		}\n	}\n	if messages"},
+	}, []string{"lost", "half", "reading", "deletion", "restoration", "change", "forgotten", "unanswered"}},
+	{"there is no inbox", []edit{
+		{platform + "repo/store.go", "		tx.marks = append(tx.marks, Mark{consumer, message, s.Now().Add(keep)})\n", "		_ = keep\n"},
+	}, []string{"not once", "twice", "lost", "creation", "change"}},
+	{"an audit entry is noted in the read model only", []edit{
+		{platform + "audit/trail/trail.go", "	indexes, err := log.Append(ctx, []audit.Entry{entry})\n", "	indexes, err := []int64{0}, error(nil)\n	if entry.ID[len(entry.ID)-1] != '7' {\n		indexes, err = log.Append(ctx, []audit.Entry{entry})\n	}\n"},
+	}, []string{"audit", "not once"}},
+	{"a batch is published in the wrong order", []edit{
+		{platform + "relay/relay.go", "	failed := r.publisher.Publish(ctx, batch...)\n", "	slices.Reverse(batch)\n	slices.Reverse(pending)\n	failed := r.publisher.Publish(ctx, batch...)\n"},
+		{platform + "relay/relay.go", "	\"log/slog\"\n", "	\"log/slog\"\n	\"slices\"\n"},
+	}, []string{"disorder"}},
+}
+
+// overlay writes the mutant's sources, and what `go build -overlay` reads.
+func (m *mutant) overlay(dir string) (string, error) {
+	replaced := map[string]string{}
+	for i, e := range m.edits {
+		path, err := filepath.Abs(e.file)
+		if err != nil {
+			return "", err
+		}
+		from := path
+		if replaced[path] != "" {
+			from = replaced[path]
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return "", err
+		}
+		if n := strings.Count(string(text), e.from); n != 1 {
+			return "", fmt.Errorf("the defect %q cannot be built in: %s has %d places of %q; write it anew", m.name, e.file, n, e.from)
+		}
+		to := filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(to, []byte(strings.Replace(string(text), e.from, e.to, 1)), 0o600); err != nil {
+			return "", err
+		}
+		replaced[path] = to
+	}
+	data, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, data, 0o600)
+}
+
+// selftest builds every mutant and has the killings find it.
+func selftest(ctx context.Context, s *settings) error {
+	var missed []string
+	for i := range mutants {
+		m := &mutants[i]
+		one := *s
+		one.dir = filepath.Join(s.dir, fmt.Sprintf("mutant-%d", i))
+		if err := os.MkdirAll(one.dir, 0o755); err != nil {
+			return err
+		}
+		overlay, err := m.overlay(one.dir)
+		if err != nil {
+			return err
+		}
+		if err := one.build(ctx, "-overlay", overlay); err != nil {
+			return err
+		}
+		err = killed(ctx, &one)
+		if m.foundBy(err) {
+			fmt.Fprintf(s.out, "found     %s\n", m.name)
+			continue
+		}
+		fmt.Fprintf(s.out, "MISSED    %s: %v\n", m.name, err)
+		missed = append(missed, m.name)
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("%d of %d defects were not found: %s", len(missed), len(mutants), strings.Join(missed, "; "))
+	}
+	return nil
+}
+
+// foundBy says whether an error tells of what the mutant breaks.
+func (m *mutant) foundBy(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, want := range m.finds {
+		if strings.Contains(err.Error(), "\n  "+want) {
+			return true
+		}
+	}
+	return false
+}
