@@ -158,5 +158,5 @@ func strangers(v *version, rows []Row) (wrong []fault.Detail) {
 }
 
 func detail(row int, name, code, message string) fault.Detail {
-	return fault.Detail{Pointer: "#/rows/" + strconv.Itoa(row) + "/" + fault.Clip(name, 100), Code: code, Message: message}
+	return fault.Detail{Pointer: "/rows/" + strconv.Itoa(row) + "/" + fault.Clip(name, 100), Code: code, Message: message}
 }

@@ -45,13 +45,13 @@ func TestWrongRows(t *testing.T) {
 		rows string
 		want []string
 	}{
-		"missing":      {`[{"x":[1,2],"text":["a"]}]`, []string{"#/rows/0/n missing"}},
-		"unknown":      {`[{"x":[1,2],"n":1,"text":["a"],"y":1}]`, []string{"#/rows/0/y unknown_input"}},
-		"too long":     {`[{"x":[1,2,3],"n":1,"text":["a"]}]`, []string{"#/rows/0/x invalid_value"}},
-		"too deep":     {`[{"x":[[1,2]],"n":1,"text":["a"]}]`, []string{"#/rows/0/x invalid_value"}},
-		"ragged":       {`[{"x":[1,2],"n":1,"text":["a"]},{"x":[1,2],"n":1,"text":["a","b"]}]`, []string{"#/rows/1/text invalid_value"}},
-		"an object":    {`[{"x":{},"n":1,"text":["a"]}]`, []string{"#/rows/0/x invalid_value"}},
-		"several rows": {`[{"x":1,"n":1,"text":["a"]},{"x":[1,2],"n":1,"text":["a"]},{"x":[],"n":1,"text":["a"]}]`, []string{"#/rows/0/x invalid_value", "#/rows/2/x invalid_value"}},
+		"missing":      {`[{"x":[1,2],"text":["a"]}]`, []string{"/rows/0/n missing"}},
+		"unknown":      {`[{"x":[1,2],"n":1,"text":["a"],"y":1}]`, []string{"/rows/0/y unknown_input"}},
+		"too long":     {`[{"x":[1,2,3],"n":1,"text":["a"]}]`, []string{"/rows/0/x invalid_value"}},
+		"too deep":     {`[{"x":[[1,2]],"n":1,"text":["a"]}]`, []string{"/rows/0/x invalid_value"}},
+		"ragged":       {`[{"x":[1,2],"n":1,"text":["a"]},{"x":[1,2],"n":1,"text":["a","b"]}]`, []string{"/rows/1/text invalid_value"}},
+		"an object":    {`[{"x":{},"n":1,"text":["a"]}]`, []string{"/rows/0/x invalid_value"}},
+		"several rows": {`[{"x":1,"n":1,"text":["a"]},{"x":[1,2],"n":1,"text":["a"]},{"x":[],"n":1,"text":["a"]}]`, []string{"/rows/0/x invalid_value", "/rows/2/x invalid_value"}},
 	} {
 		_, err := tensors(testVersion(), rows(t, tc.rows))
 		var got []string

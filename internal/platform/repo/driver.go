@@ -107,8 +107,7 @@ type Mark struct {
 }
 
 // Changeset is all that a unit of work changes. A driver commits it as a whole
-// or not at all. Where Marks come without Puts, the store keeps them by
-// themselves; otherwise they go with the first Put.
+// or not at all. A mark is found again whatever the changeset puts beside it.
 type Changeset struct {
 	ID       string // unique; how a driver finds out what became of a commit whose outcome it lost
 	Puts     []Put
@@ -200,7 +199,8 @@ type Driver interface {
 	// before anything else, maybe by several processes at once.
 	Migrate(ctx context.Context, schemas []*Schema) error
 	// Purge removes records of a kind, and marks where kind is empty, that have
-	// expired before now, at most limit, and returns how many.
+	// expired before now, at most limit, and returns how many; none where the store
+	// forgets them by itself.
 	Purge(ctx context.Context, kind string, now time.Time, limit int) (int, error)
 	Features() Features
 	// Ping says whether the store can be used.
