@@ -104,8 +104,12 @@ func (c *caller) do(ctx context.Context, r request) (*answer, error) {
 			return a, nil
 		}
 		doubt = doubt || err != nil || a.Status >= 500
+		wait := min(time.Duration(try)*25*time.Millisecond, 300*time.Millisecond)
+		if a != nil && a.Code == "idempotency_in_flight" {
+			wait = time.Second // as Retry-After says
+		}
 		select {
-		case <-time.After(min(time.Duration(try)*25*time.Millisecond, 300*time.Millisecond)):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -17,7 +17,7 @@ import (
 
 // Config holds the settings of Once.
 type Config struct {
-	Lease     time.Duration // of one attempt, longer than any handler takes; default 2 minutes
+	Lease     time.Duration // of one attempt, longer than any handler takes; default 45 seconds
 	Keep      time.Duration // of keys and answers; default 24 hours
 	MaxAnswer int           // bytes of an answer's body that are kept; default 1 MiB
 	NewID     func() string // operation ids; default random UUIDs
@@ -34,7 +34,7 @@ type Once struct {
 // New returns a Once over the store.
 func New(store Store, cfg Config) *Once {
 	if cfg.Lease == 0 {
-		cfg.Lease = 2 * time.Minute
+		cfg.Lease = 45 * time.Second
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = 24 * time.Hour
