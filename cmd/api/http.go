@@ -7,7 +7,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	inferenceapi "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
@@ -21,7 +20,7 @@ import (
 // handlers, and the native API beside it, behind one table of routes.
 func newHTTP(a *app) (*web.Server, error) {
 	cfg := a.webConfig("http", a.cfg.HTTP.Addr)
-	catalog, err := problem.NewCatalog("", append(admin.Problems(), inferenceapi.Problems()...)...)
+	catalog, err := newCatalog()
 	if err != nil {
 		return nil, err
 	}
