@@ -19,12 +19,15 @@ const (
 	Read access.Permission = "predictions:read"
 )
 
-// Stream is where it is said that there may be something to do.
-const streamJobs = "jobs"
+// Where it is said that there may be something to do.
+const (
+	streamJobs = "jobs" // in the outbox
+	streamName = "JOBS" // in the queue
+)
 
 // Stream is the stream of those messages. It keeps what nobody has handled.
 func Stream(replicas int, duplicates time.Duration) queue.Stream {
-	return queue.Stream{Name: "JOBS", Subjects: []string{streamJobs + ".>"}, Retention: queue.Work, Discard: queue.Refuse, Replicas: replicas, Duplicates: duplicates}
+	return queue.Stream{Name: streamName, Subjects: []string{streamJobs + ".>"}, Retention: queue.Work, Discard: queue.Refuse, Replicas: replicas, Duplicates: duplicates}
 }
 
 // Submit accepts a prediction.
@@ -168,14 +171,15 @@ func (List) QueryName() string { return "predictions.list" }
 // query adds the conditions to the query.
 func (q List) query() spec.Query[Prediction] {
 	var rules []spec.Spec[Prediction]
-	if q.Status != "" {
-		rules = append(rules, status.Eq(q.Status))
+	// The one that selects the least comes first: some stores follow that.
+	if q.ClientRef != "" {
+		rules = append(rules, clientRef.Eq(q.ClientRef))
 	}
 	if q.Model != "" {
 		rules = append(rules, model.Eq(q.Model))
 	}
-	if q.ClientRef != "" {
-		rules = append(rules, clientRef.Eq(q.ClientRef))
+	if q.Status != "" {
+		rules = append(rules, status.Eq(q.Status))
 	}
 	switch len(rules) {
 	case 0:

@@ -77,16 +77,19 @@ type Prediction struct {
 	Failure   *Failure `json:"failure,omitempty"`
 	ClientRef string   `json:"client_ref,omitempty"`
 
-	Attempt     int       `json:"attempt"` // the fence of the attempt under way, or of the last
+	Attempt     int       `json:"attempt"`              // the fence of the attempt under way, or of the last
+	GivenBack   int       `json:"given_back,omitempty"` // attempts that workers which stopped in order gave back
 	Worker      string    `json:"worker,omitempty"`
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Deadline    time.Time `json:"deadline,omitzero"` // zero: none
-	Keep        time.Time `json:"keep"`              // when the whole prediction may be forgotten
+	Keep        time.Time `json:"keep,omitzero"`     // when it may be forgotten; zero while it has not ended
 	// Due is when somebody has to look after it: a worker that is overdue is dead,
 	// and a message that is overdue was lost. Far in the future once it is final.
-	Due     time.Time `json:"due"`
-	Metrics Metrics   `json:"metrics,omitzero"`
+	Due time.Time `json:"due"`
+	// Reminded is when somebody was last told of a worker that is overdue.
+	Reminded time.Time `json:"reminded,omitzero"`
+	Metrics  Metrics   `json:"metrics,omitzero"`
 }
 
 // Metrics says where the time of the attempt that succeeded went.
@@ -130,9 +133,9 @@ func (c Changed) EventType() string { return "prediction." + string(c.Status) }
 // Timing is how long the parts of a prediction's life may take.
 type Timing struct {
 	Lease    time.Duration // of an attempt without a sign of life
-	Notice   time.Duration // from acceptance until a message that never came is sent again
+	Notice   time.Duration // until a message that nobody has acted on is sent again
 	Keep     time.Duration // of everything, from the end on
-	Attempts int           // that may be begun
+	Attempts int           // that may be begun, without those that were given back
 }
 
 // move changes the state and records it.
@@ -153,14 +156,14 @@ func (p *Prediction) end(s Status, now time.Time, t Timing) {
 
 // Accept begins the prediction's life.
 func (p *Prediction) Accept(now time.Time, t Timing) {
-	p.Due, p.Keep = now.Add(t.Notice), now.Add(t.Keep)
+	p.Due = now.Add(t.Notice)
 	p.move(Queued)
 }
 
 // errStale is what an attempt is told whose result does not count any more.
 var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more").WithCode("stale_attempt")
 
-// ErrBusy is returned by Start for a prediction that another worker is at.
+// errBusy is returned by Start for a prediction that another worker is at.
 var errBusy = fault.New(fault.Conflict, "another worker is at it").WithCode("attempt_under_way")
 
 // Start begins an attempt, and returns whether there is anything to do: a
@@ -178,7 +181,7 @@ func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, 
 	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
 		p.end(Expired, now, t)
 		return false, nil
-	case p.Attempt >= t.Attempts:
+	case p.used() >= t.Attempts:
 		p.Failure = &Failure{"attempts_exhausted", "every attempt ended without an outcome: the workers stopped in the middle of it", true}
 		p.end(Failed, now, t)
 		return false, nil
@@ -191,6 +194,9 @@ func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, 
 	p.move(Running)
 	return true, nil
 }
+
+// used is how many of the allowed attempts were begun.
+func (p *Prediction) used() int { return p.Attempt - p.GivenBack }
 
 // current refuses what an outdated attempt says.
 func (p *Prediction) current(fence int) error {
@@ -236,13 +242,29 @@ func (p *Prediction) Fail(fence int, f Failure, pause time.Duration, now time.Ti
 		p.end(Cancelled, now, t)
 	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
 		p.end(Expired, now, t)
-	case f.Retryable && p.Attempt < t.Attempts:
+	case f.Retryable && p.used() < t.Attempts:
 		p.Worker, p.Due = "", now.Add(pause)
 		p.move(Queued)
 	default:
 		p.Failure = &f
 		p.end(Failed, now, t)
 	}
+	return nil
+}
+
+// GiveBack ends an attempt whose worker stops in order, which uses up none of the
+// allowed ones: the prediction is due at once.
+func (p *Prediction) GiveBack(fence int, now time.Time, t Timing) error {
+	if err := p.current(fence); err != nil {
+		return err
+	}
+	if p.Status == Cancelling {
+		p.end(Cancelled, now, t)
+		return nil
+	}
+	p.GivenBack++
+	p.Worker, p.Due = "", now
+	p.move(Queued)
 	return nil
 }
 
@@ -256,13 +278,18 @@ func (p *Prediction) Cancel(now time.Time, t Timing) {
 	}
 }
 
-// Remind sets when the prediction is due for the next time, if it still is now.
+// Remind says whether somebody has to be told now that the prediction is due, and
+// notes that: it is said again after a while only.
 func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
-	if p.Status.Final() || now.Before(p.Due) {
+	switch {
+	case p.Status.Final(), now.Before(p.Due):
+		return false
+	case p.Status == Queued:
+		p.Due = now.Add(t.Notice)
+		return true
+	case !p.Reminded.Before(p.Due) && now.Before(p.Reminded.Add(t.Notice)):
 		return false
 	}
-	if p.Status == Queued { // the worker that finds a dead one's takes it over
-		p.Due = now.Add(t.Notice)
-	}
+	p.Reminded = now // Due stays: who finds a dead worker's prediction takes it over
 	return true
 }

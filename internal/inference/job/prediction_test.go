@@ -27,7 +27,7 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 			fence := rapid.IntRange(1, 4).Draw(t, "fence")
 			current := fence == p.Attempt && (p.Status == Running || p.Status == Cancelling)
 			var err error
-			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "cancel", "remind", "time"}).Draw(t, "action") {
+			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "give back", "cancel", "remind", "time"}).Draw(t, "action") {
 			case "start":
 				var begun bool
 				begun, err = p.Start("w", now, timing)
@@ -46,6 +46,8 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 				err = p.Fail(fence, Failure{Code: "x", Retryable: true}, time.Second, now, timing)
 			case "fail for good":
 				err = p.Fail(fence, Failure{Code: "x"}, time.Second, now, timing)
+			case "give back":
+				err = p.GiveBack(fence, now, timing)
 			case "cancel":
 				p.Cancel(now, timing)
 			case "remind":
@@ -64,7 +66,10 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 				}
 				continue
 			}
-			if p.Attempt > timing.Attempts {
+			if !p.Keep.IsZero() && !p.Status.Final() {
+				t.Fatalf("forgotten before it has ended: %+v", p)
+			}
+			if p.Attempt-p.GivenBack > timing.Attempts {
 				t.Fatalf("%d attempts", p.Attempt)
 			}
 			if p.Status == Succeeded && (before.Status != Running || p.Output.Inline == nil) {
@@ -103,6 +108,9 @@ func TestNothingIsForgotten(t *testing.T) {
 		now = now.Add(timing.Lease)
 		if !p.Remind(now, timing) {
 			t.Fatal("a dead worker is not noticed")
+		}
+		if p.Remind(now.Add(timing.Notice-1), timing) {
+			t.Fatal("a dead worker is told of all the time")
 		}
 	}
 	if begun, err := p.Start("w", now, timing); begun || err != nil || p.Status != Failed || p.Failure.Code != "attempts_exhausted" {

@@ -58,7 +58,7 @@ func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, cfg Co
 
 // Run takes work from the queue until ctx ends, and then finishes what it has.
 func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) error {
-	return q.Consume(ctx, queue.Consumer{Name: "predictions", Stream: "JOBS", Concurrency: concurrency, Lease: w.cfg.Lease,
+	return q.Consume(ctx, queue.Consumer{Name: "predictions", Stream: streamName, Concurrency: concurrency, Lease: w.cfg.Lease,
 		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Lease}}, w.handle)
 }
 
@@ -78,7 +78,9 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	case errors.Is(err, repo.ErrNotFound), err == nil && !begun:
 		return nil // it has ended, or was forgotten
 	case errors.Is(err, errBusy):
-		return nil // should that worker die, the reconciler says so
+		// Should that worker die, the reconciler says so: at the latest its interval
+		// after the lease.
+		return nil
 	case err != nil:
 		return err
 	}
@@ -109,10 +111,29 @@ func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d 
 	answer, out, err := w.predict(run, &p)
 	stop()
 	alive.Wait()
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err() // this worker stops; another takes over
+	if err != nil && ctx.Err() != nil { // this worker stops; another takes over
+		w.giveBack(context.WithoutCancel(ctx), scope, &p)
+		return ctx.Err()
 	}
 	return w.finish(context.WithoutCancel(ctx), scope, &p, answer, out, err)
+}
+
+// giveBackTime bounds the commit of an attempt that was given back: a process
+// that stops has little of it.
+const giveBackTime = 5 * time.Second
+
+// giveBack has the next worker begin at once. Where that fails it begins when
+// this one's lease is over.
+func (w *Worker) giveBack(ctx context.Context, scope repo.Scope, p *Prediction) {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
+	defer cancel()
+	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error { return now.GiveBack(p.Attempt, tx.Now(), w.cfg.Timing) })
+		return err
+	})
+	if err != nil && !errors.Is(err, errStale) && !errors.Is(err, repo.ErrNotFound) {
+		w.log.WarnContext(ctx, "an attempt could not be given back; it is taken over when its lease ends", "prediction", string(p.ID), "error", err)
+	}
 }
 
 func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, error) {
@@ -168,8 +189,14 @@ func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a 
 // failure says to the client why a prediction failed.
 func failure(err error) Failure {
 	e := fault.Of(err)
-	// What this worker lacks, another may have: a model that is being loaded say.
-	return Failure{fault.CodeOf(e), e.Text(), e.Kind.Retryable() || e.Kind == fault.Internal}
+	passing := e.Kind.Retryable()
+	switch e.Kind {
+	case fault.Internal, fault.NotFound, fault.Canceled:
+		// What this worker lacks, another may have: the model was there when the
+		// prediction was accepted. And who cancels a prediction does it in the store.
+		passing = true
+	}
+	return Failure{fault.CodeOf(e), e.Text(), passing}
 }
 
 // keepAlive gives signs of life while an attempt runs, and stops it once it is

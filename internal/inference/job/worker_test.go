@@ -46,7 +46,10 @@ type bench struct {
 	ctx   context.Context //nolint:containedctx // of the test's client
 }
 
-const tenant = "acme"
+const (
+	tenant    = "acme"
+	reconcile = 5 * time.Second // the reconciler's interval
+)
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
@@ -102,7 +105,7 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-time.After(5 * time.Second):
+			case <-time.After(reconcile):
 				if _, err := NewReconciler(b.store, Config{Timing: timing}).Tenant(ctx, tenant); err != nil && ctx.Err() == nil {
 					return err
 				}
@@ -169,7 +172,7 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 		for i, id := range ids {
 			p := b.find(id)
 			want := fmt.Sprintf("[%d]", i/20*100+i%20)
-			if p.Status == Failed && p.Failure.Code == "attempts_exhausted" || p.Status == Failed && p.Attempt == timing.Attempts {
+			if p.Status == Failed && p.Failure.Code == "attempts_exhausted" || p.Status == Failed && p.used() == timing.Attempts {
 				continue // three attempts in a row met bad luck
 			}
 			if p.Status != Succeeded || string(p.Output.Inline) != want {
@@ -252,4 +255,87 @@ func TestDeadlineAndFailures(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A worker that stops in order hands over at once, and however often that happens
+// it uses up no attempt.
+func TestStoppingWorkersGiveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		id := b.submit("1", time.Time{})
+		endless := predict(func(ctx context.Context, _ []byte) (Answer, error) { <-ctx.Done(); return Answer{}, ctx.Err() })
+		for range timing.Attempts + 2 {
+			stop := b.start(1, endless)
+			time.Sleep(time.Second)
+			if p := b.find(id); p.Status != Running {
+				t.Errorf("it is not handed over: %+v", p)
+			}
+			stop()
+		}
+		stop := b.start(1, echo)
+		time.Sleep(time.Second)
+		stop()
+		if p := b.find(id); p.Status != Succeeded || p.GivenBack != timing.Attempts+2 {
+			t.Errorf("got %+v", p)
+		}
+	})
+}
+
+var echo = predict(func(_ context.Context, input []byte) (Answer, error) { return Answer{Output: input, Version: "1"}, nil })
+
+// A worker that dies is replaced at most the reconciler's interval after its lease,
+// though the queue holds no message any more.
+func TestDeadWorkerIsReplacedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		id := b.submit("1", time.Time{})
+		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
+		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id); !begun || err != nil {
+			t.Fatal(begun, err)
+		}
+		stop := b.start(1, echo) // finds the message, and the dead one busy
+		defer stop()
+		time.Sleep(timing.Lease - time.Second)
+		if p := b.find(id); p.Status != Running || p.Attempt != 1 {
+			t.Errorf("taken from a worker that may be alive: %+v", p)
+		}
+		time.Sleep(time.Second + reconcile + time.Second)
+		if p := b.find(id); p.Status != Succeeded || p.Attempt != 2 {
+			t.Errorf("not replaced: %+v", p)
+		}
+	})
+}
+
+// What was accepted is kept until it has ended, however long that takes, and from
+// then on for its time.
+func TestKeptFromTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		id := b.submit("1", time.Time{})
+		time.Sleep(3 * timing.Keep)
+		stop := b.start(1, echo)
+		time.Sleep(timing.Keep / 2)
+		stop()
+		if p := b.find(id); p.Status != Succeeded {
+			t.Errorf("got %+v", p)
+		}
+		time.Sleep(timing.Keep)
+		if _, err := cqrs.Ask(b.ctx, b.bus, Find{ID: id}); !errors.Is(err, repo.ErrNotFound) {
+			t.Errorf("it is kept for ever: %v", err)
+		}
+	})
+}
+
+// What a worker lacks, or has cut off, does not end a prediction for good.
+func TestFailuresThatPass(t *testing.T) {
+	for _, err := range []error{context.Canceled, fault.New(fault.NotFound, "no such model"), fault.New(fault.Unavailable, "stopping"), errors.New("x")} {
+		if f := failure(err); !f.Retryable {
+			t.Errorf("%v: %+v", err, f)
+		}
+	}
+	for _, k := range []fault.Kind{fault.Invalid, fault.Unprocessable, fault.TooLarge} {
+		if f := failure(fault.New(k, "never")); f.Retryable {
+			t.Errorf("%s: %+v", k, f)
+		}
+	}
 }
