@@ -114,8 +114,10 @@ func (k Kind[ID, A]) AddMany(ctx context.Context, s *Store, scope Scope, aggrega
 			}
 			return nil
 		})
-		if err == nil {
-			return k.each(aggregates, func(a *A) result.Result[ID] { return result.Ok(k.Root(a).ID) })
+		// Where the store does not answer, or did not say what became of it, adding
+		// them again one by one would tell lies about them.
+		if err == nil || fault.Of(err).Kind.Retryable() || ctx.Err() != nil {
+			return k.each(aggregates, func(a *A) result.Result[ID] { return result.Of(k.Root(a).ID, err) })
 		}
 	}
 	return k.each(aggregates, func(a *A) result.Result[ID] {

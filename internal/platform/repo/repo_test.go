@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -139,6 +140,75 @@ func TestMeasuresThatCannotBe(t *testing.T) {
 		_, err := notes.Summarise(t.Context(), store.Read(who), spec.Summary[note]{Measures: []spec.Measure{m}})
 		if !fault.Is(err, fault.Invalid) || fault.CodeOf(err) != code {
 			t.Errorf("%+v: %v, expected code %s", m, err, code)
+		}
+	}
+}
+
+// What is told of a commit may begin units of work of its own, also where these
+// meet the conflicts that the first one met.
+func TestAfterCommitMayGoOn(t *testing.T) {
+	d := &contested{memrepo.New(memrepo.Config{}), 1}
+	store := repo.New(d, repo.Config{})
+	if err := store.Do(t.Context(), who, func(ctx context.Context, tx *repo.Tx) error { return notes.Add(ctx, tx, newNote("a")) }); err != nil {
+		t.Fatal(err)
+	}
+	rename := func(ctx context.Context, tx *repo.Tx) error {
+		_, err := notes.Update(ctx, tx, "a", func(n *note) error { n.Text += "."; return nil })
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var after error
+	d.left = 1
+	err := store.Do(ctx, who, func(ctx context.Context, tx *repo.Tx) error {
+		tx.AfterCommit(func() {
+			d.left = 1
+			after = store.Do(ctx, who, rename)
+		})
+		return rename(ctx, tx)
+	})
+	if err != nil || after != nil {
+		t.Errorf("%v, and after it %v", err, after)
+	}
+}
+
+// silent commits, and does not say so.
+type silent struct {
+	repo.Driver
+	commits int
+}
+
+func (s *silent) Commit(ctx context.Context, c *repo.Changeset) error {
+	s.commits++
+	if err := s.Driver.Commit(ctx, c); err != nil {
+		return err
+	}
+	return repo.ErrOutcomeUnknown
+}
+
+// Of what may have been added nobody is told that somebody else did it.
+func TestAddManyOfUnknownOutcome(t *testing.T) {
+	d := &silent{Driver: memrepo.New(memrepo.Config{})}
+	outcomes := notes.AddMany(t.Context(), repo.New(d, repo.Config{}), who, []*note{newNote("a"), newNote("b")})
+	for _, r := range outcomes {
+		if !errors.Is(r.Err(), repo.ErrOutcomeUnknown) {
+			t.Errorf("got %v", r.Err())
+		}
+	}
+	if len(outcomes) != 2 || d.commits != 1 {
+		t.Errorf("%d outcomes of %d commits", len(outcomes), d.commits)
+	}
+}
+
+// What no relay could encode would stop all that comes after it.
+func TestMessagesAreJSON(t *testing.T) {
+	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
+	for _, data := range []string{"", "{", "text"} {
+		err := store.Do(t.Context(), who, func(_ context.Context, tx *repo.Tx) error {
+			return tx.Publish(repo.Message{Stream: "s", Type: "t", Data: []byte(data)})
+		})
+		if !fault.Is(err, fault.Internal) {
+			t.Errorf("%q: %v", data, err)
 		}
 	}
 }

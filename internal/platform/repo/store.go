@@ -100,6 +100,7 @@ func (s *Store) Do(ctx context.Context, scope Scope, fn func(ctx context.Context
 		}
 		switch {
 		case err == nil:
+			release() // what is told may begin other units of work
 			tx.committed()
 			return nil
 		case !errors.Is(err, ErrConflict) || attempt == s.cfg.Attempts:

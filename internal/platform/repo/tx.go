@@ -128,8 +128,8 @@ func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
 // Publish puts a message into the outbox that is no aggregate's event. Its time
 // and origin are set here, and its id where it has none.
 func (tx *Tx) Publish(m Message) error {
-	if m.Stream == "" || m.Type == "" {
-		return fault.New(fault.Internal, "a message needs a stream and a type")
+	if m.Stream == "" || m.Type == "" || !json.Valid(m.Data) {
+		return fault.New(fault.Internal, "a message needs a stream, a type and data that is JSON")
 	}
 	if m.ID == "" {
 		m.ID = string(NewID[messageID](tx, "evt"))
@@ -201,7 +201,11 @@ func (tx *Tx) write(r Record, erase bool) {
 }
 
 // require has the commit fail where the record is not as it was read.
-func (tx *Tx) require(key Key) { tx.required = append(tx.required, key) }
+func (tx *Tx) require(key Key) {
+	if !slices.Contains(tx.required, key) {
+		tx.required = append(tx.required, key)
+	}
+}
 
 // changeset is what the unit of work changes.
 func (tx *Tx) changeset() *Changeset {

@@ -155,8 +155,8 @@ func (d *Driver) Commit(ctx context.Context, c *repo.Changeset) error {
 	if err := d.usable(ctx); err != nil {
 		return err
 	}
-	if d.cfg.OneAggregate && len(c.Puts)+len(c.Checks) > 1 {
-		return fault.New(fault.Unsupported, "this store changes one aggregate in a unit of work, got %d", len(c.Puts)+len(c.Checks)).WithCode("one_aggregate_only")
+	if n := aggregates(c); d.cfg.OneAggregate && n > 1 {
+		return fault.New(fault.Unsupported, "this store changes one aggregate in a unit of work, got %d", n).WithCode("one_aggregate_only")
 	}
 	if err := d.check(c); err != nil {
 		return err
@@ -187,6 +187,18 @@ func (d *Driver) Commit(ctx context.Context, c *repo.Changeset) error {
 		}
 	}
 	return nil
+}
+
+// aggregates counts those that a changeset puts or checks.
+func aggregates(c *repo.Changeset) int {
+	keys := map[repo.Key]bool{}
+	for _, p := range c.Puts {
+		keys[p.Key] = true
+	}
+	for _, k := range c.Checks {
+		keys[k.Key] = true
+	}
+	return len(keys)
 }
 
 // check says whether the changeset may happen.
