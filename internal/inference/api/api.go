@@ -135,8 +135,8 @@ func target(text string) (model, version string) {
 	return text, ""
 }
 
-// view shows a durable prediction. Its output is loaded where it is small.
-func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Prediction, error) {
+// summary shows a durable prediction without its output.
+func summary(prefix string, p *job.Prediction) Prediction {
 	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef,
 		Attempts: p.Attempt, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
@@ -144,13 +144,20 @@ func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Predi
 	if f := p.Failure; f != nil {
 		v.Error = &Failure{f.Code, f.Message, f.Retryable}
 	}
-	if p.Status != job.Succeeded {
-		return v, nil
+	if p.Status == job.Succeeded {
+		m := p.Metrics
+		v.Metrics = &Metrics{m.QueueMS, m.BatchMS, m.InferMS, m.BatchSize}
 	}
-	m := p.Metrics
-	v.Metrics = &Metrics{m.QueueMS, m.BatchMS, m.InferMS, m.BatchSize}
 	if p.Output.Object != "" {
 		v.OutputURL = self + "/output"
+	}
+	return v
+}
+
+// view shows a durable prediction, and its output where that is small.
+func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Prediction, error) {
+	v := summary(prefix, p)
+	if p.Status != job.Succeeded || v.OutputURL != "" {
 		return v, nil
 	}
 	text, err := a.payloads.Load(ctx, p.Output)

@@ -73,11 +73,7 @@ func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, er
 	}
 	views := make([]Prediction, len(page.Items))
 	for i := range page.Items {
-		p := &page.Items[i]
-		if views[i], err = a.view(ctx, prefix, p); err != nil {
-			return nil, err
-		}
-		views[i].Output = nil // a list has no results
+		views[i] = summary(prefix, &page.Items[i])
 	}
 	return &listOut{api.NewPage(views, page.Next)}, nil
 }
@@ -109,9 +105,12 @@ func (a *API) repeated(ctx context.Context, made *job.Prediction, err error) (*j
 	return cqrs.Ask(ctx, a.bus, job.Find{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
 }
 
-// look is how often a prediction is read again whose end another process may have
-// committed.
-const look = 500 * time.Millisecond
+// A prediction whose end another process may have committed is read again after
+// firstLook, and then less and less often, down to once in lastLook: many may wait.
+const (
+	firstLook = 250 * time.Millisecond
+	lastLook  = 2 * time.Second
+)
 
 // await returns the prediction when it has ended, or as it is after wait.
 func (a *API) await(ctx context.Context, p *job.Prediction, wait time.Duration) (*job.Prediction, error) {
@@ -119,16 +118,18 @@ func (a *API) await(ctx context.Context, p *job.Prediction, wait time.Duration) 
 	defer leave()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	for {
+	look := time.NewTimer(firstLook)
+	defer look.Stop()
+	for pause := firstLook; ; {
 		now, err := cqrs.Ask(ctx, a.bus, job.Find{ID: p.ID})
 		if err != nil || now.Status.Final() {
 			return now, err
 		}
 		select {
 		case <-changed:
-		case <-tick.C:
+		case <-look.C:
+			pause = min(2*pause, lastLook)
+			look.Reset(pause)
 		case <-timeout.C:
 			return now, nil
 		case <-ctx.Done():
