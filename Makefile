@@ -100,7 +100,25 @@ services-stop: bin/services ## end them and remove their data
 test-services: doctor bin/services ## the contract suites against real servers, started and ended where needed
 	@packages=$$(find . -name services_test.go -not -path '*/testdata/*' -exec dirname {} + | sort -u); \
 	[ -n "$$packages" ] || { echo 'there is no services_test.go: nothing would be tested' >&2; exit 1; }; \
-	bin/services with go test -tags services -p 1 -count=1 -timeout 15m $$packages
+	RAPID_CHECKS=$${RAPID_CHECKS:-25} bin/services with go test -tags services -p 1 -count=1 -timeout 15m $$packages
+
+##@ Hurt
+
+.PHONY: chaos
+chaos: doctor ## kill, cut off and fill up the real program for about half an hour; nothing may be lost
+	go run ./loadtest/crash -long
+
+.PHONY: chaos-short
+chaos-short: doctor ## the same in about three minutes, for CI; needs root, to mount a small disk
+	go run ./loadtest/crash
+
+.PHONY: chaos-services
+chaos-services: doctor bin/services ## cut the program off from real servers, started and ended where needed
+	bin/services with go run ./loadtest/crash -only services
+
+.PHONY: chaos-selftest
+chaos-selftest: doctor ## build defects into the program, each of which the killings must find
+	go run ./loadtest/crash -selftest
 
 ##@ Measure
 
