@@ -44,7 +44,7 @@ func (m Admin) users() resource.Resource[directory.UserID, directory.User, NewUs
 		Hooks: resource.Hooks[NewUser, UserChange, directory.User]{
 			BeforeCreate: func(ctx context.Context, in *NewUser) (err error) {
 				p, _ := access.From(ctx)
-				if !p.Can(usersWrite) || m.grant(ctx, in.Roles, nil) != nil {
+				if !p.Can(usersWrite) || !m.mayGrant(ctx, in.Roles, nil) {
 					return nil // the command is refused
 				}
 				in.id = m.Directory.UserID(p.Tenant, in.Login)

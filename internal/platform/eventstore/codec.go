@@ -59,8 +59,9 @@ func (c *Codec) Decode(m *repo.Message) (aggregate.Event, error) {
 	if !ok || m.Version > f.version {
 		return nil, fault.New(fault.Internal, "the event %s of version %d is not known to this program: a newer one wrote it", m.Type, m.Version).WithCode("event_unknown")
 	}
-	data, err := m.Data, error(nil)
+	data := m.Data
 	for v := max(m.Version, 1); v < f.version; v++ {
+		var err error
 		if data, err = f.upcasts[v](data); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "the event %s of version %d cannot be brought to version %d", m.ID, v, v+1).WithCode("event_malformed")
 		}

@@ -61,11 +61,11 @@ func (k *Key) forgotten() time.Time {
 	return k.Expires.Add(endedShown)
 }
 
-// KeyIssued says that a key got a secret; KeyChanged that its name or rights did.
-type (
-	KeyIssued  struct{}
-	KeyChanged struct{}
-)
+// KeyIssued says that a key got a secret.
+type KeyIssued struct{}
+
+// KeyChanged says that a key got another name or other rights.
+type KeyChanged struct{}
 
 // EventType implements aggregate.Event.
 func (KeyIssued) EventType() string { return "api_key.issued" }
