@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/audit/trail"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/feed"
+	"sluice/internal/platform/feed/queuefeed"
 	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/queue"
@@ -36,6 +39,15 @@ func (n *Node) openRelay(context.Context) error {
 	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner(), Retain: Retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "relay", Run: r.Run})
 	return err
+}
+
+// Events returns the events that happen, as a feed's source.
+func (n *Node) Events() *queuefeed.Source {
+	epoch := func(ctx context.Context) (string, error) {
+		at, err := n.created(ctx, "EVENTS")
+		return feed.EpochOf(at), err
+	}
+	return queuefeed.New(n.Queue, epoch, queuefeed.Config{Log: n.deps.Log})
 }
 
 // openTrail prepares what takes audit entries into the log: a folder of its own,
@@ -67,4 +79,6 @@ func (n *Node) openTrail(context.Context) error {
 
 // expiring are the kinds of which things end by themselves; the empty one stands
 // for the inbox.
-func (n *Node) expiring() []string { return append(append(directory.Expiring(), webhook.Expiring()...), "", idempotency.Kind) }
+func (n *Node) expiring() []string {
+	return slices.Concat(directory.Expiring(), webhook.Expiring(), []string{"", idempotency.Kind}, n.deps.Expiring)
+}

@@ -62,6 +62,7 @@ type Node struct {
 	secret  secret
 	since   time.Time // of Open
 	alone   bool      // no other process has this store and this queue
+	created func(ctx context.Context, stream string) (time.Time, error)
 	streams []queue.Stream
 	closers []func(context.Context) error // in the order of opening
 	carry   []lifecycle.Component         // relay and trail

@@ -37,8 +37,8 @@ func Permissions() []access.Declaration {
 		{Permission: keysWrite, About: "issue, rotate and revoke API keys"},
 		{Permission: usersRead, About: "list users"},
 		{Permission: usersWrite, About: "make users, change their roles and passwords"},
-		{Permission: webhooksRead, About: "list webhook endpoints", Roles: []string{access.Viewer, access.Operator}},
-		{Permission: webhooksWrite, About: "make and change webhook endpoints", Roles: []string{access.Operator}},
+		{Permission: webhooksRead, About: "list webhook endpoints and what was sent to them", Roles: []string{access.Viewer, access.Operator}},
+		{Permission: webhooksWrite, About: "make and change webhook endpoints, rotate their secrets, test and replay", Roles: []string{access.Operator}},
 		{Permission: flagsRead, About: "list feature flags", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
 		{Permission: flagsWrite, About: "turn feature flags", Roles: []string{access.Operator}},
 		{Permission: trail.Read, About: "search the audit entries of the tenant", Roles: []string{access.Auditor}},
@@ -49,7 +49,7 @@ func Permissions() []access.Declaration {
 
 // Schemas is what the store's migration has to know.
 func Schemas() []*repo.Schema {
-	return append(directory.Schemas(), flag.Flags.Schema(), webhook.Endpoints.Schema(), trail.Entries.Schema())
+	return append(append(directory.Schemas(), webhook.Schemas()...), flag.Flags.Schema(), trail.Entries.Schema())
 }
 
 // Problems are the failures that only occur here.
@@ -70,6 +70,8 @@ func Problems() []problem.Type {
 		{Code: "no_session", Title: "There is no session", Fix: "Sign in with a password, and send the session's token."},
 		{Code: "audit_not_writer", Title: "Another process writes the audit log", Fix: "Ask that one, or try again later."},
 		{Code: "webhook_url_invalid", Title: "The address cannot be a webhook's", Fix: "Use an https address without user and fragment."},
+		{Code: "webhook_disabled", Title: "The webhook endpoint is disabled", Fix: "Enable it with PATCH and disabled=false, once it can be reached."},
+		{Code: "delivery_pending", Title: "The delivery is still on its way", Fix: "Wait until its status is final; next_attempt_at says when it is tried again."},
 		{Code: "event_type_malformed", Title: "There are no such events", Fix: "Name types such as batch.completed, batch.* or *."},
 		{Code: "percent_out_of_range", Title: "The share is not 0 to 100", Fix: "Send a whole number from 0 to 100."},
 	}
@@ -97,6 +99,8 @@ func (m Admin) Register(a *api.API, b *cqrs.Bus) {
 	m.sessions(a, b)
 	m.self(a, b)
 	webhooks().Register(a, b)
+	deliveries().Register(a, b)
+	calling(a, b)
 	flags().Register(a, b)
 	entries().Register(a, b)
 	m.log(a, b)

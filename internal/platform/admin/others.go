@@ -2,15 +2,12 @@ package admin
 
 import (
 	"context"
-	"crypto/rand"
 
 	"sluice/internal/platform/audit/trail"
 	"sluice/internal/platform/flag"
-	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/resource"
-	"sluice/internal/platform/webhook"
 )
 
 // NewFlag is what makes a feature flag.
@@ -55,53 +52,6 @@ func flags() resource.Resource[flag.Key, flag.Flag, NewFlag, FlagChange, FlagVie
 			return f.Set(or(in.Enabled, f.Enabled), or(in.Percent, f.Percent))
 		},
 		View: func(f *flag.Flag, m resource.Meta) FlagView { return FlagView{m, f.Description, f.Enabled, f.Percent} },
-	}
-}
-
-// NewWebhook is what makes a webhook endpoint.
-type NewWebhook struct {
-	URL    string   `json:"url" minLength:"1" maxLength:"2048" format:"uri" doc:"An https address."`
-	Events []string `json:"events" minItems:"1" maxItems:"50" doc:"Types of events: batch.completed, batch.* or *."`
-
-	secret secret.Text
-}
-
-// WebhookChange is what changes one; what is left out stays.
-type WebhookChange struct {
-	URL      *string   `json:"url,omitempty" maxLength:"2048" format:"uri"`
-	Events   *[]string `json:"events,omitempty" minItems:"1" maxItems:"50"`
-	Disabled *bool     `json:"disabled,omitempty"`
-}
-
-// WebhookView is what is shown of one.
-type WebhookView struct {
-	resource.Meta
-	URL      string   `json:"url"`
-	Events   []string `json:"events"`
-	Disabled bool     `json:"disabled"`
-	Secret   string   `json:"secret,omitempty" doc:"Signs what is sent, as Standard Webhooks has it. It is shown this once."`
-}
-
-func webhooks() resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView] {
-	return resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView]{
-		Kind: webhook.Endpoints, Singular: "webhook_endpoint", Prefix: "whk", Read: webhooksRead, Write: webhooksWrite, Secret: true,
-		Description: "A webhook endpoint is an address that is told of events.",
-		Hooks: resource.Hooks[NewWebhook, WebhookChange, webhook.Endpoint]{
-			BeforeCreate: func(_ context.Context, in *NewWebhook) (err error) {
-				in.secret, err = webhook.NewSecret(rand.Reader)
-				return err
-			},
-		},
-		New: func(_ context.Context, _ *repo.Tx, in *NewWebhook) (*webhook.Endpoint, error) {
-			e := &webhook.Endpoint{Secrets: []string{in.secret.Reveal()}, Fresh: in.secret}
-			return e, e.Set(in.URL, in.Events, false)
-		},
-		Change: func(_ context.Context, _ *repo.Tx, e *webhook.Endpoint, in *WebhookChange) error {
-			return e.Set(or(in.URL, e.URL), or(in.Events, e.Events), or(in.Disabled, e.Disabled))
-		},
-		View: func(e *webhook.Endpoint, m resource.Meta) WebhookView {
-			return WebhookView{m, e.URL, e.Events, e.Disabled, e.Fresh.Reveal()}
-		},
 	}
 }
 

@@ -1,15 +1,22 @@
-// Package webhook has the endpoints that a tenant wants to be told of events at.
+// Package webhook tells a tenant's endpoints of events, in the form of Standard
+// Webhooks 1.0.0: which endpoint wants which events, what is sent and how it is
+// signed, and when it is sent again.
 //
-// Limits: an endpoint is registered here and not called yet; nothing delivers
-// events so far.
+// An event and an endpoint make one Delivery, whose id follows from both: events
+// that come twice are delivered as one. The store is the truth; package deliver
+// carries deliveries out, and package send speaks HTTP.
+//
+// Known limits: the secrets that sign lie in the store as they are, since a
+// signature needs them; whoever reads the database can forge deliveries. Order
+// is told by the subject's sequence and not kept: retries overtake each other.
 package webhook
 
 import (
-	"encoding/base64"
-	"io"
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/fault"
@@ -26,13 +33,24 @@ type Endpoint struct {
 	aggregate.Root[EndpointID]
 	URL    string   `json:"url"`
 	Events []string `json:"events"` // types of events; "batch.*" is all of batch's, "*" all
-	// Secrets sign what is sent, in the form of Standard Webhooks, the newest last.
-	Secrets  []string `json:"secrets"`
+	// Secrets sign what is sent, the newest last.
+	Secrets  []Secret `json:"secrets"`
 	Disabled bool     `json:"disabled,omitempty"`
+	// Reason is why the platform itself has disabled the endpoint.
+	Reason Reason `json:"reason,omitempty"`
 	// Fresh is the secret that was just made, for its holder; it is not stored
 	// here.
 	Fresh secret.Text `json:"-"`
 }
+
+// Reason is why the platform disables an endpoint.
+type Reason string
+
+// The reasons.
+const (
+	Gone    Reason = "gone"    // it answered 410
+	Failing Reason = "failing" // nothing has reached it for days
+)
 
 // Endpoints keeps them.
 var Endpoints = repo.Kind[EndpointID, Endpoint]{
@@ -51,6 +69,23 @@ type Changed struct {
 // EventType implements aggregate.Event.
 func (Changed) EventType() string { return "webhook_endpoint.changed" }
 
+// Disabled says that the platform calls an endpoint no more.
+type Disabled struct {
+	Reason Reason `json:"reason"`
+}
+
+// EventType implements aggregate.Event.
+func (Disabled) EventType() string { return "webhook_endpoint.disabled" }
+
+// SecretRotated says that an endpoint has a new secret, and until when the one
+// before is good.
+type SecretRotated struct {
+	Overlap time.Time `json:"overlap_until"`
+}
+
+// EventType implements aggregate.Event.
+func (SecretRotated) EventType() string { return "webhook_endpoint.secret_rotated" }
+
 // Set changes where and of what the endpoint is told.
 func (e *Endpoint) Set(address string, events []string, disabled bool) error {
 	if err := CheckURL(address); err != nil {
@@ -63,9 +98,28 @@ func (e *Endpoint) Set(address string, events []string, disabled bool) error {
 	}
 	if e.Version == 0 || address != e.URL || !slices.Equal(events, e.Events) || disabled != e.Disabled {
 		e.URL, e.Events, e.Disabled = address, events, disabled
+		if !disabled {
+			e.Reason = ""
+		}
 		e.Record(Changed{disabled})
 	}
 	return nil
+}
+
+// Wants says whether the endpoint is to be told of events of the type.
+func (e *Endpoint) Wants(eventType string) bool {
+	return !e.Disabled && slices.ContainsFunc(e.Events, func(p string) bool {
+		group, all := strings.CutSuffix(p, "*")
+		return p == eventType || all && strings.HasPrefix(eventType, group)
+	})
+}
+
+// Disable has the platform call the endpoint no more.
+func (e *Endpoint) Disable(why Reason) {
+	if !e.Disabled {
+		e.Disabled, e.Reason = true, why
+		e.Record(Disabled{why})
+	}
 }
 
 var pattern = regexp.MustCompile(`^(\*|[a-z_]{1,40}\.(\*|[a-z_]{1,40}))$`)
@@ -80,16 +134,4 @@ func CheckURL(address string) error {
 			WithCode("webhook_url_invalid").WithDetails(fault.Detail{Pointer: "#/url", Code: "webhook_url_invalid", Message: "not an acceptable address"})
 	}
 	return nil
-}
-
-// secretBytes is what Standard Webhooks recommends: 24 to 64.
-const secretBytes = 32
-
-// NewSecret makes a signing secret in the form of Standard Webhooks.
-func NewSecret(random io.Reader) (secret.Text, error) {
-	b := make([]byte, secretBytes)
-	if _, err := io.ReadFull(random, b); err != nil {
-		return secret.Text{}, fault.Wrap(fault.Internal, err, "no secret can be made")
-	}
-	return secret.Of("whsec_" + base64.StdEncoding.EncodeToString(b)), nil
 }

@@ -1,9 +1,6 @@
 package webhook
 
 import (
-	"bytes"
-	"encoding/base64"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -40,12 +37,40 @@ func TestSet(t *testing.T) {
 	}
 }
 
-func TestSecrets(t *testing.T) {
-	s, err := NewSecret(bytes.NewReader(make([]byte, secretBytes)))
-	if err != nil || s.Reveal() != "whsec_"+base64.StdEncoding.EncodeToString(make([]byte, secretBytes)) || strings.Contains(fmt.Sprintf("%v %+v %#v", s, s, s), "whsec_") {
-		t.Errorf("%v, %v", s, err)
+func TestWants(t *testing.T) {
+	for _, tt := range []struct {
+		events []string
+		event  string
+		want   bool
+	}{
+		{[]string{"*"}, "a.b", true},
+		{[]string{"batch.*"}, "batch.completed", true},
+		{[]string{"batch.*"}, "batches.completed", false},
+		{[]string{"batch.completed"}, "batch.completed", true},
+		{[]string{"batch.completed"}, "batch.completed_not", false},
+		{[]string{"x.y", "batch.failed"}, "batch.failed", true},
+		{nil, "a.b", false},
+	} {
+		e := Endpoint{Events: tt.events}
+		if got := e.Wants(tt.event); got != tt.want {
+			t.Errorf("%v wants %s: %t", tt.events, tt.event, got)
+		}
+		e.Disabled = true
+		if e.Wants(tt.event) {
+			t.Errorf("%v, disabled, wants %s", tt.events, tt.event)
+		}
 	}
-	if _, err := NewSecret(bytes.NewReader(nil)); err == nil {
-		t.Error("a secret of nothing")
+}
+
+func TestDisable(t *testing.T) {
+	e := Endpoint{URL: "https://example.com", Events: []string{"*"}}
+	e.Version = 1
+	e.Disable(Gone)
+	e.Disable(Failing)
+	if !e.Disabled || e.Reason != Gone || len(e.Root.Events()) != 1 || e.Root.Events()[0].EventType() != "webhook_endpoint.disabled" {
+		t.Errorf("%+v with events %v", e, e.Root.Events())
+	}
+	if err := e.Set(e.URL, e.Events, false); err != nil || e.Disabled || e.Reason != "" {
+		t.Errorf("enabled again it is %+v, %v", e, err)
 	}
 }
