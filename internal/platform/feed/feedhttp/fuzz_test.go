@@ -3,10 +3,12 @@ package feedhttp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 
@@ -93,7 +95,7 @@ func FuzzWebSocketBytes(f *testing.F) {
 		c.Write(b)
 		c.(*net.TCPConn).CloseWrite()
 		answer, err := io.ReadAll(c)
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%q: the server did not end", b)
 		}
 		if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) && err == nil {

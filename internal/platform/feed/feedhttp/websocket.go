@@ -53,7 +53,7 @@ func (h *Handler) WebSocket(w http.ResponseWriter, r *http.Request, t Target) er
 	}
 	c, accepted := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, OriginPatterns: h.cfg.Origins, CompressionMode: websocket.CompressionDisabled})
 	if accepted != nil {
-		return nil //nolint:nilerr // Accept has answered with what is wrong
+		return nil // Accept has answered with what is wrong
 	}
 	o := &socket{c: c, s: s, timeout: h.cfg.WriteTimeout}
 	defer o.close()
