@@ -191,3 +191,27 @@ func TestTenantIDs(t *testing.T) {
 		}
 	}
 }
+
+// What everyone may do no role has to grant, and no scope takes away.
+func TestEveryonesPermissions(t *testing.T) {
+	const self Permission = "self:use"
+	c, err := NewCatalog(Declaration{Permission: self, Everyone: true}, Declaration{Permission: readJobs, Roles: []string{Viewer}}, Declaration{Permission: readTenants, Platform: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRoles(c, Role{Name: "idle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]Set{
+		"no role": r.Granted(nil), "unknown role": r.Granted([]string{"nobody"}), "unknown roles": r.Granted([]string{"nobody", "none"}), "a role of one's own": r.Granted([]string{"idle"}),
+		"scoped": r.Effective([]string{Viewer}, []Permission{"none:such"}), "everyone": r.Everyone(),
+	} {
+		if !got.Equal(SetOf(self)) {
+			t.Errorf("%s: %v", name, got.List())
+		}
+	}
+	if got := r.Effective([]string{Viewer}, []Permission{readJobs}); !got.Equal(SetOf(self, readJobs)) {
+		t.Errorf("scoped: %v", got.List())
+	}
+}

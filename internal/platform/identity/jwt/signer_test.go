@@ -162,6 +162,7 @@ func testRoles(t testing.TB) *access.Roles {
 		access.Declaration{Permission: "jobs:read", Roles: []string{access.Viewer, access.Operator}},
 		access.Declaration{Permission: "jobs:run", Roles: []string{access.Operator}},
 		access.Declaration{Permission: "tenants:write", Platform: true},
+		access.Declaration{Permission: "self:use", Everyone: true},
 	)
 	if err != nil {
 		t.Fatal(err)
