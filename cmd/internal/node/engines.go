@@ -122,15 +122,20 @@ func (n *Node) sweep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		for _, kind := range n.expiring() {
-			if err := n.purge(ctx, kind); err != nil && ctx.Err() == nil {
-				n.deps.Log.WarnContext(ctx, "what has expired could not be removed from the store", "kind", kind, "error", err)
-			}
-		}
+		n.purgeAll(ctx)
 		if round%60 == 0 {
 			if _, err := blob.Sweep(ctx, n.Blobs, "", time.Now().Add(-staleUpload)); err != nil && ctx.Err() == nil {
 				n.deps.Log.WarnContext(ctx, "stale uploads could not be removed", "error", err)
 			}
+		}
+	}
+}
+
+// purgeAll removes from the store what has ended.
+func (n *Node) purgeAll(ctx context.Context) {
+	for _, kind := range n.expiring() {
+		if err := n.purge(ctx, kind); err != nil && ctx.Err() == nil {
+			n.deps.Log.WarnContext(ctx, "what has expired could not be removed from the store", "kind", kind, "error", err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/flag"
@@ -31,7 +33,7 @@ func open(t *testing.T, dir string) *Node {
 		t.Fatal(err)
 	}
 	n, err := Open(t.Context(), cfg, Deps{Metrics: prometheus.NewRegistry(), Tracing: tracing, Health: &telemetry.Health{},
-		Permissions: []access.Declaration{{Permission: "things:read"}}})
+		Permissions: []access.Declaration{{Permission: "things:read"}}, Schemas: []*repo.Schema{things.Schema()}, Expiring: []string{things.Name}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +59,32 @@ func run(t *testing.T, n *Node) (stop func()) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+type thing struct {
+	aggregate.Root[string]
+	Until time.Time
+}
+
+var things = repo.Kind[string, thing]{Name: "things", Root: func(a *thing) *aggregate.Root[string] { return &a.Root }, Expires: func(a *thing) time.Time { return a.Until }}
+
+// What ends by itself is removed, also of the kinds that the process has added.
+func TestExpiredIsRemoved(t *testing.T) {
+	n := open(t, t.TempDir())
+	defer run(t, n)()
+	err := n.Store.Do(t.Context(), repo.Scope{Tenant: "acme"}, func(ctx context.Context, tx *repo.Tx) error {
+		a := &thing{Until: tx.Now().Add(time.Millisecond)}
+		a.ID = "a"
+		return things.Add(ctx, tx, a)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Millisecond) // its time
+	n.purgeAll(t.Context())
+	if _, err := n.Store.Driver().Get(t.Context(), repo.Key{Tenant: "acme", Kind: things.Name, ID: "a"}); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 
