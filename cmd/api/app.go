@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/feed"
 	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/queue"
@@ -39,6 +41,7 @@ type app struct {
 	gate      *gate
 	inference *inference
 	jobs      *jobs
+	hub       *feed.Hub
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -66,7 +69,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.node, err = node.Open(ctx, cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
-		Permissions: append(modelPermissions(), api.Permissions()...), Schemas: []*repo.Schema{job.Predictions.Schema()},
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions()), Schemas: []*repo.Schema{job.Predictions.Schema()},
 		Streams: []queue.Stream{job.Stream(cfg.NATS.Replicas, node.Retain)}, Expiring: []string{job.Predictions.Name}})
 	if err != nil {
 		return nil, err
@@ -83,6 +86,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.health.AddCheck("models", a.inference.check)
+	if a.hub, err = newHub(a); err != nil {
+		return nil, err
+	}
 	if a.ops, err = web.NewPlain(a.webConfig("ops", cfg.Ops.Addr), telemetry.NewOps(a.health, a.registry, a.log, telemetry.OpsConfig{Profiles: telemetry.OnLoopback(cfg.Ops.Addr)})); err != nil {
 		return nil, err
 	}
@@ -128,7 +134,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, a.inference.component(), a.jobs.component(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, a.inference.component(), a.jobs.component(a), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -62,6 +62,7 @@ func (n *Node) openQueue(ctx context.Context) error {
 		return err
 	}
 	n.closers = append(n.closers, func(context.Context) error { q.Close(); return nil })
+	n.created = q.Created
 	n.useQueue(q)
 	return nil
 }

@@ -19,6 +19,16 @@ func (q *Queue) Bounds(ctx context.Context, stream string) (queue.Bounds, error)
 	return bounds(s.CachedInfo().State), nil
 }
 
+// Created returns when a stream was made: another time, once it was lost and made
+// again.
+func (q *Queue) Created(ctx context.Context, stream string) (time.Time, error) {
+	s, err := q.lookup(ctx, stream)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return s.CachedInfo().Created, nil
+}
+
 func bounds(s jetstream.StreamState) queue.Bounds {
 	if s.Msgs == 0 {
 		return queue.Bounds{First: s.LastSeq + 1, Last: s.LastSeq}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/internal/inference/job"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/feed"
+	"sluice/internal/platform/feed/feedhttp"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/web"
+)
+
+// eventsRead is the permission to see what happens in one's tenant.
+const eventsRead access.Permission = "events:read"
+
+func eventPermissions() []access.Declaration {
+	return []access.Declaration{{Permission: eventsRead, About: "follow the events of the tenant",
+		Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}}}
+}
+
+// newHub returns the hub of all events.
+func newHub(a *app) (*feed.Hub, error) {
+	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry})
+}
+
+// feedComponent tells consumers to leave before the server does.
+func feedComponent(h *feed.Hub) lifecycle.Component {
+	return lifecycle.Component{Name: "feeds", Drain: h.Drain, Stop: func(context.Context) error { h.Close(); return nil }}
+}
+
+// addFeeds adds the streams of events: plain routes, for nothing may compress or
+// time them out.
+func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
+	h := feedhttp.New(hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Log: a.log})
+	stream := func(target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
+		return func(c echo.Context) error { return h.Serve(c.Response(), c.Request(), target(c)) }
+	}
+	events := routes.On(e, web.Always(eventsRead))
+	events.Add(http.MethodGet, "/v1/events", func(c echo.Context) error { return h.List(c.Response(), c.Request(), feedhttp.Target{}) })
+	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
+	predictions := routes.On(e, web.Always(job.Read))
+	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
+		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true,
+			End: []string{"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"}}
+	}))
+}
