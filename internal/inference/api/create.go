@@ -121,7 +121,9 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 	applied := "respond-async"
 	if wait > 0 {
 		applied = "wait=" + strconv.Itoa(int(wait.Seconds()))
-		if made, err = a.await(ctx, made, wait); err != nil {
+		id := made.ID
+		follow := func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Follow{ID: id}) }
+		if made, err = a.await(ctx, id, wait, follow); err != nil {
 			return nil, err
 		}
 	}

@@ -39,9 +39,10 @@ type listIn struct {
 type listOut struct{ Body api.Page[Prediction] }
 
 func (a *API) get(ctx context.Context, prefix string, in *getIn) (*out, error) {
-	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	find := func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)}) }
+	p, err := find()
 	if err == nil && in.Wait > 0 {
-		p, err = a.await(ctx, p, time.Duration(in.Wait)*time.Second)
+		p, err = a.await(ctx, p.ID, time.Duration(in.Wait)*time.Second, find)
 	}
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (a *API) repeated(ctx context.Context, made *job.Prediction, err error) (*j
 	if !errors.Is(err, repo.ErrProcessed) || parseErr != nil {
 		return made, err
 	}
-	return cqrs.Ask(ctx, a.bus, job.Find{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
+	return cqrs.Ask(ctx, a.bus, job.Follow{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
 }
 
 // A prediction whose end another process may have committed is read again after
@@ -112,16 +113,16 @@ const (
 	lastLook  = 2 * time.Second
 )
 
-// await returns the prediction when it has ended, or as it is after wait.
-func (a *API) await(ctx context.Context, p *job.Prediction, wait time.Duration) (*job.Prediction, error) {
-	changed, leave := a.waiting.join(p.ID)
+// await returns what find finds when that has ended, or as it is after wait.
+func (a *API) await(ctx context.Context, id job.ID, wait time.Duration, find func() (*job.Prediction, error)) (*job.Prediction, error) {
+	changed, leave := a.waiting.join(id)
 	defer leave()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	look := time.NewTimer(firstLook)
 	defer look.Stop()
 	for pause := firstLook; ; {
-		now, err := cqrs.Ask(ctx, a.bus, job.Find{ID: p.ID})
+		now, err := find()
 		if err != nil || now.Status.Final() {
 			return now, err
 		}

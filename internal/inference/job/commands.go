@@ -63,6 +63,16 @@ type Find struct {
 // QueryName implements cqrs.Query.
 func (Find) QueryName() string { return "predictions.read" }
 
+// Follow asks for a prediction that the principal has made itself: who may have
+// one made may wait for its end.
+type Follow struct {
+	cqrs.Returns[*Prediction]
+	ID ID
+}
+
+// QueryName implements cqrs.Query.
+func (Follow) QueryName() string { return "predictions.follow" }
+
 // Config holds what is common to all that deals with predictions; the zero value
 // has defaults.
 type Config struct {
@@ -107,6 +117,13 @@ func Register(b *cqrs.Bus, cfg Config) {
 	})
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q Find) (*Prediction, error) {
 		p, err := Predictions.Get(ctx, from, q.ID)
+		return &p, err
+	})
+	cqrs.HandleQuery(b, Run, func(ctx context.Context, from repo.Reading, q Follow) (*Prediction, error) {
+		p, err := Predictions.Get(ctx, from, q.ID)
+		if who, ok := access.From(ctx); err == nil && (!ok || p.CreatedBy != who.Subject) {
+			return nil, repo.ErrNotFound
+		}
 		return &p, err
 	})
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q List) (spec.Page[Prediction], error) {

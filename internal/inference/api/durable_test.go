@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/internal/inference/job"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/web/api"
+)
+
+// counted is a driver that counts what is read.
+type counted struct {
+	repo.Driver
+	gets atomic.Int64
+}
+
+func (c *counted) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
+	c.gets.Add(1)
+	return c.Driver.Get(ctx, key)
+}
+
+// inline keeps payloads in line, and counts how many are read.
+type inline struct{ loads atomic.Int64 }
+
+func (l *inline) Load(_ context.Context, p job.Payload) ([]byte, error) {
+	l.loads.Add(1)
+	return p.Inline, nil
+}
+
+func (*inline) Save(_ context.Context, _ string, data []byte) (job.Payload, error) {
+	return job.Payload{Inline: data}, nil
+}
+
+type bench struct {
+	*API
+	store    *repo.Store
+	driver   *counted
+	payloads *inline
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{driver: &counted{Driver: memrepo.New(memrepo.Config{})}, payloads: &inline{}}
+	b.store = repo.New(b.driver, repo.Config{})
+	bus, err := cqrs.NewBus(b.store, cqrs.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job.Register(bus, job.Config{})
+	b.API = New(nil, nil, b.store, bus, b.payloads, Config{})
+	return b
+}
+
+func as(ctx context.Context, subject string, permissions ...access.Permission) context.Context {
+	return access.With(ctx, &access.Principal{Tenant: "acme", Subject: subject, Permissions: access.SetOf(permissions...)})
+}
+
+func (b *bench) submitted(ctx context.Context, t *testing.T, wait time.Duration) Prediction {
+	t.Helper()
+	o, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, wait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Body
+}
+
+// succeed ends a prediction as a worker does.
+func (b *bench) succeed(t *testing.T, id string) {
+	t.Helper()
+	err := b.store.Do(t.Context(), repo.Scope{Tenant: "acme", Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := job.Predictions.Update(ctx, tx, job.ID(id), func(p *job.Prediction) error {
+			timing := job.Timing{Lease: time.Minute, Notice: time.Minute, Keep: time.Hour, Attempts: 1}
+			if _, err := p.Start("w", tx.Now(), timing); err != nil {
+				return err
+			}
+			return p.Succeed(1, job.Payload{Inline: []byte(`{"outputs":[1]}`)}, "1", "d", job.Metrics{}, tx.Now(), timing)
+		})
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Who may have predictions made may wait for the end of their own, and of no
+// other's.
+func TestWaitingNeedsNoRightToRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		ctx := as(t.Context(), "key_1", job.Run)
+		first := b.submitted(ctx, t, time.Second)
+		if first.Status != "queued" {
+			t.Errorf("got %+v", first)
+		}
+		for who, want := range map[string]error{"key_1": nil, "key_2": repo.ErrNotFound} {
+			if _, err := cqrs.Ask(as(t.Context(), who, job.Run), b.bus, job.Follow{ID: job.ID(first.ID)}); !errors.Is(err, want) {
+				t.Errorf("%s: %v", who, err)
+			}
+		}
+		if _, err := b.get(ctx, "/v1", &getIn{ID: first.ID}); !fault.Is(err, fault.PermissionDenied) {
+			t.Errorf("reading: %v", err)
+		}
+	})
+}
+
+// Many may wait for long: each is woken at once, and otherwise looks seldom.
+func TestWaitingLooksSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		ctx := as(t.Context(), "key_1", job.Run, job.Read)
+		p := b.submitted(ctx, t, 0)
+		b.driver.gets.Store(0)
+		began := time.Now()
+		go func() { time.Sleep(maxWait - time.Second); b.succeed(t, p.ID) }()
+		o, err := b.get(ctx, "/v1", &getIn{ID: p.ID, Wait: int(maxWait.Seconds())})
+		if err != nil || o.Body.Status != "succeeded" || string(o.Body.Output) != `{"outputs":[1]}` || time.Since(began) != maxWait-time.Second {
+			t.Errorf("after %s: %+v, %v", time.Since(began), o, err)
+		}
+		if n := b.driver.gets.Load(); n > 40 {
+			t.Errorf("read %d times", n)
+		}
+		if len(b.waiting.by) != 0 {
+			t.Errorf("%d still wait", len(b.waiting.by))
+		}
+	})
+}
+
+// A list shows no outputs, and so reads none.
+func TestListReadsNoOutputs(t *testing.T) {
+	b := newBench(t)
+	ctx := as(t.Context(), "key_1", job.Run, job.Read)
+	for i := range 3 {
+		p := b.submitted(ctx, t, 0)
+		if i > 0 {
+			b.succeed(t, p.ID)
+		}
+	}
+	l, err := b.list(ctx, "/v1", &listIn{PageQuery: api.PageQuery{Limit: 10}, Status: "succeeded", Model: "m"})
+	if err != nil || len(l.Body.Data) != 2 || b.payloads.loads.Load() != 0 {
+		t.Fatalf("%+v, %v, %d outputs were read", l, err, b.payloads.loads.Load())
+	}
+	for _, v := range l.Body.Data {
+		if v.Output != nil || v.Metrics == nil || v.URLs.Self != fmt.Sprintf("/v1/predictions/%s", v.ID) {
+			t.Errorf("got %+v", v)
+		}
+	}
+}
