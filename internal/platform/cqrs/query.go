@@ -12,7 +12,8 @@ import (
 type Keyed interface{ CacheKey() string }
 
 // Cached has the answers to a Keyed query kept for at most ttl, and forgotten
-// as soon as an aggregate of one of these kinds changes in the same tenant.
+// as soon as this process changes an aggregate of one of these kinds in the same
+// tenant; of what other processes change it learns by Forget, or when ttl is over.
 // Answers are shared by all who may ask: nobody may change what they hold, and
 // they must not depend on who asks.
 func Cached(ttl time.Duration, kinds ...string) Option {
