@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -11,7 +12,10 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/audit"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/identity/directory"
 )
 
 func TestLifeOfAUser(t *testing.T) {
@@ -242,4 +246,17 @@ func TestBodies(t *testing.T) {
 	if strings.Contains(b.log.text(), "panic") {
 		t.Errorf("%s", b.log.text())
 	}
+}
+
+// A password that was changed since it was checked is not changed by that check.
+func TestPasswordIsChangedOnce(t *testing.T) {
+	b := start(t)
+	id := b.send("POST", "/v1/users", `{"login":"jane.doe","password":"correct horse","roles":["viewer"]}`, b.root).ok(201).field("id")
+	who := access.Principal{Tenant: "default", Subject: id, Permissions: access.SetOf(selfUse)}
+	u := directory.User{Password: "another"}
+	u.ID = directory.UserID(id)
+	if _, err := cqrs.Send(access.With(t.Context(), &who), b.bus, setPassword{user: &u, hashed: "mine"}); !errors.Is(err, directory.ErrSignIn) {
+		t.Errorf("got %v", err)
+	}
+	b.signIn("default", "jane.doe", "correct horse").ok(201)
 }

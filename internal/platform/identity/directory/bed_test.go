@@ -193,3 +193,15 @@ func (b *bed) session(login string) *Key {
 	b.do(func(ctx context.Context, tx *repo.Tx) error { return Keys.Add(ctx, tx, k) })
 	return k
 }
+
+// suspend shuts the tenant out, or lets it in again.
+func (b *bed) suspend(yes bool) {
+	b.t.Helper()
+	err := b.store.Do(b.t.Context(), platform("key_root"), func(ctx context.Context, tx *repo.Tx) error {
+		_, err := Tenants.Update(ctx, tx, acme, func(a *Tenant) error { a.Set(a.Name, yes); return nil })
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}

@@ -129,16 +129,6 @@ func TestRevocationAtOnce(t *testing.T) {
 func TestTenantsAreLetInOrNot(t *testing.T) {
 	b := newBed(t)
 	k := b.issue("key_1", nil)
-	suspend := func(yes bool) {
-		t.Helper()
-		err := b.store.Do(t.Context(), platform("key_root"), func(ctx context.Context, tx *repo.Tx) error {
-			_, err := Tenants.Update(ctx, tx, acme, func(a *Tenant) error { a.Set(a.Name, yes); return nil })
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	admitted := func(tenant, code string) {
 		t.Helper()
 		if err := b.Admit(t.Context(), tenant); code == "" && err != nil || code != "" && fault.CodeOf(err) != code {
@@ -148,10 +138,10 @@ func TestTenantsAreLetInOrNot(t *testing.T) {
 	b.expect("active", k.Secret, "key_1")
 	admitted(acme, "")
 	admitted("nobody", "tenant_unknown")
-	suspend(true)
+	b.suspend(true)
 	b.expect("suspended", k.Secret, "api_key_unknown")
 	admitted(acme, "tenant_unknown")
-	suspend(false)
+	b.suspend(false)
 	b.expect("let in again", k.Secret, "key_1")
 	admitted(acme, "")
 	err := b.store.Do(t.Context(), platform("key_root"), func(ctx context.Context, tx *repo.Tx) error { return Tenants.Delete(ctx, tx, acme) })

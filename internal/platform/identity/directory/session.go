@@ -130,7 +130,7 @@ func (d *Directory) session(ctx context.Context, k *Key, r *identity.KeyRecord) 
 	if err != nil {
 		return err
 	}
-	if u.Disabled || u.Sequence != k.UserSequence {
+	if u.Sequence != k.UserSequence { // disabled since, among others
 		return repo.ErrNotFound
 	}
 	r.User, r.Roles = string(u.ID), u.Roles

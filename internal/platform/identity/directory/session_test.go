@@ -42,6 +42,11 @@ func TestSignInSaysTheSame(t *testing.T) {
 			t.Errorf("%s: refused in %s, without a hash", name, took)
 		}
 	}
+	b.suspend(true)
+	if _, err := b.signIn(acme, "jane.doe", "jane.doejane.doe"); !errors.Is(err, ErrSignIn) {
+		t.Errorf("a suspended tenant: %v", err)
+	}
+	b.suspend(false)
 	if u, err := b.signIn(acme, "jane.doe", "jane.doejane.doe"); err != nil || u.Login != "jane.doe" {
 		t.Errorf("%+v, %v", u, err)
 	}

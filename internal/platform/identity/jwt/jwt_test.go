@@ -26,7 +26,7 @@ func TestEveryAlgorithmIsVerified(t *testing.T) {
 			t.Errorf("%s with %s: %v", c.alg, c.kid, err)
 			continue
 		}
-		if p.Tenant != "acme" || p.Kind != access.KindUser || p.Method != access.MethodToken || !p.Permissions.Equal(access.SetOf("jobs:read", "jobs:run")) {
+		if p.Tenant != "acme" || p.Kind != access.KindUser || p.Method != access.MethodToken || !p.Permissions.Equal(access.SetOf("jobs:read", "jobs:run", "self:use")) {
 			t.Errorf("%s: %+v", c.alg, p)
 		}
 		if want := epoch.Add(5*time.Minute + 30*time.Second); !p.Expires.Equal(want) {
