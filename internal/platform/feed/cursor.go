@@ -57,15 +57,19 @@ func EpochOf(created time.Time) string { return strconv.FormatUint(uint64(create
 type Start struct {
 	After  Cursor // the last event seen
 	Oldest bool   // all that is kept
+	Event  string // behind the event with this id, if the source can find it
 }
 
-// ParseStart reads a cursor, "earliest", or nothing, which is now.
+// ParseStart reads a cursor, the id of an event (evt_…), "earliest", or nothing,
+// which is now.
 func ParseStart(text string) (Start, error) {
-	switch text {
-	case "":
+	switch {
+	case text == "":
 		return Start{}, nil
-	case "earliest":
+	case text == "earliest":
 		return Start{Oldest: true}, nil
+	case strings.HasPrefix(text, "evt_") && len(text) <= maxName:
+		return Start{Event: text}, nil
 	}
 	c, err := ParseCursor(text)
 	return Start{After: c}, err

@@ -23,7 +23,7 @@ func TestCursorsSurviveTheirText(t *testing.T) {
 }
 
 func FuzzParseStart(f *testing.F) {
-	for _, s := range []string{"", "earliest", "k3x9-42", "k3x9-042", "-1", "a-", "a-18446744073709551616", "A-1", "a-1\n", "a--1", "a-+1", strings.Repeat("a", 33) + "-1"} {
+	for _, s := range []string{"", "earliest", "k3x9-42", "evt_1", "k3x9-042", "-1", "a-", "a-18446744073709551616", "A-1", "a-1\n", "a--1", "a-+1", strings.Repeat("a", 33) + "-1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -32,6 +32,10 @@ func FuzzParseStart(f *testing.F) {
 		case err != nil:
 			if fault.CodeOf(err) != "cursor_malformed" || s.Oldest || !s.After.IsZero() {
 				t.Errorf("%q: %v, %v", text, s, err)
+			}
+		case s.Event != "":
+			if s.Event != text || s.Oldest || !s.After.IsZero() {
+				t.Errorf("%q was read as %+v", text, s)
 			}
 		case text == "earliest" != s.Oldest, text != "" && !s.Oldest && s.After.String() != text, text == "" && !s.After.IsZero():
 			t.Errorf("%q was read as %+v", text, s)

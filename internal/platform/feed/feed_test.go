@@ -331,3 +331,50 @@ func TestReaderThatWasOvertaken(t *testing.T) {
 		h.Close()
 	})
 }
+
+// A reader that had to begin anew behind what expired, none of which was for it,
+// is up to date: its consumers are woken at once by what comes.
+func TestQuietReaderBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		h := newTestHub(t, m, Config{Check: time.Second})
+		s := subscribe(t, h, Request{Filter: Filter{Kind: "job"}})
+		u := subscribe(t, h, Request{Filter: Filter{Tenant: "u", Kind: "job"}})
+		m.add("a", "b", "c")
+		collect(t, s, 3)
+		time.Sleep(5 * time.Second) // two looks: u has missed nothing
+		m.expire(3)
+		m.change(func() { m.err = errors.New("away") })
+		time.Sleep(time.Second)
+		m.change(func() { m.err = nil })
+		time.Sleep(2 * time.Second)
+		if batch, err := u.Next(t.Context(), time.Second); len(batch) > 0 || err != nil {
+			t.Fatal(words(batch), err)
+		}
+		time.AfterFunc(time.Second, func() {
+			m.change(func() {
+				m.events = append(m.events, &Event{Cursor: Cursor{"e1", 4}, Type: "mine", Tenant: "u", Kind: "job"})
+			})
+		})
+		began := time.Now()
+		check(t, collect(t, u, 1), "4 mine")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("woken after %s", took)
+		}
+		h.Close()
+	})
+}
+
+// A consumer that read the source to its end, and found nothing, gets the very
+// next event.
+func TestSpillThatFindsNothing(t *testing.T) {
+	m := newMemory()
+	m.add("often", "often", "often", "often")
+	h := newTestHub(t, m, Config{RingEvents: 1, Lookback: 1})
+	s := subscribe(t, h, Request{Filter: Filter{Types: []string{"rare"}}, Start: Start{Oldest: true}})
+	if batch, err := s.Next(t.Context(), 50*time.Millisecond); len(batch) > 0 || err != nil {
+		t.Fatal(words(batch), err)
+	}
+	m.add("rare")
+	check(t, collect(t, s, 1), "5 rare")
+}

@@ -140,6 +140,9 @@ func (h *Hub) subscribe(ctx context.Context, r *Request) (*Subscription, error) 
 	if err := h.check(r); err != nil {
 		return nil, err
 	}
+	if err := h.find(ctx, r); err != nil {
+		return nil, err
+	}
 	if err := h.admit(r.Filter.Tenant); err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ func (h *Hub) List(ctx context.Context, r Request, limit int) (Page, error) {
 	if limit < 1 || limit > MaxPage {
 		return Page{}, invalid("limit: %d is not within 1 and %d", limit, MaxPage)
 	}
+	if err := h.find(ctx, &r); err != nil {
+		return Page{}, err
+	}
 	st, err := h.source.State(ctx)
 	if err != nil {
 		return Page{}, err

@@ -97,7 +97,9 @@ func request(r *http.Request, t *Target) (feed.Request, error) {
 	if err != nil {
 		return feed.Request{}, err
 	}
-	start.Oldest = start.Oldest || t.Oldest && start.After.IsZero()
+	if start == (feed.Start{}) {
+		start.Oldest = t.Oldest
+	}
 	policy, err := feed.ParsePolicy(q.Get("slow"))
 	if err != nil {
 		return feed.Request{}, err

@@ -58,7 +58,7 @@ func TestList(t *testing.T) {
 			t.Errorf("%s:\n got %s, %v\nwant %s", query, got, err, want)
 		}
 	}
-	for query, want := range map[string]fault.Kind{"after=e-1&strict=1": fault.Gone, "limit=0": fault.Invalid, "limit=501": fault.Invalid, "limit=x": fault.Invalid, "after=evt": fault.Invalid} {
+	for query, want := range map[string]fault.Kind{"after=e-1&strict=1": fault.Gone, "limit=0": fault.Invalid, "limit=501": fault.Invalid, "limit=x": fault.Invalid, "after=evt": fault.Invalid, "after=evt_1": fault.Invalid} {
 		if _, err := get(query); !fault.Is(err, want) {
 			t.Errorf("%s: %v", query, err)
 		}

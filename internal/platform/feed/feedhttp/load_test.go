@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,19 +56,19 @@ func TestLoad(t *testing.T) {
 	clients := []*loadClient{dialLoad(t, server.addr)}
 	go clients[0].run()
 	server.load(t, clients, warmUp, true) // the queue has its buffers now
-	before := server.rss(t)
+	before, _ := server.rss(t)
 	for len(clients) < consumers {
 		clients = append(clients, dialLoad(t, server.addr))
 		go clients[len(clients)-1].run()
 	}
 	time.Sleep(2 * time.Second)
-	idle := server.rss(t)
+	idle, _ := server.rss(t)
 	var without, with []time.Duration
 	for range 2 {
 		without = append(without, server.load(t, clients, phase, false)...)
 		with = append(with, server.load(t, clients, phase, true)...)
 	}
-	busy := server.rss(t)
+	busy, peak := server.rss(t)
 	for i, c := range clients {
 		c.conn.Close()
 		if c.broken.Load() != nil {
@@ -75,7 +76,7 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	each := func(rss int) string { return fmt.Sprintf("%.1f KiB", float64(rss-before)/consumers/1024) }
-	t.Logf("%d CPUs; memory for each connection: idle %s, under load %s", runtime.NumCPU(), each(idle), each(busy))
+	t.Logf("%d CPUs; memory for each connection: idle %s, under load %s, with garbage %s", runtime.NumCPU(), each(idle), each(busy), each(peak))
 	t.Logf("without a stalled consumer: %s", quantiles(without))
 	t.Logf("with one:                   %s", quantiles(with))
 	if busy-before > consumers*64<<10 {
@@ -128,8 +129,16 @@ func (c *child) line(t *testing.T) string {
 	return strings.TrimSpace(line)
 }
 
-// rss returns the resident bytes.
-func (c *child) rss(t *testing.T) int {
+// rss returns the resident bytes that are in use, and with what the collector
+// has not collected or given back yet.
+func (c *child) rss(t *testing.T) (used, all int) {
+	all = c.resident(t)
+	fmt.Fprintln(c.in, 0)
+	c.line(t)
+	return c.resident(t), all
+}
+
+func (c *child) resident(t *testing.T) int {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(c.pid), "status"))
 	if err != nil {
 		t.Fatal(err)
@@ -313,10 +322,9 @@ func TestLoadServer(t *testing.T) {
 			publish()
 		}
 		tick.Stop()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		fmt.Fprintf(os.Stderr, "server: heap %d MiB in use, next collection at %d MiB, idle %d MiB, stacks %d MiB, %d collections\n",
-			m.HeapInuse>>20, m.NextGC>>20, (m.HeapIdle-m.HeapReleased)>>20, m.StackInuse>>20, m.NumGC)
+		if count == 0 {
+			debug.FreeOSMemory() // what is left is in use
+		}
 		fmt.Println("published")
 	}
 	hub.Close()
