@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ func (p *program) start(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.bin) //nolint:gosec // what was built for this run
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), p.env...), log, log
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(foreign(os.Environ()), p.env...), log, log
 	cmd.SysProcAttr = endsWithUs()
 	if err := cmd.Start(); err != nil {
 		return err
@@ -83,6 +84,12 @@ func (p *program) start(ctx context.Context) error {
 			return fmt.Errorf("%s has not started within %s; its log is %s", p.name, startLimit, log.Name())
 		}
 	}
+}
+
+// foreign leaves the platform's own settings out of an environment: what a
+// process is told is in env alone.
+func foreign(environ []string) []string {
+	return slices.DeleteFunc(environ, func(s string) bool { return strings.HasPrefix(s, "SLUICE_") })
 }
 
 // signal sends a signal and waits for the end of the process.
