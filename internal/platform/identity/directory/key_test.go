@@ -272,3 +272,18 @@ func TestTheFirstKeyIsMadeOnce(t *testing.T) {
 		t.Errorf("made again: %v", err)
 	}
 }
+
+// An overlap that is not said is none; it must not be taken for one without end.
+func TestNoOverlapEndsTheOldSecret(t *testing.T) {
+	b := newBed(t)
+	now := b.clock.now()
+	var k Key
+	for range 2 {
+		if err := k.Issue(b.generate(), now, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if old := k.Secrets[0]; !ending(old.Expires, now) {
+		t.Errorf("the old secret is good until %s", old.Expires)
+	}
+}
