@@ -43,7 +43,7 @@ type bench struct {
 	store *repo.Store
 	bus   *cqrs.Bus
 	queue *memqueue.Queue
-	ctx   context.Context //nolint:containedctx // of the test's client
+	ctx   context.Context // of the test's client
 }
 
 const (
