@@ -129,3 +129,35 @@ func TestWrongRequests(t *testing.T) {
 		t.Errorf("a negative limit: %v", err)
 	}
 }
+
+// What a consumer has no credit for is not taken: it must still be there when
+// the consumer comes back.
+func TestBlockingTopicKeepsWhatWasNotDelivered(t *testing.T) {
+	topic := newTopic(t, TopicConfig{MaxEvents: 3, Block: true})
+	h := newTestHub(t, newMemory(), Config{})
+	s := subscribe(t, h, Request{Topic: topic, Credits: true})
+	add := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := topic.Append(ctx, "output", "", []byte("1"))
+		return err
+	}
+	for range 3 {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Grant(1, 0)
+	check(t, collect(t, s, 1), "1 output")
+	if batch, err := s.Next(t.Context(), time.Millisecond); len(batch) > 0 || err != nil {
+		t.Fatal(words(batch), err)
+	}
+	if err := add(); err != nil {
+		t.Errorf("no room for what was delivered: %v", err)
+	}
+	if err := add(); err == nil {
+		t.Error("room for what was not delivered")
+	}
+	s.Close()
+	check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: after("x", 1)}), 3), "2 output", "3 output", "4 output")
+}

@@ -2,8 +2,8 @@
 // WebSockets with credits, and as pages of JSON. All use the same cursors.
 //
 // Its methods are made for plain routes: no middleware may compress or buffer
-// what they write, nor limit its time. They lift the server's own time limits
-// and set one for each event instead.
+// what they write, nor limit its time. In place of the server's limit for a
+// whole answer they set one for each event.
 //
 // Known limits: a WebSocket sends one event per message and does not compress.
 // Browsers cannot read a refusal's status over WebSocket, nor any header; what

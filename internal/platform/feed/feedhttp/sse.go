@@ -45,17 +45,14 @@ type sse struct {
 
 var ping = []byte(": ping\n\n")
 
-// open sends the header. The server's limits for the request as a whole end
-// here: net/http would take its limit for reading as the client's departure.
+// open sends the header. The server's limit for reading is no concern: net/http
+// lifts it once it has the request.
 func (o *sse) open(from feed.Cursor, retry time.Duration) error {
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("Stream-Replayed-From", from.String())
-	if err := o.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
 	o.w.WriteHeader(http.StatusOK)
 	return o.write(retryLine(retry))
 }
