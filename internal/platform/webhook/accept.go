@@ -61,7 +61,7 @@ const TypeTest = "webhook.test"
 // Test sends an endpoint an event that says nothing, whatever it wants to be told
 // of.
 func Test(ctx context.Context, tx *repo.Tx, id EndpointID) (*Delivery, error) {
-	if _, err := callable(ctx, tx, id); err != nil {
+	if err := callable(ctx, tx, id); err != nil {
 		return nil, err
 	}
 	return Accept(ctx, tx, id, &repo.Message{ID: repo.NewID[string](tx, "evt"), Key: repo.Key{Kind: Endpoints.Name, ID: string(id)},
@@ -74,7 +74,7 @@ func Resend(ctx context.Context, tx *repo.Tx, id DeliveryID) (*Delivery, error) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := callable(ctx, tx, d.Endpoint); err != nil {
+	if err := callable(ctx, tx, d.Endpoint); err != nil {
 		return nil, err
 	}
 	if d, err = Deliveries.Update(ctx, tx, id, func(d *Delivery) error { return d.Replay(tx.Now()) }); err != nil {
@@ -83,13 +83,13 @@ func Resend(ctx context.Context, tx *repo.Tx, id DeliveryID) (*Delivery, error) 
 	return &d, Announce(tx, &d)
 }
 
-// callable returns an endpoint that may be called.
-func callable(ctx context.Context, from repo.Reading, id EndpointID) (Endpoint, error) {
+// callable refuses endpoints that are not called.
+func callable(ctx context.Context, from repo.Reading, id EndpointID) error {
 	e, err := Endpoints.Get(ctx, from, id)
 	if err == nil && e.Disabled {
-		err = fault.New(fault.Conflict, "the endpoint is disabled: enable it first").WithCode("webhook_disabled")
+		return fault.New(fault.Conflict, "the endpoint is disabled: enable it first").WithCode("webhook_disabled")
 	}
-	return e, err
+	return err
 }
 
 // Notice is what the queue says of a delivery.

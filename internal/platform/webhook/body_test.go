@@ -51,7 +51,11 @@ func TestLargeEvents(t *testing.T) {
 }
 
 func TestDeliveryIDs(t *testing.T) {
-	if DeliveryOf("whk_1", "evt_1") != DeliveryOf("whk_1", "evt_1") || DeliveryOf("whk_1", "evt_1") == DeliveryOf("whk_2", "evt_1") || DeliveryOf("whk_1", "evt_1") == DeliveryOf("whk_1", "evt_2") {
+	// The id is in stores by now: it must never become another.
+	if got := DeliveryOf("whk_1", "evt_1"); got != "whd_6e682d0bfe2e8531937d41d8bf14ab30" {
+		t.Errorf("the id is %s", got)
+	}
+	if one := DeliveryOf("whk_1", "evt_1"); one == DeliveryOf("whk_2", "evt_1") || one == DeliveryOf("whk_1", "evt_2") {
 		t.Error("ids do not follow from endpoint and event")
 	}
 }

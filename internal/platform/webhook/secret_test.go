@@ -17,7 +17,7 @@ import (
 )
 
 // publicSecret is that of the examples of Standard Webhooks.
-const publicSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // published
+const publicSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 var sixteen = time.Unix(1614265330, 0)
 

@@ -75,8 +75,10 @@ func TestSlowOnesDelayThemselves(t *testing.T) {
 func TestRoomAndRepetitions(t *testing.T) {
 	ls := newLanes(limits{perTenant: 1, perEndpoint: 1, backlog: 2})
 	i := item{"a", "e", "1"}
-	if !ls.offer(i) || !ls.offer(i) || ls.backlogged() != 1 {
-		t.Error("a repetition waits, too")
+	for range 2 {
+		if !ls.offer(i) || ls.backlogged() != 1 {
+			t.Error("a repetition waits, too")
+		}
 	}
 	taken, _ := ls.take()
 	if !ls.offer(i) || ls.backlogged() != 0 {

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -9,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,7 +92,7 @@ func names(t *testing.T, answers ...[]string) (r *net.Resolver, asked *atomic.In
 
 // reply answers a DNS query (RFC 1035 §4) for one name.
 func reply(query []byte, asked *atomic.Int64, answers [][]string) []byte {
-	end := 12 + strings.IndexByte(string(query[12:]), 0) + 5 // of the question
+	end := 12 + bytes.IndexByte(query[12:], 0) + 5 // of the question
 	out := append([]byte{}, query[:end]...)
 	out[2], out[3] = 0x84, 0x00 // an authoritative answer
 	var addresses []string
