@@ -90,11 +90,11 @@ func queueStopped(ctx context.Context, s *settings) (err error) {
 	time.Sleep(2 * time.Second)
 	outage := pick(s, 5*time.Second, 30*time.Second)
 	q.stop()
-	_, before, codesBefore := b.tally.snapshot()
+	before, codesBefore := b.tally.snapshot()
 	time.Sleep(outage / 2)
 	more := b.onlyFails(ctx, "queue")
 	time.Sleep(outage / 2)
-	_, after, codes := b.tally.snapshot()
+	after, codes := b.tally.snapshot()
 	pending, err := b.api.metric(ctx, "sluice_outbox_pending")
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (b *bed) recovers(ctx context.Context, name string, limit time.Duration) (t
 			return time.Since(began), nil
 		}
 		if time.Since(began) > limit {
-			return limit, fmt.Errorf("%s was not ready again within %s: %q (%v)", name, limit, checks[name], err)
+			return limit, errors.Join(fmt.Errorf("%s was not ready again within %s: %q", name, limit, checks[name]), err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -77,7 +77,7 @@ func newBed(s *settings, name string, dataDir string, env ...string) (*bed, erro
 		"SLUICE_HTTP_ADDR=" + a[0], "SLUICE_GRPC_ADDR=" + a[1], "SLUICE_OPS_ADDR=" + a[2], "SLUICE_SHUTDOWN_NOTICE=0s", "SLUICE_LOG_LEVEL=info",
 	}
 	b := &bed{settings: s, name: name, dir: dataDir, http: a[0], gate: newGate(), tally: newTally(), stop: make(chan struct{}),
-		rng: rand.New(rand.NewPCG(s.seed, hash(name)))} //nolint:gosec // a schedule that can be played again
+		rng: rand.New(rand.NewPCG(s.seed, hash(name)))} // a schedule that can be played again
 	b.api = &program{name: "api", bin: s.api, dir: dir, env: append(base, env...), ops: a[2]}
 	b.logf("data and log in %s", dir)
 	return b, nil
@@ -122,7 +122,7 @@ func (b *bed) begin(ctx context.Context, n int, pause time.Duration) error {
 	b.clients = []*client{first}
 	for id := 1; id <= n; id++ {
 		c := &client{id: id, run: "c", call: newCaller("http://"+b.http, b.gate, b.tally), tally: b.tally, pause: pause, shared: b.shared,
-			mix: []string{flags, flags, tenants, webhooks}, rng: rand.New(rand.NewPCG(b.seed, hash(b.name)+uint64(id)))} //nolint:gosec // as above
+			mix: []string{flags, flags, tenants, webhooks}, rng: rand.New(rand.NewPCG(b.seed, hash(b.name)+uint64(id)))}
 		b.clients = append(b.clients, c)
 		b.working.Go(func() {
 			if err := c.work(ctx, b.stop); err != nil {
@@ -174,7 +174,7 @@ func (b *bed) drained(ctx context.Context, limit time.Duration, behind func(cont
 			return nil
 		}
 		if time.Since(began) > limit {
-			return fmt.Errorf("not drained within %s: %v messages wait in the outbox, the audit log lacks %d entries (%v)", limit, n, left, err)
+			return errors.Join(fmt.Errorf("not drained within %s: %v messages wait in the outbox, the audit log lacks %d entries", limit, n, left), err)
 		}
 		select {
 		case <-time.After(250 * time.Millisecond):
@@ -235,5 +235,5 @@ func (b *bed) keepHistory(h history) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(b.settings.dir, b.name, "history.json"), data, 0o644) //nolint:gosec // no secrets
+	return os.WriteFile(filepath.Join(b.settings.dir, b.name, "history.json"), data, 0o644)
 }

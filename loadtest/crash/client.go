@@ -221,14 +221,14 @@ func (t *tally) keep(problem string) {
 }
 
 // snapshot returns a copy of the counts, to tell phases apart.
-func (t *tally) snapshot() (attempts, good int, codes map[string]int) {
+func (t *tally) snapshot() (good int, codes map[string]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	codes = map[string]int{}
 	for k, v := range t.codes {
 		codes[k] = v
 	}
-	return t.attempts, t.good, codes
+	return t.good, codes
 }
 
 // valid fails where under half of the requests succeeded: such a run shows

@@ -137,10 +137,10 @@ func diskFull(ctx context.Context, s *settings) (err error) {
 
 // fullOnce fills the disk, looks, and makes room again.
 func (b *bed) fullOnce(ctx context.Context, v *volume) (problems []string, err error) {
-	_, _, codes := b.tally.snapshot()
+	_, codes := b.tally.snapshot()
 	refused := func() int {
 		n := 0
-		_, _, now := b.tally.snapshot()
+		_, now := b.tally.snapshot()
 		for code, count := range now {
 			n += count - codes[code]
 		}
@@ -170,9 +170,9 @@ func (b *bed) fullOnce(ctx context.Context, v *volume) (problems []string, err e
 		return nil, err
 	}
 	freed := time.Now()
-	_, before, _ := b.tally.snapshot()
+	before, _ := b.tally.snapshot()
 	for {
-		if _, now, _ := b.tally.snapshot(); now > before+20 {
+		if now, _ := b.tally.snapshot(); now > before+20 {
 			break
 		}
 		if time.Since(freed) > 60*time.Second {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -12,11 +13,12 @@ import (
 
 // killed kills the server at random points in many rounds of concurrent
 // commands, on the embedded parts, and looks at what is left.
-func killed(ctx context.Context, s *settings) error {
+func killed(ctx context.Context, s *settings) (err error) {
 	b, err := newBed(s, "killed", "")
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, b.api.kill()) }()
 	rounds := pick(s, 25, 200)
 	ctx, cancel := context.WithTimeout(ctx, pick(s, 4*time.Minute, 40*time.Minute))
 	defer cancel()

@@ -99,7 +99,7 @@ func (s *settings) build(ctx context.Context, flags ...string) error {
 	bin := filepath.Join(s.dir, "bin")
 	s.api, s.worker = filepath.Join(bin, "api"), filepath.Join(bin, "worker")
 	args := slices.Concat([]string{"build"}, flags, []string{"-o", bin + "/", "./cmd/..."})
-	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil { //nolint:gosec // our own arguments
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil

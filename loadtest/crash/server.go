@@ -51,7 +51,7 @@ func (p *program) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.bin) //nolint:gosec // what was built for this run
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.bin)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(foreign(os.Environ()), p.env...), log, log
 	cmd.SysProcAttr = endsWithUs()
 	if err := cmd.Start(); err != nil {
@@ -129,25 +129,24 @@ func (p *program) stop() error {
 	return nil
 }
 
-func (p *program) get(ctx context.Context, path string) (int, []byte, error) {
+func (p *program) get(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.ops+path, nil)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	return res.StatusCode, body, err
+	return io.ReadAll(res.Body)
 }
 
 // checks returns why each dependency is not ready, empty where it is.
 func (p *program) checks(ctx context.Context) (map[string]string, error) {
-	_, body, err := p.get(ctx, "/readyz")
+	body, err := p.get(ctx, "/readyz")
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +168,7 @@ func (p *program) checks(ctx context.Context) (map[string]string, error) {
 
 // metric returns the sum of a metric's samples.
 func (p *program) metric(ctx context.Context, name string) (sum float64, err error) {
-	_, body, err := p.get(ctx, "/metrics")
+	body, err := p.get(ctx, "/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -199,7 +198,7 @@ func addresses(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() //nolint:revive // all are held until the last is found
+		defer l.Close() // all are held until the last is found
 		out[i] = l.Addr().String()
 	}
 	return out, nil

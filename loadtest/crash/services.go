@@ -141,14 +141,14 @@ func services(ctx context.Context, s *settings) (err error) {
 // cutOff cuts a server off for a while. What needs it is refused with an error
 // that says so, and works again without a restart.
 func (b *bed) cutOff(ctx context.Context, p *proxy, name string, goes bool, outage time.Duration) (problems []string, err error) {
-	_, before, codesBefore := b.tally.snapshot()
+	before, codesBefore := b.tally.snapshot()
 	if err := p.cut(); err != nil {
 		b.logf("cutting: %v", err)
 	}
 	time.Sleep(outage / 2)
 	problems = b.onlyFails(ctx, name)
 	time.Sleep(outage / 2)
-	_, after, codes := b.tally.snapshot()
+	after, codes := b.tally.snapshot()
 	if refused := fmt.Sprint(codes) != fmt.Sprint(codesBefore); refused == goes {
 		problems = append(problems, fmt.Sprintf("without %s commands were refused: %t, expected %t; refusals %v", name, refused, !goes, codes))
 	}
@@ -163,8 +163,8 @@ func (b *bed) cutOff(ctx context.Context, p *proxy, name string, goes bool, outa
 		problems = append(problems, err.Error())
 	}
 	ready := time.Since(healed)
-	for _, start, _ := b.tally.snapshot(); ; time.Sleep(20 * time.Millisecond) {
-		if _, now, _ := b.tally.snapshot(); now > start+10 {
+	for start, _ := b.tally.snapshot(); ; time.Sleep(20 * time.Millisecond) {
+		if now, _ := b.tally.snapshot(); now > start+10 {
 			break
 		}
 		if time.Since(healed) > 90*time.Second {

@@ -69,7 +69,8 @@ func (t *thing) creation() map[string]any {
 	case tenants:
 		return map[string]any{"id": t.ID, "name": t.Fields.Name}
 	default:
-		return map[string]any{"url": t.Fields.URL, "events": []string{"*"}}
+		// Nothing of the kind happens here: nothing is to be delivered.
+		return map[string]any{"url": t.Fields.URL, "events": []string{"batch.completed"}}
 	}
 }
 

@@ -134,7 +134,10 @@ func (c *client) find(ctx context.Context, t *thing) error {
 		return err
 	}
 	var page struct{ Data []view }
-	if err := json.Unmarshal(a.Body, &page); err != nil || len(page.Data) != 1 {
+	if err := json.Unmarshal(a.Body, &page); err != nil {
+		return err
+	}
+	if len(page.Data) != 1 {
 		c.tally.wrong("the endpoint %s was made, and there are %d of it: %.200q", t.Fields.URL, len(page.Data), a.Body)
 		return nil
 	}
