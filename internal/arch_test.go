@@ -58,7 +58,7 @@ var (
 		"internal/inference/onnx/...", "internal/platform/fault/...",
 		"internal/platform/result", "internal/platform/spec", "internal/platform/aggregate", "internal/platform/repo", "internal/platform/eventstore",
 		"internal/platform/access", "internal/platform/flag", "internal/platform/webhook", "internal/platform/queue", "internal/platform/blob",
-		"internal/platform/identity/directory", "internal/platform/audit",
+		"internal/platform/identity/directory", "internal/platform/audit", "internal/platform/feed", "internal/inference/job",
 	}
 	// adapters are where drivers are: one for each.
 	adapters = map[string][]string{
@@ -71,7 +71,7 @@ var (
 	// edges speak a wire protocol; they alone know requests and connections.
 	edges = []string{
 		"internal/inference/oip/...", "internal/platform/web/...", "internal/platform/rpc/...",
-		"internal/platform/telemetry/...", "cmd/...", "loadtest/...",
+		"internal/platform/telemetry/...", "internal/platform/feed/feedhttp/...", "internal/platform/admin/...", "cmd/...", "loadtest/...",
 	}
 	servers = []string{
 		"github.com/labstack/echo/...", "github.com/danielgtaylor/huma/...", "google.golang.org/grpc/...",

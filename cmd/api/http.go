@@ -57,7 +57,7 @@ func newHTTP(a *app) (*web.Server, error) {
 // nativeAPI adds version 1 of the native API and its documentation.
 func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catalog) error {
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
-		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log,
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
 	v1, err := api.New(e, routes, api.Config{
 		Title: "Sluice", Version: "v1", Problems: catalog, Idempotency: once, Log: a.log,
@@ -73,6 +73,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail}.Register(v1, a.node.Bus)
 	a.jobs.api.Register(v1)
 	addFeeds(e, routes, a.hub, a)
+	v1.Describe(oipDocument()...)
 	api.Docs(e, routes, "Sluice", catalog, v1)
 	return nil
 }

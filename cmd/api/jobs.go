@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"sluice/internal/inference/api"
@@ -11,6 +13,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/repo"
 )
 
 // jobs runs durable predictions in this process, and serves the native API of
@@ -65,7 +68,10 @@ func (j *jobs) component(a *app) lifecycle.Component {
 		Run: func(ctx context.Context) error {
 			defer close(done)
 			defer context.AfterFunc(ctx, drain)()
-			go j.reconcile(taking, a)
+			var reconciling sync.WaitGroup
+			reconciling.Go(func() { j.reconcile(taking, a) })
+			defer reconciling.Wait()
+			defer drain()
 			return j.worker.Run(taking, a.node.Queue, jobConcurrency)
 		},
 		Drain: func(ctx context.Context) error {
@@ -80,27 +86,46 @@ func (j *jobs) component(a *app) lifecycle.Component {
 	}
 }
 
-// reconcile says again what is due of every tenant, until ctx ends.
+// reconcile says again what is due of every tenant, in one process at a time,
+// until ctx ends.
 func (j *jobs) reconcile(ctx context.Context, a *app) {
-	tick := time.NewTicker(reconcileInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+	for ctx.Err() == nil {
+		lease, err := a.node.Store.Acquire(ctx, "predictions-reconcile", a.node.Owner(), reconcileInterval)
+		if err == nil {
+			err = lease.Hold(ctx, reconcileInterval, func(ctx context.Context) error { return j.rounds(ctx, a) })
 		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			a.log.WarnContext(ctx, "due predictions could not be announced again", "error", err)
+		}
+		pause(ctx, reconcileInterval)
+	}
+}
+
+// rounds looks after all tenants again and again.
+func (j *jobs) rounds(ctx context.Context, a *app) error {
+	for ctx.Err() == nil {
 		for tenant, err := range a.node.Directory.Tenants(ctx) {
 			n := 0
 			if err == nil {
 				n, err = j.reconciler.Tenant(ctx, tenant)
 			}
-			if err != nil && ctx.Err() == nil {
-				a.log.WarnContext(ctx, "due predictions could not be announced again", "error", err)
-			}
 			if n > 0 {
 				a.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)
 			}
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
 		}
+		pause(ctx, reconcileInterval)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }

@@ -36,7 +36,7 @@ func (n *Node) openRelay(context.Context) error {
 		queue.Stream{Name: "EVENTS", Subjects: []string{repo.StreamEvents + ".>"}, Retention: queue.Limits, Discard: queue.Oldest,
 			MaxAge: eventAge, Duplicates: Retain, Replicas: n.cfg.NATS.Replicas},
 		trail.Stream(n.cfg.NATS.Replicas, Retain))
-	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner(), Retain: Retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
+	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner, Retain: Retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "relay", Run: r.Run})
 	return err
 }
@@ -67,7 +67,7 @@ func (n *Node) openTrail(context.Context) error {
 		}
 		return f, f.Close, nil
 	}
-	cfg := trail.Config{Owner: n.owner(), Slog: n.deps.Log}
+	cfg := trail.Config{Owner: n.owner, Slog: n.deps.Log}
 	if strings.HasPrefix(n.cfg.Blob.URL, "s3:") {
 		cfg.Shared = trail.Bucket(n.Blobs, "audit/log")
 		open = func() (audit.Storage, func() error, error) { return cfg.Shared, func() error { return nil }, nil }

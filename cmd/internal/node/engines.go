@@ -49,7 +49,9 @@ func (n *Node) openQueue(ctx context.Context) error {
 		if err := n.reserve("nats"); err != nil {
 			return err
 		}
-		n.alone = n.cfg.Database.URL == ""
+		if n.alone = n.cfg.Database.URL == ""; n.alone {
+			n.owner = "alone"
+		}
 		server, err := natsqueue.Start(ctx, filepath.Join(n.cfg.DataDir, "nats"), natsqueue.ServerConfig{Sync: c.Sync, MaxStore: int64(c.MaxStore), Log: n.deps.Log})
 		if err != nil {
 			return err

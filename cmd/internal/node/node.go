@@ -62,6 +62,7 @@ type Node struct {
 	secret  secret
 	since   time.Time // of Open
 	alone   bool      // no other process has this store and this queue
+	owner   string    // see Owner
 	created func(ctx context.Context, stream string) (time.Time, error)
 	streams []queue.Stream
 	closers []func(context.Context) error // in the order of opening
@@ -71,7 +72,7 @@ type Node struct {
 // Open opens everything that the configuration names. Nothing is carried before
 // the components run. Close it where they never do.
 func Open(ctx context.Context, cfg config.Config, deps Deps) (_ *Node, err error) {
-	n := &Node{cfg: cfg, deps: deps, since: time.Now()}
+	n := &Node{cfg: cfg, deps: deps, since: time.Now(), owner: repo.RandomName()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close(context.WithoutCancel(ctx)))
@@ -151,14 +152,12 @@ func (n *Node) Reservations() *idempotency.Repository {
 	return r
 }
 
-// owner names this process where leases are taken. One that is alone has the
+// Owner names this process where leases are taken. One that is alone has the
 // same name each time: after a crash it need not wait for its own leases to end.
-func (n *Node) owner() string {
-	if n.alone {
-		return "alone"
-	}
-	return "" // one that nobody else has
-}
+func (n *Node) Owner() string { return n.owner }
+
+// FingerprintKey returns the secret that fingerprints of requests are sealed with.
+func (n *Node) FingerprintKey() []byte { return n.secret.derive("fingerprints") }
 
 // Pseudonym returns the secret that people's ids are made with.
 func (n *Node) Pseudonym() []byte { return n.secret.derive("pseudonyms") }

@@ -177,8 +177,8 @@ func TestOneProcessHasTheFolder(t *testing.T) {
 	}
 	stop()
 	second := open(t, dir)
-	if second.owner() == "" || second.owner() != first.owner() {
-		t.Errorf("the owners are %q and %q", first.owner(), second.owner())
+	if second.Owner() == "" || second.Owner() != first.Owner() {
+		t.Errorf("the owners are %q and %q", first.Owner(), second.Owner())
 	}
 	if err := second.Close(t.Context()); err != nil {
 		t.Error(err)

@@ -13,7 +13,7 @@ import (
 func (n *Node) openWebhooks(context.Context) error {
 	n.streams = append(n.streams, webhook.Stream(n.cfg.NATS.Replicas, Retain))
 	sender := send.New(send.Config{})
-	s, err := deliver.New(n.Store, n.Queue, sender, n.Directory.Tenants, deliver.Config{Owner: n.owner(), Log: n.deps.Log, Metrics: n.deps.Metrics})
+	s, err := deliver.New(n.Store, n.Queue, sender, n.Directory.Tenants, deliver.Config{Owner: n.owner, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "webhooks", Run: s.Run, Stop: func(context.Context) error { sender.Close(); return nil }})
 	return err
 }

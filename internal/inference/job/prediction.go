@@ -156,9 +156,20 @@ func (p *Prediction) end(s Status, now time.Time, t Timing) {
 
 // Accept begins the prediction's life.
 func (p *Prediction) Accept(now time.Time, t Timing) {
-	p.Due = now.Add(t.Notice)
+	p.Due = p.within(now.Add(t.Notice))
 	p.move(Queued)
 }
+
+// within returns at, or the deadline where that is earlier.
+func (p *Prediction) within(at time.Time) time.Time {
+	if !p.Deadline.IsZero() && p.Deadline.Before(at) {
+		return p.Deadline
+	}
+	return at
+}
+
+// late says whether the deadline has passed.
+func (p *Prediction) late(now time.Time) bool { return !p.Deadline.IsZero() && !now.Before(p.Deadline) }
 
 // errStale is what an attempt is told whose result does not count any more.
 var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more").WithCode("stale_attempt")
@@ -178,7 +189,7 @@ func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, 
 	case p.Status == Cancelling:
 		p.end(Cancelled, now, t)
 		return false, nil
-	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
+	case p.late(now):
 		p.end(Expired, now, t)
 		return false, nil
 	case p.used() >= t.Attempts:
@@ -240,10 +251,10 @@ func (p *Prediction) Fail(fence int, f Failure, pause time.Duration, now time.Ti
 	switch {
 	case p.Status == Cancelling:
 		p.end(Cancelled, now, t)
-	case !p.Deadline.IsZero() && !now.Before(p.Deadline):
+	case p.late(now):
 		p.end(Expired, now, t)
 	case f.Retryable && p.used() < t.Attempts:
-		p.Worker, p.Due = "", now.Add(pause)
+		p.Worker, p.Due = "", p.within(now.Add(pause))
 		p.move(Queued)
 	default:
 		p.Failure = &f
@@ -284,8 +295,11 @@ func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
 	switch {
 	case p.Status.Final(), now.Before(p.Due):
 		return false
+	case p.Status == Queued && p.late(now): // no worker needs to see that
+		p.end(Expired, now, t)
+		return false
 	case p.Status == Queued:
-		p.Due = now.Add(t.Notice)
+		p.Due = p.within(now.Add(t.Notice))
 		return true
 	case !p.Reminded.Before(p.Due) && now.Before(p.Reminded.Add(t.Notice)):
 		return false

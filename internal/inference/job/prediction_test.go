@@ -115,3 +115,16 @@ func TestNothingIsForgotten(t *testing.T) {
 		t.Errorf("%t, %v, %+v", begun, err, p)
 	}
 }
+
+// A deadline passes whether or not there are workers.
+func TestDeadlineWithoutWorkers(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	p := &Prediction{Deadline: now.Add(10 * time.Second)}
+	p.Accept(now, timing)
+	if !p.Due.Equal(p.Deadline) {
+		t.Errorf("due %s", p.Due)
+	}
+	if p.Remind(p.Deadline, timing) || p.Status != Expired {
+		t.Errorf("%s after its deadline", p.Status)
+	}
+}

@@ -22,21 +22,21 @@ type Kind uint8
 // The kinds. Internal is the zero value so that an unclassified error is
 // never mistaken for the caller's fault.
 const (
-	Internal         Kind = iota // a defect or a broken dependency; not the caller's fault
-	Invalid                      // the request is wrong and will stay wrong
-	NotFound                     // no such thing, or not this caller's
-	Conflict                     // the state of the thing forbids it now
-	Unsupported                  // well formed, but not offered here
-	TooLarge                     // over a configured size limit
-	Unauthenticated              // no valid credential
-	PermissionDenied             // a valid credential without the right
-	Exhausted                    // this caller is over its quota; retry later
-	Unavailable                  // the server cannot take it now; retry later
-	DeadlineExceeded             // time ran out
-	Canceled                     // the caller went away
-	Unprocessable                // well formed, but breaks a rule; Details say which
-	PreconditionFailed           // the thing is not in the state that the request is conditional on
-	Gone                         // it existed, and will not come back
+	Internal           Kind = iota // a defect or a broken dependency; not the caller's fault
+	Invalid                        // the request is wrong and will stay wrong
+	NotFound                       // no such thing, or not this caller's
+	Conflict                       // the state of the thing forbids it now
+	Unsupported                    // well formed, but not offered here
+	TooLarge                       // over a configured size limit
+	Unauthenticated                // no valid credential
+	PermissionDenied               // a valid credential without the right
+	Exhausted                      // this caller is over its quota; retry later
+	Unavailable                    // the server cannot take it now; retry later
+	DeadlineExceeded               // time ran out
+	Canceled                       // the caller went away
+	Unprocessable                  // well formed, but breaks a rule; Details say which
+	PreconditionFailed             // the thing is not in the state that the request is conditional on
+	Gone                           // it existed, and will not come back
 )
 
 var kindNames = [...]string{

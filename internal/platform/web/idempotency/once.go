@@ -3,6 +3,8 @@ package idempotency
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -21,7 +23,10 @@ type Config struct {
 	Keep      time.Duration // of keys and answers; default 24 hours
 	MaxAnswer int           // bytes of an answer's body that are kept; default 1 MiB
 	NewID     func() string // operation ids; default random UUIDs
-	Log       *slog.Logger  // nil discards
+	// Key is a secret, the same on all nodes, without which nobody can guess a
+	// body by the fingerprint that is stored of it.
+	Key []byte
+	Log *slog.Logger // nil discards
 }
 
 // Once does each operation once.
@@ -71,6 +76,7 @@ type Attempt struct {
 // to w; or the answer of the operation that is finished already; or an error that
 // says why it cannot be begun.
 func (o *Once) Begin(ctx context.Context, w http.ResponseWriter, req Request) (*Attempt, *Answer, error) {
+	req.Fingerprint = o.seal(req.Fingerprint)
 	claim := Claim{req.Fingerprint, o.cfg.NewID(), o.cfg.Lease, o.cfg.Keep}
 	r, reserved, err := o.store.Reserve(ctx, req.Key, claim)
 	if err == nil && !reserved && r.Answer == nil && o.ended.take(req.Key, r.Attempt) {
@@ -98,6 +104,14 @@ func (o *Once) Begin(ctx context.Context, w http.ResponseWriter, req Request) (*
 			WithCode("answer_not_kept")
 	}
 	return nil, r.Answer, nil
+}
+
+// seal makes a fingerprint one that says nothing without the key.
+func (o *Once) seal(f Fingerprint) (sealed Fingerprint) {
+	mac := hmac.New(sha256.New, o.cfg.Key)
+	mac.Write(f[:])
+	mac.Sum(sealed[:0])
+	return sealed
 }
 
 // Replay writes an answer again, and marks it.

@@ -81,6 +81,15 @@ func (r *reservation) view() Reservation {
 
 // Reserve implements Store.
 func (s *Repository) Reserve(ctx context.Context, key Key, c Claim) (out Reservation, reserved bool, err error) {
+	for range 3 { // somebody may be first, just now
+		if out, reserved, err = s.reserve(ctx, key, c); !errors.Is(err, repo.ErrExists) {
+			break
+		}
+	}
+	return out, reserved && err == nil, err
+}
+
+func (s *Repository) reserve(ctx context.Context, key Key, c Claim) (out Reservation, reserved bool, err error) {
 	err = s.store.Do(ctx, key.scope(), func(ctx context.Context, tx *repo.Tx) error {
 		reserved = false
 		now := tx.Now()
@@ -99,10 +108,7 @@ func (s *Repository) Reserve(ctx context.Context, key Key, c Claim) (out Reserva
 		out = r.view()
 		return err
 	})
-	if errors.Is(err, repo.ErrExists) { // somebody was first, just now
-		return s.Reserve(ctx, key, c)
-	}
-	return out, reserved && err == nil, err
+	return out, reserved, err
 }
 
 // Complete implements Store.
