@@ -64,7 +64,7 @@ var (
 	adapters = map[string][]string{
 		"github.com/mattn/go-sqlite3/...":   {"internal/platform/repo/sqliterepo/..."},
 		"github.com/gocql/gocql/...":        {"internal/platform/repo/scyllarepo/..."},
-		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/..."},
+		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/...", "cmd/worker"},
 		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
 		"github.com/danielgtaylor/huma/...": {"internal/platform/web/api/...", "cmd/..."},
 	}
