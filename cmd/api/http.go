@@ -73,7 +73,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail}.Register(v1, a.node.Bus)
 	a.jobs.api.Register(v1)
 	addFeeds(e, routes, a.hub, a)
-	v1.Describe(oipDocument()...)
+	v1.Describe(plainRoutes()...)
 	api.Docs(e, routes, "Sluice", catalog, v1)
 	return nil
 }

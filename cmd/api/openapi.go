@@ -6,11 +6,14 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"sluice/internal/inference/job"
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/web"
 )
 
-// oipOperation describes a route of the Open Inference Protocol.
-type oipOperation struct {
+// plainRoute describes a route with a handler of its own, as those of the Open
+// Inference Protocol are.
+type plainRoute struct {
 	method, path, id, summary string
 	request, answer           *huma.Schema // nil: no body
 	stream                    bool         // the answers are server-sent events
@@ -19,7 +22,7 @@ type oipOperation struct {
 
 // oipOperations are those that package oip serves. Extensions that it refuses
 // are not among them.
-var oipOperations = []oipOperation{
+var oipOperations = []plainRoute{
 	{method: "GET", path: "/v2", id: "oip-server", summary: "Server metadata", answer: object("name", text, "version", text, "extensions", list(text))},
 	{method: "GET", path: "/v2/health/live", id: "oip-live", summary: "Is the server alive?"},
 	{method: "GET", path: "/v2/health/ready", id: "oip-ready", summary: "Are all models ready?"},
@@ -38,6 +41,13 @@ var oipOperations = []oipOperation{
 		request: object("ready", boolean), answer: list(object("name", text, "version", text, "state", text, "reason", text))},
 	{method: "POST", path: "/v2/repository/models/{model}/load", id: "oip-load", summary: "Load a model", request: object("parameters", anything)},
 	{method: "POST", path: "/v2/repository/models/{model}/unload", id: "oip-unload", summary: "Unload a model", request: object("parameters", anything)},
+}
+
+// feedOperations are the streams of events, which are plain routes as well.
+var feedOperations = []plainRoute{
+	{method: "GET", path: "/v1/events", id: "list-events", summary: "List events", answer: object("data", list(anything), "next_cursor", text, "has_more", boolean, "gap", anything)},
+	{method: "GET", path: "/v1/events/stream", id: "stream-events", summary: "Follow events", answer: anything, stream: true},
+	{method: "GET", path: "/v1/predictions/{id}/events", id: "stream-prediction-events", summary: "Follow a durable prediction", answer: anything, stream: true},
 }
 
 // The schemas that they are made of.
@@ -69,25 +79,33 @@ func required(s *huma.Schema, names ...string) *huma.Schema {
 	return s
 }
 
-// oipDocument describes the protocol's routes for the OpenAPI document.
-func oipDocument() []huma.Operation {
+// plainRoutes describes the routes that are no operations of the API itself for
+// its document.
+func plainRoutes() []huma.Operation {
 	var all []huma.Operation
+	for _, o := range feedOperations {
+		permission := eventsRead
+		if strings.HasPrefix(o.path, "/v1/predictions/") {
+			permission = job.Read
+		}
+		all = append(all, o.describe("events", permission))
+	}
+	const tag = "open_inference_protocol"
 	for _, o := range oipOperations {
-		all = append(all, o.describe())
+		all = append(all, o.describe(tag, oipPermission(o.method, o.path)))
 		if o.versioned {
 			v := o
 			v.id += "-version"
 			v.path = strings.Replace(o.path, "{model}", "{model}/versions/{version}", 1)
-			all = append(all, v.describe())
+			all = append(all, v.describe(tag, oipPermission(v.method, v.path)))
 		}
 	}
 	return all
 }
 
-func (o oipOperation) describe() huma.Operation {
-	permission := oipPermission(o.method, o.path)
+func (o plainRoute) describe(tag string, permission access.Permission) huma.Operation {
 	op := huma.Operation{
-		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Tags: []string{"open_inference_protocol"},
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Tags: []string{tag},
 		Extensions: map[string]any{"x-permission": string(permission)},
 		Responses: map[string]*huma.Response{
 			"200":     {Description: http.StatusText(http.StatusOK), Content: o.content(o.answer)},
@@ -100,7 +118,7 @@ func (o oipOperation) describe() huma.Operation {
 	if o.request != nil {
 		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: o.request}}}
 	}
-	for _, name := range []string{"model", "version"} {
+	for _, name := range []string{"model", "version", "id"} {
 		if strings.Contains(o.path, "{"+name+"}") {
 			op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: text})
 		}
@@ -109,7 +127,7 @@ func (o oipOperation) describe() huma.Operation {
 }
 
 // content returns the body of an answer, which is nil where there is none.
-func (o oipOperation) content(s *huma.Schema) map[string]*huma.MediaType {
+func (o plainRoute) content(s *huma.Schema) map[string]*huma.MediaType {
 	switch {
 	case s == nil:
 		return nil

@@ -176,7 +176,9 @@ func (w *world) send(t *testing.T, method, path, body, credential string, header
 
 func (w *world) request(t *testing.T, method, path, body string, h http.Header) answer {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+w.http.Addr()+path, strings.NewReader(body))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+w.http.Addr()+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,8 +191,12 @@ func (w *world) request(t *testing.T, method, path, body string, h http.Header) 
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	stream := resp.Header.Get("Content-Type") == streamType
+	if stream {
+		defer time.AfterFunc(streamTime, cancel).Stop()
+	}
 	data, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if err != nil && !stream {
 		t.Fatal(err)
 	}
 	if resp.Header.Get("Content-Type") == "application/problem+json" && len(data) > 0 {
@@ -225,9 +231,17 @@ func (w *world) must(t *testing.T, status int, method, path, body, credential st
 	return members
 }
 
+// A stream has no end: it is read for as long as what was there at its beginning
+// needs.
+const (
+	streamType = "text/event-stream"
+	streamTime = 50 * time.Millisecond
+)
+
 var perRequest = regexp.MustCompile(`"(request_id|instance)":"[^"]*"`)
 
-// shown is all that an answer tells, without what names the one request.
+// shown is all that an answer tells, without what names the one request. What is
+// in a stream comes when it comes.
 func (a answer) shown() string {
 	var b bytes.Buffer
 	h := a.header.Clone()
@@ -236,6 +250,9 @@ func (a answer) shown() string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		b.WriteString(name + ": " + strings.Join(h[name], ", ") + "\n")
+	}
+	if h.Get("Content-Type") == streamType {
+		return b.String()
 	}
 	return b.String() + perRequest.ReplaceAllString(a.body, "")
 }
