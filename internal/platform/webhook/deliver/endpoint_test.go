@@ -171,6 +171,10 @@ func TestReplayAndTest(t *testing.T) {
 		b := newBed(t)
 		b.endpoint("acme", "e", "thing.*")
 		b.endpoint("acme", "other", "*")
+		b.sender.answer = func(context.Context, send.Message) webhook.Result {
+			time.Sleep(100 * time.Millisecond)
+			return webhook.Result{Status: 200}
+		}
 		defer b.start(1)()
 		b.move("acme", "t")
 		time.Sleep(time.Second)
@@ -263,7 +267,13 @@ func TestDeadProcess(t *testing.T) {
 		b.sender.mu.Lock()
 		b.sender.answer = nil
 		b.sender.mu.Unlock()
-		second := b.start(1) // the first hangs, and holds the reconciler's lease until it ends
+		ended := make(chan struct{})
+		go func() {
+			stop() // but for the attempt that hangs, as if the process was dead
+			close(ended)
+		}()
+		time.Sleep(time.Second)
+		second := b.start(1)
 		time.Sleep(3 * time.Minute)
 		d = b.one("e")
 		if d.Status != webhook.Delivered || d.Attempt != 2 || d.Attempts[0].Error != webhook.Interrupted {
@@ -275,7 +285,7 @@ func TestDeadProcess(t *testing.T) {
 			t.Errorf("the outcome of an attempt that is outdated counts: %+v", after)
 		}
 		second()
-		stop()
+		<-ended
 	})
 }
 
