@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -31,7 +32,7 @@ type orderView struct {
 
 // measureList compares pages of 50 deep in a long list with its first page, over
 // HTTP: a resource in SQLite, ordered by a column.
-func measureList(ctx context.Context, b *bench) error {
+func measureList(ctx context.Context, b *bench) (err error) {
 	rows, samples := 1_000_000, 1000
 	if b.short {
 		rows, samples = 50_000, 200
@@ -40,7 +41,7 @@ func measureList(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { err = errors.Join(err, done()) }()
 	began := time.Now()
 	if err := fill(ctx, store, rows); err != nil {
 		return err

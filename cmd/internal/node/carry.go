@@ -57,7 +57,7 @@ func (n *Node) openTrail(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, "audit.pub"), []byte(key.Public().String()+"\n"), 0o644); err != nil { //nolint:gosec // a public key
+	if err := os.WriteFile(filepath.Join(n.cfg.DataDir, "audit.pub"), []byte(key.Public().String()+"\n"), 0o644); err != nil {
 		return fault.Wrap(fault.Internal, err, "the audit log's public key cannot be written beside its data")
 	}
 	open := func() (audit.Storage, func() error, error) {

@@ -65,12 +65,12 @@ func (r Result[T]) Or(fallback T) T {
 	return r.value
 }
 
-// OrElse returns r, or what recover makes of its error.
-func (r Result[T]) OrElse(recover func(error) (T, error)) Result[T] {
+// OrElse returns r, or what otherwise makes of its error.
+func (r Result[T]) OrElse(otherwise func(error) (T, error)) Result[T] {
 	if r.err == nil {
 		return r
 	}
-	return Of(recover(r.err))
+	return Of(otherwise(r.err))
 }
 
 // Map applies f to the value; an error stays as it is.

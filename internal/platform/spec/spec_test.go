@@ -99,9 +99,8 @@ func TestText(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	nan, negative := FloatValue(0), FloatValue(0)
 	zero := 0.0
-	nan, negative = FloatValue(zero/zero), FloatValue(-zero)
+	nan, negative := FloatValue(zero/zero), FloatValue(-zero)
 	if nan != negative {
 		t.Errorf("%v and %v have no common place in an order", nan, negative)
 	}
