@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -68,8 +69,8 @@ func list(of *huma.Schema) *huma.Schema { return &huma.Schema{Type: huma.TypeArr
 // schemas by turns. Others may come with them.
 func object(members ...any) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: true}
-	for i := 0; i < len(members); i += 2 {
-		s.Properties[members[i].(string)] = members[i+1].(*huma.Schema)
+	for pair := range slices.Chunk(members, 2) {
+		s.Properties[pair[0].(string)] = pair[1].(*huma.Schema)
 	}
 	return s
 }
