@@ -39,6 +39,7 @@ type Config struct {
 	NATS     NATS     `key:"nats"`
 	Blob     Blob     `key:"blob"`
 	Audit    Audit    `key:"audit"`
+	Webhook  Webhook  `key:"webhook"`
 	Limit    Limit    `key:"limit"`
 	Model    Model    `key:"model"`
 	Log      Log      `key:"log"`
@@ -124,6 +125,15 @@ type Blob struct {
 type Audit struct {
 	Origin  string `key:"origin" default:"sluice/audit" help:"name of the log in its checkpoints; it never changes"`
 	KeyFile string `key:"key_file" help:"file with the key that signs the log, the same for all processes; empty is audit.key in data_dir, which the first start makes"`
+}
+
+// Webhook configures what webhook endpoints may be, and how they are called.
+type Webhook struct {
+	Ports        []string      `key:"ports" help:"ports that endpoints may have beside 443, separated by commas"`
+	Allow        []string      `key:"allow" help:"networks such as 10.1.0.0/16 that are called although they are not of the public internet, separated by commas; empty calls public addresses only"`
+	CA           string        `key:"ca" help:"file with the certificates of the authorities that endpoints' certificates may come from; empty is the system's"`
+	Timeout      time.Duration `key:"timeout" default:"20s" min:"1s" max:"30s" help:"time for an endpoint to answer"`
+	DisableAfter time.Duration `key:"disable_after" default:"120h" min:"1h" max:"720h" help:"time of failures only after which an endpoint is disabled"`
 }
 
 // Limit configures quotas. They are counted by each process for itself.
