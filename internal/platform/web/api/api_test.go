@@ -209,7 +209,7 @@ func TestFailuresOfOperations(t *testing.T) {
 		{fault.New(fault.Conflict, "sold").WithCode("widget_sold"), 409, "widget_sold", "/problems/widget_sold", false, ""},
 		{fault.New(fault.Conflict, "odd").WithCode("never_described"), 409, "never_described", "/problems/conflict", false, ""},
 		{fault.New(fault.Conflict, "busy").WithRetryAfter(3 * time.Second), 409, "conflict", "/problems/conflict", false, "3"},
-		{fault.New(fault.Unavailable, "full").WithCode("queue_full"), 503, "queue_full", "/problems/unavailable", true, "1"},
+		{fault.New(fault.Unavailable, "full").WithCode("queue_full"), 503, "queue_full", "/problems/queue_full", true, "1"},
 		{fault.New(fault.Exhausted, "enough").WithRetryAfter(7 * time.Second), 429, "exhausted", "/problems/exhausted", true, "7"},
 		{context.DeadlineExceeded, 504, "deadline_exceeded", "/problems/deadline_exceeded", true, ""},
 		{errors.New("canary: dial 10.0.0.1: password refused"), 500, "internal", "/problems/internal", false, ""},
