@@ -13,8 +13,9 @@ import (
 
 // prediction is what the native API answers.
 type prediction struct {
-	ID, Status, Model, Version string
-	Code                       string // of a problem
+	ID, Model, Version string
+	Status             statusText
+	Code               string // of a problem
 	Errors                     []struct{ Pointer, Code string }
 	OutputURL                  string `json:"output_url"`
 	Output                     struct {
@@ -24,6 +25,15 @@ type prediction struct {
 		}
 	}
 	Attempts int
+}
+
+// statusText is a prediction's status, or a problem's.
+type statusText string
+
+// UnmarshalJSON takes a text and a number.
+func (s *statusText) UnmarshalJSON(text []byte) error {
+	*s = statusText(strings.Trim(string(text), `"`))
+	return nil
 }
 
 func (p prediction) labels() (labels []float64) {
@@ -107,8 +117,8 @@ func TestNativePredictions(t *testing.T) {
 		status            int
 		code              string
 	}{
-		"no such model":   {base + "/models/none/predictions", iris, "", 404, "not_found"},
-		"no such version": {base + "/models/iris:9/predictions", iris, "respond-async", 404, "not_found"},
+		"no such model":   {base + "/models/none/predictions", iris, "", 404, "model_not_found"},
+		"no such version": {base + "/models/iris:9/predictions", iris, "respond-async", 404, "version_not_found"},
 		"nothing":         {url, `{}`, "", 422, "inputs_missing"},
 		"wrong rows":      {url, `{"rows":[{"input":[1]}]}`, "respond-async", 422, "rows_invalid"},
 		"wrong tensor":    {url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "", 400, "invalid"},
@@ -130,7 +140,7 @@ func TestLargePrediction(t *testing.T) {
 	base := "http://" + a.http.Addr() + "/v1"
 	values := strings.Repeat("1.25,", 1<<15) + "2"
 	p, resp := predict(t, "POST", base+"/models/identity_fp32/predictions",
-		fmt.Sprintf(`{"inputs":[{"name":"INPUT0","shape":[1,%d],"datatype":"FP32","data":[%s]}]}`, 1<<15+1, values), "Prefer", "wait=30")
+		fmt.Sprintf(`{"inputs":[{"name":"input","shape":[1,%d],"datatype":"FP32","data":[%s]}]}`, 1<<15+1, values), "Prefer", "wait=30")
 	if resp.StatusCode != 200 || p.Status != "succeeded" || p.OutputURL == "" {
 		t.Fatalf("%d %+v", resp.StatusCode, p)
 	}
