@@ -8,9 +8,12 @@ import (
 
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedhttp"
+	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web"
 )
 
@@ -35,7 +38,7 @@ func feedComponent(h *feed.Hub) lifecycle.Component {
 // addFeeds adds the streams of events: plain routes, for nothing may compress or
 // time them out.
 func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
-	h := feedhttp.New(hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Log: a.log})
+	h := feedhttp.New(hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid, Log: a.log})
 	stream := func(target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
 		return func(c echo.Context) error { return h.Serve(c.Response(), c.Request(), target(c)) }
 	}
@@ -47,4 +50,16 @@ func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
 		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true,
 			End: []string{"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"}}
 	}))
+}
+
+// valid asks whether a stream's principal may go on: its key may be revoked by now.
+func (a *app) valid(ctx context.Context, p *access.Principal) error {
+	if p.Credential == "" { // a token ends by itself
+		return nil
+	}
+	there, err := directory.Keys.Exists(ctx, a.node.Store.Read(repo.Scope{Tenant: p.Tenant}), directory.KeyID(p.Credential))
+	if err == nil && !there {
+		err = fault.New(fault.Unauthenticated, "the API key was revoked").WithCode("credential_invalid")
+	}
+	return err
 }

@@ -16,9 +16,9 @@ type prediction struct {
 	ID, Model, Version string
 	Status             statusText
 	Code               string // of a problem
-	Errors                     []struct{ Pointer, Code string }
-	OutputURL                  string `json:"output_url"`
-	Output                     struct {
+	Errors             []struct{ Pointer, Code string }
+	OutputURL          string `json:"output_url"`
+	Output             struct {
 		Outputs []struct {
 			Name string
 			Data []float64

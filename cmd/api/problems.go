@@ -22,6 +22,6 @@ func modelProblems() []problem.Type {
 		{Code: "batch_too_large", Title: "The request has more rows than the model takes at once", Fix: "Send fewer rows with each request; detail names the most."},
 		{Code: "overloaded", Title: "The model cannot answer in time", Fix: "Send the same request again after as long as Retry-After says, with growing pauses, or allow more time."},
 		{Code: "timeout", Title: "The model's answer did not come in time", Fix: "Try again, or allow more time."},
-		{Code: "draining", Title: "The version is being unloaded", Fix: "Send the same request again: another version will answer it, if there is one."},
+		{Code: "draining", Title: "What would answer is about to stop", Fix: "Send the same request again, or connect again with the last cursor: another version or server answers."},
 	}
 }

@@ -67,6 +67,7 @@ func Problems() []problem.Type {
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
 		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
+		{Code: "no_output", Title: "The prediction has no output", Fix: "Wait until it has succeeded, or read its error."},
 		{Code: "attempts_exhausted", Title: "Every attempt ended without an outcome", Fix: "Try again; if it happens again, the model may end the workers that run it."},
 	}
 }
