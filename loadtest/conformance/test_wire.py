@@ -308,7 +308,7 @@ class Answers(Wire):
 
 class Routes(Wire):
     def test_unknown_paths(self):
-        for path in ("/v1", "/v2/nothing", "/v2/models", "/v2/models/iris/else", "/v2/models/iris/versions/1/else"):
+        for path in ("/v3", "/v2/nothing", "/v2/models", "/v2/models/iris/else", "/v2/models/iris/versions/1/else"):
             self.refuse(404, None, path=path, method="GET")
         self.refuse(404, infer_json(), path="/v2/models//infer")
 
