@@ -56,7 +56,7 @@ func main() {
 	flag.StringVar(&s.dir, "dir", "", "folder for data and logs; empty makes one, and removes it where all is well")
 	flag.BoolVar(&s.keep, "keep", false, "keep the folder in any case")
 	flag.BoolVar(&s.selftest, "selftest", false, "build defects in, and fail unless each is found")
-	only := flag.String("only", "", "scenarios, separated by commas; empty runs all that need no services")
+	only := flag.String("only", "", "scenarios, or parts of the names of defects, separated by commas; empty runs all that need no services")
 	flag.Parse()
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1 << 32)
