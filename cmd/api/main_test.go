@@ -67,7 +67,7 @@ func TestRefusesToStart(t *testing.T) {
 		"bad probe":          {nil, []string{probeCommand}, "takes the path"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environ := append(tc.environ, "SLUICE_ONNXRUNTIME="+os.Getenv("SLUICE_ONNXRUNTIME"))
+			environ := append(tc.environ, "SLUICE_ONNXRUNTIME="+os.Getenv("SLUICE_ONNXRUNTIME"), "SLUICE_DATA_DIR="+t.TempDir())
 			if code, _, stderr := command(t, environ, tc.args...); code != 1 || !strings.Contains(stderr, tc.want) {
 				t.Errorf("exit %d: %s", code, stderr)
 			}
