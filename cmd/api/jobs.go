@@ -13,6 +13,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 )
 
@@ -97,7 +98,7 @@ func (j *jobs) reconcile(ctx context.Context, a *app) {
 		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
 			a.log.WarnContext(ctx, "due predictions could not be announced again", "error", err)
 		}
-		pause(ctx, reconcileInterval)
+		pause.For(ctx, reconcileInterval)
 	}
 }
 
@@ -116,16 +117,7 @@ func (j *jobs) rounds(ctx context.Context, a *app) error {
 				return err
 			}
 		}
-		pause(ctx, reconcileInterval)
+		pause.For(ctx, reconcileInterval)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

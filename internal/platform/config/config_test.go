@@ -262,23 +262,6 @@ func TestSecretsStayHidden(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"abc", "abc", 0}, {"", "abc", 3}, {"abc", "acb", 1}, {"kitten", "sitting", 3}, {"ca", "abc", 3}} {
-		if got := distance(tc.a, tc.b); got != tc.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", tc.a, tc.b, got, tc.want)
-		}
-	}
-	rapid.Check(t, func(rt *rapid.T) {
-		a, b := rapid.String().Draw(rt, "a"), rapid.String().Draw(rt, "b")
-		if d := distance(a, b); d != distance(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
-			rt.Fatalf("distance(%q, %q) = %d", a, b, d)
-		}
-	})
-}
-
 func TestSize(t *testing.T) {
 	for text, want := range map[string]Size{"0": 0, "1": 1, "64KiB": 65536, "1.5GiB": 3 << 29, "2 MB": 2e6, "7B": 7} {
 		if got, err := ParseSize(text); err != nil || got != want {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 )
 
 // begin sets the position. It asks the source only where the ring cannot tell.
@@ -50,7 +51,7 @@ func (s *Subscription) survey(ctx context.Context, start Start) (State, error) {
 			return st, err
 		}
 		s.channel.look()
-		sleep(ctx, 20*time.Millisecond)
+		pause.For(ctx, 20*time.Millisecond)
 		if ctx.Err() != nil {
 			return st, ctx.Err()
 		}
@@ -133,7 +134,7 @@ func (s *Subscription) catchUp(ctx context.Context) error {
 	<-s.hub.spills
 	if err != nil && ctx.Err() == nil {
 		s.hub.cfg.Log.WarnContext(ctx, "a consumer that is behind waits for the source", "tenant", s.filter.Tenant, "error", err)
-		sleep(ctx, s.hub.cfg.Retry)
+		pause.For(ctx, s.hub.cfg.Retry)
 		s.rouse() // it is tried again
 	}
 	if len(s.queue) == 0 {
@@ -163,7 +164,7 @@ func (s *Subscription) chunk(ctx context.Context) error {
 	}
 	if st.Epoch != s.epoch || st.Last < s.pos { // the ring is about to be reset, and will tell
 		s.channel.look()
-		sleep(ctx, 20*time.Millisecond)
+		pause.For(ctx, 20*time.Millisecond)
 		return nil
 	}
 	start := s.pos

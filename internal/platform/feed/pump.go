@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 )
 
 func errChannels(limit int) error {
@@ -38,7 +39,7 @@ func (c *channel) run(ctx context.Context) {
 			if failures++; failures == 1 || failures%64 == 0 {
 				c.hub.cfg.Log.WarnContext(ctx, "a feed waits for its source", "tenant", c.key.tenant, "kind", c.key.kind, "failures", failures, "error", err)
 			}
-			sleep(ctx, c.hub.cfg.Retry)
+			pause.For(ctx, c.hub.cfg.Retry)
 		}
 	}
 }
@@ -137,15 +138,6 @@ func (c *channel) rest(ctx context.Context) {
 	select {
 	case <-t.C:
 	case <-c.poke:
-	case <-ctx.Done():
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
 	case <-ctx.Done():
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 )
 
 // Scope says for whom and by whom something is done. It comes from the
@@ -110,7 +111,7 @@ func (s *Store) Do(ctx context.Context, scope Scope, fn func(ctx context.Context
 		if release, err = s.takeTurns(ctx, tx.keys()); err != nil {
 			return err
 		}
-		if err := pause(ctx, attempt); err != nil {
+		if err := backOff(ctx, attempt); err != nil {
 			return err
 		}
 	}
@@ -161,20 +162,14 @@ func (s *Store) takeTurns(ctx context.Context, keys []Key) (release func(), err 
 	return release, nil
 }
 
-// pause waits longer from conflict to conflict: those that remain come from
+// backOff waits longer from conflict to conflict: those that remain come from
 // other processes.
-func pause(ctx context.Context, attempt int) error {
+func backOff(ctx context.Context, attempt int) error {
 	if attempt < 3 {
 		return ctx.Err()
 	}
-	t := time.NewTimer(rand.N(time.Millisecond << min(attempt, 7)))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	pause.For(ctx, rand.N(time.Millisecond<<min(attempt, 7)))
+	return ctx.Err()
 }
 
 // Once runs fn as a unit of work unless the consumer has handled the message

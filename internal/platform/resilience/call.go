@@ -9,6 +9,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 )
 
 // Do runs f once under the policy. ctx ends for f with the policy's time limit.
@@ -60,7 +61,7 @@ func call[T any](ctx context.Context, p *Policy, attempts int, f func(context.Co
 			p.metrics.rejected("retry_budget")
 			return v, err
 		}
-		if !sleep(ctx, delay) {
+		if !pause.For(ctx, delay) {
 			return v, err
 		}
 		p.metrics.retries.Inc()
@@ -149,16 +150,4 @@ func (p *Policy) delay(n int, after time.Duration) time.Duration {
 func inTime(ctx context.Context, delay time.Duration) bool {
 	deadline, ok := ctx.Deadline()
 	return !ok || time.Until(deadline) > delay
-}
-
-// sleep waits and says whether ctx let it.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
@@ -107,7 +108,7 @@ func (t *Trail) Run(ctx context.Context) error {
 		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
 			t.cfg.Slog.WarnContext(ctx, "the audit log cannot be written; entries wait in the queue", "error", err)
 		}
-		pause(ctx, t.cfg.Lease/3)
+		pause.For(ctx, t.cfg.Lease/3)
 	}
 	return nil
 }
@@ -204,13 +205,4 @@ func (t *Trail) Rebuild(ctx context.Context) error {
 	return log.Entries(ctx, 0, func(l audit.Logged) error {
 		return t.index(ctx, repo.Scope{Tenant: l.Entry.Tenant, Actor: "system"}, l.Entry, l.Index)
 	})
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

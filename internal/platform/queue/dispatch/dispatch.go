@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 )
 
@@ -115,7 +116,7 @@ func (w *worker) drive(ctx, work context.Context, s Source) {
 			failures++
 			delay := jitter(queue.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second}.After(failures))
 			w.Log.WarnContext(ctx, "a queue's consumer cannot fetch", "consumer", w.Consumer.Name, "error", err, "retry_in", delay)
-			sleep(ctx, delay)
+			pause.For(ctx, delay)
 		}
 	}
 }
@@ -162,13 +163,4 @@ func (w *worker) enter(ctx context.Context, h *holder) bool {
 // jitter takes a random part of up to a half off the delay.
 func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/2+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

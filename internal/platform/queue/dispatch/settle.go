@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 )
 
@@ -107,7 +108,7 @@ func (w *worker) insist(ctx context.Context, h *holder, request func(context.Con
 		if err == nil || !fault.Of(err).Kind.Retryable() || fault.CodeOf(err) == "queue_full" {
 			return err
 		}
-		sleep(ctx, jitter(queue.Backoff{Min: 20 * time.Millisecond, Max: time.Second}.After(failures)))
+		pause.For(ctx, jitter(queue.Backoff{Min: 20 * time.Millisecond, Max: time.Second}.After(failures)))
 		if ctx.Err() != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/gocql/gocql"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 )
 
@@ -172,7 +173,7 @@ func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context
 			d.metrics.resolved(unknown)
 			return translate(patient, err)
 		}
-		if !pause(ctx, attempt) {
+		if !backOff(ctx, attempt) {
 			if !unknown {
 				return translate(patient, errors.Join(err, ctx.Err()))
 			}
@@ -243,14 +244,7 @@ func isVerdict(err error) bool {
 	return errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrConflict)
 }
 
-// pause waits longer from attempt to attempt, and says false where ctx ends.
-func pause(ctx context.Context, attempt int) bool {
-	t := time.NewTimer(rand.N(20 * time.Millisecond << min(attempt, 6)))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+// backOff waits longer from attempt to attempt, and says false where ctx ends.
+func backOff(ctx context.Context, attempt int) bool {
+	return pause.For(ctx, rand.N(20*time.Millisecond<<min(attempt, 6)))
 }

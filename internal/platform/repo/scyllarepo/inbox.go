@@ -76,7 +76,7 @@ func (d *Driver) claim(ctx context.Context, w *work) error {
 					return err
 				}
 			}
-			if err != nil && notDone(err) || !pause(ctx, attempt) {
+			if err != nil && notDone(err) || !backOff(ctx, attempt) {
 				return translate(context.WithoutCancel(ctx), errors.Join(err, ctx.Err()))
 			}
 		}

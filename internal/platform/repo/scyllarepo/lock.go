@@ -27,7 +27,7 @@ func (d *Driver) locked(ctx context.Context, f func(context.Context) error) erro
 		if mine {
 			break
 		}
-		if !pause(ctx, attempt) {
+		if !backOff(ctx, attempt) {
 			return ctx.Err()
 		}
 	}

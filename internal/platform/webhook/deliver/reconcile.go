@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/webhook"
 )
@@ -28,7 +29,7 @@ func (s *Service) reconcile(ctx context.Context) error {
 			s.cfg.Log.WarnContext(ctx, "webhooks that are due cannot be looked for", "error", err)
 		}
 		s.metrics.pending.Set(0) // the process that counts them says how many there are
-		rest(ctx, s.cfg.Reconcile)
+		pause.For(ctx, s.cfg.Reconcile)
 	}
 	return nil
 }
@@ -39,7 +40,7 @@ func (s *Service) rounds(ctx context.Context) error {
 		if err := s.round(ctx, n%countEvery == 0); err != nil {
 			return err
 		}
-		rest(ctx, s.cfg.Reconcile)
+		pause.For(ctx, s.cfg.Reconcile)
 	}
 	return nil
 }
@@ -93,14 +94,4 @@ func (s *Service) remind(ctx context.Context, scope repo.Scope) error {
 		}
 	}
 	return nil
-}
-
-// rest waits, until ctx ends at most.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
