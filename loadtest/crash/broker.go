@@ -122,14 +122,8 @@ func queueStopped(ctx context.Context, s *settings) (err error) {
 	if err := b.api.stop(); err != nil {
 		return err
 	}
-	e := newEvidence()
-	if err := e.readSQLite(ctx, b.database()); err != nil {
-		return err
-	}
-	if err := q.read(ctx, e); err != nil {
-		return err
-	}
-	if err := e.readFolder(ctx, b.dir); err != nil {
+	e, err := b.evidence(ctx, q.read)
+	if err != nil {
 		return err
 	}
 	return b.verdict(e, more...)

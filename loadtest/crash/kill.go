@@ -70,11 +70,16 @@ func (b *bed) embedded(ctx context.Context) (*evidence, error) {
 	if err := b.api.stop(); err != nil {
 		return nil, err
 	}
+	return b.evidence(ctx, func(ctx context.Context, e *evidence) error { return e.readEmbedded(ctx, filepath.Join(b.dir, "nats")) })
+}
+
+// evidence reads what SQLite, a queue and the audit log hold.
+func (b *bed) evidence(ctx context.Context, queue func(context.Context, *evidence) error) (*evidence, error) {
 	e := newEvidence()
 	if err := e.readSQLite(ctx, b.database()); err != nil {
 		return nil, err
 	}
-	if err := e.readEmbedded(ctx, filepath.Join(b.dir, "nats")); err != nil {
+	if err := queue(ctx, e); err != nil {
 		return nil, err
 	}
 	return e, e.readFolder(ctx, b.dir)

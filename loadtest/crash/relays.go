@@ -79,14 +79,8 @@ func relays(ctx context.Context, s *settings) (err error) {
 			more = append(more, err.Error())
 		}
 	}
-	e := newEvidence()
-	if err := e.readSQLite(ctx, b.database()); err != nil {
-		return err
-	}
-	if err := q.read(ctx, e); err != nil {
-		return err
-	}
-	if err := e.readFolder(ctx, b.dir); err != nil {
+	e, err := b.evidence(ctx, q.read)
+	if err != nil {
 		return err
 	}
 	return b.verdict(e, more...)
