@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -13,7 +12,7 @@ type proxy struct {
 	address, to string
 
 	mu       sync.Mutex
-	listener net.Listener
+	listener net.Listener // nil while it is cut
 	open     map[net.Conn]bool
 	ended    sync.WaitGroup
 }
@@ -52,30 +51,44 @@ func (p *proxy) heal() error {
 // cut ends all connections and takes no more.
 func (p *proxy) cut() error {
 	p.mu.Lock()
-	errs := []error{p.listener.Close()}
+	err := p.listener.Close()
+	p.listener = nil
 	for c := range p.open {
-		errs = append(errs, c.Close())
+		_ = c.Close() // its client may have ended it just now
 	}
 	p.mu.Unlock()
 	p.ended.Wait()
-	return errors.Join(errs...)
+	return err
+}
+
+// enter notes a connection, so that cut ends it, and says whether it may go on.
+func (p *proxy) enter(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener == nil {
+		return false
+	}
+	p.open[c] = true
+	return true
+}
+
+func (p *proxy) leave(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, c)
 }
 
 func (p *proxy) carry(c net.Conn) {
 	defer c.Close()
+	if !p.enter(c) {
+		return // taken just before the cut
+	}
+	defer p.leave(c)
 	s, err := net.Dial("tcp", p.to)
 	if err != nil {
 		return
 	}
 	defer s.Close()
-	p.mu.Lock()
-	p.open[c] = true
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.open, c)
-		p.mu.Unlock()
-	}()
 	done := make(chan struct{}, 2)
 	for _, pair := range [][2]net.Conn{{c, s}, {s, c}} {
 		go func() {
