@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,11 +32,15 @@ func TestAppend(t *testing.T) {
 		t.Errorf("size is %d, want %d", l.Size(), next)
 	}
 	var read []Logged
-	if err := l.Entries(t.Context(), 250, func(e Logged) error { read = append(read, e); return nil }); err != nil {
-		t.Fatal(err)
+	trust := Trust{Keys: []PublicKey{k.Public()}, Entry: func(e Logged) error { read = append(read, e); return nil }}
+	mustVerify(t, snapshot(s), trust, int64(next))
+	for i, e := range read {
+		if e != (Logged{int64(i), entry(i)}) {
+			t.Fatalf("entry %d was read as %+v", i, e)
+		}
 	}
-	if len(read) != next-250 || read[0] != (Logged{250, entry(250)}) {
-		t.Errorf("read %d entries, the first is %+v", len(read), read[0])
+	if len(read) != next {
+		t.Errorf("read %d entries of %d", len(read), next)
 	}
 	// Opened again, it goes on.
 	l = open(t, s, k, Config{})
@@ -280,29 +283,3 @@ func TestKeyRotation(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestHandler(t *testing.T) {
-	l := open(t, new(Memory), newTestKey(t), Config{})
-	var got []string
-	fail := errors.New("the read model is down")
-	handle := Handler(l, func(_ context.Context, logged []Logged) error {
-		for _, e := range logged {
-			got = append(got, fmt.Sprintf("%d=%s", e.Index, e.Entry.ID))
-		}
-		return fail
-	})
-	if err := handle(t.Context(), entriesFrom(0, 2)); !errors.Is(err, fail) {
-		t.Errorf("error is %v", err)
-	}
-	fail = nil
-	if err := handle(t.Context(), entriesFrom(1, 2)); err != nil {
-		t.Error(err)
-	}
-	want := []string{"0=evt_00000000", "1=evt_00000001", "1=evt_00000001", "2=evt_00000002"}
-	if !slices.Equal(got, want) || l.Size() != 3 {
-		t.Errorf("the read model got %v; size is %d", got, l.Size())
-	}
-	if err := handle(t.Context(), nil); err != nil {
-		t.Error(err)
-	}
-}

@@ -63,7 +63,7 @@ func (t *Trail) Prove(ctx context.Context, from repo.Reading, id EntryID) (audit
 	}
 	// Another entry there would be somebody else's.
 	if leaf, err := audit.Decode(proof.Leaf); err != nil || leaf.ID != string(id) {
-		return audit.Proof{}, fault.New(fault.Internal, "the read model has the audit entry %s at index %d, where the log has another: rebuild it", id, e.Index).WithCode("audit_read_model")
+		return audit.Proof{}, fault.New(fault.Internal, "the read model has the audit entry %s at index %d, where the log has another: the log is what counts", id, e.Index).WithCode("audit_read_model")
 	}
 	return proof, nil
 }

@@ -195,14 +195,3 @@ func (t *Trail) index(ctx context.Context, scope repo.Scope, entry audit.Entry, 
 	}
 	return err
 }
-
-// Rebuild puts every entry of the log into the read model.
-func (t *Trail) Rebuild(ctx context.Context) error {
-	log, err := t.current()
-	if err != nil {
-		return err
-	}
-	return log.Entries(ctx, 0, func(l audit.Logged) error {
-		return t.index(ctx, repo.Scope{Tenant: l.Entry.Tenant, Actor: "system"}, l.Entry, l.Index)
-	})
-}
