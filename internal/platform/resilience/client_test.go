@@ -101,7 +101,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		"": 0, "3": 3 * time.Second, "-3": 0, "x": 0, "99999999999999999999": 0,
 		now.Add(time.Minute).Format(http.TimeFormat): time.Minute, now.Add(-time.Minute).Format(http.TimeFormat): 0,
 	} {
-		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
+		if got := RetryAfter(http.Header{"Retry-After": {text}}, now); got != want {
 			t.Errorf("%q is %s, want %s", text, got, want)
 		}
 	}

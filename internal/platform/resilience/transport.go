@@ -97,7 +97,7 @@ func (t *Transport) status(resp *http.Response) error {
 		return nil
 	}
 	return fault.New(kind, "%s answered with status %d", t.policy.name, resp.StatusCode).
-		WithRetryAfter(retryAfter(resp.Header, time.Now()))
+		WithRetryAfter(RetryAfter(resp.Header, time.Now()))
 }
 
 // unreachable is the one translation of errors of connections.
@@ -129,9 +129,9 @@ func repeatable(req *http.Request) bool {
 	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 }
 
-// retryAfter reads Retry-After (RFC 9110 §10.2.3): seconds or a date; 0 where
+// RetryAfter reads Retry-After (RFC 9110 §10.2.3): seconds or a date; 0 where
 // there is none, or one that says nothing.
-func retryAfter(h http.Header, now time.Time) time.Duration {
+func RetryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second

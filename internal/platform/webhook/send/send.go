@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/resilience"
 	"sluice/internal/platform/webhook"
 	"sluice/internal/platform/webhook/egress"
 )
@@ -106,7 +107,7 @@ func (s *Sender) exchange(ctx context.Context, m Message) webhook.Result {
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer) // what it says, and whether it ends, is of no account
 	r := webhook.Result{Status: resp.StatusCode, Class: classOfStatus(resp.StatusCode)}
 	if r.Class == webhook.Throttled {
-		r.RetryAfter = retryAfter(resp.Header, s.now())
+		r.RetryAfter = resilience.RetryAfter(resp.Header, s.now())
 	}
 	return r
 }
@@ -163,17 +164,4 @@ func isTLS(err error) bool {
 	}
 	op, ok := errors.AsType[*net.OpError](err) // an alert that the other side has sent
 	return ok && op.Op == "remote error"
-}
-
-// retryAfter reads Retry-After (RFC 9110 §10.2.3): seconds or a date; 0 where
-// there is none, or one that says nothing.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(at.Sub(now), 0)
-	}
-	return 0
 }
