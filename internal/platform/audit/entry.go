@@ -40,12 +40,15 @@ type Entry struct {
 }
 
 // Commit returns the commitment to a payload that Entry.Change holds: an
-// HMAC-SHA256. Keep one key per subject; destroying it makes the commitment say
+// HMAC-SHA256 of its parts, one behind the other. Keep one key per subject; destroying it makes the commitment say
 // nothing any more, also to those who guess the payload.
-func Commit(key, payload []byte) string {
+func Commit(key []byte, payload ...[]byte) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write(payload)
-	return changePrefix + hex.EncodeToString(mac.Sum(nil))
+	for _, part := range payload {
+		mac.Write(part)
+	}
+	var sum [sha256.Size]byte
+	return changePrefix + hex.EncodeToString(mac.Sum(sum[:0]))
 }
 
 const changePrefix = "hmac-sha256:"

@@ -38,6 +38,9 @@ func TestCommit(t *testing.T) {
 	if got := Commit([]byte("Jefe"), []byte("what do ya want for nothing?")); got != want {
 		t.Errorf("Commit = %s, want %s", got, want)
 	}
+	if got := Commit([]byte("Jefe"), []byte("what do ya want "), []byte("for nothing?")); got != want {
+		t.Errorf("Commit of two parts = %s, want %s", got, want)
+	}
 }
 
 func identifiers(limit int) *rapid.Generator[string] {

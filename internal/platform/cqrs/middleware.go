@@ -2,7 +2,6 @@ package cqrs
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -86,13 +85,12 @@ func (b *Bus) auditDone(tx *repo.Tx, call *Call) error {
 	if changed := tx.Changes(); len(changed) > 0 {
 		e.Kind, e.Resource = changed[0].Kind, changed[0].ID
 	}
-	if b.cfg.AuditKey != nil && len(tx.Messages()) > 0 {
-		mac := hmac.New(sha256.New, b.cfg.AuditKey)
-		for _, m := range tx.Messages() {
-			mac.Write(m.Data)
+	if messages := tx.Messages(); b.cfg.AuditKey != nil && len(messages) > 0 {
+		data := make([][]byte, len(messages))
+		for i, m := range messages {
+			data[i] = m.Data
 		}
-		var sum [sha256.Size]byte
-		e.Change = "hmac-sha256:" + hex.EncodeToString(mac.Sum(sum[:0]))
+		e.Change = audit.Commit(b.cfg.AuditKey, data...)
 	}
 	return publish(tx, e)
 }
