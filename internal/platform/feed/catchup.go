@@ -23,7 +23,7 @@ func (s *Subscription) begin(ctx context.Context, r *Request) error {
 	if lost != "" {
 		s.tell(NewGap(after, st.at(pos), lost, s.hub.cfg.Now()))
 	}
-	s.pos, s.epoch, s.from = pos, st.Epoch, st.at(pos)
+	s.pos, s.sure, s.epoch, s.from = pos, pos, st.Epoch, st.at(pos)
 	s.caught = pos >= st.Last
 	if lost != "" || after.IsZero() {
 		return nil
@@ -153,7 +153,7 @@ func (s *Subscription) skip() {
 	}
 	s.tell(NewGap(Cursor{s.epoch, s.pos}, Cursor{r.epoch, r.floor}, ReasonSlow, s.hub.cfg.Now()))
 	s.hub.metrics.dropped.WithLabelValues(string(s.policy)).Inc()
-	s.pos = r.floor
+	s.pos, s.sure = r.floor, r.floor
 }
 
 // chunk reads from the source up to where the ring begins, or a chunk is full.
@@ -185,6 +185,9 @@ func (s *Subscription) chunk(ctx context.Context) error {
 		s.expired(start, now.First-1)
 		return nil
 	}
+	if err == nil {
+		s.sure = s.pos
+	}
 	return failed
 }
 
@@ -213,6 +216,7 @@ func (s *Subscription) read(ctx context.Context) (full bool, err error) {
 // for this consumer, and goes on behind them.
 func (s *Subscription) expired(from, to uint64) {
 	s.pos = max(s.pos, to)
+	s.sure = s.pos
 	s.tell(NewGap(Cursor{s.epoch, from}, Cursor{s.epoch, s.pos}, ReasonExpired, s.hub.cfg.Now()))
 }
 

@@ -91,7 +91,7 @@ func (c *channel) align(st State) {
 		c.ring.reset(st, st.Last, math.MaxUint64, ReasonTruncated)
 		c.safe = st.Last
 	case st.First > c.safe+1:
-		c.ring.reset(st, max(read, st.First-1), c.safe, ReasonExpired)
+		c.ring.lose(c.safe, st.First-1)
 		c.safe = max(read, st.First-1)
 	case st.First > read+1: // what is gone was not for us
 		c.ring.skip(st.First - 1)

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -22,10 +23,12 @@ type ring struct {
 	ended   bool // nothing will follow
 	waiting []*Subscription
 
-	// A reset begins a new generation; consumers of the one before meet a gap.
-	generation uint64
-	reason     string
-	since      uint64 // events behind this may be missing
+	// A reset or a loss begins a new generation, and consumers of the one before
+	// find out what they missed: of the events behind since, up to until.
+	generation   uint64
+	reason       string
+	since, until uint64
+	resume       uint64 // where those go on who cannot tell what they missed
 
 	// For topics that wait for their consumer.
 	consumed uint64
@@ -40,13 +43,41 @@ func (r *ring) reset(s State, floor, since uint64, reason string) {
 	r.onBytes(-r.bytes)
 	r.entries, r.bytes = r.entries[:0], 0
 	r.epoch, r.floor, r.read, r.known = s.Epoch, floor, floor, s.Last
-	r.generation, r.reason = r.generation+1, reason
-	r.since = since
+	r.since, r.until = since, math.MaxUint64
+	r.renew(reason)
+}
+
+// lose says that the source has let go of everything up to until, and that what
+// it had behind since may have gone before the ring could read it.
+func (r *ring) lose(since, until uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.bytes
+	for len(r.entries) > 0 && r.entries[0].Cursor.Seq <= until {
+		r.drop()
+	}
+	r.onBytes(r.bytes - before)
+	r.floor, r.read, r.known = max(r.floor, until), max(r.read, until), max(r.known, until)
+	r.since, r.until = since, until
+	r.renew(ReasonExpired)
+}
+
+// renew begins a generation. Callers hold the lock.
+func (r *ring) renew(reason string) {
+	r.generation, r.reason, r.resume = r.generation+1, reason, r.read
 	for _, w := range r.waiting {
 		w.waiting = false
 		w.rouse()
 	}
 	r.waiting = r.waiting[:0]
+}
+
+// drop lets go of the oldest entry. Callers hold the lock.
+func (r *ring) drop() {
+	r.floor = r.entries[0].Cursor.Seq
+	r.bytes -= r.entries[0].cost()
+	r.entries[0] = nil
+	r.entries = r.entries[1:]
 }
 
 // append adds an event and wakes those it is for. Others that wait have seen
@@ -63,10 +94,7 @@ func (r *ring) put(e *Event) {
 	r.bytes += e.cost()
 	r.read, r.known = seq, max(r.known, seq)
 	for len(r.entries) > 1 && (len(r.entries) > r.maxEvents || r.bytes > r.maxBytes) {
-		r.floor = r.entries[0].Cursor.Seq
-		r.bytes -= r.entries[0].cost()
-		r.entries[0] = nil
-		r.entries = r.entries[1:]
+		r.drop()
 	}
 	r.onBytes(r.bytes - before)
 	r.waiting = slices.DeleteFunc(r.waiting, func(s *Subscription) bool {

@@ -48,6 +48,7 @@ type Subscription struct {
 
 	// Guarded by the ring's lock.
 	pos        uint64 // everything up to here was queued, or was not for this consumer
+	sure       uint64 // up to here that does not rest on the ring
 	generation uint64
 	waiting    bool
 
@@ -248,13 +249,20 @@ func (s *Subscription) conflate() {
 	s.hub.metrics.dropped.WithLabelValues(string(Conflate)).Add(float64(n))
 }
 
-// regenerate meets a ring that was reset. Callers hold the ring's lock.
+// regenerate meets a ring that was reset, or that may have missed something.
+// Callers hold the ring's lock.
 func (s *Subscription) regenerate() {
 	r := s.ring
-	from := Cursor{Epoch: s.epoch, Seq: min(s.pos, r.since)}
-	to := Cursor{Epoch: r.epoch, Seq: r.floor}
-	s.tell(NewGap(from, to, r.reason, s.hub.cfg.Now()))
-	s.generation, s.epoch, s.pos = r.generation, r.epoch, r.floor
+	from, to := min(s.pos, r.since), r.resume
+	if s.epoch == r.epoch && r.reason == ReasonExpired && s.generation+1 == r.generation {
+		s.generation = r.generation
+		from, to = max(r.since, s.sure), max(s.pos, r.until)
+		if from >= min(s.pos, r.until) {
+			return // it has taken nothing from the ring where that may have holes
+		}
+	}
+	s.tell(NewGap(Cursor{s.epoch, from}, Cursor{r.epoch, to}, r.reason, s.hub.cfg.Now()))
+	s.generation, s.epoch, s.pos, s.sure = r.generation, r.epoch, to, to
 }
 
 // tell queues a gap event.

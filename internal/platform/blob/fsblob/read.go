@@ -186,5 +186,8 @@ func (b *Bucket) entries(dir string) ([]fs.DirEntry, error) {
 	}
 	defer d.Close()
 	entries, err := d.ReadDir(-1)
+	if absent(err) { // it was removed since, so it was empty
+		return nil, nil
+	}
 	return entries, translate(err)
 }
