@@ -23,7 +23,7 @@ func (s *Subscription) begin(ctx context.Context, r *Request) error {
 	if lost != "" {
 		s.tell(NewGap(after, st.at(pos), lost, s.hub.cfg.Now()))
 	}
-	s.pos, s.sure, s.epoch, s.from = pos, pos, st.Epoch, st.at(pos)
+	s.pos, s.sure, s.done, s.epoch, s.from = pos, pos, pos, st.Epoch, st.at(pos) // who resumes has what is before
 	s.caught = pos >= st.Last
 	if lost != "" || after.IsZero() {
 		return nil

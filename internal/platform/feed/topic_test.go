@@ -97,6 +97,26 @@ func TestBlockingTopicWaitsForItsConsumer(t *testing.T) {
 	})
 }
 
+// Who resumes has taken what is before its cursor, even if it never asked for more.
+func TestResumingConsumerMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		topic := newTopic(t, TopicConfig{MaxEvents: 1, Block: true})
+		h := newTestHub(t, newMemory(), Config{})
+		defer h.Close()
+		go func() {
+			for range 2 {
+				if _, err := topic.Append(t.Context(), "output", "", []byte("1")); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		first := subscribe(t, h, Request{Topic: topic, Start: Start{Oldest: true}})
+		check(t, collect(t, first, 1), "1 output")
+		first.Close()
+		check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: after("x", 1)}), 1), "2 output")
+	})
+}
+
 func TestBlockedAppendEndsWithItsContext(t *testing.T) {
 	topic := newTopic(t, TopicConfig{MaxEvents: 1, Block: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
