@@ -1,0 +1,122 @@
+package experiment
+
+import (
+	"maps"
+	"math/bits"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Request is what an assignment looks at.
+type Request interface {
+	// Value returns a value of the request, and the empty text for one that it
+	// does not have. name is empty for Tenant and RequestID.
+	Value(from Source, name string) string
+}
+
+// Reason says why a request has its arm.
+type Reason uint8
+
+// The reasons. Only requests that have their arm ByUnit or ByRequest are
+// compared with each other: whom a rule chose differs from the others.
+const (
+	Outside   Reason = iota // no experiment, or a rule keeps the request out
+	ByRule                  // a rule gave it to the arm
+	ByUnit                  // the hash of its unit; the unit's next request has the same arm
+	ByRequest               // the hash of its id: it has no unit
+)
+
+// Assignment is the arm that serves a request.
+type Assignment struct {
+	Arm    int // index among the allocation's arms; -1 outside of the experiment
+	Name   string
+	Reason Reason
+}
+
+// outside is what a request has that no arm serves.
+var outside = Assignment{Arm: -1}
+
+// Assign returns the arm for a request. It does not allocate.
+func (p *Plan) Assign(r Request) Assignment {
+	for i := range p.rules {
+		if rule := &p.rules[i]; rule.holds(r) {
+			if rule.arm < 0 {
+				return outside
+			}
+			return p.assignment(rule.arm, ByRule)
+		}
+	}
+	for i := range p.unit {
+		if unit := r.Value(p.unit[i].From, p.unit[i].Name); unit != "" {
+			reason := ByUnit
+			if p.unit[i].From == RequestID {
+				reason = ByRequest
+			}
+			return p.assignment(p.arm(unit), reason)
+		}
+	}
+	return p.assignment(p.arm(r.Value(RequestID, "")), ByRequest)
+}
+
+func (p *Plan) assignment(arm int, reason Reason) Assignment {
+	return Assignment{arm, p.allocation.arms[arm].Name, reason}
+}
+
+func (p *Plan) arm(unit string) int { return int(p.allocation.slots[slotOf(p.seed, unit)]) }
+
+func (r *rule) holds(req Request) bool {
+	for i := range r.when {
+		c := &r.when[i]
+		if _, found := slices.BinarySearch(c.In, req.Value(c.From, c.Name)); found == c.Not {
+			return false
+		}
+	}
+	return true
+}
+
+// seedOf makes the hash's seed of a salt. Both functions are part of what is
+// stored: with others, units would change arms.
+func seedOf(salt string) uint64 { return xxhash.Sum64String(salt) }
+
+// slotOf returns the slot of a unit: its XXH64, as a fraction of 2^64, times
+// Total. Unlike a remainder this favours no slot by more than 1 in 2^50.
+func slotOf(seed uint64, unit string) int {
+	var d xxhash.Digest
+	d.ResetWithSeed(seed)
+	_, _ = d.WriteString(unit) // never fails
+	slot, _ := bits.Mul64(d.Sum64(), Total)
+	return int(slot)
+}
+
+// Table has the experiments by name, that of the model or alias they are about.
+// It is immutable: With and Without return changed copies, so that a change is
+// one pointer swap. The zero value has none.
+type Table struct{ plans map[string]*Plan }
+
+// With returns a table in which requests for name are assigned by p.
+func (t *Table) With(name string, p *Plan) *Table {
+	plans := maps.Clone(t.plans)
+	if plans == nil {
+		plans = map[string]*Plan{}
+	}
+	plans[name] = p
+	return &Table{plans}
+}
+
+// Without returns a table without an experiment for name.
+func (t *Table) Without(name string) *Table {
+	plans := maps.Clone(t.plans)
+	delete(plans, name)
+	return &Table{plans}
+}
+
+// Assign returns the arm for a request for name; Outside where there is no
+// experiment. It does not allocate.
+func (t *Table) Assign(name string, r Request) Assignment {
+	p, ok := t.plans[name]
+	if !ok {
+		return outside
+	}
+	return p.Assign(r)
+}
