@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/repotest"
 )
@@ -22,7 +24,8 @@ func BenchmarkGroupCommit(b *testing.B) {
 		batch int
 	}{{"one_each", 1}, {"shared", 0}} {
 		b.Run(how.name, func(b *testing.B) {
-			d := openPath(b, filepath.Join(b.TempDir(), "store.db"), Config{Batch: how.batch})
+			metrics := prometheus.NewRegistry()
+			d := openPath(b, filepath.Join(b.TempDir(), "store.db"), Config{Batch: how.batch, Metrics: metrics})
 			if err := d.Migrate(b.Context(), repotest.Schemas()); err != nil {
 				b.Fatal(err)
 			}
@@ -30,6 +33,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 			scope := repo.Scope{Tenant: "ten_bench", Actor: "usr_1"}
 			repotest.Spread(b, 64, func() error { return store.Do(b.Context(), scope, repotest.Work) })
 			rate[how.name] = float64(b.N) / b.Elapsed().Seconds()
+			b.ReportMetric(mean(b, metrics, "sluice_sqlite_commit_changesets"), "units/commit")
 		})
 	}
 	if rate["one_each"] > 0 {
@@ -53,4 +57,19 @@ func BenchmarkGroupCommit(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "fsyncs/s")
 	})
+}
+
+// mean returns the mean of what a histogram has observed.
+func mean(b *testing.B, r *prometheus.Registry, name string) float64 {
+	families, err := r.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if h := f.GetMetric()[0].GetHistogram(); f.GetName() == name && h.GetSampleCount() > 0 {
+			return h.GetSampleSum() / float64(h.GetSampleCount())
+		}
+	}
+	b.Fatalf("nothing was observed as %s", name)
+	return 0
 }
