@@ -7,19 +7,17 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/cmd/internal/jobs"
+	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/api"
-	"sluice/internal/inference/job"
 	"sluice/internal/platform/config"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/lifecycle"
-	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/resilience"
 	"sluice/internal/platform/telemetry"
@@ -39,8 +37,9 @@ type app struct {
 
 	node      *node.Node
 	gate      *gate
-	inference *inference
-	jobs      *jobs
+	models    *models.Models
+	jobs      *jobs.Jobs
+	api       *api.API
 	hub       *feed.Hub
 	ops, http *web.Server
 	grpc      *grpcServer
@@ -68,9 +67,8 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions()), Schemas: []*repo.Schema{job.Predictions.Schema()},
-		Streams: []queue.Stream{job.Stream(cfg.NATS.Replicas, node.Retain)}, Expiring: []string{job.Predictions.Name}})
+	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions())}))
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +80,10 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.gate, err = newGate(cfg, a.node, a.registry); err != nil {
 		return nil, err
 	}
-	if a.inference, err = newInference(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {
+	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {
 		return nil, err
 	}
-	a.health.AddCheck("models", a.inference.check)
+	a.health.AddCheck("models", a.models.Check)
 	if a.hub, err = newHub(a); err != nil {
 		return nil, err
 	}
@@ -134,7 +132,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, a.inference.component(), a.jobs.component(a), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, a.models.Component(), a.jobs.Component(), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.
@@ -162,7 +160,7 @@ func (a *app) webConfig(name, addr string) web.Config {
 // summary says where the server can be reached and what it serves.
 func (a *app) summary() string {
 	text := fmt.Sprintf("Sluice %s on %s\n  HTTP    http://%s\n  gRPC    %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n  API     http://%s/docs\n  models  %s\n",
-		a.build.Version, a.inference.runtime(), a.http.Addr(), a.grpc.addr(), a.ops.Addr(), a.http.Addr(), a.inference.summary())
+		a.build.Version, a.models.Runtime(), a.http.Addr(), a.grpc.addr(), a.ops.Addr(), a.http.Addr(), a.models.Summary())
 	if !a.cfg.Authenticated() {
 		text += "  loopback only: no authentication configured\n"
 	}
@@ -170,12 +168,4 @@ func (a *app) summary() string {
 		text += "  the first API key, which may do everything, is in " + a.firstKey + ": keep it elsewhere and remove the file\n"
 	}
 	return text
-}
-
-// reason turns a description of what is wrong into an error.
-func reason(text string) error {
-	if text == "" {
-		return nil
-	}
-	return fault.New(fault.Unavailable, "%s", text).WithRetryAfter(time.Second)
 }

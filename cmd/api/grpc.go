@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"sluice/cmd/internal/models"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/oip/oipgrpc"
 	"sluice/internal/platform/fault"
@@ -27,20 +28,20 @@ func newGRPC(a *app) (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	memory, err := newMemory(a, "grpc", c.MaxHeld)
+	memory, err := models.Memory(a.registry, "grpc", c.MaxHeld)
 	if err != nil {
 		return nil, err
 	}
 	cfg := rpc.Config{
 		MaxMessageBytes: int(c.MaxMessage), MaxMessageKey: "grpc.max_message", Memory: memory, MaxConnections: c.MaxConnections, MaxConcurrentStreams: c.MaxStreams,
 		KeepaliveTime: c.Keepalive, DrainTimeout: max(a.cfg.Shutdown.Grace, time.Millisecond),
-		Gate: a.gate.methods(), Codec: oipgrpc.Codec(), Ready: a.inference.models.Ready, Reflection: true,
+		Gate: a.gate.methods(), Codec: oipgrpc.Codec(), Ready: a.models.Public.Ready, Reflection: true,
 		Observers: []rpc.Observer{rpc.AccessLog(a.log), measure},
 	}
 	if a.tracing.Enabled() {
 		cfg.Tracer = a.tracing.Tracer("sluice/rpc")
 	}
-	service, err := oipgrpc.New(a.inference.models, oipgrpc.Config{
+	service, err := oipgrpc.New(a.models.Public, oipgrpc.Config{
 		Name: "sluice", Version: a.build.Version, Extensions: oip.Extensions(), Memory: memory,
 	})
 	if err != nil {

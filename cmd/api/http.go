@@ -7,6 +7,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"sluice/cmd/internal/jobs"
+	"sluice/cmd/internal/models"
+	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
@@ -29,14 +32,15 @@ func newHTTP(a *app) (*web.Server, error) {
 		cfg.CORS = &web.CORS{Origins: a.cfg.HTTP.CORSOrigins}
 	}
 	cfg.Routes = a.gate.routes()
-	memory, err := newMemory(a, "http", a.cfg.HTTP.MaxHeld)
+	memory, err := models.Memory(a.registry, "http", a.cfg.HTTP.MaxHeld)
 	if err != nil {
 		return nil, err
 	}
-	a.jobs = newJobs(a, memory)
+	a.jobs = jobs.New(a.cfg, a.node, a.models, memory, a.log)
+	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, predictions.Config{MaxBody: int64(a.cfg.HTTP.MaxBody)})
 	return web.New(cfg, func(e *echo.Echo) {
 		routes := cfg.Routes
-		err := oip.Register(routes.On(e, oipPermission), a.inference.models, oip.Config{
+		err := oip.Register(routes.On(e, oipPermission), a.models.Public, oip.Config{
 			ServerName: "sluice", ServerVersion: a.build.Version,
 			MaxBody: cfg.MaxBody, MaxBodyKey: cfg.MaxBodyKey, BodyTimeout: cfg.ReadTimeout, Memory: memory,
 		})
@@ -71,7 +75,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 		return err
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail}.Register(v1, a.node.Bus)
-	a.jobs.api.Register(v1)
+	a.api.Register(v1)
 	addFeeds(e, routes, a.hub, a)
 	v1.Describe(plainRoutes()...)
 	api.Docs(e, routes, "Sluice", catalog, v1)

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 
+	"sluice/cmd/internal/models"
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
@@ -32,10 +33,10 @@ type process struct {
 
 // commands are run instead of serving where the first argument names one.
 var commands = map[string]func(context.Context, process) error{
-	"config":     printConfig,
-	"version":    printVersion,
-	"audit":      auditCommand,
-	probeCommand: probeModel, // by the server itself: see sandbox.go
+	"config":            printConfig,
+	"version":           printVersion,
+	"audit":             auditCommand,
+	models.ProbeCommand: func(ctx context.Context, p process) error { return models.Probe(ctx, p.args, p.stdin, p.stdout) }, // by the server itself
 }
 
 func main() {

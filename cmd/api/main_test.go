@@ -18,12 +18,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"sluice/cmd/internal/models"
 	"sluice/internal/platform/config"
 )
 
 // The server runs its own file as the sandbox: here that is the test binary.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == probeCommand {
+	if len(os.Args) > 1 && os.Args[1] == models.ProbeCommand {
 		main()
 	}
 	os.Exit(m.Run())
@@ -64,7 +65,7 @@ func TestRefusesToStart(t *testing.T) {
 		"unknown command":    {nil, []string{"sreve"}, `"sreve"`},
 		"missing repository": {nil, []string{"--model-repository=/does/not/exist"}, "/does/not/exist"},
 		"missing library":    {nil, []string{"--onnxruntime=/does/not/exist.so"}, "/does/not/exist.so"},
-		"bad probe":          {nil, []string{probeCommand}, "takes the path"},
+		"bad probe":          {nil, []string{models.ProbeCommand}, "takes the path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			environ := append(tc.environ, "SLUICE_ONNXRUNTIME="+os.Getenv("SLUICE_ONNXRUNTIME"), "SLUICE_DATA_DIR="+t.TempDir())

@@ -1,14 +1,16 @@
-// Command worker carries what the processes of bin/api have committed: it
-// publishes the outbox, writes the audit log and removes what has expired. Run as
-// many as you like beside bin/api, on the same servers: each part of the work has
-// one owner at a time, and another takes over when that one ends.
+// Command worker runs durable predictions, and carries what the processes of
+// bin/api have committed: it publishes the outbox, writes the audit log, calls
+// webhooks and removes what has expired. Run as many as you like beside bin/api,
+// on the same servers: each takes predictions from the same queue, and each part
+// of the other work has one owner at a time, which another replaces when it ends.
 //
 //	worker [flags]         work until SIGTERM or SIGINT
 //	worker config [flags]  print the settings in effect, and where each comes from
 //	worker version         print the version
 //
-// It needs database.url and nats.url. Limits: there are no jobs to take from the
-// queue yet, so it has no models and no public listener.
+// It needs database.url and nats.url, and the model repository of bin/api; with
+// job.concurrency=0 it loads no models and runs no predictions. Its one listener
+// is that of operations.
 package main
 
 import (
@@ -18,6 +20,7 @@ import (
 	"io"
 	"os"
 
+	"sluice/cmd/internal/models"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
@@ -28,12 +31,13 @@ import (
 type process struct {
 	args           []string // without the program's name
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	started        func(*worker) // called once everything has started; tests set it
 }
 
 func main() {
-	os.Exit(run(context.Background(), process{args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr}))
+	os.Exit(run(context.Background(), process{args: os.Args[1:], environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
 
 // run returns the exit code: 0, or 1 with what failed on stderr.
@@ -50,6 +54,9 @@ func run(ctx context.Context, p process) int {
 }
 
 func command(ctx context.Context, p process) error {
+	if len(p.args) > 0 && p.args[0] == models.ProbeCommand { // by the worker itself
+		return models.Probe(ctx, p.args[1:], p.stdin, p.stdout)
+	}
 	name := ""
 	if len(p.args) > 0 && (p.args[0] == "config" || p.args[0] == "version") {
 		name, p.args = p.args[0], p.args[1:]
@@ -72,7 +79,7 @@ func command(ctx context.Context, p process) error {
 func usage(w io.Writer) error {
 	fmt.Fprint(w, "Usage: worker [flags]         work until SIGTERM or SIGINT\n"+
 		"       worker config [flags]  print the settings in effect, and where each comes from\n"+
-		"       worker version         print the version\n\nSettings, each as flag and environment variable; those of models and public listeners are bin/api's:\n")
+		"       worker version         print the version\n\nSettings, each as flag and environment variable; those of public listeners are bin/api's:\n")
 	return config.Usage(w)
 }
 

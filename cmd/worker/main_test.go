@@ -67,7 +67,7 @@ func broker(t *testing.T) string {
 func TestWork(t *testing.T) {
 	dir := t.TempDir()
 	address := "sqlite:" + filepath.Join(dir, "shared.db")
-	args := []string{"--nats-url=" + broker(t), "--database-url=" + address, "--data-dir=" + dir, "--ops-addr=127.0.0.1:0", "--shutdown-notice=0s"}
+	args := []string{"--nats-url=" + broker(t), "--database-url=" + address, "--data-dir=" + dir, "--ops-addr=127.0.0.1:0", "--shutdown-notice=0s", "--job-concurrency=0"}
 	code, stdout, stderr := call(t.Context(), args, func(w *worker) {
 		defer func() {
 			if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {

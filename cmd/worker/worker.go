@@ -7,6 +7,10 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/cmd/internal/jobs"
+	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
@@ -23,6 +27,8 @@ type worker struct {
 	health  *telemetry.Health
 	tracing *telemetry.Tracing
 	node    *node.Node
+	models  *models.Models // nil where it runs no predictions
+	jobs    *jobs.Jobs
 	ops     *web.Server
 	ready   func(*worker)
 }
@@ -41,7 +47,15 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health}); err != nil {
+	if w.node, err = node.Open(ctx, cfg, jobs.Need(cfg, node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health})); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.node.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err = w.open(ctx, registry); err != nil {
 		return nil, err
 	}
 	c := cfg.HTTP
@@ -51,27 +65,49 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 		ReadHeaderTimeout: c.ReadHeaderTimeout, ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
 		LoopbackOnly: !cfg.Authenticated(), Draining: w.health.Draining, Log: w.log, Metrics: registry, Tracing: w.tracing,
 	}, telemetry.NewOps(w.health, registry, w.log, telemetry.OpsConfig{Profiles: telemetry.OnLoopback(cfg.Ops.Addr)}))
-	if err != nil {
-		return nil, errors.Join(err, w.node.Close(context.WithoutCancel(ctx)))
-	}
-	return w, nil
+	return w, err
 }
 
-// run works until ctx ends. What is on its way then is finished: a batch that the
-// queue has taken is marked, an entry that was taken is logged.
+// open prepares to run predictions, on models where it is to run any.
+func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error {
+	memory, err := models.Memory(metrics, "http", w.cfg.HTTP.MaxHeld)
+	if err != nil {
+		return err
+	}
+	if w.cfg.Job.Concurrency > 0 {
+		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining); err != nil {
+			return err
+		}
+		w.health.AddCheck("models", w.models.Check)
+	}
+	w.jobs = jobs.New(w.cfg, w.node, w.models, memory, w.log)
+	return nil
+}
+
+// run works until ctx ends. What is on its way then is finished: a prediction that
+// runs ends or is given back, a batch that the queue has taken is marked, an entry
+// that was taken is logged.
 func (w *worker) run(ctx context.Context) error {
 	ops := w.ops.Component()
 	ops.Drain = nil // probes and metrics are wanted until the end
 	components := []lifecycle.Component{{Name: "traces", Stop: w.tracing.Stop}, ops}
+	components = append(components, w.node.Components()...)
+	if w.models != nil {
+		components = append(components, w.models.Component())
+	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
-	}, append(components, w.node.Components()...)...)
+	}, append(components, w.jobs.Component())...)
 }
 
 // started tells the user, the probes and the tests.
 func (w *worker) started() {
 	w.health.SetStarted()
-	fmt.Fprintf(w.stdout, "Sluice worker %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n", w.build.Version, w.ops.Addr())
+	serves := "none: job.concurrency is 0"
+	if w.models != nil {
+		serves = w.models.Summary()
+	}
+	fmt.Fprintf(w.stdout, "Sluice worker %s\n  ops     http://%s (/metrics /readyz /debug/pprof)\n  models  %s\n", w.build.Version, w.ops.Addr(), serves)
 	if w.ready != nil {
 		w.ready(w)
 	}

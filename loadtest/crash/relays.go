@@ -92,7 +92,7 @@ func (b *bed) newWorker(i int, env ...string) (*program, error) {
 		return nil, err
 	}
 	return &program{name: fmt.Sprintf("worker-%d", i), bin: b.worker, dir: filepath.Join(b.settings.dir, b.name), ops: a[0],
-		env: append(env, "SLUICE_OPS_ADDR="+a[0], "SLUICE_SHUTDOWN_NOTICE=0s")}, nil
+		env: append(env, "SLUICE_OPS_ADDR="+a[0], "SLUICE_SHUTDOWN_NOTICE=0s", "SLUICE_JOB_CONCURRENCY=0")}, nil
 }
 
 // takeOver kills who carries, or freezes it until its lease has ended, and waits

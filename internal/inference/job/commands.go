@@ -78,6 +78,7 @@ func (Follow) QueryName() string { return "predictions.follow" }
 type Config struct {
 	Timing
 	MaxRun time.Duration // of one attempt, whatever signs of life it gives; default 10 minutes
+	Drain  time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
 }
 
 func (c Config) withDefaults() Config {

@@ -58,7 +58,7 @@ func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, cfg Co
 
 // Run takes work from the queue until ctx ends, and then finishes what it has.
 func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) error {
-	return q.Consume(ctx, queue.Consumer{Name: "predictions", Stream: streamName, Concurrency: concurrency, Lease: w.cfg.Lease,
+	return q.Consume(ctx, queue.Consumer{Name: "predictions", Stream: streamName, Concurrency: concurrency, Lease: w.cfg.Lease, Drain: w.cfg.Drain,
 		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Lease}}, w.handle)
 }
 

@@ -42,6 +42,7 @@ type Config struct {
 	Webhook  Webhook  `key:"webhook"`
 	Limit    Limit    `key:"limit"`
 	Model    Model    `key:"model"`
+	Job      Job      `key:"job"`
 	Log      Log      `key:"log"`
 	Trace    Trace    `key:"trace"`
 	Runtime  Runtime  `key:"runtime"`
@@ -154,6 +155,11 @@ type Model struct {
 	MaxBatch     int           `key:"max_batch" default:"32" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
 	MaxQueue     int           `key:"max_queue" default:"4096" min:"1" max:"1000000" help:"requests waiting per model version; further ones are refused at once"`
 	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
+}
+
+// Job configures how durable predictions are run.
+type Job struct {
+	Concurrency int `key:"concurrency" default:"64" min:"0" max:"1024" help:"durable predictions that this process runs at once; 0 leaves them to others: bin/api then only accepts them, and bin/worker needs no models"`
 }
 
 // Log configures the log on standard error.

@@ -1,4 +1,4 @@
-package main
+package models
 
 import (
 	"runtime/debug"
@@ -10,9 +10,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// newMemory returns the memory that the requests of a listener share, and shows
+// Memory returns the memory that the requests of a listener share, and shows
 // what they hold as a metric.
-func newMemory(a *app, listener string, limit config.Size) (*budget.Budget, error) {
+func Memory(metrics prometheus.Registerer, listener string, limit config.Size) (*budget.Budget, error) {
 	if limit == 0 {
 		limit = share(debug.SetMemoryLimit(-1))
 	}
@@ -21,7 +21,7 @@ func newMemory(a *app, listener string, limit config.Size) (*budget.Budget, erro
 		Name: "sluice_held_bytes", Help: "Memory of the requests being received and served, and of their answers.",
 		ConstLabels: prometheus.Labels{"listener": listener},
 	}, func() float64 { return float64(memory.Held()) })
-	if err := a.registry.Register(gauge); err != nil {
+	if err := metrics.Register(gauge); err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 	}
 	return memory, nil

@@ -1,7 +1,8 @@
-package main
+package models
 
 import (
 	"context"
+	"io"
 	"os"
 
 	"sluice/internal/inference/engine"
@@ -11,9 +12,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// probeCommand makes this program try one model file and exit: the server
+// ProbeCommand makes this program try one model file and exit: the server
 // runs itself as a sandboxed child process before it loads a file.
-const probeCommand = "probe-model"
+const ProbeCommand = "probe-model"
 
 // newTrial returns how a new model file is tried: in a child process, once for
 // each file and runtime.
@@ -22,17 +23,17 @@ func newTrial(library string, cache probe.Cache) (serve.TrialFunc, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "the program's own file, which the sandbox runs, cannot be found")
 	}
-	sandbox := probe.Sandbox{Command: []string{self, probeCommand, library}}
+	sandbox := probe.Sandbox{Command: []string{self, ProbeCommand, library}}
 	return func(ctx context.Context, spec engine.Spec, sha256 string) (probe.Report, error) {
 		return cache.Get(ctx, spec, sha256, sandbox.Try)
 	}, nil
 }
 
-// probeModel is the child: api probe-model <library>, with the model on its
-// standard input.
-func probeModel(ctx context.Context, p process) error {
-	if len(p.args) != 1 {
-		return fault.New(fault.Invalid, "%s takes the path of the runtime library, got %d arguments", probeCommand, len(p.args))
+// Probe is the child: api probe-model <library>, with the model on its standard
+// input. Every program that opens models has that command.
+func Probe(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
+	if len(args) != 1 {
+		return fault.New(fault.Invalid, "%s takes the path of the runtime library, got %d arguments", ProbeCommand, len(args))
 	}
-	return probe.Child(ctx, p.stdin, p.stdout, func() (engine.Engine, error) { return ortengine.Open(p.args[0]) })
+	return probe.Child(ctx, stdin, stdout, func() (engine.Engine, error) { return ortengine.Open(args[0]) })
 }

@@ -1,0 +1,154 @@
+// Package jobs runs durable predictions in a process, on its own models, and has
+// those that are due announced again. A process that is configured to run none
+// only does the latter.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/cmd/internal/models"
+	"sluice/cmd/internal/node"
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/job"
+	"sluice/internal/inference/oip"
+	"sluice/internal/inference/serve"
+	"sluice/internal/platform/budget"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+)
+
+// Need adds to a node what durable predictions need of it.
+func Need(cfg config.Config, d node.Deps) node.Deps {
+	d.Schemas = append(d.Schemas, job.Predictions.Schema())
+	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain))
+	d.Expiring = append(d.Expiring, job.Predictions.Name)
+	return d
+}
+
+// Jobs is a process's part in durable predictions.
+type Jobs struct {
+	Payloads job.Payloads
+
+	node        *node.Node
+	log         *slog.Logger
+	worker      *job.Worker // nil where this process runs none
+	concurrency int
+	reconciler  *job.Reconciler
+}
+
+// New returns the part of a process, and registers the commands and queries of
+// predictions with its bus. The models may be nil where it runs none; what it runs
+// shares the memory with requests.
+func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, log *slog.Logger) *Jobs {
+	settings := job.Config{Drain: patience(cfg.Shutdown.Grace)}
+	job.Register(n.Bus, settings)
+	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings)}
+	if j.concurrency > 0 {
+		j.worker = job.NewWorker(n.Store, predictor{m.Server, memory}, j.Payloads, settings, log)
+	}
+	return j
+}
+
+// patience is how long running predictions may take to end in a shutdown: a part
+// of the grace is left for giving back those that do not.
+func patience(grace time.Duration) time.Duration {
+	return max(grace-min(grace/4, 5*time.Second), time.Millisecond)
+}
+
+// predictor has the models answer durable predictions: work that waits for spare
+// rows of online requests' runs.
+type predictor struct {
+	models serve.Models
+	memory *budget.Budget
+}
+
+// Predict implements job.Predictor.
+func (p predictor) Predict(ctx context.Context, tenant, model, version string, input []byte) (job.Answer, error) {
+	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input, Class: batcher.Bulk, Tenant: tenant})
+	if err != nil {
+		return job.Answer{}, err
+	}
+	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return job.Answer{Output: a.Body, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
+}
+
+// Component takes work from the queue until the drain, and says again what is due.
+func (j *Jobs) Component() lifecycle.Component {
+	taking, drain := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	return lifecycle.Component{
+		Name: "jobs",
+		Run: func(ctx context.Context) error {
+			defer close(done)
+			defer context.AfterFunc(ctx, drain)()
+			var reconciling sync.WaitGroup
+			reconciling.Go(func() { j.reconcile(taking) })
+			defer reconciling.Wait()
+			defer drain()
+			return j.run(taking, j.node.Queue)
+		},
+		Drain: func(ctx context.Context) error {
+			drain()
+			select {
+			case <-done:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	}
+}
+
+// run takes work until ctx ends, if this process runs any.
+func (j *Jobs) run(ctx context.Context, q queue.Consuming) error {
+	if j.worker == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return j.worker.Run(ctx, q, j.concurrency)
+}
+
+// reconcileInterval is how often what is due is looked for.
+const reconcileInterval = 10 * time.Second
+
+// reconcile says again what is due of every tenant, in one process at a time,
+// until ctx ends.
+func (j *Jobs) reconcile(ctx context.Context) {
+	for ctx.Err() == nil {
+		lease, err := j.node.Store.Acquire(ctx, "predictions-reconcile", j.node.Owner(), reconcileInterval)
+		if err == nil {
+			err = lease.Hold(ctx, reconcileInterval, j.rounds)
+		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			j.log.WarnContext(ctx, "due predictions could not be announced again", "error", err)
+		}
+		pause.For(ctx, reconcileInterval)
+	}
+}
+
+// rounds looks after all tenants again and again.
+func (j *Jobs) rounds(ctx context.Context) error {
+	for ctx.Err() == nil {
+		for tenant, err := range j.node.Directory.Tenants(ctx) {
+			n := 0
+			if err == nil {
+				n, err = j.reconciler.Tenant(ctx, tenant)
+			}
+			if n > 0 {
+				j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)
+			}
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		pause.For(ctx, reconcileInterval)
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+// Package models is the model server that every process of the platform runs:
+// engine, repository and sandbox, put together as the configuration says, and the
+// memory that its requests share.
+package models
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/inference/engine"
+	"sluice/internal/inference/engine/ortengine"
+	"sluice/internal/inference/engine/ortengine/ortlib"
+	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/modelrepo"
+	"sluice/internal/inference/onnx"
+	"sluice/internal/inference/serve"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/lifecycle"
+)
+
+// Models is the model server with its engine and repository.
+type Models struct {
+	// Public is the server as clients may use it: what it serves they can change
+	// only where that is configured, and it is not ready while the program shuts
+	// down.
+	Public serve.Models
+	// Server is the server as the program itself uses it.
+	Server *serve.Server
+
+	cfg    config.Model
+	engine engine.Engine
+}
+
+// Open opens the runtime and the repository; it loads no model yet.
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool) (*Models, error) {
+	library, err := ortlib.Locate(ctx, ortlib.Config{Path: cfg.ONNXRuntime, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	ort, err := ortengine.Open(library)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := modelrepo.Open(cfg.Model.Repository, modelrepo.Limits{ModelBytes: int64(cfg.Model.MaxFile)})
+	if err != nil {
+		return nil, err
+	}
+	trial, err := newTrial(library, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	limits := onnx.DefaultLimits()
+	limits.MaxBytes = min(limits.MaxBytes, int64(cfg.Model.MaxFile))
+	settings := serve.Config{
+		Limits:   limits,
+		Defaults: model.Defaults{MaxBatch: cfg.Model.MaxBatch, SLO: cfg.Model.SLO, QueueSize: cfg.Model.MaxQueue},
+		MaxQueue: cfg.Model.MaxQueue,
+		Trial:    trial, Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
+		Log: log, Metrics: metrics,
+	}
+	if cfg.Model.Control == "poll" {
+		settings.Poll = cfg.Model.PollInterval
+	}
+	server := serve.New(ort, repo, settings)
+	return &Models{public{server, cfg.Model.Control, draining}, server, cfg.Model, ort}, nil
+}
+
+// Component returns the server as a part of a program, which loads the models
+// when it starts.
+func (m *Models) Component() lifecycle.Component {
+	return lifecycle.Component{Name: "models", Start: m.start, Run: m.Server.Run, Stop: m.Server.Close}
+}
+
+func (m *Models) start(ctx context.Context) error {
+	if err := m.Server.Start(ctx); err != nil {
+		return err
+	}
+	if m.cfg.Strict {
+		return reason(m.Server.Unready())
+	}
+	return nil
+}
+
+// Check is the readiness check: every configured model answers.
+func (m *Models) Check(context.Context) error { return reason(m.Server.Unready()) }
+
+// Runtime names the engine and its version.
+func (m *Models) Runtime() string { return m.engine.Version() }
+
+// Summary names the models in service, and what keeps others from it.
+func (m *Models) Summary() string {
+	text := strings.Join(m.Server.Names(), " ")
+	if text == "" {
+		text = "none in " + m.cfg.Repository
+	}
+	if why := m.Server.Unready(); why != "" {
+		text += fmt.Sprintf("\n  not ready: %s", why)
+	}
+	return text
+}
+
+// reason turns a description of what is wrong into an error.
+func reason(text string) error {
+	if text == "" {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "%s", text).WithRetryAfter(time.Second)
+}
