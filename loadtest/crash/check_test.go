@@ -61,7 +61,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"forgotten: the Idempotency-Key":                 func(_ *history, e *evidence) { clear(e.reservations) },
 		"not once: the inbox has 0 marks":                func(_ *history, e *evidence) { clear(e.marks) },
 		"not once: the audit log has 0 entries":          func(_ *history, e *evidence) { e.leaves = e.leaves[1:] },
-		"undelivered: 1 messages":                        func(_ *history, e *evidence) { e.pending = 1 },
+		"undelivered: the message":                       func(_ *history, e *evidence) { e.pending = []string{"evt_9"} },
 		"undelivered: the audit entry":                   func(_ *history, e *evidence) { e.waiting = []string{"evt_x"} },
 		"twice: the event":                               func(_ *history, e *evidence) { e.events = append(e.events, e.events[1]) },
 		"disorder: the events of":                        func(_ *history, e *evidence) { e.events[1], e.events[2] = e.events[2], e.events[1] },

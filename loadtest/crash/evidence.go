@@ -27,7 +27,7 @@ type evidence struct {
 	reservations map[string]reservation // by the hash of their key
 	marks        map[string]int         // of commands, by operation; nil where the store does not tell
 	readModel    map[string]int64       // audit entries: id to index
-	pending      int                    // in the outbox
+	pending      []string               // ids of messages that wait in the outbox
 	events       []repo.Message         // in the order of the stream
 	waiting      []string               // audit entries in the queue, which may be repetitions
 	leaves       []audit.Logged
@@ -123,7 +123,12 @@ func (e *evidence) readSQLite(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	return db.QueryRowContext(ctx, "SELECT count(*) FROM outbox WHERE published_at = ?", never).Scan(&e.pending)
+	return rows(ctx, db, fmt.Sprintf("SELECT message FROM outbox WHERE published_at = %d", never), func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		e.pending = append(e.pending, id)
+		return err
+	})
 }
 
 // never is how a time that is not set is kept.
