@@ -1,0 +1,97 @@
+package evidence
+
+import (
+	"fmt"
+
+	"sluice/internal/platform/fault"
+)
+
+// Policy is what a candidate has to prove. Guardrails that are nil are not
+// asked; at least one must be.
+type Policy struct {
+	// Alpha is the greatest chance that ErrorRate, Latency or Quality says
+	// something wrong, in any of all looks: it is divided among those that are
+	// asked.
+	Alpha float64 `json:"alpha"`
+	// MinRequests is how many requests each arm needs before anything passes. What
+	// is clearly worse fails before that.
+	MinRequests int64        `json:"min_requests"`
+	ErrorRate   *ErrorRate   `json:"error_rate,omitempty"`
+	Latency     *Latency     `json:"latency,omitempty"`
+	Quality     *Quality     `json:"quality,omitempty"`
+	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
+	Drift       *Drift       `json:"drift,omitempty"`
+}
+
+// ErrorRate bounds the share of failed requests.
+type ErrorRate struct {
+	// Worse is by how much the candidate's rate may exceed the baseline's: 0.001
+	// is a tenth of a percentage point. It is what can be told apart from nothing,
+	// so it is greater than zero: the smaller, the more requests that takes.
+	Worse float64 `json:"worse"`
+}
+
+// Latency bounds a quantile of the latencies.
+type Latency struct {
+	Quantile float64 `json:"quantile"` // 0.99 say
+	// Ratio is how many times the baseline's the candidate's may be, above 1.
+	Ratio float64 `json:"ratio"`
+}
+
+// Quality bounds the mean of the labels' scores from below.
+type Quality struct {
+	// Worse is by how much the candidate's mean may be less, above 0.
+	Worse float64 `json:"worse"`
+	// MinLabels is how many labels each arm needs, at least MinLabels: the
+	// intervals are asymptotic.
+	MinLabels int64 `json:"min_labels"`
+}
+
+// SampleRatio demands that units were divided as the weights say.
+type SampleRatio struct {
+	// Alpha is the chance that it fails though they were, customarily 0.001.
+	Alpha float64 `json:"alpha"`
+}
+
+// Drift bounds how far the candidate's answers are from the reference's.
+type Drift struct {
+	MaxPSI float64 `json:"max_psi"` // without what chance gives, customarily 0.25
+}
+
+// MinLabels is how many labels each arm needs at least, whatever a policy says.
+const MinLabels = 100
+
+// Validate says what is wrong with the policy.
+func (p Policy) Validate() error {
+	var wrong []fault.Detail
+	check := func(ok bool, pointer, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fault.Detail{Pointer: pointer, Code: "policy_invalid", Message: fmt.Sprintf(format, args...)})
+		}
+	}
+	share := func(x float64) bool { return x > 0 && x < 1 }
+	check(share(p.Alpha), "/alpha", "alpha is %g, expected more than 0 and less than 1; 0.05 is usual", p.Alpha)
+	check(p.MinRequests >= 1, "/min_requests", "min_requests is %d, expected at least 1", p.MinRequests)
+	if g := p.ErrorRate; g != nil {
+		check(share(g.Worse), "/error_rate/worse", "worse is %g, expected more than 0 and less than 1", g.Worse)
+	}
+	if g := p.Latency; g != nil {
+		check(share(g.Quantile), "/latency/quantile", "the quantile is %g, expected more than 0 and less than 1", g.Quantile)
+		check(g.Ratio > 1 && g.Ratio <= 1e6, "/latency/ratio", "the ratio is %g, expected more than 1", g.Ratio)
+	}
+	if g := p.Quality; g != nil {
+		check(g.Worse > 0 && g.Worse <= 1e300, "/quality/worse", "worse is %g, expected more than 0", g.Worse)
+		check(g.MinLabels >= MinLabels, "/quality/min_labels", "min_labels is %d, expected at least %d", g.MinLabels, MinLabels)
+	}
+	if g := p.SampleRatio; g != nil {
+		check(share(g.Alpha), "/sample_ratio/alpha", "alpha is %g, expected more than 0 and less than 1; 0.001 is usual", g.Alpha)
+	}
+	if g := p.Drift; g != nil {
+		check(g.MaxPSI > 0 && g.MaxPSI <= 1e6, "/drift/max_psi", "max_psi is %g, expected more than 0; 0.25 is usual", g.MaxPSI)
+	}
+	check(len(p.guardrails()) > 0, "", "the policy has no guardrail, so nothing could be proved")
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the policy has mistakes; the first: %s", wrong[0].Message).WithCode("policy_invalid").WithDetails(wrong...)
+}
