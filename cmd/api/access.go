@@ -15,6 +15,7 @@ import (
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/feed/feedgrpc/feedpb"
 	"sluice/internal/platform/identity"
 	"sluice/internal/platform/identity/apikey"
 	"sluice/internal/platform/identity/jwt"
@@ -64,6 +65,7 @@ func grpcPermissions() map[string]access.Permission {
 		"/grpc.health.v1.Health/Check": rpc.Public, "/grpc.health.v1.Health/List": rpc.Public, "/grpc.health.v1.Health/Watch": rpc.Public,
 		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      modelsRead,
 		"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": modelsRead,
+		feedpb.Feeds_Subscribe_FullMethodName:                            eventsRead,
 	}
 	for permission, methods := range map[access.Permission][]string{
 		rpc.Public:    {"ServerLive", "ServerReady"},

@@ -68,6 +68,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+		EventLabels: eventLabels,
 		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions())}))
 	if err != nil {
 		return nil, err

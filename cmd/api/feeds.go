@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -10,6 +11,7 @@ import (
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
+	"sluice/internal/platform/feed/feedgrpc"
 	"sluice/internal/platform/feed/feedhttp"
 	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
@@ -27,7 +29,22 @@ func eventPermissions() []access.Declaration {
 
 // newHub returns the hub of all events.
 func newHub(a *app) (*feed.Hub, error) {
-	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry})
+	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, End: map[string][]string{
+		job.Predictions.Name: {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
+	}})
+}
+
+// eventLabels are what feeds can be narrowed by beside kind, id and type: the
+// model of a prediction.
+func eventLabels(m *repo.Message) map[string]string {
+	if m.Kind != job.Predictions.Name {
+		return nil
+	}
+	var c job.Changed
+	if json.Unmarshal(m.Data, &c) != nil || c.Model == "" {
+		return nil
+	}
+	return map[string]string{"model": c.Model}
 }
 
 // feedComponent tells consumers to leave before the server does.
@@ -47,9 +64,16 @@ func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
 	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
 	predictions := routes.On(e, web.Always(job.Read))
 	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
-		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true,
-			End: []string{"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"}}
+		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true}
 	}))
+	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", stream(func(c echo.Context) feedhttp.Target {
+		return feedhttp.Target{Kind: job.Predictions.Name, Labels: map[string]string{"model": c.Param("model")}}
+	}))
+}
+
+// feedService is the same streams over gRPC.
+func feedService(a *app) *feedgrpc.Service {
+	return feedgrpc.New(a.hub, feedgrpc.Config{Valid: a.valid})
 }
 
 // valid asks whether a stream's principal may go on: its key may be revoked by now.

@@ -47,7 +47,7 @@ func newGRPC(a *app) (*grpcServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := rpc.New(cfg, service.Register)
+	server, err := rpc.New(cfg, service.Register, feedService(a).Register)
 	if err != nil {
 		return nil, err
 	}

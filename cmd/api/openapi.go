@@ -49,6 +49,7 @@ var feedOperations = []plainRoute{
 	{method: "GET", path: "/v1/events", id: "list-events", summary: "List events", answer: object("data", list(anything), "next_cursor", text, "has_more", boolean, "gap", anything)},
 	{method: "GET", path: "/v1/events/stream", id: "stream-events", summary: "Follow events", answer: anything, stream: true},
 	{method: "GET", path: "/v1/predictions/{id}/events", id: "stream-prediction-events", summary: "Follow a durable prediction", answer: anything, stream: true},
+	{method: "GET", path: "/v1/models/{model}/predictions/events", id: "stream-model-predictions", summary: "Follow the durable predictions of a model", answer: anything, stream: true},
 }
 
 // The schemas that they are made of.
@@ -86,7 +87,7 @@ func plainRoutes() []huma.Operation {
 	var all []huma.Operation
 	for _, o := range feedOperations {
 		permission := eventsRead
-		if strings.HasPrefix(o.path, "/v1/predictions/") {
+		if strings.Contains(o.path, "/predictions/") {
 			permission = job.Read
 		}
 		all = append(all, o.describe("events", permission))

@@ -47,7 +47,7 @@ func (n *Node) Events() *queuefeed.Source {
 		at, err := n.created(ctx, "EVENTS")
 		return feed.EpochOf(at), err
 	}
-	return queuefeed.New(n.Queue, epoch, queuefeed.Config{Log: n.deps.Log})
+	return queuefeed.New(n.Queue, epoch, queuefeed.Config{Labels: n.deps.EventLabels, Log: n.deps.Log})
 }
 
 // openTrail prepares what takes audit entries into the log: a folder of its own,

@@ -44,6 +44,8 @@ type Deps struct {
 	Schemas     []*repo.Schema
 	Streams     []queue.Stream
 	Expiring    []string // kinds of which things end by themselves
+	// EventLabels are what feeds of events can be narrowed by; nil for none.
+	EventLabels func(*repo.Message) map[string]string
 }
 
 // Node is the common part of a process.

@@ -29,6 +29,9 @@ type Config struct {
 	Check                   time.Duration // how often a channel is compared with its source; default 10s
 	Linger                  time.Duration // how long a channel without consumers stays; default 30s
 	Retry                   time.Duration // between attempts to read a source that fails; default 500ms
+	// End has for a kind the types after which nothing follows for one thing of it,
+	// such as the terminal states of a job.
+	End map[string][]string
 
 	Now     func() time.Time      // default time.Now
 	Log     *slog.Logger          // nil discards

@@ -11,8 +11,8 @@
 //
 // What a consumer does not get is told it: by a gap event, by an error, or by
 // the policy it asked for. Nothing here knows a transport: package feedhttp
-// serves Subscriptions as server-sent events and WebSockets, package queuefeed
-// reads the queue.
+// serves Subscriptions as server-sent events and WebSockets, package feedgrpc as
+// gRPC streams, and package queuefeed reads the queue.
 //
 // Known limits: the order is that of the source, which holds for each aggregate
 // and not among them. A source that lost its latest events in a power cut and
@@ -26,6 +26,7 @@ import (
 	"encoding/json"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,8 +74,8 @@ type Filter struct {
 	Subject string            // an aggregate's id; needs Kind
 	Types   []string          // none for all
 	Labels  map[string]string // each must be the event's
-	// End are types after which nothing follows for this filter, such as the
-	// terminal states of a job: an end event comes behind them.
+	// End are types after which nothing follows for this filter: an end event comes
+	// behind them. A hub knows them where a subject is named.
 	End []string
 }
 
@@ -96,10 +97,24 @@ func (f *Filter) Validate() error {
 		return invalid("kind and id: at most %d and %d bytes are possible", maxName, 2*maxName)
 	case f.Subject != "" && f.Kind == "":
 		return invalid("an id needs the kind of what it names")
+	case !plain(f.Kind):
+		return invalid("kind %q is no kind: use letters, digits and _, such as predictions", fault.Clip(f.Kind, 64))
 	case len(f.Labels) > maxTypes:
 		return invalid("at most %d labels can be asked for", maxTypes)
 	}
+	for name, value := range f.Labels {
+		if long(name) || len(value) > 2*maxName {
+			return invalid("labels: names of 1 to %d bytes and values of at most %d are possible", maxName, 2*maxName)
+		}
+	}
 	return nil
+}
+
+// plain reports whether a name can be a part of a subject, and of nothing else.
+func plain(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // Match reports whether the filter takes the event. Gaps and ends concern everybody.

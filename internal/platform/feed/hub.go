@@ -166,6 +166,9 @@ func (h *Hub) check(r *Request) error {
 	if err := r.Filter.Validate(); err != nil {
 		return err
 	}
+	if r.Filter.Subject != "" && len(r.Filter.End) == 0 {
+		r.Filter.End = h.cfg.End[r.Filter.Kind]
+	}
 	switch {
 	case r.Topic == nil && h.source == nil:
 		return fault.New(fault.Internal, "a feed was opened without a topic on a hub without a source")

@@ -49,10 +49,8 @@ type Handler struct {
 
 // New returns a handler.
 func New(hub *feed.Hub, cfg Config) *Handler {
-	cfg.Ping = cmp.Or(cfg.Ping, 15*time.Second)
 	cfg.Retry = cmp.Or(cfg.Retry, 3*time.Second)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, 10*time.Second)
-	cfg.Recheck = cmp.Or(cfg.Recheck, time.Minute)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -68,12 +66,11 @@ type Target struct {
 	Subject string // an id, which needs Kind
 	Types   []string
 	Labels  map[string]string
-	End     []string    // types after which nothing follows
 	Topic   *feed.Topic // instead of the hub's source
 	// Oldest begins at the oldest event where the client names no cursor; else
 	// it begins now.
 	Oldest bool
-	// Open lets clients choose kind, id and types by parameters of these names.
+	// Open lets clients choose kind, id, types and labels by parameters of these names.
 	Open bool
 }
 
@@ -104,11 +101,16 @@ func request(r *http.Request, t *Target) (feed.Request, error) {
 	if err != nil {
 		return feed.Request{}, err
 	}
-	f := feed.Filter{Kind: t.Kind, Subject: t.Subject, Types: t.Types, Labels: t.Labels, End: t.End}
+	f := feed.Filter{Kind: t.Kind, Subject: t.Subject, Types: t.Types, Labels: t.Labels}
 	if t.Open {
 		f.Kind, f.Subject = cmp.Or(f.Kind, q.Get("kind")), cmp.Or(f.Subject, q.Get("id"))
 		if list := q.Get("types"); list != "" && len(f.Types) == 0 {
 			f.Types = strings.Split(list, ",")
+		}
+		if f.Labels == nil {
+			if f.Labels, err = labels(q.Get("labels")); err != nil {
+				return feed.Request{}, err
+			}
 		}
 	}
 	p, ok := access.From(r.Context())
@@ -120,29 +122,27 @@ func request(r *http.Request, t *Target) (feed.Request, error) {
 	return feed.Request{Filter: f, Topic: t.Topic, Start: start, Strict: strict == "1" || strict == "true", Policy: policy, Expires: p.Expires}, nil
 }
 
-// guard says from time to time whether a stream's principal may go on.
-type guard struct {
-	h    *Handler
-	p    *access.Principal
-	last time.Time
+// labels reads a list such as "model:iris,…".
+func labels(list string) (map[string]string, error) {
+	if list == "" {
+		return nil, nil //nolint:nilnil // none are asked for
+	}
+	all := map[string]string{}
+	for text := range strings.SplitSeq(list, ",") {
+		name, value, ok := strings.Cut(text, ":")
+		if _, twice := all[name]; !ok || name == "" || twice {
+			return nil, fault.New(fault.Invalid, "labels has %q, expected each name once, such as model:iris", fault.Clip(text, 64)).WithCode("feed_request_invalid")
+		}
+		all[name] = value
+	}
+	return all, nil
 }
 
-func (h *Handler) guard(ctx context.Context) *guard {
-	p, _ := access.From(ctx) // request has seen that there is one
-	return &guard{h: h, p: p, last: h.cfg.Now()}
-}
-
-// check returns the error that ends the stream. A check that fails for other
-// reasons than the credential is made again later.
-func (g *guard) check(ctx context.Context) error {
-	now := g.h.cfg.Now()
-	if g.h.cfg.Valid == nil || now.Sub(g.last) < g.h.cfg.Recheck {
-		return nil
+// serving is how a request's subscription is served.
+func (h *Handler) serving(ctx context.Context) feed.Serving {
+	how := feed.Serving{Ping: h.cfg.Ping, Recheck: h.cfg.Recheck}
+	if p, ok := access.From(ctx); ok && h.cfg.Valid != nil {
+		how.Valid = func(ctx context.Context) error { return h.cfg.Valid(ctx, p) }
 	}
-	g.last = now
-	err := g.h.cfg.Valid(ctx, g.p)
-	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied) {
-		return err
-	}
-	return nil
+	return how
 }

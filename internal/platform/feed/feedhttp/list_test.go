@@ -24,7 +24,7 @@ func (ten) State(context.Context) (feed.State, error) {
 func (ten) Read(_ context.Context, r feed.Read) iter.Seq2[*feed.Event, error] {
 	return func(yield func(*feed.Event, error) bool) {
 		for seq := r.From; seq <= 10; seq++ {
-			e := &feed.Event{Cursor: feed.Cursor{Epoch: "e", Seq: seq}, Tenant: "t", Type: "a", Data: json.RawMessage(fmt.Sprintf(`{"id":"evt_%d"}`, seq))}
+			e := &feed.Event{Cursor: feed.Cursor{Epoch: "e", Seq: seq}, Tenant: "t", Type: "a", Labels: map[string]string{"n": fmt.Sprint(seq), "of": "x"}, Data: json.RawMessage(fmt.Sprintf(`{"id":"evt_%d"}`, seq))}
 			if seq%2 == 0 {
 				e.Type = "b"
 			}
@@ -51,6 +51,8 @@ func TestList(t *testing.T) {
 		"after=e-9":              `{"data":[{"cursor":"e-10","id":"evt_10"}],"next_cursor":"e-10","has_more":false}`,
 		"after=e-10":             `{"data":[],"next_cursor":"e-10","has_more":false}`,
 		"after=e-7&types=a":      `{"data":[{"cursor":"e-9","id":"evt_9"}],"next_cursor":"e-10","has_more":false}`,
+		"labels=n:9":             `{"data":[{"cursor":"e-9","id":"evt_9"}],"next_cursor":"e-10","has_more":false}`,
+		"labels=n:9,of:y":        `{"data":[],"next_cursor":"e-10","has_more":false}`,
 		"after=e-1&limit=1":      `{"data":[{"cursor":"e-3","id":"evt_3"}],"next_cursor":"e-3","has_more":true,"gap":{"from":"e-1","to":"e-2","reason":"expired"}}`,
 		"after=old-4&types=none": `{"data":[],"next_cursor":"e-10","has_more":false,"gap":{"from":"old-4","to":"e-2","reason":"epoch_changed"}}`,
 	} {
@@ -58,7 +60,7 @@ func TestList(t *testing.T) {
 			t.Errorf("%s:\n got %s, %v\nwant %s", query, got, err, want)
 		}
 	}
-	for query, want := range map[string]fault.Kind{"after=e-1&strict=1": fault.Gone, "limit=0": fault.Invalid, "limit=501": fault.Invalid, "limit=x": fault.Invalid, "after=evt": fault.Invalid, "after=evt_1": fault.Invalid} {
+	for query, want := range map[string]fault.Kind{"after=e-1&strict=1": fault.Gone, "labels=of": fault.Invalid, "labels=:x": fault.Invalid, "labels=n:1,n:2": fault.Invalid, "kind=*": fault.Invalid, "limit=0": fault.Invalid, "limit=501": fault.Invalid, "limit=x": fault.Invalid, "after=evt": fault.Invalid, "after=evt_1": fault.Invalid} {
 		if _, err := get(query); !fault.Is(err, want) {
 			t.Errorf("%s: %v", query, err)
 		}

@@ -30,7 +30,7 @@ func (h *Handler) SSE(w http.ResponseWriter, r *http.Request, t Target) error {
 	defer s.Close()
 	out := &sse{w: w, control: http.NewResponseController(w), timeout: h.cfg.WriteTimeout, now: h.cfg.Now}
 	if out.open(s.From(), h.cfg.Retry) == nil {
-		out.serve(r.Context(), s, h.guard(r.Context()), h.cfg.Ping)
+		out.finish(r.Context(), s.Serve(r.Context(), out, h.serving(r.Context())))
 	}
 	return nil // whatever failed, the status is sent
 }
@@ -61,31 +61,8 @@ func retryLine(d time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), d.Milliseconds(), 10), "\n\n"...)
 }
 
-// serve writes what comes until the stream or the client ends.
-func (o *sse) serve(ctx context.Context, s *feed.Subscription, g *guard, patience time.Duration) {
-	for {
-		batch, err := s.Next(ctx, patience)
-		if err == nil {
-			err = g.check(ctx)
-		}
-		switch {
-		case err != nil:
-			o.finish(ctx, err)
-			return
-		case len(batch) == 0:
-			err = o.write(ping)
-		default:
-			err = o.events(batch)
-		}
-		if err != nil { // the client is gone, or took nothing for too long
-			return
-		}
-		s.Sent(batch)
-	}
-}
-
-// events writes a batch, each event within the time limit.
-func (o *sse) events(batch []*feed.Event) error {
+// Put writes a batch, each event within the time limit.
+func (o *sse) Put(_ context.Context, batch []*feed.Event) error {
 	for _, e := range batch[:len(batch)-1] {
 		if err := o.put(e.SSE()); err != nil {
 			return err
@@ -93,6 +70,9 @@ func (o *sse) events(batch []*feed.Event) error {
 	}
 	return o.write(batch[len(batch)-1].SSE())
 }
+
+// Ping writes a comment.
+func (o *sse) Ping(context.Context) error { return o.write(ping) }
 
 // put hands bytes to the server's buffer, which writes them when it is full.
 func (o *sse) put(b []byte) error {
@@ -115,7 +95,7 @@ func (o *sse) write(b []byte) error {
 // the server stops, all clients come back: not all at once.
 func (o *sse) finish(ctx context.Context, err error) {
 	switch {
-	case ctx.Err() != nil, errors.Is(err, feed.ErrEnded):
+	case ctx.Err() != nil, errors.Is(err, feed.ErrUnsent), errors.Is(err, feed.ErrEnded):
 	case errors.Is(err, feed.ErrDraining):
 		_ = o.write(retryLine(500*time.Millisecond + rand.N(2*time.Second)))
 	default:

@@ -58,7 +58,7 @@ func (h *Handler) WebSocket(w http.ResponseWriter, r *http.Request, t Target) er
 	o := &socket{c: c, s: s, timeout: h.cfg.WriteTimeout}
 	defer o.close()
 	if err == nil {
-		err = o.serve(r.Context(), h.guard(r.Context()), h.cfg.Ping)
+		err = o.serve(r.Context(), h.serving(r.Context()))
 	}
 	if code, reason := closing(err); code > 0 {
 		_ = c.Close(code, reason) // where it fails the client is gone
@@ -115,31 +115,29 @@ func (o *socket) close() {
 // serve writes events as the client grants credit, until either side ends. The
 // reader outlives it: a reader that is cancelled would end the connection before
 // the client has got its close code.
-func (o *socket) serve(ctx context.Context, g *guard, patience time.Duration) error {
+func (o *socket) serve(ctx context.Context, how feed.Serving) error {
 	o.c.SetReadLimit(maxFrame)
 	open, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o.readers.Go(func() { cancel(o.credits(ctx)) })
 	err := o.send(ctx, opening(o.s))
-	for err == nil {
-		var batch []*feed.Event
-		if batch, err = o.s.Next(open, patience); err == nil {
-			err = g.check(ctx)
-		}
-		if err == nil && len(batch) == 0 {
-			err = o.ping(ctx)
-		}
-		for i := 0; i < len(batch) && err == nil; i++ {
-			err = o.send(ctx, batch[i].Frame())
-		}
-		if err == nil {
-			o.s.Sent(batch)
-		}
+	if err == nil {
+		err = o.s.Serve(open, o, how)
 	}
 	if open.Err() != nil {
 		return context.Cause(open)
 	}
 	return err
+}
+
+// Put sends a batch, each event within the time limit.
+func (o *socket) Put(ctx context.Context, batch []*feed.Event) error {
+	for _, e := range batch {
+		if err := o.send(ctx, e.Frame()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // opening tells clients that cannot read headers where the replay begins.
@@ -152,15 +150,17 @@ func opening(s *feed.Subscription) []byte {
 	return b
 }
 
+// send writes a message whole, or in vain: a write that is cancelled would end the
+// connection before the client has got its close code.
 func (o *socket) send(ctx context.Context, frame []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timeout)
 	defer cancel()
 	return o.c.Write(ctx, websocket.MessageText, frame)
 }
 
-// ping waits for the answer: a client that is gone is noticed.
-func (o *socket) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+// Ping waits for the answer: a client that is gone is noticed.
+func (o *socket) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.timeout)
 	defer cancel()
 	return o.c.Ping(ctx)
 }

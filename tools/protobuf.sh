@@ -1,9 +1,12 @@
 #!/bin/sh
-# Regenerates the Go code of this package from its .proto files.
+# Regenerates the Go code of .proto files, beside them:
 #
+#	protobuf.sh folder file.proto...
+#
+# The files are named relative to the folder, and so are they in descriptors.
 # Needs protoc (Debian: apt-get install protobuf-compiler; macOS: brew install
 # protobuf) and Go. The plugins are built at the versions below into a temporary
-# folder; go.mod is not touched. Run it from anywhere.
+# folder; go.mod is not touched.
 set -eu
 
 PROTOC_GEN_GO=google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
@@ -14,7 +17,8 @@ command -v protoc >/dev/null || {
 	exit 1
 }
 
-cd "$(dirname "$0")/.."
+cd "$1"
+shift
 plugins=$(mktemp -d)
 trap 'rm -rf "$plugins"' EXIT
 GOBIN="$plugins" GOFLAGS= go install "$PROTOC_GEN_GO"
@@ -23,8 +27,12 @@ GOBIN="$plugins" GOFLAGS= go install "$PROTOC_GEN_GO_GRPC"
 PATH="$plugins:$PATH" protoc -I . \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	oippb/model_config.proto oippb/inference_service.proto
+	"$@"
 # protoc's own version is the host's affair: leave it out of the result.
-sed -i.bak -E '/^\/\/ (- )?protoc +v/d; /^\/\/ \tprotoc +v/d' oippb/*.pb.go
-rm -f oippb/*.pb.go.bak
-gofmt -w oippb/*.pb.go
+for proto; do
+	for made in "${proto%.proto}"*.pb.go; do
+		sed -i.bak -E '/^\/\/ (- )?protoc +v/d; /^\/\/ \tprotoc +v/d' "$made"
+		rm -f "$made.bak"
+		gofmt -w "$made"
+	done
+done
