@@ -43,32 +43,9 @@ func tolerance(d tensor.Datatype) (absolute, relative float64, read func([]byte)
 	case tensor.FP64:
 		return 1e-9, 1e-7, func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }
 	case tensor.FP16:
-		return 1e-2, 1e-2, func(b []byte) float64 { return fromHalf(binary.LittleEndian.Uint16(b)) }
+		return 1e-2, 1e-2, func(b []byte) float64 { return tensor.Half(binary.LittleEndian.Uint16(b)) }
 	case tensor.BF16:
-		return 5e-2, 5e-2, func(b []byte) float64 {
-			return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16))
-		}
+		return 5e-2, 5e-2, func(b []byte) float64 { return tensor.Brain(binary.LittleEndian.Uint16(b)) }
 	}
 	return 0, 0, nil
-}
-
-// fromHalf converts an IEEE 754 binary16.
-func fromHalf(h uint16) float64 {
-	exponent, mantissa := int(h>>10&0x1f), float64(h&0x3ff)
-	var v float64
-	switch exponent {
-	case 0:
-		v = math.Ldexp(mantissa, -24)
-	case 31:
-		v = math.Inf(1)
-		if mantissa != 0 {
-			v = math.NaN()
-		}
-	default:
-		v = math.Ldexp(mantissa+1024, exponent-25)
-	}
-	if h&0x8000 != 0 {
-		v = -v
-	}
-	return v
 }
