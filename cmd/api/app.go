@@ -14,6 +14,7 @@ import (
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/api"
+	"sluice/internal/inference/job"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/identity/secret"
@@ -39,6 +40,7 @@ type app struct {
 	gate      *gate
 	models    *models.Models
 	jobs      *jobs.Jobs
+	backlog   *job.Backlog
 	api       *api.API
 	hub       *feed.Hub
 	ops, http *web.Server
@@ -133,7 +135,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, a.models.Component(), a.jobs.Component(), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, a.models.Component(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -37,7 +37,10 @@ func newHTTP(a *app) (*web.Server, error) {
 		return nil, err
 	}
 	a.jobs = jobs.New(a.cfg, a.node, a.models, memory, a.log)
-	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, predictions.Config{MaxBody: int64(a.cfg.HTTP.MaxBody)})
+	if a.backlog, err = newBacklog(a); err != nil {
+		return nil, err
+	}
+	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{MaxBody: int64(a.cfg.HTTP.MaxBody)})
 	return web.New(cfg, func(e *echo.Echo) {
 		routes := cfg.Routes
 		err := oip.Register(routes.On(e, oipPermission), a.models.Public, oip.Config{

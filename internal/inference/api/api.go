@@ -32,23 +32,29 @@ type Config struct {
 	MaxBody int64 // of a prediction's request; default 16 MiB
 }
 
+// Admission refuses durable predictions where too many wait.
+type Admission interface {
+	Admit(tenant string) error
+}
+
 // API serves predictions.
 type API struct {
-	models   serve.Models
-	memory   *budget.Budget
-	bus      *cqrs.Bus
-	payloads job.Payloads
-	waiting  *waiting
-	cfg      Config
+	models    serve.Models
+	memory    *budget.Budget
+	bus       *cqrs.Bus
+	payloads  job.Payloads
+	admission Admission
+	waiting   *waiting
+	cfg       Config
 }
 
 // New returns the API of the models, whose durable predictions go through the
 // bus. It watches the store's commits, for those who wait for an end.
-func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, cfg Config) *API {
+func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, admission Admission, cfg Config) *API {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 16 << 20
 	}
-	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, waiting: newWaiting(), cfg: cfg}
+	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, admission: admission, waiting: newWaiting(), cfg: cfg}
 	store.Watch(a.waiting.committed)
 	return a
 }
@@ -62,7 +68,11 @@ func Permissions() []access.Declaration {
 
 // Problems are the failures that only occur here.
 func Problems() []problem.Type {
+	const later = "Send the same request again after as long as Retry-After says, with the same Idempotency-Key: nothing of it was kept."
 	return []problem.Type{
+		{Code: "predictions_full", Title: "Too many durable predictions wait", Fix: later},
+		{Code: "tenant_predictions_full", Title: "Too many durable predictions of the tenant wait", Fix: later},
+		{Code: "predictions_too_slow", Title: "Durable predictions of the tenant wait too long", Fix: later},
 		{Code: "prefer_invalid", Title: "Prefer cannot be understood", Fix: "Send Prefer: respond-async, or Prefer: wait=N with 1 to 60 seconds."},
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},

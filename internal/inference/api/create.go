@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web/api"
 )
 
@@ -109,13 +111,8 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 	if err != nil {
 		return nil, err
 	}
-	p, _ := access.From(ctx)
-	input, err := a.payloads.Save(ctx, p.Tenant, question)
+	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline}, question)
 	if err != nil {
-		return nil, err
-	}
-	made, err := cqrs.Send(ctx, a.bus, job.Submit{Model: model, Version: version, Input: input, ClientRef: in.Body.ClientRef, Deadline: deadline})
-	if made, err = a.repeated(ctx, made, err); err != nil {
 		return nil, err
 	}
 	applied := "respond-async"
@@ -135,6 +132,28 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 		}
 	}
 	return o, err
+}
+
+// accept keeps a question and the prediction that it is for. What is refused is
+// refused before anything of it is kept, unless it was accepted before, and only
+// the answer to that was lost.
+func (a *API) accept(ctx context.Context, c job.Submit, question []byte) (*job.Prediction, error) {
+	p, _ := access.From(ctx)
+	if refusal := a.admission.Admit(p.Tenant); refusal != nil {
+		if made, err := a.accepted(ctx); err == nil {
+			return made, nil
+		}
+		return nil, refusal
+	}
+	var err error
+	if c.Input, err = a.payloads.Save(ctx, p.Tenant, question); err != nil {
+		return nil, err
+	}
+	made, err := cqrs.Send(ctx, a.bus, c)
+	if errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) { // which a store says first is its own affair
+		return a.accepted(ctx)
+	}
+	return made, err
 }
 
 func deadline(in *createIn, now time.Time) (time.Time, error) {

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -96,12 +95,12 @@ func (a *API) output(ctx context.Context, in *idIn) (*struct{ Body json.RawMessa
 	return &struct{ Body json.RawMessage }{body}, err
 }
 
-// repeated finds the prediction that the same operation submitted before, where
-// the answer to that was lost.
-func (a *API) repeated(ctx context.Context, made *job.Prediction, err error) (*job.Prediction, error) {
-	operation, parseErr := uuid.Parse(web.OperationID(ctx))
-	if !errors.Is(err, repo.ErrProcessed) || parseErr != nil {
-		return made, err
+// accepted finds the prediction that an earlier attempt at the same operation
+// submitted.
+func (a *API) accepted(ctx context.Context) (*job.Prediction, error) {
+	operation, err := uuid.Parse(web.OperationID(ctx))
+	if err != nil {
+		return nil, repo.ErrNotFound // it has no key, and so no earlier attempt
 	}
 	return cqrs.Ask(ctx, a.bus, job.Follow{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
 }

@@ -9,19 +9,27 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
 )
 
 // counted is a driver that counts what is read.
 type counted struct {
 	repo.Driver
-	gets atomic.Int64
+	gets, commits atomic.Int64
+}
+
+func (c *counted) Commit(ctx context.Context, s *repo.Changeset) error {
+	c.commits.Add(1)
+	return c.Driver.Commit(ctx, s)
 }
 
 func (c *counted) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
@@ -29,20 +37,27 @@ func (c *counted) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
 	return c.Driver.Get(ctx, key)
 }
 
-// inline keeps payloads in line, and counts how many are read.
-type inline struct{ loads atomic.Int64 }
+// inline keeps payloads in line, and counts how many are read and kept.
+type inline struct{ loads, saves atomic.Int64 }
 
 func (l *inline) Load(_ context.Context, p job.Payload) ([]byte, error) {
 	l.loads.Add(1)
 	return p.Inline, nil
 }
 
-func (*inline) Save(_ context.Context, _ string, data []byte) (job.Payload, error) {
+func (l *inline) Save(_ context.Context, _ string, data []byte) (job.Payload, error) {
+	l.saves.Add(1)
 	return job.Payload{Inline: data}, nil
 }
 
+// limit refuses where an error is set.
+type limit struct{ err error }
+
+func (l *limit) Admit(string) error { return l.err }
+
 type bench struct {
 	*API
+	limit    limit
 	store    *repo.Store
 	driver   *counted
 	payloads *inline
@@ -52,12 +67,15 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{driver: &counted{Driver: memrepo.New(memrepo.Config{})}, payloads: &inline{}}
 	b.store = repo.New(b.driver, repo.Config{})
-	bus, err := cqrs.NewBus(b.store, cqrs.Config{})
+	bus, err := cqrs.NewBus(b.store, cqrs.Config{Origin: func(ctx context.Context) (o cqrs.Origin) {
+		o.Operation, _ = uuid.Parse(web.OperationID(ctx))
+		return o
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	job.Register(bus, job.Config{})
-	b.API = New(nil, nil, b.store, bus, b.payloads, Config{})
+	b.API = New(nil, nil, b.store, bus, b.payloads, &b.limit, Config{})
 	return b
 }
 
@@ -153,5 +171,36 @@ func TestListReadsNoOutputs(t *testing.T) {
 		if v.Output != nil || v.Metrics == nil || v.URLs.Self != fmt.Sprintf("/v1/predictions/%s", v.ID) {
 			t.Errorf("got %+v", v)
 		}
+	}
+}
+
+// Of what is refused nothing is kept, neither its input nor a trace in the store.
+func TestRefusedLeavesNothing(t *testing.T) {
+	b := newBench(t)
+	b.limit.err = fault.New(fault.Unavailable, "full").WithCode("predictions_full").WithRetryAfter(3 * time.Second)
+	ctx := as(web.WithOperationID(t.Context(), uuid.NewString()), "key_1", job.Run)
+	_, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, 0)
+	if f := fault.Of(err); f.Code != "predictions_full" || f.RetryAfter != 3*time.Second {
+		t.Errorf("got %v", err)
+	}
+	if b.driver.commits.Load() != 0 || b.payloads.saves.Load() != 0 {
+		t.Errorf("%d commits, %d inputs", b.driver.commits.Load(), b.payloads.saves.Load())
+	}
+	b.limit.err = nil // the same operation can be done later
+	b.submitted(ctx, t, 0)
+}
+
+// What was accepted is not refused when it is sent again.
+func TestAcceptedIsNotRefusedLater(t *testing.T) {
+	b := newBench(t)
+	ctx := as(web.WithOperationID(t.Context(), uuid.NewString()), "key_1", job.Run)
+	first := b.submitted(ctx, t, 0)
+	b.limit.err = fault.New(fault.Unavailable, "full")
+	if again := b.submitted(ctx, t, 0); again.ID != first.ID {
+		t.Errorf("accepted %s, and then %s", first.ID, again.ID)
+	}
+	b.limit.err = nil
+	if again := b.submitted(ctx, t, 0); again.ID != first.ID {
+		t.Errorf("accepted %s, and then %s", first.ID, again.ID)
 	}
 }

@@ -120,11 +120,12 @@ var (
 // Changed says that a prediction is in another state. It holds nothing of what
 // was predicted.
 type Changed struct {
-	Status  Status   `json:"status"`
-	Model   string   `json:"model"`
-	Version string   `json:"version,omitempty"`
-	Attempt int      `json:"attempt,omitempty"`
-	Failure *Failure `json:"failure,omitempty"`
+	Status   Status   `json:"status"`
+	Previous Status   `json:"previous,omitempty"` // empty for one that is new
+	Model    string   `json:"model"`
+	Version  string   `json:"version,omitempty"`
+	Attempt  int      `json:"attempt,omitempty"`
+	Failure  *Failure `json:"failure,omitempty"`
 }
 
 // EventType implements aggregate.Event: prediction.queued, prediction.succeeded, ….
@@ -140,12 +141,13 @@ type Timing struct {
 
 // move changes the state and records it.
 func (p *Prediction) move(s Status) {
+	previous := p.Status
 	p.Status = s
 	version := p.Version
 	if p.Served != "" {
 		version = p.Served
 	}
-	p.Record(Changed{Status: s, Model: p.Model, Version: version, Attempt: p.Attempt, Failure: p.Failure})
+	p.Record(Changed{Status: s, Previous: previous, Model: p.Model, Version: version, Attempt: p.Attempt, Failure: p.Failure})
 }
 
 // end makes the prediction final.

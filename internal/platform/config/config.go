@@ -157,9 +157,12 @@ type Model struct {
 	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
 }
 
-// Job configures how durable predictions are run.
+// Job configures durable predictions.
 type Job struct {
-	Concurrency int `key:"concurrency" default:"64" min:"0" max:"1024" help:"durable predictions that this process runs at once; 0 leaves them to others: bin/api then only accepts them, and bin/worker needs no models"`
+	Concurrency        int           `key:"concurrency" default:"64" min:"0" max:"1024" help:"durable predictions that this process runs at once; 0 leaves them to others: bin/api then only accepts them, and bin/worker needs no models"`
+	MaxQueued          int           `key:"max_queued" default:"100000" min:"1" max:"100000000" help:"durable predictions that may wait to be run; further ones are answered 503"`
+	MaxQueuedPerTenant int           `key:"max_queued_per_tenant" default:"20000" min:"1" max:"100000000" help:"of these, those of one tenant"`
+	MaxWait            time.Duration `key:"max_wait" default:"1h" min:"1s" max:"720h" help:"time that a tenant's durable predictions may wait to be run, the oldest until now or the next by the rate at which they are begun; further ones are answered 503"`
 }
 
 // Log configures the log on standard error.

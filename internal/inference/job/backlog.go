@@ -1,0 +1,243 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// Backlog knows how much waits to be run, and for how long: what this process
+// commits it counts at once, what others do it learns when it looks at the store,
+// every ten seconds, and every second for a tenant of which much waits. In between
+// its figures are off by what others have accepted and begun meanwhile.
+//
+// A store that cannot count, as CQL, shows at most uncounted waiting predictions of
+// a tenant; there the waiting time is what limits.
+type Backlog struct {
+	store   *repo.Store
+	tenants func(ctx context.Context) iter.Seq2[string, error]
+	limits  Limits
+	metrics *backlogMetrics
+	log     *slog.Logger
+
+	mu sync.Mutex
+	of map[string]*standing // by tenant; those of which something waits
+	// all sums them up; its oldest is not kept.
+	all standing
+}
+
+// standing is how much of one tenant waits.
+type standing struct {
+	queued int
+	oldest time.Time // when the one that waits longest was accepted; zero: none waits
+
+	came, left int // since the last look
+	was        int // then
+	looked     time.Time
+	rate       float64 // at which predictions leave, by second, while many wait; 0: not known
+}
+
+const (
+	lookInterval = 10 * time.Second
+	busyInterval = time.Second
+	// busy is of how many waiting predictions the workers are kept busy, so that
+	// the rate at which they leave is the workers' and not the clients'.
+	busy      = 32
+	uncounted = 200
+)
+
+// BacklogConfig is what a Backlog may be given.
+type BacklogConfig struct {
+	Limits  Limits
+	Metrics prometheus.Registerer
+	Log     *slog.Logger // nil discards
+}
+
+// NewBacklog returns the backlog of a store's tenants. It watches the store's
+// commits; Run has it look at what others do.
+func NewBacklog(store *repo.Store, tenants func(context.Context) iter.Seq2[string, error], cfg BacklogConfig) (*Backlog, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Backlog{store: store, tenants: tenants, limits: cfg.Limits.withDefaults(), log: cfg.Log, of: map[string]*standing{}}
+	var err error
+	b.metrics, err = newBacklogMetrics(cfg.Metrics, b)
+	store.Watch(b.committed)
+	return b, err
+}
+
+// Run looks at the store until ctx ends.
+func (b *Backlog) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := b.Look(ctx); err != nil && ctx.Err() == nil {
+			b.log.WarnContext(ctx, "waiting predictions could not be counted; those of other processes are not seen", "error", err)
+		}
+		for next := b.store.Now().Add(lookInterval); ctx.Err() == nil && b.store.Now().Before(next); {
+			pause.For(ctx, busyInterval)
+			b.lookBusy(ctx)
+		}
+	}
+	return nil
+}
+
+// Look counts what waits of every tenant.
+func (b *Backlog) Look(ctx context.Context) error {
+	for tenant, err := range b.tenants(ctx) {
+		if err == nil {
+			err = b.look(ctx, tenant)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.sum()
+	return nil
+}
+
+// lookBusy counts what waits of those of whom much does. Who cannot be counted now
+// is counted with all.
+func (b *Backlog) lookBusy(ctx context.Context) {
+	b.mu.Lock()
+	var many []string
+	for tenant, s := range b.of {
+		if s.queued >= busy {
+			many = append(many, tenant)
+		}
+	}
+	b.mu.Unlock()
+	for _, tenant := range many {
+		if b.look(ctx, tenant) != nil {
+			return
+		}
+	}
+	if len(many) > 0 {
+		b.sum()
+	}
+}
+
+// look counts what waits of one tenant.
+func (b *Backlog) look(ctx context.Context, tenant string) error {
+	from := b.store.Read(repo.Scope{Tenant: tenant})
+	waits := spec.Query[Prediction]{Where: status.Eq(Queued), Limit: 1}
+	n, err := Predictions.Count(ctx, from, waits.Where)
+	if errors.Is(err, spec.ErrUnsupported) {
+		waits.Limit, err = uncounted, nil
+	}
+	if err != nil {
+		return err
+	}
+	page, err := Predictions.Find(ctx, from, waits) // ids are in the order of acceptance
+	if err != nil {
+		return err
+	}
+	oldest := time.Time{}
+	if len(page.Items) > 0 {
+		oldest = page.Items[0].CreatedAt
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queued := max(int(n), len(page.Items))
+	if s := b.of[tenant]; s != nil || queued > 0 {
+		b.standing(tenant).seen(queued, oldest, b.store.Now())
+	}
+	return nil
+}
+
+// seen takes over what a look has found.
+func (s *standing) seen(queued int, oldest, now time.Time) {
+	departed := s.left + max(s.was+s.came-s.left-queued, 0) // here, and elsewhere
+	since := now.Sub(s.looked).Seconds()
+	switch {
+	case s.looked.IsZero() || s.was < busy || queued < busy:
+		s.rate = 0
+	case s.rate == 0:
+		s.rate = float64(departed) / since
+	case since > 0:
+		const weight = 0.3 // of the latest
+		s.rate += weight * (float64(departed)/since - s.rate)
+	}
+	s.queued, s.was, s.came, s.left, s.oldest, s.looked = queued, queued, 0, 0, oldest, now
+}
+
+// sum brings the figures of all tenants up to date, and forgets who has nothing.
+func (b *Backlog) sum() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := standing{}
+	for tenant, s := range b.of {
+		if s.queued == 0 && s.came == 0 && s.left == 0 {
+			delete(b.of, tenant)
+			continue
+		}
+		all.queued += s.queued
+		all.rate += s.rate
+	}
+	b.all = all
+}
+
+// standing returns a tenant's; mu is held.
+func (b *Backlog) standing(tenant string) *standing {
+	s := b.of[tenant]
+	if s == nil {
+		s = &standing{}
+		b.of[tenant] = s
+	}
+	return s
+}
+
+// committed counts what a changeset of this process has changed.
+func (b *Backlog) committed(c *repo.Changeset) {
+	for i := range c.Messages {
+		m := &c.Messages[i]
+		if m.Kind != Predictions.Name || m.Stream != repo.StreamEvents {
+			continue
+		}
+		var e Changed
+		if json.Unmarshal(m.Data, &e) == nil && (e.Status == Queued) != (e.Previous == Queued) {
+			b.count(m.Tenant, e.Status == Queued, m.Time)
+		}
+	}
+}
+
+// count notes that a prediction came to those that wait, or left them.
+func (b *Backlog) count(tenant string, came bool, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.standing(tenant)
+	switch {
+	case came:
+		s.came++
+		s.queued++
+		b.all.queued++
+		if s.oldest.IsZero() {
+			s.oldest = now
+		}
+	case s.queued > 0:
+		s.left++
+		s.queued--
+		b.all.queued--
+		if s.queued == 0 {
+			s.oldest = time.Time{}
+		}
+	}
+}
+
+// Queued returns how many predictions of a tenant wait.
+func (b *Backlog) Queued(tenant string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.of[tenant]; s != nil {
+		return s.queued
+	}
+	return 0
+}
