@@ -47,6 +47,9 @@ type Measured struct {
 	Candidate Numbers `json:"candidate"`
 	// Units are how many units each arm was given, for each weighting.
 	Units []sequential.Ratio `json:"units,omitempty"`
+	// Answers are the rows that both have answered, in shadow or by replay; hits
+	// are those whose answer is another, see package shadow.
+	Answers sequential.Count `json:"answers,omitzero"`
 	// Scores is how far the candidate's answers are from a reference's.
 	Scores *drift.Distance `json:"scores,omitempty"`
 }
@@ -58,6 +61,9 @@ func (m Measured) validate() error {
 			return fault.New(fault.Invalid, "the numbers of the %s cannot be: %d of %d requests failed, and %d labels have squares that sum up to %g",
 				name, r.Hits, r.N, n.Quality.N, n.Quality.M2).WithCode("evidence_numbers")
 		}
+	}
+	if a := m.Answers; a.Hits < 0 || a.Hits > a.N {
+		return fault.New(fault.Invalid, "%d of %d answers differ, which cannot be", a.Hits, a.N).WithCode("evidence_numbers")
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ func everything() Policy {
 	return Policy{
 		Alpha: 0.05, MinRequests: 1000,
 		ErrorRate: &ErrorRate{Worse: 0.01}, Latency: &Latency{Quantile: 0.99, Ratio: 1.5}, Quality: &Quality{Worse: 0.05, MinLabels: 200},
+		Agreement:   &Agreement{MaxFlips: 0.1},
 		SampleRatio: &SampleRatio{Alpha: 0.001}, Drift: &Drift{MaxPSI: 0.25},
 	}
 }
@@ -50,8 +51,9 @@ func serve(r *rand.Rand, n int, failures float64, median time.Duration, quality 
 func measured(b, c Numbers) Measured {
 	return Measured{
 		Baseline: b, Candidate: c,
-		Units:  []sequential.Ratio{{Counts: []int64{b.Requests.N, c.Requests.N}, Weights: []float64{0.5, 0.5}}},
-		Scores: &drift.Distance{Reference: 5000, Window: 5000, PSI: 0.02, Noise: 0.004},
+		Units:   []sequential.Ratio{{Counts: []int64{b.Requests.N, c.Requests.N}, Weights: []float64{0.5, 0.5}}},
+		Answers: sequential.Count{N: 5000, Hits: 300},
+		Scores:  &drift.Distance{Reference: 5000, Window: 5000, PSI: 0.02, Noise: 0.004},
 	}
 }
 
@@ -78,6 +80,8 @@ func TestEachGuardrail(t *testing.T) {
 	skewed.Units[0].Counts = []int64{16_000, 14_000}
 	drifted := measured(good(), good())
 	drifted.Scores = &drift.Distance{Reference: 5000, Window: 5000, PSI: 0.5, Noise: 0.01}
+	flipped := measured(good(), good())
+	flipped.Answers.Hits = 700
 	for name, m := range map[string]Measured{
 		"":             measured(good(), good()),
 		"error_rate":   measured(good(), serve(r, n, 0.06, 20*time.Millisecond, 0.9)),
@@ -85,6 +89,7 @@ func TestEachGuardrail(t *testing.T) {
 		"quality":      measured(good(), serve(r, n, 0.02, 20*time.Millisecond, 0.75)),
 		"sample_ratio": skewed,
 		"drift":        drifted,
+		"agreement":    flipped,
 	} {
 		verdict, found := verdicts(t, everything(), m)
 		if want := map[bool]Verdict{true: Pass, false: Fail}[name == ""]; verdict != want {
@@ -95,7 +100,7 @@ func TestEachGuardrail(t *testing.T) {
 				t.Errorf("%q: %s says %s, want %s", name, guardrail, v, want)
 			}
 		}
-		if len(found) != 5 {
+		if len(found) != 6 {
 			t.Errorf("%q: only %v were asked", name, found)
 		}
 	}
@@ -122,6 +127,7 @@ func TestNoDataNeverPasses(t *testing.T) {
 		"no labels":          {without(func(m *Measured) { m.Candidate.Quality = sequential.Moments{} }), []string{"quality"}},
 		"few labels":         {without(func(m *Measured) { m.Candidate.Quality = sequential.Moments{N: 199, Mean: 1, M2: 1} }), []string{"quality"}},
 		"labels all alike":   {without(func(m *Measured) { m.Candidate.Quality.M2, m.Baseline.Quality.M2 = 0, 0 }), []string{"quality"}},
+		"no answers":         {without(func(m *Measured) { m.Answers = sequential.Count{} }), []string{"agreement"}},
 		"no units":           {without(func(m *Measured) { m.Units = nil }), []string{"sample_ratio"}},
 		"no scores":          {without(func(m *Measured) { m.Scores = nil }), []string{"drift"}},
 		"few scores":         {without(func(m *Measured) { m.Scores = &drift.Distance{Reference: 1000, Window: 10} }), []string{"drift"}},
@@ -238,16 +244,17 @@ func TestNumbersMerge(t *testing.T) {
 
 func TestBadPoliciesAndNumbersAreRefused(t *testing.T) {
 	for name, change := range map[string]func(p *Policy){
-		"/alpha":              func(p *Policy) { p.Alpha = 0 },
-		"/min_requests":       func(p *Policy) { p.MinRequests = 0 },
-		"/error_rate/worse":   func(p *Policy) { p.ErrorRate.Worse = math.NaN() },
-		"/latency/quantile":   func(p *Policy) { p.Latency.Quantile = 1 },
-		"/latency/ratio":      func(p *Policy) { p.Latency.Ratio = 1 },
-		"/quality/worse":      func(p *Policy) { p.Quality.Worse = 0 },
-		"/quality/min_labels": func(p *Policy) { p.Quality.MinLabels = 99 },
-		"/sample_ratio/alpha": func(p *Policy) { p.SampleRatio.Alpha = 2 },
-		"/drift/max_psi":      func(p *Policy) { p.Drift.MaxPSI = -1 },
-		"":                    func(p *Policy) { *p = Policy{Alpha: 0.05, MinRequests: 1} },
+		"/alpha":               func(p *Policy) { p.Alpha = 0 },
+		"/min_requests":        func(p *Policy) { p.MinRequests = 0 },
+		"/error_rate/worse":    func(p *Policy) { p.ErrorRate.Worse = math.NaN() },
+		"/latency/quantile":    func(p *Policy) { p.Latency.Quantile = 1 },
+		"/latency/ratio":       func(p *Policy) { p.Latency.Ratio = 1 },
+		"/quality/worse":       func(p *Policy) { p.Quality.Worse = 0 },
+		"/quality/min_labels":  func(p *Policy) { p.Quality.MinLabels = 99 },
+		"/agreement/max_flips": func(p *Policy) { p.Agreement.MaxFlips = 0 },
+		"/sample_ratio/alpha":  func(p *Policy) { p.SampleRatio.Alpha = 2 },
+		"/drift/max_psi":       func(p *Policy) { p.Drift.MaxPSI = -1 },
+		"":                     func(p *Policy) { *p = Policy{Alpha: 0.05, MinRequests: 1} },
 	} {
 		p := everything()
 		change(&p)
@@ -260,6 +267,7 @@ func TestBadPoliciesAndNumbersAreRefused(t *testing.T) {
 		{Baseline: Numbers{Requests: sequential.Count{N: 1, Hits: 2}}},
 		{Candidate: Numbers{Requests: sequential.Count{N: 1, Hits: -1}}},
 		{Candidate: Numbers{Quality: sequential.Moments{N: 1, M2: math.NaN()}}},
+		{Answers: sequential.Count{N: 1, Hits: 2}},
 		{Units: []sequential.Ratio{{Counts: []int64{1}, Weights: []float64{2}}}},
 	} {
 		if _, err := Decide(everything(), m); !fault.Is(err, fault.Invalid) {

@@ -16,7 +16,7 @@ type guardrail func(m Measured) (Finding, error)
 // guardrails returns those that the policy asks, in a fixed order.
 func (p Policy) guardrails() []guardrail {
 	asked := 0
-	for _, is := range []bool{p.ErrorRate != nil, p.Latency != nil, p.Quality != nil} {
+	for _, is := range []bool{p.ErrorRate != nil, p.Latency != nil, p.Quality != nil, p.Agreement != nil} {
 		if is {
 			asked++
 		}
@@ -30,6 +30,9 @@ func (p Policy) guardrails() []guardrail {
 		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m, alpha)), nil })
 	}
 	if g := p.Quality; g != nil {
+		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m, alpha)), nil })
+	}
+	if g := p.Agreement; g != nil {
 		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m, alpha)), nil })
 	}
 	if g := p.SampleRatio; g != nil {
@@ -111,6 +114,10 @@ func (g *Quality) judge(m Measured, alpha float64) Finding {
 		less = sequential.MeanDifference(c, b, alpha, tunedLabels*float64(g.MinLabels))
 	}
 	return find("quality", less, g.Worse, "the candidate's %d labels have the mean %.4g, the baseline's %d have %.4g", c.N, c.Mean, b.N, b.Mean)
+}
+
+func (g *Agreement) judge(m Measured, alpha float64) Finding {
+	return find("agreement", sequential.Proportion(m.Answers, alpha), g.MaxFlips, "%d of %d answers are not the baseline's", m.Answers.Hits, m.Answers.N)
 }
 
 // judge fails for a p-value of alpha or less. The interval is that value as

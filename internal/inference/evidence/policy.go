@@ -9,9 +9,9 @@ import (
 // Policy is what a candidate has to prove. Guardrails that are nil are not
 // asked; at least one must be.
 type Policy struct {
-	// Alpha is the greatest chance that ErrorRate, Latency or Quality says
-	// something wrong, in any of all looks: it is divided among those that are
-	// asked.
+	// Alpha is the greatest chance that ErrorRate, Latency, Quality or Agreement
+	// says something wrong, in any of all looks: it is divided among those that
+	// are asked.
 	Alpha float64 `json:"alpha"`
 	// MinRequests is how many requests each arm needs before anything passes. What
 	// is clearly worse fails before that.
@@ -19,6 +19,7 @@ type Policy struct {
 	ErrorRate   *ErrorRate   `json:"error_rate,omitempty"`
 	Latency     *Latency     `json:"latency,omitempty"`
 	Quality     *Quality     `json:"quality,omitempty"`
+	Agreement   *Agreement   `json:"agreement,omitempty"`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
 	Drift       *Drift       `json:"drift,omitempty"`
 }
@@ -45,6 +46,11 @@ type Quality struct {
 	// MinLabels is how many labels each arm needs, at least MinLabels: the
 	// intervals are asymptotic.
 	MinLabels int64 `json:"min_labels"`
+}
+
+// Agreement bounds the share of answers that are not the baseline's.
+type Agreement struct {
+	MaxFlips float64 `json:"max_flips"` // above 0
 }
 
 // SampleRatio demands that units were divided as the weights say.
@@ -82,6 +88,9 @@ func (p Policy) Validate() error {
 	if g := p.Quality; g != nil {
 		check(g.Worse > 0 && g.Worse <= 1e300, "/quality/worse", "worse is %g, expected more than 0", g.Worse)
 		check(g.MinLabels >= MinLabels, "/quality/min_labels", "min_labels is %d, expected at least %d", g.MinLabels, MinLabels)
+	}
+	if g := p.Agreement; g != nil {
+		check(share(g.MaxFlips), "/agreement/max_flips", "max_flips is %g, expected more than 0 and less than 1", g.MaxFlips)
 	}
 	if g := p.SampleRatio; g != nil {
 		check(share(g.Alpha), "/sample_ratio/alpha", "alpha is %g, expected more than 0 and less than 1; 0.001 is usual", g.Alpha)

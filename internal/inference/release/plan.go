@@ -1,0 +1,91 @@
+package release
+
+import (
+	"fmt"
+	"time"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/experiment"
+	"sluice/internal/platform/fault"
+)
+
+// Bounds of a Plan.
+const (
+	MaxSteps = 20
+	MaxText  = 255 // bytes of a name or a reason
+)
+
+// Plan is what a release is about, and how it shall go.
+type Plan struct {
+	Model string `json:"model"`
+	Alias string `json:"alias"` // that is to point to the candidate
+	// Champion and Candidate are versions by their digests.
+	Champion  string `json:"champion"`
+	Candidate string `json:"candidate"`
+	// Protected aliases are never promoted without approval.
+	Protected bool   `json:"protected,omitempty"`
+	Steps     []Step `json:"steps"`
+}
+
+// Step is a share of the traffic, and what must be shown before the next.
+type Step struct {
+	Name string `json:"name"`
+	// Weight is the candidate's share of the units in basis points. It never falls
+	// from one step to the next, and is 0 where Shadow is set: then the candidate
+	// gets copies of requests and its answers are only compared.
+	Weight int             `json:"weight"`
+	Shadow bool            `json:"shadow,omitempty"`
+	Policy evidence.Policy `json:"policy"`
+	// MinDuration is how long the step takes at least, a whole day of traffic say,
+	// however soon the numbers pass.
+	MinDuration time.Duration `json:"min_duration_ns,omitempty"`
+	// MaxDuration is when a step that has come to nothing is paused; 0 means never.
+	MaxDuration time.Duration `json:"max_duration_ns,omitempty"`
+	// Approval says that somebody else than the requester has to agree to what
+	// follows.
+	Approval bool `json:"approval,omitempty"`
+}
+
+// Standard returns the usual steps: shadow, and 1, 5, 25 and 50 percent.
+func Standard(shadow, canary evidence.Policy, each time.Duration) []Step {
+	steps := []Step{{Name: "shadow", Shadow: true, Policy: shadow, MinDuration: each}}
+	for _, percent := range []int{1, 5, 25, 50} {
+		steps = append(steps, Step{Name: fmt.Sprintf("canary-%d", percent), Weight: percent * experiment.Total / 100, Policy: canary, MinDuration: each})
+	}
+	return steps
+}
+
+// Validate says all that is wrong with the plan, each with a pointer.
+func (p Plan) Validate() error {
+	var wrong []fault.Detail
+	check := func(ok bool, pointer, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fault.Detail{Pointer: pointer, Code: "release_invalid", Message: fmt.Sprintf(format, args...)})
+		}
+	}
+	for _, f := range []struct{ pointer, text string }{{"/model", p.Model}, {"/alias", p.Alias}, {"/champion", p.Champion}, {"/candidate", p.Candidate}} {
+		check(f.text != "" && len(f.text) <= MaxText, f.pointer, "the text has %d bytes, expected 1 to %d", len(f.text), MaxText)
+	}
+	check(p.Champion != p.Candidate, "/candidate", "the candidate is the champion already")
+	check(len(p.Steps) > 0 && len(p.Steps) <= MaxSteps, "/steps", "there are %d steps, expected 1 to %d", len(p.Steps), MaxSteps)
+	names, weight := map[string]bool{}, 0
+	for i, s := range p.Steps[:min(len(p.Steps), MaxSteps)] {
+		at := fmt.Sprintf("/steps/%d", i)
+		check(s.Name != "" && len(s.Name) <= MaxText && !names[s.Name], at+"/name", "the name %q is empty, too long or there twice", fault.Clip(s.Name, 64))
+		check(s.Shadow == (s.Weight == 0) && s.Weight >= 0 && s.Weight < experiment.Total, at+"/weight",
+			"the weight is %d, expected 0 for a shadow and else 1 to %d basis points", s.Weight, experiment.Total-1)
+		check(s.Weight >= weight, at+"/weight", "the weight is %d after %d: a release never goes back on its way", s.Weight, weight)
+		check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
+			"the step takes %s at least and %s at most", s.MinDuration, s.MaxDuration)
+		if err := s.Policy.Validate(); err != nil {
+			for _, d := range fault.Of(err).Details {
+				check(false, at+"/policy"+d.Pointer, "%s", d.Message)
+			}
+		}
+		names[s.Name], weight = true, s.Weight
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the release has mistakes; the first: %s", wrong[0].Message).WithCode("release_invalid").WithDetails(wrong...)
+}
