@@ -8,6 +8,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
+
+	"sluice/internal/platform/pause"
 )
 
 // relays runs the program and two workers over one store and one queue, and
@@ -109,7 +113,7 @@ func (b *bed) takeOver(ctx context.Context, w *watch, round int) error {
 	}
 	if freeze {
 		w.ignore(victim)
-		err = victim.cmd.Process.Signal(syscall.SIGSTOP)
+		err = b.freeze(ctx, victim)
 	} else {
 		err = victim.kill()
 	}
@@ -139,6 +143,32 @@ func (b *bed) takeOver(ctx context.Context, w *watch, round int) error {
 	}
 	b.logf("%s ended carrying (frozen: %t); %s carries after %.1f s", victim.name, freeze, next.name, time.Since(began).Seconds())
 	return nil
+}
+
+// freeze stops a process where it does not hold the store's lock: SQLite gives
+// that to nobody else while the process exists, so that all would wait for it.
+func (b *bed) freeze(ctx context.Context, p *program) error {
+	db, err := sql.Open("sqlite3", "file:"+b.database()+"?_txlock=immediate&_busy_timeout=3000")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for {
+		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		tx, err := db.BeginTx(ctx, nil)
+		if err == nil {
+			return tx.Rollback()
+		}
+		if e, ok := errors.AsType[sqlite3.Error](err); !ok || e.Code != sqlite3.ErrBusy {
+			return errors.Join(err, p.cmd.Process.Signal(syscall.SIGCONT))
+		}
+		if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			return err
+		}
+		pause.For(ctx, 50*time.Millisecond)
+	}
 }
 
 // watch samples who owns the outbox, and who publishes.
