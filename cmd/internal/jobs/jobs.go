@@ -12,10 +12,7 @@ import (
 
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
-	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/job"
-	"sluice/internal/inference/oip"
-	"sluice/internal/inference/serve"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
@@ -47,7 +44,7 @@ type Jobs struct {
 // predictions with its bus. The models may be nil where it runs none; what it runs
 // shares the memory with requests.
 func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, log *slog.Logger) *Jobs {
-	settings := job.Config{Drain: patience(cfg.Shutdown.Grace)}
+	settings := job.Config{Timing: job.Timing{Hold: cfg.Job.MaxHold}, MaxRun: cfg.Job.MaxRun, MaxStall: cfg.Job.MaxStall, Drain: patience(cfg.Shutdown.Grace)}
 	job.Register(n.Bus, settings)
 	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings)}
 	if j.concurrency > 0 {
@@ -60,23 +57,6 @@ func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budge
 // of the grace is left for giving back those that do not.
 func patience(grace time.Duration) time.Duration {
 	return max(grace-min(grace/4, 5*time.Second), time.Millisecond)
-}
-
-// predictor has the models answer durable predictions: work that waits for spare
-// rows of online requests' runs.
-type predictor struct {
-	models serve.Models
-	memory *budget.Budget
-}
-
-// Predict implements job.Predictor.
-func (p predictor) Predict(ctx context.Context, tenant, model, version string, input []byte) (job.Answer, error) {
-	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input, Class: batcher.Bulk, Tenant: tenant})
-	if err != nil {
-		return job.Answer{}, err
-	}
-	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return job.Answer{Output: a.Body, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
 }
 
 // Component takes work from the queue until the drain, and says again what is due.

@@ -59,11 +59,15 @@ func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqr
 	return a
 }
 
-// Permissions declares the permission to read predictions; models:predict, to make
+// Permissions declares the permissions of durable predictions; models:predict, to make
 // them, is declared with the models.
 func Permissions() []access.Declaration {
-	return []access.Declaration{{Permission: job.Read, About: "read durable predictions and their results",
-		Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}}}
+	return []access.Declaration{
+		{Permission: job.Read, About: "read durable predictions and their results",
+			Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: job.Replays, About: "give durable predictions that became dead letters a new life",
+			Roles: []string{access.Operator, access.MLEngineer}},
+	}
 }
 
 // Problems are the failures that only occur here.
@@ -78,6 +82,10 @@ func Problems() []problem.Type {
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
 		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
 		{Code: "no_output", Title: "The prediction has no output", Fix: "Wait until it has succeeded, or read its error."},
+		{Code: "not_a_dead_letter", Title: "The prediction is no dead letter", Fix: "Replay only what GET /v1/predictions?dead_letter=true lists; make any other prediction anew."},
+		{Code: "attempt_stalled", Title: "The model hung", Fix: "Try again; if it happens again, the model may hang, or need more time than job.max_stall."},
+		{Code: "attempt_too_long", Title: "The attempt took too long", Fix: "Send less at once, or allow more with job.max_run."},
+		{Code: "model_unavailable", Title: "No worker has the model any more", Fix: "Have a worker serve that version again, and replay the prediction."},
 		{Code: "attempts_exhausted", Title: "Every attempt ended without an outcome", Fix: "Try again; if it happens again, the model may end the workers that run it."},
 	}
 }
@@ -107,7 +115,9 @@ type Prediction struct {
 	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here."`
 	Error       *Failure        `json:"error,omitempty"`
 	ClientRef   string          `json:"client_ref,omitempty"`
-	Attempts    int             `json:"attempts,omitempty"`
+	Attempts    int             `json:"attempts,omitempty" doc:"Begun so far, since the last replay."`
+	DeadLetter  bool            `json:"dead_letter,omitempty" doc:"It failed for want of attempts or of a worker, and can be replayed."`
+	Replays     int             `json:"replays,omitempty"`
 	CreatedAt   *api.Time       `json:"created_at,omitempty"`
 	StartedAt   *api.Time       `json:"started_at,omitempty"`
 	CompletedAt *api.Time       `json:"completed_at,omitempty"`
@@ -136,6 +146,7 @@ type Metrics struct {
 type URLs struct {
 	Self   string `json:"self"`
 	Cancel string `json:"cancel"`
+	Replay string `json:"replay,omitempty"`
 }
 
 // target takes "name", "name:version" or "name@label" apart.
@@ -149,9 +160,12 @@ func target(text string) (model, version string) {
 // summary shows a durable prediction without its output.
 func summary(prefix string, p *job.Prediction) Prediction {
 	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef,
-		Attempts: p.Attempt, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
+		Attempts: p.Attempt - p.Base, DeadLetter: p.Dead(), Replays: p.Replays, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
-	v.URLs = &URLs{self, self + "/cancel"}
+	v.URLs = &URLs{Self: self, Cancel: self + "/cancel"}
+	if v.DeadLetter {
+		v.URLs.Replay = self + "/replay"
+	}
 	if f := p.Failure; f != nil {
 		v.Error = &Failure{f.Code, f.Message, f.Retryable}
 	}
@@ -214,6 +228,10 @@ func (a *API) Register(v *api.API) {
 	api.Register(v, get, func(ctx context.Context, in *getIn) (*out, error) { return a.get(ctx, v.Prefix(), in) })
 	api.Register(v, operation("cancel-prediction", http.MethodPost, "/predictions/{id}/cancel", "Cancel a durable prediction", job.Run),
 		func(ctx context.Context, in *idIn) (*out, error) { return a.cancel(ctx, v.Prefix(), in) })
+	replay := operation("replay-prediction", http.MethodPost, "/predictions/{id}/replay", "Replay a dead letter", job.Replays)
+	replay.Description = "Gives a prediction that failed for want of attempts or of a worker a new life under the same id: with all attempts, and without its deadline. It is answered with 202."
+	replay.Idempotency = api.KeyOptional
+	api.Register(v, replay, func(ctx context.Context, in *idIn) (*out, error) { return a.replay(ctx, v.Prefix(), in) })
 	api.Register(v, operation("list-predictions", http.MethodGet, "/predictions", "List durable predictions", job.Read),
 		func(ctx context.Context, in *listIn) (*listOut, error) { return a.list(ctx, v.Prefix(), in) })
 	output := operation("get-prediction-output", http.MethodGet, "/predictions/{id}/output", "Read a prediction's output", job.Read)

@@ -33,6 +33,7 @@ type listIn struct {
 	Status    string `query:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
 	Model     string `query:"model" maxLength:"255"`
 	ClientRef string `query:"client_ref" maxLength:"255"`
+	Dead      bool   `query:"dead_letter" doc:"Only those that failed for want of attempts or of a worker, and can be replayed."`
 }
 
 type listOut struct{ Body api.Page[Prediction] }
@@ -55,6 +56,17 @@ func (a *API) get(ctx context.Context, prefix string, in *getIn) (*out, error) {
 
 func (a *API) cancel(ctx context.Context, prefix string, in *idIn) (*out, error) {
 	p, err := cqrs.Send(ctx, a.bus, job.Cancel{ID: job.ID(in.ID)})
+	return a.changed(ctx, prefix, p, err)
+}
+
+func (a *API) replay(ctx context.Context, prefix string, in *idIn) (*out, error) {
+	p, err := cqrs.Send(ctx, a.bus, job.Revive{ID: job.ID(in.ID)})
+	return a.changed(ctx, prefix, p, err)
+}
+
+// changed answers with what a command has made of a prediction: with 202 where
+// its end is still to come.
+func (a *API) changed(ctx context.Context, prefix string, p *job.Prediction, err error) (*out, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +78,7 @@ func (a *API) cancel(ctx context.Context, prefix string, in *idIn) (*out, error)
 }
 
 func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, error) {
-	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef,
+	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Dead: in.Dead,
 		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}})
 	if err != nil {
 		return nil, err

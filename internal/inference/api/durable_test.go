@@ -98,7 +98,7 @@ func (b *bench) succeed(t *testing.T, id string) {
 	err := b.store.Do(t.Context(), repo.Scope{Tenant: "acme", Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
 		_, err := job.Predictions.Update(ctx, tx, job.ID(id), func(p *job.Prediction) error {
 			timing := job.Timing{Lease: time.Minute, Notice: time.Minute, Keep: time.Hour, Attempts: 1}
-			if _, err := p.Start("w", tx.Now(), timing); err != nil {
+			if _, err := p.Start("w", "1", tx.Now(), timing); err != nil {
 				return err
 			}
 			return p.Succeed(1, job.Payload{Inline: []byte(`{"outputs":[1]}`)}, "1", "d", job.Metrics{}, tx.Now(), timing)

@@ -291,7 +291,7 @@ func TestCommitsAreCounted(t *testing.T) {
 			change(id, func(p *Prediction) (err error) {
 				switch action {
 				case "start":
-					_, err = p.Start("w", now, timing)
+					_, err = p.Start("w", "1", now, timing)
 				case "succeed":
 					err = p.Succeed(p.Attempt, Payload{}, "1", "d", Metrics{}, now, timing)
 				case "fail":

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -77,8 +78,11 @@ func (Follow) QueryName() string { return "predictions.follow" }
 // has defaults.
 type Config struct {
 	Timing
-	MaxRun time.Duration // of one attempt, whatever signs of life it gives; default 10 minutes
-	Drain  time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
+	MaxRun time.Duration // of one attempt, however well it gets on; default 10 minutes
+	// MaxStall is for how long an attempt may go on while its model completes no
+	// run, its own or another's; default 2 minutes.
+	MaxStall time.Duration
+	Drain    time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
 }
 
 func (c Config) withDefaults() Config {
@@ -93,6 +97,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Attempts <= 0 {
 		c.Attempts = 5
+	}
+	if c.Hold <= 0 {
+		c.Hold = time.Hour
+	}
+	if c.MaxStall <= 0 {
+		c.MaxStall = 2 * time.Minute
 	}
 	if c.MaxRun <= 0 {
 		c.MaxRun = 10 * time.Minute
@@ -110,12 +120,13 @@ func Register(b *cqrs.Bus, cfg Config) {
 		if err := Predictions.Add(ctx, tx, p); err != nil {
 			return nil, err
 		}
-		return p, announce(tx, p.ID)
+		return p, announce(tx, p)
 	})
 	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Cancel) (*Prediction, error) {
 		p, err := Predictions.Update(ctx, tx, c.ID, func(p *Prediction) error { p.Cancel(tx.Now(), cfg.Timing); return nil })
 		return &p, err
 	})
+	cqrs.Handle(b, Replays, revive(cfg))
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q Find) (*Prediction, error) {
 		p, err := Predictions.Get(ctx, from, q.ID)
 		return &p, err
@@ -132,9 +143,20 @@ func Register(b *cqrs.Bus, cfg Config) {
 	})
 }
 
+// hint is what such a message says of its prediction, so that a worker without
+// the model need not read it.
+type hint struct {
+	Model   string `json:"model"`
+	Version string `json:"version,omitempty"`
+}
+
 // announce says in the queue that a prediction may have something to do.
-func announce(tx *repo.Tx, id ID) error {
-	return tx.Publish(repo.Message{Stream: streamJobs, Type: "prediction.due", Key: repo.Key{Kind: Predictions.Name, ID: string(id)}, Data: []byte(`{}`)})
+func announce(tx *repo.Tx, p *Prediction) error {
+	data, err := json.Marshal(hint{p.Model, p.Version})
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "a message cannot be encoded")
+	}
+	return tx.Publish(repo.Message{Stream: streamJobs, Type: "prediction.due", Key: repo.Key{Kind: Predictions.Name, ID: string(p.ID)}, Data: data})
 }
 
 // Reconciler says again what is due, whatever became of the queue's messages.
@@ -161,11 +183,11 @@ func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
 		}
 		err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 			overdue := false
-			_, err := Predictions.Update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
+			now, err := Predictions.Update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
 			if err != nil || !overdue {
 				return err
 			}
-			return announce(tx, p.ID)
+			return announce(tx, &now)
 		})
 		if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, repo.ErrConflict) {
 			return n, err
@@ -180,6 +202,7 @@ type List struct {
 	cqrs.Returns[spec.Page[Prediction]]
 	Status           Status
 	Model, ClientRef string
+	Dead             bool // only dead letters
 	Query            spec.Query[Prediction]
 }
 
@@ -192,6 +215,9 @@ func (q List) query() spec.Query[Prediction] {
 	// The one that selects the least comes first: some stores follow that.
 	if q.ClientRef != "" {
 		rules = append(rules, clientRef.Eq(q.ClientRef))
+	}
+	if q.Dead {
+		rules = append(rules, dead.Eq(true))
 	}
 	if q.Model != "" {
 		rules = append(rules, model.Eq(q.Model))

@@ -70,6 +70,7 @@ type Prediction struct {
 	// answered.
 	Model     string   `json:"model"`
 	Version   string   `json:"version,omitempty"`
+	Tried     string   `json:"tried,omitempty"` // the version that the attempt under way, or the last, runs
 	Served    string   `json:"served,omitempty"`
 	Digest    string   `json:"digest,omitempty"`
 	Input     Payload  `json:"input"`
@@ -78,8 +79,12 @@ type Prediction struct {
 	ClientRef string   `json:"client_ref,omitempty"`
 
 	Attempt     int       `json:"attempt"`              // the fence of the attempt under way, or of the last
-	GivenBack   int       `json:"given_back,omitempty"` // attempts that workers which stopped in order gave back
+	GivenBack   int       `json:"given_back,omitempty"` // attempts of this life that workers which stopped in order gave back
+	Base        int       `json:"base,omitempty"`       // attempts of earlier lives, see Replay
+	Replays     int       `json:"replays,omitempty"`
 	Worker      string    `json:"worker,omitempty"`
+	Since       time.Time `json:"since,omitzero"` // when it was accepted, or its present life began
+	Held        time.Time `json:"held,omitzero"`  // since when no worker could run it, see Postpone
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Deadline    time.Time `json:"deadline,omitzero"` // zero: none
@@ -106,7 +111,7 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Predictions keeps them.
 var Predictions = repo.Kind[ID, Prediction]{
 	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
-	Columns: []spec.Column[Prediction]{status, model, clientRef, due},
+	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead},
 	Expires: func(p *Prediction) time.Time { return p.Keep },
 }
 
@@ -115,6 +120,7 @@ var (
 	model     = spec.TextField("model", func(p *Prediction) string { return p.Model })
 	clientRef = spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef })
 	due       = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
+	dead      = spec.BoolField("dead", (*Prediction).Dead)
 )
 
 // Changed says that a prediction is in another state. It holds nothing of what
@@ -137,6 +143,7 @@ type Timing struct {
 	Notice   time.Duration // until a message that nobody has acted on is sent again
 	Keep     time.Duration // of everything, from the end on
 	Attempts int           // that may be begun, without those that were given back
+	Hold     time.Duration // that a prediction waits for a worker that can run it
 }
 
 // move changes the state and records it.
@@ -158,7 +165,7 @@ func (p *Prediction) end(s Status, now time.Time, t Timing) {
 
 // Accept begins the prediction's life.
 func (p *Prediction) Accept(now time.Time, t Timing) {
-	p.Due = p.within(now.Add(t.Notice))
+	p.Since, p.Due = now, p.within(now.Add(t.Notice))
 	p.move(Queued)
 }
 
@@ -179,10 +186,10 @@ var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more
 // errBusy is returned by Start for a prediction that another worker is at.
 var errBusy = fault.New(fault.Conflict, "another worker is at it").WithCode("attempt_under_way")
 
-// Start begins an attempt, and returns whether there is anything to do: a
+// Start begins an attempt with a version of the model, and returns whether there is anything to do: a
 // prediction may be final by now, or end here because its time is over, it was
 // cancelled, or every attempt was used up by workers that died.
-func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, err error) {
+func (p *Prediction) Start(worker, version string, now time.Time, t Timing) (begun bool, err error) {
 	switch {
 	case p.Status.Final():
 		return false, nil
@@ -200,7 +207,7 @@ func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, 
 		return false, nil
 	}
 	p.Attempt++
-	p.Worker, p.Due = worker, now.Add(t.Lease)
+	p.Worker, p.Tried, p.Held, p.Due = worker, version, time.Time{}, now.Add(t.Lease)
 	if p.StartedAt.IsZero() {
 		p.StartedAt = now
 	}
@@ -209,7 +216,7 @@ func (p *Prediction) Start(worker string, now time.Time, t Timing) (begun bool, 
 }
 
 // used is how many of the allowed attempts were begun.
-func (p *Prediction) used() int { return p.Attempt - p.GivenBack }
+func (p *Prediction) used() int { return p.Attempt - p.Base - p.GivenBack }
 
 // current refuses what an outdated attempt says.
 func (p *Prediction) current(fence int) error {

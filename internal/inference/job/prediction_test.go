@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-var timing = Timing{Lease: 30 * time.Second, Notice: time.Minute, Keep: time.Hour, Attempts: 3}
+var timing = Timing{Lease: 30 * time.Second, Notice: time.Minute, Keep: time.Hour, Attempts: 3, Hold: 10 * time.Minute}
 
 // Whatever happens to a prediction, in whatever order, from workers that are
 // alive, slow or dead: it leaves a final state never, an outcome counts only from
@@ -24,12 +24,12 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 		var end *Prediction
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			before := *p
-			fence := rapid.IntRange(1, 4).Draw(t, "fence")
+			fence := rapid.IntRange(1, 7).Draw(t, "fence")
 			current := fence == p.Attempt && (p.Status == Running || p.Status == Cancelling)
 			var err error
-			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "give back", "cancel", "remind", "time"}).Draw(t, "action") {
+			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "give back", "cancel", "remind", "postpone", "replay", "time"}).Draw(t, "action") {
 			case "start":
-				begun, _ := p.Start("w", now, timing) // busy is an answer
+				begun, _ := p.Start("w", "1", now, timing) // busy is an answer
 				if begun && (p.Status != Running || p.Attempt != before.Attempt+1 || !before.Deadline.IsZero() && !now.Before(before.Deadline)) {
 					t.Fatalf("began %+v of %+v", p, before)
 				}
@@ -48,6 +48,21 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 				err = p.GiveBack(fence, now, timing)
 			case "cancel":
 				p.Cancel(now, timing)
+			case "postpone":
+				p.Postpone(unavailable, now, timing)
+				if p.Attempt != before.Attempt || !p.Status.Final() && p.Due.After(now.Add(max(timing.Notice, timing.Lease))) {
+					t.Fatalf("postponed %+v to %+v", before, p)
+				}
+			case "replay":
+				if got := p.Replay(now, timing); (got == nil) != before.Dead() {
+					t.Fatalf("replayed %+v: %v", before, got)
+				}
+				if before.Dead() {
+					if p.Status != Queued || p.used() != 0 || p.Attempt != before.Attempt || p.Dead() || !p.Keep.IsZero() {
+						t.Fatalf("replayed as %+v", p)
+					}
+					end = nil // of its first life
+				}
 			case "remind":
 				if p.Remind(now, timing) && now.Before(before.Due) {
 					t.Fatal("reminded too early")
@@ -67,8 +82,8 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 			if !p.Keep.IsZero() && !p.Status.Final() {
 				t.Fatalf("forgotten before it has ended: %+v", p)
 			}
-			if p.Attempt-p.GivenBack > timing.Attempts {
-				t.Fatalf("%d attempts", p.Attempt)
+			if p.used() < 0 || p.used() > timing.Attempts || p.Attempt < before.Attempt {
+				t.Fatalf("%d attempts, fence %d", p.used(), p.Attempt)
 			}
 			if p.Status == Succeeded && (before.Status != Running || p.Output.Inline == nil) {
 				t.Fatalf("succeeded from %+v", before)
@@ -97,10 +112,10 @@ func TestNothingIsForgotten(t *testing.T) {
 		if !p.Remind(now, timing) {
 			t.Fatal("a message that was lost is not sent again")
 		}
-		if begun, err := p.Start("w", now, timing); !begun || err != nil || p.Attempt != n+1 {
+		if begun, err := p.Start("w", "1", now, timing); !begun || err != nil || p.Attempt != n+1 {
 			t.Fatalf("attempt %d: %t, %v", n+1, begun, err)
 		}
-		if begun, err := p.Start("v", now, timing); begun || !errors.Is(err, errBusy) {
+		if begun, err := p.Start("v", "1", now, timing); begun || !errors.Is(err, errBusy) {
 			t.Fatalf("two workers: %t, %v", begun, err)
 		}
 		now = now.Add(timing.Lease)
@@ -111,7 +126,7 @@ func TestNothingIsForgotten(t *testing.T) {
 			t.Fatal("a dead worker is told of all the time")
 		}
 	}
-	if begun, err := p.Start("w", now, timing); begun || err != nil || p.Status != Failed || p.Failure.Code != "attempts_exhausted" {
+	if begun, err := p.Start("w", "1", now, timing); begun || err != nil || p.Status != Failed || p.Failure.Code != "attempts_exhausted" {
 		t.Errorf("%t, %v, %+v", begun, err, p)
 	}
 }

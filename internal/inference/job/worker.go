@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -27,6 +28,11 @@ type Answer struct {
 // Predictor has a model answer: the same way as online requests go, in the class
 // of work that waits for spare rows.
 type Predictor interface {
+	// Version returns which version would answer now. An error says that this
+	// process has none.
+	Version(model, version string) (string, error)
+	// Progress counts the runs of a version that have ended.
+	Progress(model, version string) int64
 	Predict(ctx context.Context, tenant, model, version string, input []byte) (Answer, error)
 }
 
@@ -72,8 +78,16 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return err
 	}
+	var asked hint
+	if err := json.Unmarshal(m.Data, &asked); err != nil {
+		return fault.Wrap(fault.Invalid, err, "the message %s does not say which model it is about", m.ID).WithCode("message_malformed")
+	}
 	scope := repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}
-	p, begun, err := w.start(ctx, scope, ID(m.Key.ID))
+	version, err := w.predictor.Version(asked.Model, asked.Version)
+	if err != nil {
+		return w.pass(ctx, scope, ID(m.Key.ID), d, err)
+	}
+	p, begun, err := w.start(ctx, scope, ID(m.Key.ID), version)
 	switch {
 	case errors.Is(err, repo.ErrNotFound), err == nil && !begun:
 		return nil // it has ended, or was forgotten
@@ -87,10 +101,10 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	return w.attempt(ctx, scope, p, d)
 }
 
-func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID) (p Prediction, begun bool, err error) {
+func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string) (p Prediction, begun bool, err error) {
 	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
 		p, err = Predictions.Update(ctx, tx, id, func(p *Prediction) (err error) {
-			begun, err = p.Start(w.name, tx.Now(), w.cfg.Timing)
+			begun, err = p.Start(w.name, version, tx.Now(), w.cfg.Timing)
 			return err
 		})
 		return err
@@ -100,22 +114,36 @@ func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID) (p Predicti
 
 // attempt runs a prediction that this worker has started, and says how it ended.
 func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d queue.Delivery) error {
-	run, stop := context.WithTimeout(ctx, w.cfg.MaxRun)
-	defer stop()
+	run, end := context.WithTimeoutCause(ctx, w.cfg.MaxRun, errTooLong)
+	defer end()
 	if !p.Deadline.IsZero() {
-		run, stop = context.WithDeadline(run, p.Deadline)
-		defer stop()
+		run, end = context.WithDeadline(run, p.Deadline)
+		defer end()
 	}
+	run, stop := context.WithCancelCause(run)
 	var alive sync.WaitGroup
 	alive.Go(func() { w.keepAlive(run, scope, &p, d, stop) })
 	answer, out, err := w.predict(run, &p)
-	stop()
+	if err != nil {
+		err = why(run, err)
+	}
+	stop(nil)
 	alive.Wait()
-	if err != nil && ctx.Err() != nil { // this worker stops; another takes over
+	switch {
+	case err != nil && ctx.Err() != nil: // this worker stops; another takes over
 		w.giveBack(context.WithoutCancel(ctx), scope, &p)
 		return ctx.Err()
+	case err != nil && w.lacks(&p):
+		w.giveBack(context.WithoutCancel(ctx), scope, &p)
+		return w.pass(ctx, scope, p.ID, d, err)
 	}
 	return w.finish(context.WithoutCancel(ctx), scope, &p, answer, out, err)
+}
+
+// lacks says whether the model has left this process while the attempt ran.
+func (w *Worker) lacks(p *Prediction) bool {
+	_, err := w.predictor.Version(p.Model, p.Tried)
+	return err != nil
 }
 
 // giveBackTime bounds the commit of an attempt that was given back: a process
@@ -141,7 +169,7 @@ func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, e
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Version, input)
+	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Tried, input)
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
@@ -161,7 +189,7 @@ func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a 
 		retry = 0
 		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error {
 			if cause == nil {
-				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.CreatedAt)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows}
+				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.Since)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows}
 				return now.Succeed(p.Attempt, out, a.Version, a.Digest, m, tx.Now(), w.cfg.Timing)
 			}
 			f := failure(cause)
@@ -197,38 +225,6 @@ func failure(err error) Failure {
 		passing = true
 	}
 	return Failure{fault.CodeOf(e), e.Text(), passing}
-}
-
-// keepAlive gives signs of life while an attempt runs, and stops it once it is
-// wanted no more. It ends with ctx.
-func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, stop func()) {
-	tick := time.NewTicker(w.cfg.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		wanted := true
-		err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-			_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) (err error) {
-				wanted, err = now.Extend(p.Attempt, tx.Now(), w.cfg.Timing)
-				return err
-			})
-			return err
-		})
-		if err == nil {
-			err = d.Extend(ctx)
-		}
-		if !wanted || errors.Is(err, errStale) || errors.Is(err, repo.ErrNotFound) {
-			stop()
-			return
-		}
-		if err != nil && ctx.Err() == nil {
-			w.log.WarnContext(ctx, "a running prediction could not give a sign of life", "prediction", string(p.ID), "error", err)
-		}
-	}
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

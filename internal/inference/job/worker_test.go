@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,8 +31,11 @@ func (inline) Save(_ context.Context, _ string, data []byte) (Payload, error) {
 	return Payload{Inline: data, Bytes: int64(len(data))}, nil
 }
 
-// predict is a Predictor made of a function.
+// predict is a Predictor that has every model, made of a function.
 type predict func(ctx context.Context, input []byte) (Answer, error)
+
+func (predict) Version(_, version string) (string, error) { return cmp.Or(version, "1"), nil }
+func (predict) Progress(_, _ string) int64                { return time.Now().UnixNano() }
 
 func (p predict) Predict(ctx context.Context, _, _, _ string, input []byte) (Answer, error) {
 	return p(ctx, input)
@@ -59,7 +63,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	Register(b.bus, Config{Timing: timing})
-	b.ctx = access.With(t.Context(), &access.Principal{Tenant: tenant, Subject: "key_1", Permissions: access.SetOf(Run, Read)})
+	b.ctx = access.With(t.Context(), &access.Principal{Tenant: tenant, Subject: "key_1", Permissions: access.SetOf(Run, Read, Replays)})
 	b.newQueue()
 	return b
 }
@@ -290,7 +294,7 @@ func TestDeadWorkerIsReplacedInTime(t *testing.T) {
 		b := newBench(t)
 		id := b.submit("1", time.Time{})
 		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
-		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id); !begun || err != nil {
+		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id, "1"); !begun || err != nil {
 			t.Fatal(begun, err)
 		}
 		stop := b.start(1, echo) // finds the message, and the dead one busy

@@ -163,6 +163,9 @@ type Job struct {
 	MaxQueued          int           `key:"max_queued" default:"100000" min:"1" max:"100000000" help:"durable predictions that may wait to be run; further ones are answered 503"`
 	MaxQueuedPerTenant int           `key:"max_queued_per_tenant" default:"20000" min:"1" max:"100000000" help:"of these, those of one tenant"`
 	MaxWait            time.Duration `key:"max_wait" default:"1h" min:"1s" max:"720h" help:"time that a tenant's durable predictions may wait to be run, the oldest until now or the next by the rate at which they are begun; further ones are answered 503"`
+	MaxRun             time.Duration `key:"max_run" default:"10m" min:"1s" max:"24h" help:"time of one attempt at a durable prediction, from its start on; then it is tried again"`
+	MaxStall           time.Duration `key:"max_stall" default:"2m" min:"1s" max:"24h" help:"time that an attempt waits while its model completes no run at all; the model is taken to hang then, and another worker tries"`
+	MaxHold            time.Duration `key:"max_hold" default:"1h" min:"1m" max:"720h" help:"time that a durable prediction waits for a worker which has its model, or for the end of the model's quarantine; then it becomes a dead letter"`
 }
 
 // Log configures the log on standard error.

@@ -1,0 +1,47 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/job"
+	"sluice/internal/inference/oip"
+	"sluice/internal/inference/serve"
+	"sluice/internal/platform/budget"
+)
+
+// predictor has the models answer durable predictions: work that waits for spare
+// rows of online requests' runs.
+type predictor struct {
+	models serve.Models
+	memory *budget.Budget
+}
+
+// Version implements job.Predictor.
+func (p predictor) Version(model, version string) (string, error) {
+	v, err := p.models.Lookup(model, version)
+	if err != nil {
+		return "", err
+	}
+	return v.Text, nil
+}
+
+// Progress implements job.Predictor.
+func (p predictor) Progress(model, version string) int64 {
+	v, err := p.models.Lookup(model, version)
+	if err != nil {
+		return 0
+	}
+	return v.Stats.Executions.Load() + v.Stats.Broken.Load()
+}
+
+// Predict implements job.Predictor.
+func (p predictor) Predict(ctx context.Context, tenant, model, version string, input []byte) (job.Answer, error) {
+	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input, Class: batcher.Bulk, Tenant: tenant})
+	if err != nil {
+		return job.Answer{}, err
+	}
+	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return job.Answer{Output: a.Body, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
+}

@@ -1,0 +1,76 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+)
+
+// Why an attempt was stopped that did not get on.
+var (
+	errStalled = fault.New(fault.Unavailable, "the model completed no run for too long").WithCode("attempt_stalled")
+	errTooLong = fault.New(fault.Unavailable, "the attempt took too long").WithCode("attempt_too_long")
+)
+
+// why returns for what reason an attempt was stopped, and its own error where it
+// was not.
+func why(run context.Context, err error) error {
+	if cause := context.Cause(run); errors.Is(cause, errStalled) || errors.Is(cause, errTooLong) {
+		return cause
+	}
+	return err
+}
+
+// keepAlive gives signs of life while an attempt gets on, and stops it once it is
+// wanted no more or its model has hung. It ends with ctx. Whether the attempt
+// stops or not, it gives no more signs then, and another worker takes over.
+func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(w.cfg.Lease / 3)
+	defer tick.Stop()
+	done, since := w.predictor.Progress(p.Model, p.Tried), w.store.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if n := w.predictor.Progress(p.Model, p.Tried); n != done {
+			done, since = n, w.store.Now()
+		}
+		if w.store.Now().Sub(since) >= w.cfg.MaxStall {
+			w.log.ErrorContext(ctx, "a model hangs: it completed no run while a prediction waited for it", "prediction", string(p.ID), "model", p.Model, "version", p.Tried, "stalled", w.cfg.MaxStall)
+			stop(errStalled)
+			return
+		}
+		if !w.extend(ctx, scope, p, d) {
+			stop(nil)
+			return
+		}
+	}
+}
+
+// extend gives one sign of life, and returns whether the attempt is still wanted.
+func (w *Worker) extend(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery) bool {
+	wanted := true
+	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) (err error) {
+			wanted, err = now.Extend(p.Attempt, tx.Now(), w.cfg.Timing)
+			return err
+		})
+		return err
+	})
+	if err == nil {
+		err = d.Extend(ctx)
+	}
+	if !wanted || errors.Is(err, errStale) || errors.Is(err, repo.ErrNotFound) {
+		return false
+	}
+	if err != nil && ctx.Err() == nil {
+		w.log.WarnContext(ctx, "a running prediction could not give a sign of life", "prediction", string(p.ID), "error", err)
+	}
+	return true
+}

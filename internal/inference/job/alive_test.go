@@ -1,0 +1,96 @@
+package job
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// hanging is a Predictor whose first run hangs, whether or not it is told to stop.
+type hanging struct {
+	predict
+	runs    atomic.Int64
+	deaf    bool
+	release chan struct{}
+	done    func() int64 // nil: no run is ever completed
+}
+
+func (h *hanging) Progress(_, _ string) int64 {
+	if h.done == nil {
+		return 0
+	}
+	return h.done()
+}
+
+func (h *hanging) Predict(ctx context.Context, _, _, _ string, input []byte) (Answer, error) {
+	if h.runs.Add(1) > 1 {
+		return Answer{Output: input, Version: "1"}, nil
+	}
+	if h.deaf {
+		<-h.release
+		return Answer{Output: []byte(`"late"`), Version: "1"}, nil
+	}
+	select {
+	case <-h.release:
+		return Answer{Output: []byte(`"slow"`), Version: "1"}, nil
+	case <-ctx.Done():
+		return Answer{}, ctx.Err()
+	}
+}
+
+// A run that hangs is taken over, also where it cannot be stopped: then it gives no
+// more signs of life, and what it computes in the end does not count.
+func TestHangingRunIsTakenOver(t *testing.T) {
+	for name, deaf := range map[string]bool{"stops when told": false, "does not stop": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				h := &hanging{deaf: deaf, release: make(chan struct{})}
+				stop := b.start(2, h)
+				defer stop()
+				release := sync.OnceFunc(func() { close(h.release) })
+				defer release()
+				id := b.submit("1", time.Time{})
+				stall := Config{}.withDefaults().MaxStall
+				time.Sleep(stall - timing.Lease)
+				if p := b.find(id); p.Status != Running || p.Attempt != 1 {
+					t.Errorf("taken over too early: %+v", p)
+				}
+				time.Sleep(3*timing.Lease + reconcile)
+				if p := b.find(id); p.Status != Succeeded || p.Attempt != 2 || string(p.Output.Inline) != "1" {
+					t.Errorf("not taken over: %+v", p)
+				}
+				release()
+				time.Sleep(time.Second)
+				if p := b.find(id); p.Attempt != 2 || string(p.Output.Inline) != "1" {
+					t.Errorf("what hung counts: %+v", p)
+				}
+			})
+		})
+	}
+}
+
+// An attempt may take long while its model gets on, up to the longest time.
+func TestSlowIsNotHanging(t *testing.T) {
+	for wait, want := range map[time.Duration]Prediction{
+		9 * time.Minute:  {Attempt: 1, Output: Payload{Inline: []byte(`"slow"`)}},
+		11 * time.Minute: {Attempt: 2, Output: Payload{Inline: []byte("1")}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			h := &hanging{release: make(chan struct{}), done: func() int64 { return time.Now().Unix() }}
+			stop := b.start(1, h)
+			defer stop()
+			id := b.submit("1", time.Time{})
+			time.Sleep(wait)
+			close(h.release)
+			time.Sleep(time.Minute)
+			if p := b.find(id); p.Status != Succeeded || p.Attempt != want.Attempt || string(p.Output.Inline) != string(want.Output.Inline) {
+				t.Errorf("after %s: %+v", wait, p)
+			}
+		})
+	}
+}

@@ -1,0 +1,60 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+)
+
+// Postpone puts a prediction off that this worker cannot run, and perhaps no
+// other: the longer it has been so, the longer. One that was held for too long
+// fails, as a dead letter. No attempt is used up.
+func (p *Prediction) Postpone(why Failure, now time.Time, t Timing) {
+	if p.Status != Queued {
+		return // another worker is, or was, at it
+	}
+	if p.Held.IsZero() {
+		p.Held = now
+	}
+	held := now.Sub(p.Held)
+	switch {
+	case p.late(now):
+		p.end(Expired, now, t)
+	case held >= t.Hold:
+		p.Failure = &why
+		p.end(Failed, now, t)
+	default:
+		p.Due = p.within(now.Add(min(max(held, t.Notice/4), t.Notice)))
+	}
+}
+
+// unavailable is why a prediction is held whose model this worker does not have.
+var unavailable = Failure{"model_unavailable", "no worker serves this version of the model any more", true}
+
+// circulations is how often a message is handed to another worker, within some
+// ten seconds, before its prediction is put off in the store.
+const circulations = 8
+
+// pass leaves a prediction to a worker that has its model. Where none is found
+// soon, the message goes and the reconciler sends another.
+func (w *Worker) pass(ctx context.Context, scope repo.Scope, id ID, d queue.Delivery, cause error) error {
+	if d.Attempt < circulations {
+		return fault.Wrap(fault.Unavailable, cause, "this worker cannot run the prediction; another may").WithCode(unavailable.Code)
+	}
+	return w.postpone(ctx, scope, id, unavailable)
+}
+
+func (w *Worker) postpone(ctx context.Context, scope repo.Scope, id ID, why Failure) error {
+	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := Predictions.Update(ctx, tx, id, func(p *Prediction) error { p.Postpone(why, tx.Now(), w.cfg.Timing); return nil })
+		return err
+	})
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
+	return err
+}
