@@ -88,10 +88,16 @@ func (k Kind[ID, A]) Add(ctx context.Context, tx *Tx, a *A) error {
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		if err == nil && !r.Expired(tx.started) {
+		switch {
+		case err != nil || r.Expired(tx.started):
+			root.Sequence = r.Sequence
+		case seen:
 			return ErrExists
+		default:
+			// The commit says so, unless it was this very operation that added it: then
+			// its mark comes first.
+			tx.seen[key] = entry{}
 		}
-		root.Sequence = r.Sequence
 	}
 	root.CreatedAt, root.CreatedBy, root.DeletedAt = tx.started, tx.scope.Actor, time.Time{}
 	if err := k.save(tx, key, &stored); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/repo"
 )
 
@@ -270,6 +271,23 @@ func testInbox(t *testing.T, f *fixture) {
 		err := f.store.Once(ctx, s, "mailer", failing, time.Hour, func(context.Context, *repo.Tx) error { return errStop })
 		if !errors.Is(err, errStop) {
 			t.Errorf("what failed was noted as handled: %v", err)
+		}
+	}
+	// What adds something, and is repeated, has been done already: that it is there
+	// is no other's doing, be it of a kind that expires or not.
+	for what, add := range map[string]func(ctx context.Context, tx *repo.Tx) error{
+		"a thing": func(ctx context.Context, tx *repo.Tx) error { return things.Add(ctx, tx, newThing("added", thing{})) },
+		"a lease": func(ctx context.Context, tx *repo.Tx) error {
+			return leases.Add(ctx, tx, &lease{Root: aggregate.Root[thingID]{ID: "added"}, Until: f.clock.Now().Add(time.Hour)})
+		},
+	} {
+		adding := "evt_" + uuid.NewString()
+		must(t, f.store.Once(ctx, s, "adder", adding, time.Hour, add))
+		if err := f.store.Once(ctx, s, "adder", adding, time.Hour, add); !errors.Is(err, repo.ErrProcessed) {
+			t.Errorf("%s that was added by the same message: %v", what, err)
+		}
+		if err := f.store.Once(ctx, s, "adder", "evt_"+uuid.NewString(), time.Hour, add); !errors.Is(err, repo.ErrExists) {
+			t.Errorf("%s that was added by another message: %v", what, err)
 		}
 	}
 	alone := "evt_" + uuid.NewString()

@@ -41,6 +41,7 @@ func testCommit(t *testing.T, f *fixture) {
 		"a version that is past":                        {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 2)}}, want: repo.ErrConflict},
 		"a record that is not there":                    {c: repo.Changeset{Puts: []repo.Put{put(tenant, "b", 1)}}, want: repo.ErrConflict},
 		"a mark that is there, with a put":              {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 1)}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
+		"a mark that is there, with a record that is":   {c: repo.Changeset{Puts: []repo.Put{put(tenant, "a", 0)}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
 		"a mark that is there, with a check that fails": {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: -1}}, Marks: []repo.Mark{mark}}, want: repo.ErrProcessed},
 		"a new mark, with a check that fails":           {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "a", 0).Key, Version: -1}}, Marks: []repo.Mark{other}}, want: repo.ErrConflict},
 		"the same again":                                {c: repo.Changeset{Checks: []repo.Check{{Key: put(tenant, "b", 0).Key, Version: -1}}, Marks: []repo.Mark{other}}, want: repo.ErrConflict},
