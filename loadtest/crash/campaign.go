@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"sluice/loadtest/crash/overlay"
+	"sluice/loadtest/crash/stores"
 )
 
 // settings are what a run is given.
@@ -26,6 +28,7 @@ type settings struct {
 	only        []string // scenarios
 	keep        bool     // the data, also where nothing was wrong
 	selftest    bool
+	changes     *overlay.Overlay // of the programs: a defect; nil for none
 }
 
 // pick returns one of two figures: for the short form, and the long one.
@@ -188,13 +191,12 @@ func (b *bed) drained(ctx context.Context, limit time.Duration, behind func(cont
 // read model does not have.
 func unlogged(path string) func(context.Context) (int, error) {
 	return func(ctx context.Context) (n int, err error) {
-		db, err := sql.Open("sqlite3", "file:"+path+"?_query_only=true&_busy_timeout=5000")
+		s, err := stores.OpenSQLite(path)
 		if err != nil {
 			return 0, err
 		}
-		defer func() { err = errors.Join(err, db.Close()) }()
-		err = db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT message FROM outbox WHERE stream = 'audit' EXCEPT SELECT id FROM r_audit_entries)").Scan(&n)
-		return n, err
+		defer func() { err = errors.Join(err, s.Close()) }()
+		return s.Count(ctx, "SELECT count(*) FROM (SELECT message FROM outbox WHERE stream = 'audit' EXCEPT SELECT id FROM r_audit_entries)")
 	}
 }
 

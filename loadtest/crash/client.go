@@ -70,15 +70,17 @@ type request struct {
 	Method, Path string
 	Key          string // Idempotency-Key; empty for what is idempotent by itself
 	IfMatch      string
+	Header       map[string]string // more of it
 	Body         any
 }
 
 // caller sends requests until there is a definite answer.
 type caller struct {
-	base  string
-	http  *http.Client
-	gate  *gate
-	tally *tally
+	base       string
+	credential string // an API key; empty where none is needed
+	http       *http.Client
+	gate       *gate
+	tally      *tally
 }
 
 func newCaller(base string, g *gate, t *tally) *caller {
@@ -145,6 +147,12 @@ func (c *caller) send(ctx context.Context, r request) (*answer, error) {
 	}
 	if r.IfMatch != "" {
 		req.Header.Set("If-Match", r.IfMatch)
+	}
+	if c.credential != "" {
+		req.Header.Set("Authorization", "Bearer "+c.credential)
+	}
+	for name, value := range r.Header {
+		req.Header.Set(name, value)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"sluice/loadtest/crash/stores"
 )
 
 // killed kills the server at random points in many rounds of concurrent
@@ -70,7 +71,9 @@ func (b *bed) embedded(ctx context.Context) (*evidence, error) {
 	if err := b.api.stop(); err != nil {
 		return nil, err
 	}
-	return b.evidence(ctx, func(ctx context.Context, e *evidence) error { return e.readEmbedded(ctx, filepath.Join(b.dir, "nats")) })
+	return b.evidence(ctx, func(ctx context.Context, e *evidence) error {
+		return stores.Queue(filepath.Join(b.dir, "nats"), func(nc *nats.Conn) error { return e.readQueue(ctx, nc) })
+	})
 }
 
 // evidence reads what SQLite, a queue and the audit log hold.
@@ -83,23 +86,4 @@ func (b *bed) evidence(ctx context.Context, queue func(context.Context, *evidenc
 		return nil, err
 	}
 	return e, e.readFolder(ctx, b.dir)
-}
-
-// readEmbedded reads a queue's folder with a server of its own.
-func (e *evidence) readEmbedded(ctx context.Context, folder string) error {
-	s, err := server.NewServer(&server.Options{ServerName: "sluice", DontListen: true, JetStream: true, StoreDir: folder, NoSigs: true, NoLog: true})
-	if err != nil {
-		return err
-	}
-	s.Start()
-	defer func() { s.Shutdown(); s.WaitForShutdown() }()
-	if !s.ReadyForConnections(15 * time.Second) {
-		return fmt.Errorf("the queue in %s cannot be read", folder)
-	}
-	nc, err := nats.Connect("", nats.InProcessServer(s))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	return e.readQueue(ctx, nc)
 }

@@ -12,6 +12,12 @@
 // done twice or by half, events must be whole and in order, and the audit log
 // must verify and tell of everything.
 //
+// The scenario jobs does the same to durable predictions: clients with keys,
+// cancellations, deadlines and poison, against an API, two workers and a queue's
+// server of their own, which are killed at random times and at the points where an
+// effect is there and what tells of it is not. What is left is judged by a program
+// of its own, loadtest/jobcheck, which has the results computed again.
+//
 // The seed decides what is done and when the program is killed; how far the
 // program has come by then is up to the machine. Limits: a killed process loses
 // no page cache, so losses of power are not tested here.
@@ -30,6 +36,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sluice/loadtest/crash/overlay"
 )
 
 // scenario is one way to hurt.
@@ -39,14 +47,16 @@ type scenario struct {
 	// services says that it needs the servers of `make services`, and runs only
 	// where it is asked for.
 	services bool
+	builds   bool // the programs that it hurts itself
 }
 
 var scenarios = []scenario{
-	{"killed", killed, false},
-	{"queue", queueStopped, false},
-	{"disk", diskFull, false},
-	{"relays", relays, false},
-	{"services", services, true},
+	{name: "killed", run: killed},
+	{name: "queue", run: queueStopped},
+	{name: "disk", run: diskFull},
+	{name: "relays", run: relays},
+	{name: "jobs", run: jobs, builds: true},
+	{name: "services", run: services, services: true},
 }
 
 func main() {
@@ -85,8 +95,6 @@ func run(ctx context.Context, s *settings) (err error) {
 	hurt := s.all
 	if s.selftest {
 		hurt = func(ctx context.Context) error { return selftest(ctx, s) }
-	} else if err := s.build(ctx); err != nil {
-		return err
 	}
 	if err := hurt(ctx); err != nil || !made || s.keep {
 		return err
@@ -94,15 +102,34 @@ func run(ctx context.Context, s *settings) (err error) {
 	return os.RemoveAll(s.dir)
 }
 
-// build builds the programs that are hurt.
-func (s *settings) build(ctx context.Context, flags ...string) error {
-	bin := filepath.Join(s.dir, "bin")
-	s.api, s.worker = filepath.Join(bin, "api"), filepath.Join(bin, "worker")
-	args := slices.Concat([]string{"build"}, flags, []string{"-o", bin + "/", "./cmd/..."})
-	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+// build builds programs with what is changed in them, and returns the folder that
+// they are in.
+func (s *settings) build(ctx context.Context, changes *overlay.Overlay, packages ...string) (bin string, err error) {
+	bin = filepath.Join(s.dir, "bin")
+	args := []string{"build"}
+	if changes != nil {
+		bin += "-changed"
+		if err := os.MkdirAll(bin, 0o755); err != nil {
+			return "", err
+		}
+		list, err := changes.Write(bin)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", list)
 	}
-	return nil
+	args = slices.Concat(args, []string{"-o", bin + "/"}, packages)
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return bin, nil
+}
+
+// programs builds the programs that are hurt, with the changes of the self-test.
+func (s *settings) programs(ctx context.Context) error {
+	bin, err := s.build(ctx, s.changes, "./cmd/...")
+	s.api, s.worker = filepath.Join(bin, "api"), filepath.Join(bin, "worker")
+	return err
 }
 
 func (s *settings) all(ctx context.Context) error {
@@ -111,6 +138,11 @@ func (s *settings) all(ctx context.Context) error {
 	for _, sc := range scenarios {
 		if wanted := slices.Contains(s.only, sc.name); !wanted && (len(s.only) > 0 || sc.services) {
 			continue
+		}
+		if s.api == "" && !sc.builds {
+			if err := s.programs(ctx); err != nil {
+				return err
+			}
 		}
 		ran++
 		began := time.Now()

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"sluice/loadtest/crash/overlay"
 )
 
 // mutant is a defect that the checks must find. It is built in by replacing text
@@ -52,42 +53,20 @@ var mutants = []mutant{
 	}, []string{"disorder"}},
 }
 
-// overlay writes the mutant's sources, and what `go build -overlay` reads.
-func (m *mutant) overlay(dir string) (string, error) {
-	replaced := map[string]string{}
-	for i, e := range m.edits {
-		path, err := filepath.Abs(e.file)
-		if err != nil {
-			return "", err
+// build builds the defect into what an overlay has.
+func (m *mutant) build(o *overlay.Overlay) error {
+	for _, e := range m.edits {
+		if err := o.Replace(e.file, e.from, e.to); err != nil {
+			return fmt.Errorf("the defect %q cannot be built in: %w", m.name, err)
 		}
-		from := path
-		if replaced[path] != "" {
-			from = replaced[path]
-		}
-		text, err := os.ReadFile(from)
-		if err != nil {
-			return "", err
-		}
-		if n := strings.Count(string(text), e.from); n != 1 {
-			return "", fmt.Errorf("the defect %q cannot be built in: %s has %d places of %q; write it anew", m.name, e.file, n, e.from)
-		}
-		to := filepath.Join(dir, fmt.Sprintf("%d.go", i))
-		if err := os.WriteFile(to, []byte(strings.Replace(string(text), e.from, e.to, 1)), 0o600); err != nil {
-			return "", err
-		}
-		replaced[path] = to
 	}
-	data, err := json.Marshal(map[string]any{"Replace": replaced})
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "overlay.json")
-	return path, os.WriteFile(path, data, 0o600)
+	return nil
 }
 
-// selftest builds every mutant and has the killings find it.
-func selftest(ctx context.Context, s *settings) error {
+// selftest builds every mutant and has its scenario find it.
+func selftest(ctx context.Context, s *settings) (err error) {
 	var missed []string
+	mutants := slices.Concat(mutants, jobMutants)
 	for i := range mutants {
 		m := &mutants[i]
 		if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(part string) bool { return strings.Contains(m.name, part) }) {
@@ -98,14 +77,19 @@ func selftest(ctx context.Context, s *settings) error {
 		if err := os.MkdirAll(one.dir, 0o755); err != nil {
 			return err
 		}
-		overlay, err := m.overlay(one.dir)
-		if err != nil {
+		if one.changes, err = overlay.New("."); err != nil {
 			return err
 		}
-		if err := one.build(ctx, "-overlay", overlay); err != nil {
+		if err := m.build(one.changes); err != nil {
 			return err
 		}
-		err = killed(ctx, &one)
+		if i < len(mutants)-len(jobMutants) {
+			if err = one.programs(ctx); err == nil {
+				err = killed(ctx, &one)
+			}
+		} else {
+			err = jobs(ctx, &one)
+		}
 		if m.foundBy(err) {
 			fmt.Fprintf(s.out, "found     %s\n", m.name)
 			continue

@@ -34,6 +34,9 @@ type program struct {
 	dir  string // for its log
 	env  []string
 	ops  string // address of the operations listener
+	// up says whether it has started; nil asks the operations listener.
+	up   func(context.Context) bool
+	args []string
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
@@ -51,7 +54,7 @@ func (p *program) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.bin)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.bin, p.args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(foreign(os.Environ()), p.env...), log, log
 	cmd.SysProcAttr = endsWithUs()
 	if err := cmd.Start(); err != nil {
@@ -70,7 +73,7 @@ func (p *program) start(ctx context.Context) error {
 	}()
 	deadline := time.Now().Add(startLimit)
 	for {
-		if checks, err := p.checks(ctx); err == nil && checks["startup"] == "" {
+		if p.started(ctx) {
 			return nil
 		}
 		select {
@@ -84,6 +87,14 @@ func (p *program) start(ctx context.Context) error {
 			return fmt.Errorf("%s has not started within %s; its log is %s", p.name, startLimit, log.Name())
 		}
 	}
+}
+
+func (p *program) started(ctx context.Context) bool {
+	if p.up != nil {
+		return p.up(ctx)
+	}
+	checks, err := p.checks(ctx)
+	return err == nil && checks["startup"] == ""
 }
 
 // foreign leaves the platform's own settings out of an environment: what a

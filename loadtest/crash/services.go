@@ -16,6 +16,7 @@ import (
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/blob/s3blob"
 	"sluice/internal/platform/repo"
+	"sluice/loadtest/crash/stores"
 )
 
 // outside is what a bed has on servers that others use, too: a keyspace, a folder
@@ -190,7 +191,9 @@ func (o *outside) evidence(ctx context.Context, b *bed) (*evidence, error) {
 	if err := o.download(ctx, "audit/log/", folder); err != nil {
 		return nil, err
 	}
-	return e, e.readAudit(ctx, filepath.Join(b.dir, "audit.pub"), os.DirFS(folder))
+	var err error
+	e.leaves, e.report, err = stores.Audit(ctx, filepath.Join(b.dir, "audit.pub"), os.DirFS(folder))
+	return e, err
 }
 
 // readCQL reads the records with nothing but CQL.

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"sluice/loadtest/crash/ledger"
+	"sluice/loadtest/crash/stores"
+)
+
+// blow is one way to hurt durable predictions.
+type blow struct {
+	name string
+	do   func(context.Context) error
+}
+
+// blows are all of them: one round.
+func (b *jobBed) blows() (all []blow) {
+	for _, p := range points {
+		all = append(all, blow{"killed at " + p.name, func(ctx context.Context) error { return b.killAt(ctx, p.name) }})
+	}
+	for _, p := range b.all() {
+		all = append(all, blow{p.name + " killed", func(context.Context) error { return b.signal(p, syscall.SIGKILL) }})
+	}
+	return append(all,
+		blow{"all killed", b.killAll},
+		blow{"an attempt held up", b.stall}, blow{"another attempt held up", b.stall},
+		blow{"a process frozen", b.freeze},
+		blow{"killed with cancelled predictions", b.killCancelled},
+	)
+}
+
+// nemesis deals all blows, in an order and at times that the seed decides.
+func (b *jobBed) nemesis(ctx context.Context) error {
+	for round := range pick(b.settings, 1, 8) {
+		all := b.blows()
+		for _, i := range b.rng.Perm(len(all)) {
+			pause := time.Duration(b.rng.Int64N(int64(pick(b.settings, 2*time.Second, 6*time.Second))))
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if err := all[i].do(ctx); err != nil && !errors.Is(err, errAway) {
+				return fmt.Errorf("round %d, %s: %w", round, all[i].name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// errAway says that a process had ended before it could be hurt.
+var errAway = errors.New("it has ended")
+
+func (b *jobBed) signal(p *supervised, s syscall.Signal) error {
+	if err := p.hurt(s); err != nil {
+		return fmt.Errorf("%w: %w", errAway, err)
+	}
+	return nil
+}
+
+// hitLimit is for how long a point may wait for a process.
+const hitLimit = 8 * time.Second
+
+// at arms a point, and returns the process that came there.
+func (b *jobBed) at(ctx context.Context, point string, s syscall.Signal) (pid int, err error) {
+	if err := b.armory.arm(point, s); err != nil {
+		return 0, err
+	}
+	pid, err = b.armory.hit(ctx, point, hitLimit)
+	if pid == 0 {
+		return 0, errors.Join(err, b.armory.disarm(point))
+	}
+	b.hits[point]++
+	return pid, err
+}
+
+func (b *jobBed) killAt(ctx context.Context, point string) error {
+	_, err := b.at(ctx, point, syscall.SIGKILL)
+	return err
+}
+
+func (b *jobBed) killAll(context.Context) error {
+	var errs []error
+	for _, p := range b.all() {
+		errs = append(errs, b.signal(p, syscall.SIGKILL))
+	}
+	return errors.Join(errs...)
+}
+
+// stall holds an attempt up between its run and its outcome, until its lease is
+// over and another has begun: then its outcome must not count.
+func (b *jobBed) stall(ctx context.Context) error {
+	_, err := b.at(ctx, "ran", 0)
+	return err
+}
+
+// freeze is stall of a whole process.
+func (b *jobBed) freeze(ctx context.Context) error {
+	pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
+	if err != nil || pid == 0 {
+		return err
+	}
+	time.Sleep(5 * time.Second)
+	return syscall.Kill(pid, syscall.SIGCONT)
+}
+
+// killCancelled freezes a process, has what it runs cancelled, and kills it: who
+// takes over must know that.
+func (b *jobBed) killCancelled(ctx context.Context) error {
+	pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
+	if err != nil || pid == 0 {
+		return err
+	}
+	if pid != b.api.pid() {
+		err = b.cancelRunning(ctx)
+	}
+	return errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+}
+
+// cancelRunning cancels some of what the store says is running.
+func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
+	s, err := stores.OpenSQLite(b.database())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var running []string
+	err = s.Rows(ctx, "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' LIMIT 5", func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		running = append(running, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range running {
+		j := b.book.find(id)
+		if j == nil || j.Kind != ledger.Plain {
+			continue
+		}
+		for _, c := range b.askers {
+			if c.tenant == j.Tenant {
+				ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+				err = c.cancel(ctx, j)
+				cancel()
+				break
+			}
+		}
+		if err != nil {
+			b.logf("a running prediction could not be cancelled: %v", err)
+		}
+	}
+	return nil
+}
