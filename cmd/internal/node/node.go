@@ -29,6 +29,7 @@ import (
 	"sluice/internal/platform/queue/traced"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/tracerepo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/telemetry"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/idempotency"
@@ -58,6 +59,7 @@ type Node struct {
 	Catalog   *access.Catalog
 	Roles     *access.Roles
 	Trail     *trail.Trail
+	Seals     *seal.Ring // seals what the store must not show
 
 	cfg     config.Config
 	deps    Deps
@@ -84,6 +86,9 @@ func Open(ctx context.Context, cfg config.Config, deps Deps) (_ *Node, err error
 		return nil, fault.Wrap(fault.Internal, err, "the folder data_dir=%s cannot be made", cfg.DataDir)
 	}
 	if n.secret, err = readSecret(n.file(cfg.SecretFile, "secret.key")); err != nil {
+		return nil, err
+	}
+	if n.Seals, err = readSeals(n.file(cfg.SealFile, "seal.key")); err != nil {
 		return nil, err
 	}
 	if n.Catalog, err = access.NewCatalog(append(admin.Permissions(), deps.Permissions...)...); err != nil {

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/flag"
+	secrets "sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/telemetry"
@@ -214,5 +215,31 @@ func TestSecret(t *testing.T) {
 	}
 	if _, err := readSecret(path); !fault.Is(err, fault.Invalid) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The keys that seal are made once, and read again; a file of something else is
+// refused, not replaced.
+func TestSeals(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "seal.key")
+	first, err := readSeals(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := readSeals(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := again.Open(first.Seal(secrets.Of("x"), "p"), "p"); err != nil || text.Reveal() != "x" {
+		t.Errorf("%v, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSeals(path); !fault.Is(err, fault.Invalid) {
+		t.Errorf("an empty file: %v", err)
 	}
 }

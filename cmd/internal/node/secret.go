@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/seal"
 )
 
 // secret is what the platform's own keys are derived from.
@@ -19,25 +20,51 @@ type secret [32]byte
 
 // readSecret reads the secret from its file, or makes both where there is none.
 func readSecret(path string) (s secret, err error) {
+	text, err := readOrMake(path, func() string {
+		_, _ = rand.Read(s[:]) // never fails
+		return hex.EncodeToString(s[:]) + "\n"
+	})
+	if err != nil {
+		return s, err
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(raw) != len(s) {
+		return s, fault.New(fault.Invalid, "the secret file %s does not hold %d bytes as hexadecimal digits: restore it, for pseudonyms and commitments are made with it", path, len(s))
+	}
+	copy(s[:], raw)
+	return s, nil
+}
+
+// readSeals reads the keys that seal, or makes one where there is no file.
+func readSeals(path string) (*seal.Ring, error) {
+	text, err := readOrMake(path, seal.NewKey)
+	if err != nil {
+		return nil, err
+	}
+	r, err := seal.Parse(text)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "the file of sealing keys %s cannot be used: %s", path, fault.Of(err).Message)
+	}
+	return r, nil
+}
+
+// readOrMake returns what is in a file of secrets, which is made where it is not
+// there.
+func readOrMake(path string, content func() string) (string, error) {
 	text, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil || len(raw) != len(s) {
-			return s, fault.New(fault.Invalid, "the secret file %s does not hold %d bytes as hexadecimal digits: restore it, for pseudonyms and commitments are made with it", path, len(s))
-		}
-		copy(s[:], raw)
-		return s, nil
+		return string(text), nil
 	case !errors.Is(err, fs.ErrNotExist):
-		return s, fault.Wrap(fault.Internal, err, "the secret file %s cannot be read", path)
+		return "", fault.Wrap(fault.Internal, err, "the secret file %s cannot be read", path)
 	}
-	_, _ = rand.Read(s[:]) // never fails
-	if err := publish(path, []byte(hex.EncodeToString(s[:])+"\n")); errors.Is(err, fs.ErrExist) {
-		return readSecret(path) // another process was first
+	made := content()
+	if err := publish(path, []byte(made)); errors.Is(err, fs.ErrExist) {
+		return readOrMake(path, content) // another process was first
 	} else if err != nil {
-		return s, fault.Wrap(fault.Internal, err, "the secret file %s cannot be made", path)
+		return "", fault.Wrap(fault.Internal, err, "the secret file %s cannot be made", path)
 	}
-	return s, nil
+	return made, nil
 }
 
 // publish makes a file that is whole from the moment on that it is there, and

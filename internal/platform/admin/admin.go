@@ -13,6 +13,7 @@ import (
 	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/identity/password"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/problem"
 	"sluice/internal/platform/webhook"
@@ -84,6 +85,7 @@ type Admin struct {
 	Roles     *access.Roles
 	Passwords *password.Hasher
 	Trail     *trail.Trail
+	Seals     *seal.Ring // for the secrets of webhook endpoints
 }
 
 // Register adds everything to the bus and to the API.
@@ -98,9 +100,9 @@ func (m Admin) Register(a *api.API, b *cqrs.Bus) {
 	b.Restrict("users.restore", m.mayRestore)
 	m.sessions(a, b)
 	m.self(a, b)
-	webhooks().Register(a, b)
+	webhooks(m.Seals).Register(a, b)
 	deliveries().Register(a, b)
-	calling(a, b)
+	calling(a, b, m.Seals)
 	flags().Register(a, b)
 	entries().Register(a, b)
 	m.log(a, b)

@@ -30,6 +30,7 @@ import (
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/idempotency"
@@ -50,6 +51,7 @@ type bed struct {
 	log    *buffer
 	signer audit.Key
 	trail  *trail.Trail
+	seals  *seal.Ring
 
 	mu   sync.Mutex
 	sent []repo.Message
@@ -106,8 +108,9 @@ func start(t testing.TB) *bed {
 	b.trail = trail.New(b.store, queue, func() (audit.Storage, func() error, error) { return files, func() error { return nil }, nil }, b.signer, trail.Config{Slog: logger})
 	carrier := must[*relay.Relay](t)(relay.New(b.store, queue, relay.Config{Log: logger}))
 	catalog := must[*access.Catalog](t)(access.NewCatalog(Permissions()...))
+	b.seals = must[*seal.Ring](t)(seal.Parse(seal.NewKey()))
 	m := Admin{Directory: directory.New(b.store, []byte("pseudonym")), Catalog: catalog, Roles: must[*access.Roles](t)(access.NewRoles(catalog)),
-		Passwords: must[*password.Hasher](t)(password.New(password.Config{})), Trail: b.trail}
+		Passwords: must[*password.Hasher](t)(password.New(password.Config{})), Trail: b.trail, Seals: b.seals}
 	keys := must[*identity.Keys](t)(identity.NewKeys(m.Directory.Lookup, m.Roles, time.Now, identity.KeysConfig{TTL: time.Hour}))
 	m.Directory.Invalidate(keys)
 	first := must[apikey.Key](t)(apikey.Generate(rand.Reader))

@@ -9,6 +9,7 @@ import (
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/resource"
 	"sluice/internal/platform/webhook"
@@ -43,9 +44,9 @@ func viewWebhook(e *webhook.Endpoint, m resource.Meta) WebhookView {
 	return WebhookView{m, e.URL, e.Events, e.Disabled, string(e.Reason), e.Fresh.Reveal()}
 }
 
-func webhooks() resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView] {
+func webhooks(keys *seal.Ring) resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView] {
 	return resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView]{
-		Kind: webhook.Endpoints, Singular: "webhook_endpoint", Prefix: "whk", Read: webhooksRead, Write: webhooksWrite, Secret: true,
+		Kind: webhook.Endpoints, Singular: "webhook_endpoint", Read: webhooksRead, Write: webhooksWrite, Secret: true,
 		Description: "A webhook endpoint is an address that is told of events, in the form of Standard Webhooks 1.0.0. Only addresses of the public internet are called.",
 		Hooks: resource.Hooks[NewWebhook, WebhookChange, webhook.Endpoint]{
 			BeforeCreate: func(_ context.Context, in *NewWebhook) (err error) {
@@ -53,8 +54,10 @@ func webhooks() resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebho
 				return err
 			},
 		},
-		New: func(_ context.Context, _ *repo.Tx, in *NewWebhook) (*webhook.Endpoint, error) {
-			e := &webhook.Endpoint{Secrets: []webhook.Secret{{Text: in.secret}}, Fresh: in.secret}
+		New: func(_ context.Context, tx *repo.Tx, in *NewWebhook) (*webhook.Endpoint, error) {
+			e := &webhook.Endpoint{}
+			e.ID = repo.NewID[webhook.EndpointID](tx, "whk") // here, since its secret is sealed for it
+			e.Begin(keys, in.secret)
 			return e, e.Set(in.URL, in.Events, false)
 		},
 		Change: func(_ context.Context, _ *repo.Tx, e *webhook.Endpoint, in *WebhookChange) error {
@@ -149,9 +152,9 @@ type SecretRotation struct {
 }
 
 // calling adds what is done with endpoints and deliveries.
-func calling(a *api.API, b *cqrs.Bus) {
+func calling(a *api.API, b *cqrs.Bus, keys *seal.Ring) {
 	cqrs.Handle(b, webhooksWrite, func(ctx context.Context, tx *repo.Tx, c rotateSecret) (*webhook.Endpoint, error) {
-		e, err := webhook.Endpoints.Update(ctx, tx, c.id, func(e *webhook.Endpoint) error { e.Rotate(c.fresh, tx.Now(), c.overlap); return nil })
+		e, err := webhook.Endpoints.Update(ctx, tx, c.id, func(e *webhook.Endpoint) error { e.Rotate(keys, c.fresh, tx.Now(), c.overlap); return nil })
 		return &e, err
 	})
 	cqrs.Handle(b, webhooksWrite, func(ctx context.Context, tx *repo.Tx, c testWebhook) (*webhook.Delivery, error) {

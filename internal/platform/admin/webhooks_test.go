@@ -28,7 +28,10 @@ func TestWebhookDeliveries(t *testing.T) {
 		}
 	}
 	e, err := webhook.Endpoints.Get(t.Context(), b.store.Read(repo.Scope{Tenant: "acme"}), webhook.EndpointID(hook.field("id")))
-	if err != nil || len(e.Secrets) != 3 || e.Secrets[2].Text.Reveal() != second.field("secret") || e.Secrets[0].Until.Sub(e.UpdatedAt) > time.Minute || e.Secrets[1].Until.Sub(e.UpdatedAt) < 23*time.Hour {
+	if text, opened := b.seals.Open(e.Secrets[2].Sealed, "webhook_endpoints/"+hook.field("id")); opened != nil || text.Reveal() != second.field("secret") {
+		t.Errorf("%v, %v", text, opened)
+	}
+	if err != nil || len(e.Secrets) != 3 || e.Secrets[0].Until.Sub(e.UpdatedAt) > time.Minute || e.Secrets[1].Until.Sub(e.UpdatedAt) < 23*time.Hour {
 		t.Errorf("%+v, %v", e, err)
 	}
 	if b.send("GET", path, "", acme).ok(200).field("secret") != "" {

@@ -28,6 +28,7 @@ type Config struct {
 	DataDir     string   `key:"data_dir" default:"./data" help:"folder for everything that the platform stores itself"`
 	Models      []string `key:"models" help:"models to load at start, separated by commas; empty loads every model of the repository"`
 	SecretFile  string   `key:"secret_file" help:"file with the secret that pseudonyms and commitments are made with, the same for all processes; empty is secret.key in data_dir, which the first start makes"`
+	SealFile    string   `key:"seal_file" help:"file with the keys that seal secrets in the store, one a line, the one in force first, the same for all processes; empty is seal.key in data_dir, which the first start makes"`
 	ONNXRuntime string   `key:"onnxruntime" help:"path of the ONNX Runtime library; empty looks in the user cache"`
 	BenchNoop   bool     `key:"bench_noop" default:"false" help:"serve POST /bench/noop, which reads the body and answers a few bytes: the floor that benchmarks compare with"`
 

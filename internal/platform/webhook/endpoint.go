@@ -6,9 +6,10 @@
 // that come twice are delivered as one. The store is the truth; package deliver
 // carries deliveries out, and package send speaks HTTP.
 //
-// Known limits: the secrets that sign lie in the store as they are, since a
-// signature needs them; whoever reads the database can forge deliveries. Order
-// is told by the subject's sequence and not kept: retries overtake each other.
+// The secrets that sign are sealed in the store with keys that lie elsewhere.
+//
+// Known limits: order is told by the subject's sequence and not kept: retries
+// overtake each other.
 package webhook
 
 import (

@@ -1,10 +1,11 @@
 package webhook
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -14,32 +15,18 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/seal"
+	"sluice/internal/platform/spec"
 )
 
-// Secret signs what an endpoint is sent. Whatever prints it does not show it; only
-// the store's JSON holds it as it is.
+// Secret signs what an endpoint is sent.
 type Secret struct {
-	Text  secret.Text // whsec_ and base64, as Standard Webhooks has it
-	Until time.Time   // zero: until it is replaced
-}
-
-// kept is a secret as the store keeps it.
-type kept struct {
-	Text  string    `json:"text"`
-	Until time.Time `json:"until,omitzero"`
-}
-
-// MarshalJSON writes the secret for the store.
-func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(kept{s.Text.Reveal(), s.Until}) }
-
-// UnmarshalJSON reads what MarshalJSON wrote.
-func (s *Secret) UnmarshalJSON(data []byte) error {
-	var k kept
-	if err := json.Unmarshal(data, &k); err != nil {
-		return err
-	}
-	s.Text, s.Until = secret.Of(k.Text), k.Until
-	return nil
+	// Sealed is the text, whsec_ and base64 as Standard Webhooks has it, in the form
+	// of package seal: signatures need it as it is, and a copy of the store must not
+	// be enough to forge them.
+	Sealed string    `json:"sealed"`
+	Until  time.Time `json:"until,omitzero"` // zero: until it is replaced
 }
 
 // LogValue keeps all but the id out of logs: they encode as JSON, too.
@@ -63,9 +50,17 @@ func NewSecret(random io.Reader) (secret.Text, error) {
 	return secret.Of(secretPrefix + base64.StdEncoding.EncodeToString(b)), nil
 }
 
+// place is what the endpoint's secrets are sealed for.
+func (e *Endpoint) place() string { return Endpoints.Name + "/" + string(e.ID) }
+
+// Begin gives a new endpoint, which has its id, the secret that signs.
+func (e *Endpoint) Begin(keys *seal.Ring, fresh secret.Text) {
+	e.Secrets, e.Fresh = []Secret{{Sealed: keys.Seal(fresh, e.place())}}, fresh
+}
+
 // Rotate has a new secret sign. The others still do until the overlap is over, so
 // that the receiver can change in its own time.
-func (e *Endpoint) Rotate(fresh secret.Text, now time.Time, overlap time.Duration) {
+func (e *Endpoint) Rotate(keys *seal.Ring, fresh secret.Text, now time.Time, overlap time.Duration) {
 	until := now.Add(overlap)
 	good := slices.Clone(e.Secrets)
 	for i := range good {
@@ -73,7 +68,7 @@ func (e *Endpoint) Rotate(fresh secret.Text, now time.Time, overlap time.Duratio
 			good[i].Until = until
 		}
 	}
-	good = append(slices.DeleteFunc(good, func(s Secret) bool { return s.ended(now) }), Secret{Text: fresh})
+	good = append(slices.DeleteFunc(good, func(s Secret) bool { return s.ended(now) }), Secret{Sealed: keys.Seal(fresh, e.place())})
 	e.Secrets = good[max(len(good)-maxSecrets, 0):]
 	e.Fresh = fresh
 	e.Record(SecretRotated{until})
@@ -83,13 +78,17 @@ func (s Secret) ended(now time.Time) bool { return !s.Until.IsZero() && !now.Bef
 
 // Sign returns the webhook-signature header of a message that is sent now: a
 // signature by each secret that is good, the newest first, with blanks between.
-func (e *Endpoint) Sign(id string, now time.Time, body []byte) (string, error) {
+func (e *Endpoint) Sign(keys *seal.Ring, id string, now time.Time, body []byte) (string, error) {
 	var signatures []string
 	for _, s := range slices.Backward(e.Secrets) {
 		if s.ended(now) {
 			continue
 		}
-		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Text.Reveal(), secretPrefix))
+		text, err := keys.Open(s.Sealed, e.place())
+		if err != nil {
+			return "", fault.Wrap(fault.Internal, err, "a secret of the endpoint %s cannot be opened (%s): rotate it", e.ID, fault.Of(err).Message).WithCode("webhook_secret_sealed")
+		}
+		key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(text.Reveal(), secretPrefix))
 		if err != nil || len(key) == 0 {
 			return "", fault.New(fault.Internal, "a secret of the endpoint %s is not base64: rotate it", e.ID).WithCode("webhook_secret_malformed")
 		}
@@ -99,6 +98,49 @@ func (e *Endpoint) Sign(id string, now time.Time, body []byte) (string, error) {
 		return "", fault.New(fault.Internal, "the endpoint %s has no secret that is good: rotate it", e.ID).WithCode("webhook_secret_missing")
 	}
 	return strings.Join(signatures, " "), nil
+}
+
+// outdated reports whether a secret is sealed with a key that is being replaced.
+func (e *Endpoint) outdated(keys *seal.Ring) bool {
+	return slices.ContainsFunc(e.Secrets, func(s Secret) bool { return !keys.Current(s.Sealed) })
+}
+
+// Reseal seals a tenant's secrets with the key that is in force, and returns for
+// how many endpoints it has done so. What no key opens stays as it is, and is in
+// the error.
+func Reseal(ctx context.Context, store *repo.Store, scope repo.Scope, keys *seal.Ring) (n int, err error) {
+	var failed []error
+	for e, err := range Endpoints.All(ctx, store.Read(scope), spec.Query[Endpoint]{}) {
+		if err != nil {
+			return n, err
+		}
+		if !e.outdated(keys) {
+			continue
+		}
+		err = store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+			_, err := Endpoints.Update(ctx, tx, e.ID, func(e *Endpoint) error { return e.reseal(keys) })
+			return err
+		})
+		if err != nil {
+			failed = append(failed, fault.Wrap(fault.Internal, err, "the secrets of the endpoint %s stay under their old key", e.ID))
+			continue
+		}
+		n++
+	}
+	return n, errors.Join(failed...)
+}
+
+func (e *Endpoint) reseal(keys *seal.Ring) error {
+	fresh := slices.Clone(e.Secrets)
+	for i := range fresh {
+		text, err := keys.Open(fresh[i].Sealed, e.place())
+		if err != nil {
+			return err
+		}
+		fresh[i].Sealed = keys.Seal(text, e.place())
+	}
+	e.Secrets = fresh
+	return nil
 }
 
 // sign is the symmetric signature of Standard Webhooks: HMAC-SHA256 of the id, the

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/seal"
 )
 
 // publicSecret is that of the examples of Standard Webhooks.
@@ -21,21 +25,39 @@ const publicSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 var sixteen = time.Unix(1614265330, 0)
 
+var ring = keys(seal.NewKey())
+
+func keys(text string) *seal.Ring {
+	r, err := seal.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// signing is an endpoint with a secret.
+func signing(text string) Endpoint {
+	var e Endpoint
+	e.ID = "whk_1"
+	e.Begin(ring, secret.Of(text))
+	return e
+}
+
 func TestSignatureOfTheStandard(t *testing.T) {
-	e := Endpoint{Secrets: []Secret{{Text: secret.Of(publicSecret)}}}
-	got, err := e.Sign("msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen, []byte(`{"test": 2432232314}`))
+	e := signing(publicSecret)
+	got, err := e.Sign(ring, "msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen, []byte(`{"test": 2432232314}`))
 	if want := "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want || err != nil {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 	for name, other := range map[string]func() (string, error){
 		"id": func() (string, error) {
-			return e.Sign("msg_p5jXN8AQM9LWM0D4loKWxJel", sixteen, []byte(`{"test": 2432232314}`))
+			return e.Sign(ring, "msg_p5jXN8AQM9LWM0D4loKWxJel", sixteen, []byte(`{"test": 2432232314}`))
 		},
 		"time": func() (string, error) {
-			return e.Sign("msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen.Add(time.Second), []byte(`{"test": 2432232314}`))
+			return e.Sign(ring, "msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen.Add(time.Second), []byte(`{"test": 2432232314}`))
 		},
 		"body": func() (string, error) {
-			return e.Sign("msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen, []byte(`{"test":2432232314}`))
+			return e.Sign(ring, "msg_p5jXN8AQM9LWM0D4loKWxJek", sixteen, []byte(`{"test":2432232314}`))
 		},
 	} {
 		if signature, err := other(); signature == got || err != nil {
@@ -56,42 +78,40 @@ func TestRotation(t *testing.T) {
 		return s
 	}
 	alone := func(s secret.Text, at time.Time) string {
-		e := Endpoint{Secrets: []Secret{{Text: s}}}
-		text, err := e.Sign("id", at, []byte("body"))
+		e := signing(s.Reveal())
+		text, err := e.Sign(ring, "id", at, []byte("body"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return text
 	}
-	e := Endpoint{Secrets: []Secret{{Text: made(1)}}}
+	e := signing(made(1).Reveal())
 	signed := func(at time.Time, by ...secret.Text) {
 		t.Helper()
 		var want []string
 		for _, s := range by {
 			want = append(want, alone(s, at))
 		}
-		if got, err := e.Sign("id", at, []byte("body")); got != strings.Join(want, " ") || err != nil {
+		if got, err := e.Sign(ring, "id", at, []byte("body")); got != strings.Join(want, " ") || err != nil {
 			t.Errorf("at %s: %s, %v, want %q", at.Sub(now), got, err, want)
 		}
 	}
-	e.Rotate(made(2), now, time.Hour)
+	e.Rotate(ring, made(2), now, time.Hour)
 	if !e.Fresh.Equal(made(2)) {
 		t.Error("the new secret is not told")
 	}
 	signed(now, made(2), made(1))
 	signed(now.Add(time.Hour-time.Second), made(2), made(1))
 	signed(now.Add(time.Hour), made(2))
-	e.Rotate(made(3), now.Add(30*time.Minute), 2*time.Hour)
+	e.Rotate(ring, made(3), now.Add(30*time.Minute), 2*time.Hour)
 	signed(now.Add(31*time.Minute), made(3), made(2), made(1)) // the first still ends when it was to
 	signed(now.Add(time.Hour), made(3), made(2))
-	e.Rotate(made(4), now.Add(time.Hour), 0) // a leak
+	e.Rotate(ring, made(4), now.Add(time.Hour), 0) // a leak
 	signed(now.Add(time.Hour), made(4))
 	for n := range byte(10) {
-		e.Rotate(made(10+n), now.Add(2*time.Hour), time.Hour)
+		e.Rotate(ring, made(10+n), now.Add(2*time.Hour), time.Hour)
 	}
-	if len(e.Secrets) != maxSecrets || !e.Secrets[maxSecrets-1].Text.Equal(made(19)) {
-		t.Errorf("%d secrets", len(e.Secrets))
-	}
+	signed(now.Add(2*time.Hour), made(19), made(18), made(17), made(16), made(15)) // maxSecrets
 	for _, event := range e.Root.Events() {
 		if data, err := json.Marshal(event); err != nil || strings.Contains(string(data), secretPrefix) {
 			t.Errorf("%s, %v", data, err)
@@ -101,13 +121,14 @@ func TestRotation(t *testing.T) {
 
 func TestSecretsThatCannotSign(t *testing.T) {
 	for text, code := range map[string]string{"whsec_": "webhook_secret_malformed", "whsec_%": "webhook_secret_malformed"} {
-		e := Endpoint{Secrets: []Secret{{Text: secret.Of(text)}}}
-		if _, err := e.Sign("id", sixteen, nil); fault.CodeOf(err) != "internal" && fault.CodeOf(err) != code || err == nil {
+		e := signing(text)
+		if _, err := e.Sign(ring, "id", sixteen, nil); fault.CodeOf(err) != "internal" && fault.CodeOf(err) != code || err == nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	ended := Endpoint{Secrets: []Secret{{Text: secret.Of(publicSecret), Until: sixteen}}}
-	if signature, err := ended.Sign("id", sixteen, nil); err == nil {
+	ended := signing(publicSecret)
+	ended.Secrets[0].Until = sixteen
+	if signature, err := ended.Sign(ring, "id", sixteen, nil); err == nil {
 		t.Errorf("signed with a secret that has ended: %s", signature)
 	}
 }
@@ -122,23 +143,76 @@ func TestSecretsAreMade(t *testing.T) {
 	}
 }
 
-// Only the store's JSON holds secrets; whatever else prints an endpoint does not.
+// Nothing that prints or stores an endpoint shows its secrets.
 func TestSecretsAreNotShown(t *testing.T) {
-	e := Endpoint{URL: "https://example.com", Secrets: []Secret{{Text: secret.Of(publicSecret), Until: sixteen}}, Fresh: secret.Of(publicSecret)}
-	e.ID = "whk_1"
+	e := signing(publicSecret)
+	e.URL, e.Secrets[0].Until = "https://example.com", sixteen
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "endpoint", e, "secrets", fmt.Sprint(e.Secrets))
-	for _, shown := range []string{fmt.Sprintf("%v %+v %#v %s", e, e, e.Secrets, e.Secrets), log.String()} {
-		if strings.Contains(shown, "MfKQ9r8") {
-			t.Errorf("shown in %s", shown)
-		}
-	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, shown := range []string{fmt.Sprintf("%v %+v %#v %s", e, e, e.Secrets, e.Secrets), log.String(), string(data)} {
+		if strings.Contains(shown, "MfKQ9r8") {
+			t.Errorf("shown in %s", shown)
+		}
+	}
 	var back Endpoint
-	if err := json.Unmarshal(data, &back); err != nil || !slices.EqualFunc(back.Secrets, e.Secrets, func(a, b Secret) bool { return a.Text.Equal(b.Text) && a.Until.Equal(b.Until) }) || !back.Fresh.IsZero() {
+	if err := json.Unmarshal(data, &back); err != nil || !slices.EqualFunc(back.Secrets, e.Secrets, func(a, b Secret) bool { return a.Sealed == b.Sealed && a.Until.Equal(b.Until) }) || !back.Fresh.IsZero() {
 		t.Errorf("%s came back as %v, %v", strconv.Quote(string(data)), back, err)
+	}
+}
+
+// A secret signs for the endpoint that it was sealed for, and for no other.
+func TestSecretsAreBoundToTheirEndpoint(t *testing.T) {
+	e, other := signing(publicSecret), Endpoint{}
+	other.ID, other.Secrets = "whk_2", e.Secrets
+	if signature, err := other.Sign(ring, "id", sixteen, nil); fault.CodeOf(err) != "webhook_secret_sealed" {
+		t.Errorf("%s, %v", signature, err)
+	}
+}
+
+// Keys are rotated without a signature that fails: what the old one has sealed
+// opens until it is sealed again, and then nobody needs the old one.
+func TestReseal(t *testing.T) {
+	old, fresh := seal.NewKey(), seal.NewKey()
+	before, during, after := keys(old), keys(fresh+old), keys(fresh)
+	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
+	if err := store.Driver().Migrate(t.Context(), Schemas()); err != nil {
+		t.Fatal(err)
+	}
+	scope := repo.Scope{Tenant: "t", Actor: "system"}
+	add := func(id EndpointID, by *seal.Ring) {
+		t.Helper()
+		err := store.Do(t.Context(), scope, func(ctx context.Context, tx *repo.Tx) error {
+			e := &Endpoint{}
+			e.ID = id
+			e.Begin(by, secret.Of(publicSecret))
+			e.Rotate(by, secret.Of(publicSecret), tx.Now(), time.Hour)
+			return Endpoints.Add(ctx, tx, e)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("whk_1", before)
+	add("whk_2", before)
+	add("whk_3", keys(seal.NewKey())) // of a key that is lost
+	n, err := Reseal(t.Context(), store, scope, during)
+	if n != 2 || err == nil || !strings.Contains(err.Error(), "whk_3") {
+		t.Errorf("%d, %v", n, err)
+	}
+	for id, signs := range map[EndpointID]bool{"whk_1": true, "whk_2": true, "whk_3": false} {
+		e, err := Endpoints.Get(t.Context(), store.Read(scope), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := e.Sign(after, "id", sixteen, nil); (err == nil) != signs || signs && strings.Count(text, "v1,") != 2 {
+			t.Errorf("%s: %q, %v", id, text, err)
+		}
+	}
+	if n, err := Reseal(t.Context(), store, scope, during); n != 0 || err == nil {
+		t.Errorf("again: %d, %v", n, err)
 	}
 }

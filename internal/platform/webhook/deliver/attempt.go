@@ -90,7 +90,7 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, e *webhook.Endp
 // post signs and sends.
 func (s *Service) post(ctx context.Context, e *webhook.Endpoint, d *webhook.Delivery) webhook.Result {
 	now := s.store.Now()
-	signature, err := e.Sign(d.Event, now, d.Body)
+	signature, err := e.Sign(s.keys, d.Event, now, d.Body)
 	if err != nil {
 		s.cfg.Log.ErrorContext(ctx, "a webhook cannot be signed", "endpoint", string(e.ID), "error", err)
 		return webhook.Result{Class: webhook.Unsendable}

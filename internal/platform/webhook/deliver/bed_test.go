@@ -21,12 +21,26 @@ import (
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/memrepo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/spec"
 	"sluice/internal/platform/webhook"
 	"sluice/internal/platform/webhook/send"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const ringText = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
+
+// ring seals the secrets of endpoints.
+var ring = ringOf(ringText)
+
+func ringOf(text string) *seal.Ring {
+	r, err := seal.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
 
 type thingID string
 
@@ -82,13 +96,14 @@ type bed struct {
 	queue    *memqueue.Queue
 	sender   *fake
 	tenants  []string
+	keys     *seal.Ring
 	cfg      Config
 	registry *prometheus.Registry // of the service that was started last
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{t: t, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{}), sender: &fake{}, tenants: []string{"acme", "rival"},
+	b := &bed{t: t, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{}), sender: &fake{}, keys: ring, tenants: []string{"acme", "rival"},
 		cfg: Config{Reconcile: 30 * time.Second, Random: func() float64 { return 0 }}}
 	schemas := append(webhook.Schemas(), repo.LeaseSchema(), things.Schema())
 	if err := b.store.Driver().Migrate(t.Context(), schemas); err != nil {
@@ -133,7 +148,7 @@ func (b *bed) start(services int) (stop func()) {
 		cfg := b.cfg
 		b.registry = prometheus.NewPedanticRegistry()
 		cfg.Metrics = b.registry
-		s, err := New(b.store, b.queue, b.sender, b.all, cfg)
+		s, err := New(b.store, b.queue, b.sender, b.keys, b.all, cfg)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -162,8 +177,9 @@ func (b *bed) do(tenant string, f func(ctx context.Context, tx *repo.Tx) error) 
 func (b *bed) endpoint(tenant string, id webhook.EndpointID, events ...string) {
 	b.t.Helper()
 	b.do(tenant, func(ctx context.Context, tx *repo.Tx) error {
-		e := &webhook.Endpoint{Secrets: []webhook.Secret{{Text: secret.Of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")}}}
+		e := &webhook.Endpoint{}
 		e.ID = id
+		e.Begin(ring, secret.Of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
 		if err := e.Set(fmt.Sprintf("https://%s.example/", id), events, false); err != nil {
 			return err
 		}

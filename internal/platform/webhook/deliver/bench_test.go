@@ -19,7 +19,7 @@ func BenchmarkMatch(b *testing.B) {
 	if err := store.Driver().Migrate(b.Context(), webhook.Schemas()); err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(store, nil, nil, nil, Config{})
+	s, err := New(store, nil, nil, nil, nil, Config{})
 	if err != nil {
 		b.Fatal(err)
 	}

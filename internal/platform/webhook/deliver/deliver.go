@@ -30,6 +30,7 @@ import (
 
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/webhook"
 	"sluice/internal/platform/webhook/send"
 )
@@ -82,6 +83,7 @@ type Service struct {
 	store   *repo.Store
 	queue   queue.Consuming
 	sender  Sender
+	keys    *seal.Ring
 	tenants Tenants
 	cfg     Config
 	known   known
@@ -89,11 +91,11 @@ type Service struct {
 	metrics *metrics
 }
 
-// New returns a service. The store must have been migrated with webhook.Schemas
+// New returns a service that signs with secrets which the keys open. The store must have been migrated with webhook.Schemas
 // and repo.LeaseSchema, and the queue have the streams EVENTS and webhook.Stream.
-func New(store *repo.Store, q queue.Consuming, sender Sender, tenants Tenants, cfg Config) (*Service, error) {
+func New(store *repo.Store, q queue.Consuming, sender Sender, keys *seal.Ring, tenants Tenants, cfg Config) (*Service, error) {
 	cfg = cfg.withDefaults()
-	s := &Service{store: store, queue: q, sender: sender, tenants: tenants, cfg: cfg, known: known{store: store},
+	s := &Service{store: store, queue: q, sender: sender, keys: keys, tenants: tenants, cfg: cfg, known: known{store: store},
 		lanes: newLanes(limits{cfg.PerTenant, cfg.PerEndpoint, cfg.Backlog})}
 	var err error
 	s.metrics, err = newMetrics(cfg.Metrics, s.lanes)

@@ -57,7 +57,7 @@ func TestDelivery(t *testing.T) {
 		}
 		for _, p := range posts {
 			e := b.find("things")
-			if want, err := e.Sign(p.ID, p.Time, p.Body); p.Signature != want || err != nil || p.ID[:4] != "evt_" {
+			if want, err := e.Sign(ring, p.ID, p.Time, p.Body); p.Signature != want || err != nil || p.ID[:4] != "evt_" {
 				t.Errorf("%+v is not signed, %v", p, err)
 			}
 		}

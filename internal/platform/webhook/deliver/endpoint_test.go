@@ -14,6 +14,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/identity/secret"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/webhook"
 	"sluice/internal/platform/webhook/send"
 )
@@ -232,7 +233,7 @@ func TestEndpointsChange(t *testing.T) {
 		b.do("acme", func(ctx context.Context, tx *repo.Tx) error { return webhook.Endpoints.Delete(ctx, tx, "deleted") })
 		fresh := secret.Of("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 		b.do("acme", func(ctx context.Context, tx *repo.Tx) error {
-			_, err := webhook.Endpoints.Update(ctx, tx, "rotated", func(e *webhook.Endpoint) error { e.Rotate(fresh, tx.Now(), time.Hour); return nil })
+			_, err := webhook.Endpoints.Update(ctx, tx, "rotated", func(e *webhook.Endpoint) error { e.Rotate(ring, fresh, tx.Now(), time.Hour); return nil })
 			return err
 		})
 		before := len(b.sender.to("example"))
@@ -244,6 +245,31 @@ func TestEndpointsChange(t *testing.T) {
 		}
 		posts := b.sender.to("example")[before:]
 		if len(posts) != 1 || strings.Count(posts[0].Signature, "v1,") != 2 {
+			t.Errorf("%+v", posts)
+		}
+	})
+}
+
+// A process that has a new sealing key brings the secrets under it, and signs
+// with them from the first webhook on; the old key is not needed any more then.
+func TestSealingKeysAreRotated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		b.endpoint("acme", "e", "thing.*")
+		fresh := seal.NewKey()
+		for _, keys := range []string{fresh + ringText, fresh} {
+			b.keys = ringOf(keys)
+			stop := b.start(1)
+			b.move("acme", "t")
+			time.Sleep(time.Minute)
+			stop()
+		}
+		for _, d := range b.deliveries("acme", "e") {
+			if d.Status != webhook.Delivered {
+				t.Errorf("%+v", d)
+			}
+		}
+		if posts := b.sender.to("e.example"); len(posts) != 2 {
 			t.Errorf("%+v", posts)
 		}
 	})
@@ -312,7 +338,7 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s is %v, want %v", name, got, want)
 			}
 		}
-		if _, err := New(b.store, b.queue, b.sender, b.all, Config{Metrics: b.registry}); err == nil {
+		if _, err := New(b.store, b.queue, b.sender, ring, b.all, Config{Metrics: b.registry}); err == nil {
 			t.Error("metrics are registered twice")
 		}
 	})

@@ -36,6 +36,9 @@ func (s *Service) reconcile(ctx context.Context) error {
 
 // rounds looks after all tenants again and again.
 func (s *Service) rounds(ctx context.Context) error {
+	if err := s.reseal(ctx); err != nil {
+		return err
+	}
 	for n := 0; ctx.Err() == nil; n++ {
 		if err := s.round(ctx, n%countEvery == 0); err != nil {
 			return err
@@ -43,6 +46,26 @@ func (s *Service) rounds(ctx context.Context) error {
 		pause.For(ctx, s.cfg.Reconcile)
 	}
 	return nil
+}
+
+// reseal brings all secrets under the key that is in force. Keys are read at the
+// start, so once is enough; what cannot be opened is told, and keeps nobody from
+// their webhooks.
+func (s *Service) reseal(ctx context.Context) error {
+	for tenant, err := range s.tenants(ctx) {
+		if err != nil {
+			return err
+		}
+		n, err := webhook.Reseal(ctx, s.store, repo.Scope{Tenant: tenant, Actor: "system"}, s.keys)
+		s.metrics.resealed.Add(float64(n))
+		if n > 0 {
+			s.cfg.Log.InfoContext(ctx, "secrets of webhook endpoints were sealed with another key", "tenant", tenant, "endpoints", n)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Log.ErrorContext(ctx, "secrets of webhook endpoints cannot be sealed with the key in force", "tenant", tenant, "error", err)
+		}
+	}
+	return ctx.Err()
 }
 
 // countEvery is how many rounds pass between counts of what is pending, which cost

@@ -77,7 +77,7 @@ func TestTheWholeWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(b.store, q, sender, b.all, Config{})
+	s, err := New(b.store, q, sender, ring, b.all, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +94,9 @@ func TestTheWholeWay(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		e := &webhook.Endpoint{Secrets: []webhook.Secret{{Text: fresh}}}
+		e := &webhook.Endpoint{}
 		e.ID = "e"
+		e.Begin(ring, fresh)
 		if err := e.Set(receiver.URL, []string{"thing.*"}, false); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/identity/secret"
+	"sluice/internal/platform/seal"
 	"sluice/internal/platform/webhook"
 	"sluice/internal/platform/webhook/egress"
 )
@@ -31,10 +32,14 @@ func to(url string) Message {
 // A receiver that knows nothing but the standard verifies what it gets.
 func TestReceiverVerifies(t *testing.T) {
 	key := []byte("0123456789abcdef0123456789abcdef")
-	e := webhook.Endpoint{Secrets: []webhook.Secret{{Text: secret.Of("whsec_" + base64.StdEncoding.EncodeToString(key))}}}
+	ring, err := seal.Parse(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e webhook.Endpoint
+	e.Begin(ring, secret.Of("whsec_"+base64.StdEncoding.EncodeToString(key)))
 	m := to("")
-	var err error
-	if m.Signature, err = e.Sign(m.ID, m.Time, m.Body); err != nil {
+	if m.Signature, err = e.Sign(ring, m.ID, m.Time, m.Body); err != nil {
 		t.Fatal(err)
 	}
 	r := receive(t, "127.0.0.1:0", func(w http.ResponseWriter, req *http.Request) {
