@@ -54,7 +54,7 @@ var (
 	// domain packages decide; they do no input and no output.
 	domain = []string{
 		"internal/inference/model/...", "internal/inference/route/...", "internal/inference/batcher/...",
-		"internal/inference/tensor/...", "internal/inference/engine", "internal/inference/serve/...",
+		"internal/inference/tensor/...", "internal/inference/engine", "internal/inference/serve/...", "internal/inference/stream",
 		"internal/inference/onnx/...", "internal/platform/fault/...",
 		"internal/platform/result", "internal/platform/spec", "internal/platform/aggregate", "internal/platform/repo", "internal/platform/eventstore",
 		"internal/platform/access", "internal/platform/flag", "internal/platform/webhook", "internal/platform/queue", "internal/platform/blob",

@@ -22,6 +22,16 @@ func modelProblems() []problem.Type {
 		{Code: "batch_too_large", Title: "The request has more rows than the model takes at once", Fix: "Send fewer rows with each request; detail names the most."},
 		{Code: "overloaded", Title: "The model cannot answer in time", Fix: "Send the same request again after as long as Retry-After says, with growing pauses, or allow more time."},
 		{Code: "timeout", Title: "The model's answer did not come in time", Fix: "Try again, or allow more time."},
+		{Code: "stream_needed", Title: "The model answers step by step", Fix: "Ask for a stream: Accept: text/event-stream, a WebSocket, generate_stream, or gRPC's ModelStreamInfer."},
+		{Code: "sequence_missing", Title: "The model keeps state, and the request names no sequence", Fix: "Send sequence_id, and sequence_start with the first step; or use a stream, which is a sequence by itself."},
+		{Code: "sequence_unknown", Title: "There is no such sequence here", Fix: "Begin it again with sequence_start: it ended, expired, or lives in another process, to which all its steps must go."},
+		{Code: "sequence_version_changed", Title: "The model version that the sequence is on does not answer it", Fix: "Begin again with sequence_start, or name the version in every request of a sequence."},
+		{Code: "sequence_halted", Title: "An earlier step of the sequence failed", Fix: "Send the steps from the failed one on again, the first with sequence_resume."},
+		{Code: "sequences_full", Title: "The server has as many sequences as it may", Fix: "Try again later, or elsewhere."},
+		{Code: "sequences_per_tenant", Title: "The tenant has as many sequences as it may", Fix: "End sequences with sequence_end, or let them expire."},
+		{Code: "sequences_per_stream", Title: "One stream has too many sequences", Fix: "Open another stream."},
+		{Code: "states_full", Title: "The states of all sequences take as much memory as they may", Fix: "Try again later, or elsewhere."},
+		{Code: "states_per_tenant", Title: "The states of the tenant's sequences take as much memory as they may", Fix: "End sequences with sequence_end, or let them expire."},
 		{Code: "draining", Title: "What would answer is about to stop", Fix: "Send the same request again, or connect again with the last cursor: another version or server answers."},
 	}
 }

@@ -48,7 +48,7 @@ func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budge
 	job.Register(n.Bus, settings)
 	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings)}
 	if j.concurrency > 0 {
-		j.worker = job.NewWorker(n.Store, predictor{m.Server, memory}, j.Payloads, settings, log)
+		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, settings, log)
 	}
 	return j
 }

@@ -21,6 +21,7 @@ import (
 	"sluice/internal/inference/modelrepo"
 	"sluice/internal/inference/onnx"
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
@@ -28,10 +29,11 @@ import (
 
 // Models is the model server with its engine and repository.
 type Models struct {
-	// Public is the server as clients may use it: what it serves they can change
+	// Public is the server as clients may use it, step by step where models work
+	// so: what it serves they can change
 	// only where that is configured, and it is not ready while the program shuts
 	// down.
-	Public serve.Models
+	Public *stream.Models
 	// Server is the server as the program itself uses it.
 	Server *serve.Server
 
@@ -70,13 +72,22 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		settings.Poll = cfg.Model.PollInterval
 	}
 	server := serve.New(ort, repo, settings)
-	return &Models{public{server, cfg.Model.Control, draining}, server, cfg.Model, ort}, nil
+	steps, err := stream.New(public{server, cfg.Model.Control, draining}, stream.Config{Metrics: metrics})
+	if err != nil {
+		return nil, err
+	}
+	return &Models{steps, server, cfg.Model, ort}, nil
 }
 
 // Component returns the server as a part of a program, which loads the models
 // when it starts.
 func (m *Models) Component() lifecycle.Component {
-	return lifecycle.Component{Name: "models", Start: m.start, Run: m.Server.Run, Stop: m.Server.Close}
+	return lifecycle.Component{Name: "models", Start: m.start, Run: m.Server.Run, Stop: m.stop}
+}
+
+func (m *Models) stop(ctx context.Context) error {
+	m.Public.Close()
+	return m.Server.Close(ctx)
 }
 
 func (m *Models) start(ctx context.Context) error {

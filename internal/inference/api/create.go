@@ -59,6 +59,9 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 	if !async {
 		return a.predict(ctx, model, version, question)
 	}
+	if v.Stateful() || v.Generative() {
+		return nil, fault.New(fault.Unsupported, "model '%s' answers step by step, which a durable prediction does not: leave Prefer out, or use a stream", model).WithCode("stream_needed")
+	}
 	return a.submit(ctx, prefix, model, version, question, in, wait)
 }
 

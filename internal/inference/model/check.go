@@ -89,6 +89,9 @@ func (c Config) check() error {
 	if b == nil {
 		return nil
 	}
+	if c.Sequence != nil {
+		return bad("batching", "has no settings beside a sequence, whose steps are batched just in time: leave them out")
+	}
 	for _, size := range b.PreferredSizes {
 		if c.MaxBatchSize != nil && size > *c.MaxBatchSize {
 			return bad("batching", "preferred size %d is more than the max_batch_size %d", size, *c.MaxBatchSize)

@@ -38,6 +38,8 @@ type Config struct {
 	// NoBatching runs each request by itself. The loader also sets it where a
 	// row's answer was found to depend on its neighbours.
 	NoBatching bool
+	Sequence   *Sequence // nil: each request stands alone
+	Generate   *Generate // nil: each request has one answer
 	Execution  Execution
 	Warmup     []Warmup
 	Parameters map[string]string

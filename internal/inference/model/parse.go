@@ -30,6 +30,14 @@ import (
 //	  preserve_ordering: false
 //	  priority_levels: 2
 //	  default_priority: 1
+//	sequence:                       # a stateful model: each step hands its state to the next
+//	  idle_timeout: 1m              # forgotten after so long without a step
+//	  state:                        # dims without the batch dimension; initial: zeros, one value for all, or all
+//	    - {input: h, output: h_out, datatype: FP32, dims: [64], initial_dims: [64], initial: [0.5], visible: false}
+//	generate:                       # a generative model: a request is answered step by step
+//	  feedback: [{output: next, input: token}]   # what a step gives is what the next one takes
+//	  max_steps: 256
+//	  end: {output: next, value: 0} # the last step
 //	execution:
 //	  provider: cpu                 # or cuda, tensorrt
 //	  executors: 2                  # concurrent runs; 0: learned

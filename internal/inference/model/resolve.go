@@ -36,13 +36,14 @@ func (d Defaults) withDefaults() Defaults {
 // either side agrees with anything, and the fixed extent wins. In the returned
 // Config no nil or zero means "default" any more, except that nil Batching
 // stays just-in-time batching, 0 Executors stays learned and 0 InterThreads
-// stays sequential; it lists every port. The returned Signature has the class
-// labels and, where MaxBatchSize > 0, a leading -1 in every port.
+// stays sequential; it lists every port but states. The returned Signature has
+// all ports, the class labels and, where MaxBatchSize > 0, a leading -1 in every
+// port.
 // Neither argument is changed.
 func Resolve(cfg Config, sig Signature, d Defaults) (Config, Signature, error) {
 	d = d.withDefaults()
 	r := resolver{cfg: cfg.clone(), sig: Signature{Inputs: clonePorts(sig.Inputs), Outputs: clonePorts(sig.Outputs)}}
-	for _, step := range []func(Defaults) error{r.batching, r.ports, r.warmup} {
+	for _, step := range []func(Defaults) error{r.batching, r.sequence, r.generate, r.ports, r.warmup} {
 		if err := step(d); err != nil {
 			return Config{}, Signature{}, err
 		}
@@ -154,7 +155,9 @@ func (r *resolver) ports(Defaults) error {
 			if err := r.port(g.kind, &c, p); err != nil {
 				return err
 			}
-			merged = append(merged, c)
+			if g.kind == "input" && !r.cfg.Sequence.takes(p.Name) || g.kind == "output" && !r.cfg.Sequence.hides(p.Name) {
+				merged = append(merged, c)
+			}
 		}
 		*g.configured = merged
 	}
@@ -238,6 +241,7 @@ func (r *resolver) warmupRequest(w *Warmup) error {
 		w.BatchSize = 0
 	}
 	w.Count = max(1, w.Count)
+	r.warmStates(w)
 	for _, c := range r.cfg.Inputs {
 		in, ok := w.Inputs[c.Name]
 		switch {
@@ -306,6 +310,7 @@ func (c Config) clone() Config {
 		c.Batching = &b
 	}
 	c.Inputs, c.Outputs = clonePortConfigs(c.Inputs), clonePortConfigs(c.Outputs)
+	c.Sequence, c.Generate = c.Sequence.clone(), c.Generate.clone()
 	c.Warmup = slices.Clone(c.Warmup)
 	for i := range c.Warmup {
 		c.Warmup[i].Inputs = maps.Clone(c.Warmup[i].Inputs)

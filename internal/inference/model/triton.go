@@ -2,6 +2,7 @@ package model
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"sluice/internal/inference/tensor"
@@ -11,6 +12,8 @@ import (
 const (
 	paramSLO      = "sluice.slo"      // a Go duration
 	paramBatching = "sluice.batching" // "off"
+	paramGenerate = "sluice.generate" // the group generate of config.yaml, as JSON
+	paramInitial  = "sluice.initial." // and a state's input: its initial values, as a JSON list
 )
 
 // tritonTypes are the names of the DataType enum by number.
@@ -35,17 +38,18 @@ func readTriton(s *section) Config {
 	s.groups("input", func(p *section) { c.Inputs = append(c.Inputs, p.tritonInput()) })
 	s.groups("output", func(p *section) { c.Outputs = append(c.Outputs, p.tritonOutput()) })
 	s.group("dynamic_batching", func(b *section) { c.Batching = b.tritonBatching() })
+	s.group("sequence_batching", func(q *section) { c.Sequence = q.tritonSequence() })
 	s.tritonInstances(&c.Execution)
 	s.group("optimization", func(o *section) { o.tritonOptimization(&c.Execution) })
 	s.groups("model_warmup", func(w *section) { c.Warmup = append(c.Warmup, w.tritonWarmup()) })
 	s.tritonParameters(&c)
+	s.tritonDecoupled(&c)
 	s.tritonUnsupported()
 	return c
 }
 
 func (s *section) tritonUnsupported() {
-	s.refuseAny("only single models that answer each request by itself are served", "sequence_batching", "ensemble_scheduling")
-	s.refuse("every request has exactly one response", "model_transaction_policy")
+	s.refuseAny("only single models are served", "ensemble_scheduling")
 	s.refuse("each request's rows are batched as they are", "batch_input", "batch_output")
 	s.refuse("models use ONNX Runtime's own operators only", "model_operations")
 	s.refuse("the repository is read as it is, without agents", "model_repository_agents")
@@ -224,7 +228,11 @@ func (s *section) tritonParameters(c *Config) {
 		p := s.section(path, v)
 		value := p.str("string_value")
 		p.end()
+		input, initial := strings.CutPrefix(key, paramInitial)
 		switch key {
+		case paramGenerate:
+			c.Generate = p.embedded(value, (*section).generation)
+			return
 		case "intra_op_thread_count":
 			c.Execution.IntraThreads = p.textCount(value)
 		case "inter_op_thread_count":
@@ -243,7 +251,11 @@ func (s *section) tritonParameters(c *Config) {
 			p.warn(v.line, path, "the engine's own choice is used")
 			put(&c.Parameters, key, value)
 		default:
-			put(&c.Parameters, key, value)
+			if initial {
+				p.tritonInitial(c.Sequence, input, value)
+			} else {
+				put(&c.Parameters, key, value)
+			}
 		}
 	})
 	switch {

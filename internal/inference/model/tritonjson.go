@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 
 	"sluice/internal/inference/tensor"
 )
@@ -47,11 +48,15 @@ func (c Config) TritonJSON(sig Signature) []byte {
 		}
 		out.Output = append(out.Output, o)
 	}
-	if batch > 0 && !c.NoBatching {
+	out.SequenceBatching = c.Sequence.json()
+	if c.Generate != nil {
+		out.Transaction = &jsonTransaction{Decoupled: true}
+	}
+	if batch > 0 && !c.NoBatching && c.Sequence == nil { // at most one of the two
 		out.DynamicBatching = c.Batching.json()
 	}
 	for _, w := range c.Warmup {
-		out.ModelWarmup = append(out.ModelWarmup, w.json())
+		out.ModelWarmup = append(out.ModelWarmup, w.json(c.Sequence))
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -76,6 +81,8 @@ type (
 		BatchOutput          []struct{}               `json:"batch_output"`
 		Optimization         jsonOptimization         `json:"optimization"`
 		DynamicBatching      *jsonBatching            `json:"dynamic_batching,omitempty"`
+		SequenceBatching     *jsonSequence            `json:"sequence_batching,omitempty"`
+		Transaction          *jsonTransaction         `json:"model_transaction_policy,omitempty"`
 		InstanceGroup        []jsonInstances          `json:"instance_group"`
 		DefaultModelFilename string                   `json:"default_model_filename"`
 		ModelFilenames       map[string]string        `json:"cc_model_filenames"`
@@ -258,12 +265,24 @@ func (c Config) jsonParameters() map[string]jsonParameter {
 	set(e.NoArena, "enable_mem_arena", "0")
 	set(c.SLO > 0, paramSLO, c.SLO.String())
 	set(c.NoBatching, paramBatching, "off")
+	if c.Generate != nil {
+		set(true, paramGenerate, c.Generate.text())
+	}
+	if c.Sequence != nil {
+		for _, t := range c.Sequence.States {
+			set(len(t.Initial) > 0, paramInitial+t.Input, "["+strings.Join(t.Initial, ",")+"]")
+		}
+	}
 	return out
 }
 
-func (w Warmup) json() jsonWarmup {
+// json leaves out the states, which Resolve gives each warm-up again.
+func (w Warmup) json(q *Sequence) jsonWarmup {
 	out := jsonWarmup{Name: w.Name, BatchSize: w.BatchSize, Count: w.Count, Inputs: map[string]jsonWarmupInput{}}
 	for name, in := range w.Inputs {
+		if q.takes(name) {
+			continue
+		}
 		out.Inputs[name] = jsonWarmupInput{
 			DataType: tritonType(in.Datatype),
 			Dims:     append(tensor.Shape{}, in.Dims...),

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,7 +168,48 @@ func drawConfig(t *rapid.T) (Config, Signature) {
 		}
 		c.Warmup = []Warmup{w}
 	}
+	drawStateful(t, &c, &sig, batch > 0)
 	return c, sig
+}
+
+// drawStateful adds states and a step loop.
+func drawStateful(t *rapid.T, c *Config, sig *Signature, batch bool) {
+	if c.Batching == nil && rapid.Bool().Draw(t, "sequence") {
+		c.Sequence = &Sequence{IdleTimeout: time.Duration(rapid.Int64Range(0, 1e6).Draw(t, "idle")) * time.Microsecond}
+		for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching(`[A-Z]{1,4}`), 1, 3, rapid.ID).Draw(t, "states") {
+			d := rapid.SampledFrom([]tensor.Datatype{tensor.FP32, tensor.Int64, tensor.Bytes, tensor.FP16, tensor.Bool}).Draw(t, "type")
+			dims := tensor.Shape(rapid.SliceOfN(rapid.SampledFrom([]int64{-1, 1, 2}), 0, 3).Draw(t, "dims"))
+			shape := slices.Clone(dims)
+			if batch {
+				shape = append(tensor.Shape{-1}, dims...)
+			}
+			sig.Inputs = append(sig.Inputs, Port{Name: name, Datatype: d, Shape: slices.Clone(shape)})
+			sig.Outputs = append(sig.Outputs, Port{Name: name, Datatype: d, Shape: shape})
+			s := State{Input: name, Output: name, Visible: rapid.Bool().Draw(t, "visible")}
+			for _, extent := range dims {
+				s.InitialDims = append(s.InitialDims, max(extent, rapid.Int64Range(0, 1).Draw(t, "initial")))
+			}
+			if value := map[tensor.Datatype]string{tensor.FP32: "0.5", tensor.Int64: "-7", tensor.Bytes: `"a\"b"`}[d]; value != "" && rapid.Bool().Draw(t, "values") {
+				s.Initial = []string{value}
+			}
+			c.Sequence.States = append(c.Sequence.States, s)
+		}
+	}
+	if rapid.Bool().Draw(t, "generate") {
+		shape := tensor.Shape{-1, 1}
+		sig.Inputs = append(sig.Inputs, Port{Name: "Token", Datatype: tensor.Bytes, Shape: slices.Clone(shape)})
+		sig.Outputs = append(sig.Outputs, Port{Name: "Next", Datatype: tensor.Bytes, Shape: shape})
+		for _, w := range c.Warmup {
+			w.Inputs["Token"] = WarmupInput{Datatype: tensor.Bytes, Dims: shape[len(shape)-1:]}
+			if !batch {
+				w.Inputs["Token"] = WarmupInput{Datatype: tensor.Bytes, Dims: tensor.Shape{1, 1}}
+			}
+		}
+		c.Generate = &Generate{Feedback: []Feedback{{Output: "Next", Input: "Token"}}, MaxSteps: rapid.IntRange(0, 9).Draw(t, "steps")}
+		if rapid.Bool().Draw(t, "end") {
+			c.Generate.End = &End{Output: "Next", Value: `"\n"`}
+		}
+	}
 }
 
 // A configuration that a client reads and loads back unchanged resolves to the
@@ -179,7 +221,7 @@ func TestTritonJSONRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := want.TritonJSON(sig)
+		text := want.TritonJSON(want.Visible(sig))
 		if !json.Valid(text) {
 			t.Fatalf("not JSON: %s", text)
 		}
@@ -204,7 +246,7 @@ func TestTritonJSONRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(sig, sigAgain, sameNil); diff != "" {
 			t.Fatalf("%s: %s", text, diff)
 		}
-		if again := got.TritonJSON(sigAgain); string(again) != string(text) {
+		if again := got.TritonJSON(got.Visible(sigAgain)); string(again) != string(text) {
 			t.Fatalf("%s became %s", text, again)
 		}
 	})

@@ -2,6 +2,7 @@ package oip
 
 import (
 	"math"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -19,6 +20,8 @@ type envelope struct {
 	seen         fields // of parameters
 	timeout      time.Duration
 	priority     int
+	sequence     serve.Sequence
+	maxSteps     int
 	binaryOutput bool // parameters.binary_data_output
 	inputs       []inputSpec
 	outputs      []outputSpec
@@ -68,11 +71,14 @@ const (
 	fieldSequenceEnd
 	fieldPriority
 	fieldTimeout
+	fieldSequenceResume
+	fieldMaxSteps
 )
 
 // parameters are the request's parameters with a meaning.
 var parameters = map[string]fields{
 	"sequence_id": fieldSequenceID, "sequence_start": fieldSequenceStart, "sequence_end": fieldSequenceEnd,
+	"sequence_resume": fieldSequenceResume, "max_steps": fieldMaxSteps,
 	"priority": fieldPriority, "timeout": fieldTimeout, "binary_data_output": fieldBinary,
 }
 
@@ -167,13 +173,14 @@ func (e *envelope) readParameter(s *tensorjson.Scanner, name []byte, v *serve.Ve
 	}
 	var n uint64
 	switch string(name) {
-	case "sequence_id":
-		err = noSequenceID(s, v)
-	case "sequence_start", "sequence_end":
-		var flag bool
-		if flag, err = s.Bool(); flag {
-			err = noSequences(v)
+	case "sequence_id", "sequence_start", "sequence_end", "sequence_resume":
+		err = e.readSequence(s, string(name), v)
+	case "max_steps":
+		if !v.Generative() {
+			return customParameter(s, name)
 		}
+		n, err = s.Uint()
+		e.maxSteps = int(min(n, math.MaxInt32))
 	case "priority":
 		n, err = s.Uint()
 		e.priority = int(min(n, math.MaxInt32))
@@ -191,24 +198,40 @@ func (e *envelope) readParameter(s *tensorjson.Scanner, name []byte, v *serve.Ve
 	return nil
 }
 
-// noSequenceID reads a sequence id, a number or a string, that must say "none".
-func noSequenceID(s *tensorjson.Scanner, v *serve.Version) error {
-	if s.Peek() == '"' {
-		text, err := s.Text()
-		if err == nil && len(text) > 0 {
-			err = noSequences(v)
-		}
-		return err
+// readSequence reads what the request says of its sequence.
+func (e *envelope) readSequence(s *tensorjson.Scanner, name string, v *serve.Version) (err error) {
+	q := &e.sequence
+	switch name {
+	case "sequence_id":
+		q.ID, err = sequenceID(s)
+	case "sequence_start":
+		q.Start, err = s.Bool()
+	case "sequence_end":
+		q.End, err = s.Bool()
+	default:
+		q.Resume, err = s.Bool()
 	}
-	n, err := s.Uint()
-	if err == nil && n != 0 {
-		err = noSequences(v)
+	if err == nil && *q != (serve.Sequence{}) && !v.Stateful() {
+		err = fault.New(fault.Invalid, "model '%s' keeps no state between requests, so it takes no sequences: leave it out", v.Name)
 	}
 	return err
 }
 
-func noSequences(v *serve.Version) error {
-	return fault.New(fault.Invalid, "model '%s' keeps no state between requests, so it takes no sequences: leave it out", v.Name)
+// sequenceID reads the name of a sequence, a number or a string; 0 and "" are
+// none.
+func sequenceID(s *tensorjson.Scanner) (string, error) {
+	if s.Peek() == '"' {
+		text, err := s.Text()
+		if err != nil || len(text) == 0 {
+			return "", err
+		}
+		return serve.TextMark + string(text), nil
+	}
+	n, err := s.Uint()
+	if err != nil || n == 0 {
+		return "", err
+	}
+	return strconv.FormatUint(n, 10), nil
 }
 
 // customParameter reads the value of a parameter without a meaning here.

@@ -3,6 +3,9 @@ package oip
 import (
 	"bytes"
 	"context"
+	"errors"
+	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -26,20 +29,53 @@ func (a *rest) generate(c echo.Context) error {
 	return err
 }
 
-// generateStream is generate with each answer as a server-sent event. Models
-// here give exactly one.
+// generateStream is generate with each answer as a server-sent event: one, or as
+// many as a generative model has steps. What goes wrong behind the first is an
+// event, too: the status is sent by then.
 func (a *rest) generateStream(c echo.Context) error {
-	call := &generateCall{inferCall: inferCall{account: a.config.Memory.Account()}}
+	defer a.models.Opened("generate_stream")()
+	call := &generateCall{inferCall: inferCall{account: a.config.Memory.Account()}, events: &events{c: c}}
 	defer call.free()
-	if err := a.runGenerate(c, call); err != nil {
+	err := a.runGenerate(c, call)
+	if err != nil && c.Response().Committed && call.events.failed == nil {
+		line := append(tensorjson.AppendText([]byte(`{"error":`), fault.Of(err).Text()), '}')
+		err = call.events.write(line) // where it fails the client is gone
+	}
+	return err
+}
+
+// events writes server-sent events to a client.
+type events struct {
+	c      echo.Context
+	failed error
+}
+
+// eventPatience is how long a client may take for an event.
+const eventPatience = 10 * time.Second
+
+// write sends an event of one line, and the header before the first. Each has a
+// time limit of its own instead of the server's for a whole answer.
+func (e *events) write(line []byte) error {
+	r := e.c.Response()
+	control := http.NewResponseController(r)
+	if err := control.SetWriteDeadline(time.Now().Add(eventPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	h := c.Response().Header()
-	h["Content-Type"] = eventContent
-	h.Set("Cache-Control", "no-cache")
-	c.Response().WriteHeader(200)
-	_, err := c.Response().Write(append(append([]byte("data: "), call.answer...), "\n\n"...))
-	return err
+	if !r.Committed {
+		h := r.Header()
+		h["Content-Type"] = eventContent
+		h.Set("Cache-Control", "no-cache, no-transform")
+		h.Set("X-Accel-Buffering", "no")
+		r.WriteHeader(http.StatusOK)
+	}
+	_, err := r.Write(append(append([]byte("data: "), line...), "\n\n"...))
+	if err == nil {
+		err = control.Flush()
+	}
+	if err != nil {
+		e.failed = fault.Wrap(fault.Canceled, err, "the client took no more events")
+	}
+	return e.failed
 }
 
 func (a *rest) runGenerate(c echo.Context, call *generateCall) (err error) {
@@ -50,6 +86,9 @@ func (a *rest) runGenerate(c echo.Context, call *generateCall) (err error) {
 	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
 	}
+	if call.events != nil {
+		return call.identify(a.models.Generate(c.Request().Context(), call, nil))
+	}
 	return call.identify(a.models.Predict(c.Request().Context(), call))
 }
 
@@ -57,6 +96,7 @@ func (a *rest) runGenerate(c echo.Context, call *generateCall) (err error) {
 type generateCall struct {
 	inferCall
 	answer []byte
+	events *events // takes the answers; nil keeps the one
 }
 
 func (c *generateCall) free() {
@@ -100,6 +140,7 @@ func (c *generateCall) Decode(_ context.Context, v *serve.Version, req *serve.Re
 		return err
 	}
 	req.ID, req.Timeout, req.Priority = c.envelope.id, c.envelope.timeout, c.envelope.priority
+	req.Sequence, req.MaxSteps = c.envelope.sequence, c.envelope.maxSteps
 	c.envelope.binaryOutput = false
 	return c.planOutputs(v, req)
 }
@@ -182,5 +223,10 @@ func (c *generateCall) Encode(_ context.Context, v *serve.Version, resp *serve.R
 		}
 	}
 	c.answer = append(b, '}')
-	return c.account.Acquire(int64(cap(c.answer)))
+	size := int64(cap(c.answer))
+	if err := c.account.Acquire(size); err != nil || c.events == nil {
+		return err
+	}
+	defer c.account.Return(size)
+	return c.events.write(c.answer)
 }

@@ -112,6 +112,7 @@ func (c *inferCall) Decode(_ context.Context, v *serve.Version, req *serve.Reque
 		return err
 	}
 	req.ID, req.Timeout, req.Priority = e.id, e.timeout, e.priority
+	req.Sequence, req.MaxSteps = e.sequence, e.maxSteps
 	for i := range e.inputs {
 		in := &e.inputs[i]
 		t := tensor.Tensor{Name: in.name, Datatype: in.datatype, Shape: in.shape}

@@ -17,7 +17,7 @@ const platformONNX = "onnxruntime_onnx"
 // Extensions returns the protocol's extensions that the server offers.
 func Extensions() []string {
 	return []string{
-		"classification", "model_repository", "model_configuration",
+		"classification", "sequence", "model_repository", "model_configuration",
 		"binary_tensor_data", "parameters", "statistics", "generate",
 	}
 }

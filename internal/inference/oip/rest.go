@@ -6,6 +6,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
@@ -60,7 +61,7 @@ type Router interface {
 
 // rest is the REST edge.
 type rest struct {
-	models serve.Models
+	models *stream.Models
 	config Config
 }
 
@@ -71,7 +72,11 @@ func Register(r Router, models serve.Models, config Config) error {
 	if err != nil {
 		return err
 	}
-	a := &rest{models, config}
+	streams, err := stream.Of(models)
+	if err != nil {
+		return err
+	}
+	a := &rest{streams, config}
 	r.Add("GET", "/v2", a.serverMetadata)
 	r.Add("GET", "/v2/health/live", a.live)
 	r.Add("GET", "/v2/health/ready", a.ready)

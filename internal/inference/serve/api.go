@@ -36,6 +36,17 @@ type Request struct {
 	Priority int             // 1 is the most urgent; 0 means the model's default
 	Class    batcher.Class
 	Tenant   string
+	Sequence Sequence
+	MaxSteps int // of a generation, if fewer than the model's own limit; 0 for that
+}
+
+// Sequence says which step of which sequence a request to a stateful model is.
+// Package stream makes inputs of it.
+type Sequence struct {
+	ID         string // a number's digits, or TextMark and a text; empty for none
+	Start, End bool
+	// Resume goes on behind a step that failed on the same stream.
+	Resume bool
 }
 
 // Response is the answer to a Request: the wanted outputs, in the order asked.
@@ -44,7 +55,26 @@ type Response struct {
 	// Ports are the signature's ports of Outputs, index by index.
 	Ports  []*model.Port
 	Timing Timing
+	Step   Step
 }
+
+// TextMark begins the ID of a sequence that the client names by a text: 5 and
+// "5" are different names.
+const TextMark = `"`
+
+// Step is the place of an answer among those to one request, where that is a
+// generation.
+type Step struct {
+	Number int // from 1; 0 where the request has one answer
+	More   bool
+	Ended  string // why there are no more: EndValue or EndSteps
+}
+
+// Why a generation ends.
+const (
+	EndValue = "end_value" // the model gave the value that ends it
+	EndSteps = "max_steps"
+)
 
 // Timing says where the time of one request went.
 type Timing struct {
@@ -109,10 +139,10 @@ type Models interface {
 type Version struct {
 	Name      string
 	Number    int64
-	Text      string // Number in decimal
-	SHA256    string // of the model file, hex
-	Signature model.Signature
-	Config    model.Config // resolved: no nil or zero means "default" any more
+	Text      string          // Number in decimal
+	SHA256    string          // of the model file, hex
+	Signature model.Signature // what clients give and get
+	Config    model.Config    // resolved: no nil or zero means "default" any more
 	// Batches says that the leading dimension of every port is the batch, and
 	// MaxRows how many rows one request or run may have; 0 where it does not.
 	Batches bool
@@ -124,6 +154,7 @@ type Version struct {
 	Invariance   string
 	Stats        *Stats
 
+	graph   *model.Signature // what the engine takes and gives: with the state, if there is one
 	runtime machinery
 	varying bool // an extent beyond the rows may vary
 	ties    []tie
@@ -131,6 +162,12 @@ type Version struct {
 	// at zero the version is closed.
 	refs atomic.Int64
 }
+
+// Stateful reports whether requests are steps of sequences.
+func (v *Version) Stateful() bool { return v.Config.Sequence != nil }
+
+// Generative reports whether a request is answered step by step.
+func (v *Version) Generative() bool { return v.Config.Generate != nil }
 
 // Stats counts what a version did, in the protocol's statistics groups. All
 // fields are updated atomically.

@@ -46,9 +46,10 @@ func (c *call) free() {
 // arrange checks the request against the signature and puts its inputs into
 // the model's order. The texts are those that clients of the protocol match on.
 func (c *call) arrange(v *Version) error {
-	sig := &v.Signature
+	sig := v.graph
 	if got := len(c.request.Inputs); got != len(sig.Inputs) {
-		return fault.New(fault.Invalid, "expected %d inputs but got %d inputs for model '%s'", len(sig.Inputs), got, v.Name)
+		states := len(sig.Inputs) - len(v.Signature.Inputs)
+		return fault.New(fault.Invalid, "expected %d inputs but got %d inputs for model '%s'", len(sig.Inputs)-states, got-states, v.Name)
 	}
 	for i := range sig.Inputs {
 		at := i // clients mostly send inputs in order
@@ -88,7 +89,7 @@ func find(inputs []tensor.Tensor, name string) int {
 // sent one, since that is what it got wrong.
 func (c *call) missingInput(v *Version, name string) error {
 	for i := range c.request.Inputs {
-		if v.Signature.Input(c.request.Inputs[i].Name) < 0 {
+		if v.graph.Input(c.request.Inputs[i].Name) < 0 {
 			return fault.New(fault.Invalid, "unexpected inference input '%s' for model '%s': it takes %s", c.request.Inputs[i].Name, v.Name, portNames(v.Signature.Inputs))
 		}
 	}
@@ -117,7 +118,7 @@ func (c *call) countRows(v *Version) error {
 
 func (c *call) chooseOutputs(v *Version) error {
 	for _, name := range c.request.Outputs {
-		o := v.Signature.Output(name)
+		o := v.graph.Output(name)
 		if o < 0 {
 			return fault.New(fault.Invalid, "unexpected inference output '%s' for model '%s': it gives %s", name, v.Name, portNames(v.Signature.Outputs))
 		}
@@ -127,7 +128,7 @@ func (c *call) chooseOutputs(v *Version) error {
 		c.wanted = append(c.wanted, o)
 	}
 	if len(c.wanted) == 0 {
-		for o := range v.Signature.Outputs {
+		for o := range v.graph.Outputs {
 			c.wanted = append(c.wanted, o)
 		}
 	}
@@ -150,7 +151,7 @@ func (c *call) schedule(v *Version, now time.Time) {
 func (c *call) answer(v *Version, timing Timing) {
 	for _, o := range c.wanted {
 		c.response.Outputs = append(c.response.Outputs, c.part.Outputs[o])
-		c.response.Ports = append(c.response.Ports, &v.Signature.Outputs[o])
+		c.response.Ports = append(c.response.Ports, &v.graph.Outputs[o])
 	}
 	c.response.Timing = timing
 }

@@ -36,10 +36,10 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 	}
 	v := &Version{
 		Name: src.name, Number: src.number, Text: strconv.FormatInt(src.number, 10), SHA256: file.SHA256,
-		Signature: sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
+		Signature: config.Visible(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
 	}
 	spec := engine.Spec{
-		Name: src.name, Data: src.data, Signature: &v.Signature,
+		Name: src.name, Data: src.data, Signature: v.graph,
 		Batches: v.Batches, MaxRows: v.MaxRows, Execution: config.Execution,
 	}
 	report, err := s.cfg.Trial(ctx, spec, file.SHA256)

@@ -27,12 +27,12 @@ func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics) 
 		return err
 	}
 	v.runtime.batcher = b
-	for _, p := range v.Signature.Inputs {
+	for _, p := range v.graph.Inputs {
 		for d, extent := range p.Shape {
 			v.varying = v.varying || (d > 0 && extent < 0)
 		}
 	}
-	v.ties = ties(&v.Signature, v.Batches)
+	v.ties = ties(v.graph, v.Batches)
 	v.refs.Store(1)
 	return nil
 }

@@ -3,10 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -34,7 +32,7 @@ func (s *Server) unaryMethod(service string, m grpc.MethodDesc) grpc.MethodDesc 
 		}
 		account := s.cfg.Memory.Account()
 		defer account.Release()
-		err = Guard(func() (err error) {
+		err = fault.Guard(func() (err error) {
 			resp, err = handle(srv, ctx, func(v any) error { return s.receiveOnly(ctx, v, &account) }, nil)
 			return err
 		})
@@ -53,7 +51,7 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	if err != nil {
 		return end(err)
 	}
-	return end(Guard(func() error {
+	return end(fault.Guard(func() error {
 		return handle(srv, &countedStream{ServerStream: stream, ctx: ctx, receiver: receiver, admitted: admitted})
 	}))
 }
@@ -115,17 +113,6 @@ func (s *Server) begin(ctx context.Context, method string, stream bool) (context
 		endSpan(span, call)
 		return st.Err()
 	}
-}
-
-// Guard calls f and turns a panic into an Internal fault, with the stack as its
-// cause. A service uses it in goroutines of its own.
-func Guard(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fault.Wrap(fault.Internal, fmt.Errorf("panic: %v\n%s", p, debug.Stack()), "internal error")
-		}
-	}()
-	return f()
 }
 
 // startSpan starts the call's span under the caller's, and returns a nil span

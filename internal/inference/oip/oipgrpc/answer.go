@@ -32,29 +32,35 @@ const (
 	streamResponse protowire.Number = 2
 )
 
-// finalParam is the encoded field parameters["triton_final_response"] = true:
-// field 4 with an entry of a key (1) and an InferParameter (2) with its
-// bool_param (1) set.
-var finalParam = func() []byte {
+// finals are the encoded field parameters["triton_final_response"] of an answer
+// of a stream, by whether more follow: field 4 with an entry of a key (1) and an
+// InferParameter (2) with its bool_param (1).
+var finals = map[bool][]byte{false: finalParam(1), true: finalParam(0)}
+
+// none is for answers outside of streams.
+var none []byte
+
+func finalParam(value uint64) []byte {
 	const key = "triton_final_response"
-	value := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)
+	param := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), value)
 	entry := appendText(nil, 1, key)
-	entry = appendText(entry, 2, string(value))
+	entry = appendText(entry, 2, string(param))
 	return appendText(nil, 4, string(entry))
-}()
+}
 
 // encode writes the response straight into the buffer that goes to the
-// transport: the one copy that the output data makes. For a stream it is
-// wrapped in a ModelStreamInferResponse and marked as final. It counts in the
+// transport: the one copy that the output data makes. For a stream, where final
+// is one of finals, it is wrapped in a ModelStreamInferResponse. It counts in the
 // account while it is written, and a large one until the transport has sent it.
-func encode(account *budget.Account, v *serve.Version, id []byte, outputs []tensor.Tensor, stream bool) (*answer, error) {
+func encode(account *budget.Account, v *serve.Version, id []byte, outputs []tensor.Tensor, final []byte) (*answer, error) {
+	stream := len(final) > 0
 	size := textSize(respModel, len(v.Name)) + textSize(respVersion, len(v.Text)) + textSize(respID, len(id))
 	for i := range outputs {
 		size += messageSize(respOutputs, tensorSize(&outputs[i])) + messageSize(respRaw, len(outputs[i].Data))
 	}
 	total := size
 	if stream {
-		size += len(finalParam)
+		size += len(final)
 		total = messageSize(streamResponse, size)
 	}
 	if total > math.MaxInt32 {
@@ -71,9 +77,7 @@ func encode(account *budget.Account, v *serve.Version, id []byte, outputs []tens
 	b = appendText(b, respModel, v.Name)
 	b = appendText(b, respVersion, v.Text)
 	b = appendText(b, respID, id)
-	if stream {
-		b = append(b, finalParam...)
-	}
+	b = append(b, final...)
 	for i := range outputs {
 		b = appendTensor(b, &outputs[i])
 	}
@@ -98,7 +102,7 @@ func encodeError(message string, c *call) *answer {
 	resp = appendText(resp, respModel, c.msg.model)
 	resp = appendText(resp, respVersion, version)
 	resp = appendText(resp, respID, c.msg.id)
-	resp = append(resp, finalParam...)
+	resp = append(resp, finals[false]...)
 	b := appendText(nil, streamError, message)
 	b = protowire.AppendBytes(protowire.AppendTag(b, streamResponse, protowire.BytesType), resp)
 	return &answer{mem.BufferSlice{mem.SliceBuffer(b)}}

@@ -13,6 +13,7 @@ import (
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
@@ -31,12 +32,14 @@ type call struct {
 	topK    []int  // classes wanted of each requested output; 0 means the tensor
 	final   bool   // the answer is one of a stream
 
-	answer *answer
-	err    error
-	done   chan struct{} // of a stream: has a token once answer or err is set
+	own        *stream.Own     // whose step it is, where it names no sequence
+	send       func(any) error // sends each step of a generation; else answer is kept
+	sendFailed error
+	answer     *answer
+	err        error // of the message
 }
 
-var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
+var calls = sync.Pool{New: func() any { return new(call) }}
 
 func newCall(memory *budget.Budget) *call {
 	c := calls.Get().(*call)
@@ -59,7 +62,7 @@ func (c *call) free() {
 	}
 	c.account.Release()
 	c.msg.reset()
-	*c = call{msg: c.msg, slabs: c.slabs[:0], topK: c.topK[:0], done: c.done}
+	*c = call{msg: c.msg, slabs: c.slabs[:0], topK: c.topK[:0]}
 	calls.Put(c)
 }
 
@@ -75,7 +78,7 @@ func (c *call) open() error {
 // identify puts the client's id into the text of an error, if there is one, as
 // the REST edge does; cut off, since the text travels in a header.
 func (c *call) identify(err error) error {
-	if len(c.msg.id) == 0 {
+	if err == nil || len(c.msg.id) == 0 {
 		return err
 	}
 	e := *fault.Of(err)
@@ -267,7 +270,17 @@ func (c *call) Encode(_ context.Context, v *serve.Version, resp *serve.Response)
 		}
 		resp.Outputs[i] = classes
 	}
-	var err error
-	c.answer, err = encode(&c.account, v, c.msg.id, resp.Outputs, c.final)
-	return err
+	final := none
+	if c.final {
+		final = finals[resp.Step.More]
+	}
+	before := c.account.Held()
+	answer, err := encode(&c.account, v, c.msg.id, resp.Outputs, final)
+	if err != nil || c.send == nil {
+		c.answer = answer
+		return err
+	}
+	c.sendFailed = c.send(answer)
+	c.account.Return(c.account.Held() - before)
+	return c.sendFailed
 }

@@ -3,6 +3,7 @@ package oipgrpc
 import (
 	"bytes"
 	"math"
+	"strconv"
 	"time"
 
 	"sluice/internal/inference/serve"
@@ -25,11 +26,16 @@ func (c *call) decodeParams(v *serve.Version, req *serve.Request) error {
 		case "timeout":
 			n, err = p.unsigned(math.MaxInt64 / uint64(time.Microsecond))
 			req.Timeout = time.Duration(n) * time.Microsecond
-		case "sequence_id", "sequence_start", "sequence_end":
-			if p.kind == 0 {
-				err = p.mustHaveValue()
-			} else if p.num != 0 || len(p.text) != 0 {
+		case "sequence_id", "sequence_start", "sequence_end", "sequence_resume":
+			if err = p.sequence(&req.Sequence); err == nil && req.Sequence != (serve.Sequence{}) && !v.Stateful() {
 				err = fault.New(fault.Invalid, "parameter '%s': model '%s' keeps no sequences", key, v.Name)
+			}
+		case "max_steps":
+			if v.Generative() {
+				n, err = p.unsigned(math.MaxInt32)
+				req.MaxSteps = int(n)
+			} else if p.kind == 0 {
+				err = p.mustHaveValue()
 			}
 		case "triton_enable_empty_final_response":
 			// The one answer of a request already is its final one.
@@ -47,6 +53,44 @@ func (c *call) decodeParams(v *serve.Version, req *serve.Request) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// isSequence reports whether a parameter of the name is one for sequence.
+func isSequence(key []byte) bool {
+	switch string(key) {
+	case "sequence_id", "sequence_start", "sequence_end", "sequence_resume":
+		return true
+	}
+	return false
+}
+
+// sequence reads what the parameter says of the request's sequence.
+func (p *parameter) sequence(q *serve.Sequence) error {
+	key := string(p.key)
+	switch {
+	case p.kind == 0:
+		return p.mustHaveValue()
+	case key == "sequence_id" && p.kind == stringParam:
+		if q.ID = ""; len(p.text) > 0 {
+			q.ID = serve.TextMark + string(p.text)
+		}
+		return nil
+	case key == "sequence_id":
+		limit := uint64(math.MaxUint64)
+		if p.kind == int64Param {
+			limit = math.MaxInt64
+		}
+		n, err := p.unsigned(limit)
+		if q.ID = ""; n > 0 {
+			q.ID = strconv.FormatUint(n, 10)
+		}
+		return err
+	case p.kind != boolParam:
+		return fault.New(fault.Invalid, "parameter '%s' must be a bool_param", key)
+	}
+	flag := map[string]*bool{"sequence_start": &q.Start, "sequence_end": &q.End, "sequence_resume": &q.Resume}[key]
+	*flag = p.num != 0
 	return nil
 }
 

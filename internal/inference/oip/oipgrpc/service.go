@@ -14,9 +14,9 @@ import (
 
 	pb "sluice/internal/inference/oip/oippb"
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
-	"sluice/internal/platform/rpc"
 )
 
 // Config holds what the service says of its server, and its limits.
@@ -35,11 +35,13 @@ type Config struct {
 // Service implements inference.GRPCInferenceService on the models of a server.
 type Service struct {
 	pb.UnimplementedGRPCInferenceServiceServer
-	models serve.Models
-	cfg    Config
+	models  serve.Models
+	streams *stream.Models // the same
+	cfg     Config
 }
 
-// New returns the service.
+// New returns the service. Models that are not a *stream.Models are put behind one
+// with default limits.
 func New(models serve.Models, cfg Config) (*Service, error) {
 	if cfg.Memory == nil {
 		cfg.Memory = budget.New(2<<30, "the server's memory limit")
@@ -51,7 +53,11 @@ func New(models serve.Models, cfg Config) (*Service, error) {
 		return nil, fault.New(fault.Invalid, "oipgrpc: StreamDepth is %d; expected a positive number", cfg.StreamDepth)
 	}
 	cfg.Extensions = slices.Clone(cfg.Extensions)
-	return &Service{models: models, cfg: cfg}, nil
+	streams, err := stream.Of(models)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{models: streams, streams: streams, cfg: cfg}, nil
 }
 
 // Register adds the service to a server that uses Codec.
@@ -69,7 +75,7 @@ var desc = func() grpc.ServiceDesc {
 	}
 	for i := range d.Streams {
 		if d.Streams[i].StreamName == "ModelStreamInfer" {
-			d.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error { return srv.(*Service).stream(stream) }
+			d.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error { return srv.(*Service).converse(stream) }
 		}
 	}
 	return d
@@ -101,13 +107,4 @@ func (s *Service) infer(ctx context.Context, c *call) (*answer, error) {
 		return nil, c.identify(err)
 	}
 	return c.answer, nil
-}
-
-// guardedInfer is infer in a goroutine of its own.
-func (s *Service) guardedInfer(ctx context.Context, c *call) (a *answer, err error) {
-	err = rpc.Guard(func() error {
-		a, err = s.infer(ctx, c)
-		return err
-	})
-	return a, err
 }

@@ -279,15 +279,18 @@ func TestEncodeAgreesWithTheGeneratedMessages(t *testing.T) {
 		}), 0, 4).Draw(t, "outputs")
 		stream := rapid.Bool().Draw(t, "stream")
 		want := &pb.ModelInferResponse{ModelName: v.Name, ModelVersion: v.Text, Id: id}
+		var final []byte
 		if stream {
-			want.Parameters = map[string]*pb.InferParameter{"triton_final_response": {ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: true}}}
+			more := rapid.Bool().Draw(t, "more")
+			final = finals[more]
+			want.Parameters = map[string]*pb.InferParameter{"triton_final_response": {ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: !more}}}
 		}
 		for _, o := range outputs {
 			want.Outputs = append(want.Outputs, &pb.ModelInferResponse_InferOutputTensor{Name: o.Name, Datatype: o.Datatype.String(), Shape: o.Shape})
 			want.RawOutputContents = append(want.RawOutputContents, o.Data)
 		}
 		account := budget.New(1<<30, "memory").Account()
-		a, err := encode(&account, v, []byte(id), outputs, stream)
+		a, err := encode(&account, v, []byte(id), outputs, final)
 		if err != nil {
 			t.Fatal(err)
 		}

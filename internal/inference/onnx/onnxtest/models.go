@@ -315,3 +315,30 @@ func Models() map[string][]byte {
 	}
 	return models
 }
+
+// Rolling keeps a checksum of the numbers it is given: x INT64 [batch, 1] of 0 to
+// 999, else the run fails, and state INT64 [batch, 1] to state_out = (31 state +
+// x) mod 1000003, y, which is the same, and next = y mod 1000.
+func Rolling() []byte {
+	return Model{Graph: Graph{
+		Nodes: []Node{
+			{Op: "Gather", In: []string{"table", "x"}, Out: []string{"known"}},
+			{Op: "Mul", In: []string{"state", "factor"}, Out: []string{"shifted"}},
+			{Op: "Add", In: []string{"shifted", "known"}, Out: []string{"sum"}},
+			{Op: "Mod", In: []string{"sum", "prime"}, Out: []string{"state_out"}},
+			{Op: "Identity", In: []string{"state_out"}, Out: []string{"y"}},
+			{Op: "Mod", In: []string{"y", "thousand"}, Out: []string{"next"}},
+		},
+		Initializers: []Tensor{Int64s("table", numbers(1000)...), Int64("factor", 31), Int64("prime", 1000003), Int64("thousand", 1000)},
+		Inputs:       []Value{{"x", tensor.Int64, "batch,1"}, {"state", tensor.Int64, "batch,1"}},
+		Outputs:      []Value{{"y", tensor.Int64, "batch,1"}, {"next", tensor.Int64, "batch,1"}, {"state_out", tensor.Int64, "batch,1"}},
+	}}.Encode()
+}
+
+func numbers(n int) []int64 {
+	all := make([]int64, n)
+	for i := range all {
+		all[i] = int64(i)
+	}
+	return all
+}

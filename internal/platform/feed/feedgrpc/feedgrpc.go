@@ -25,7 +25,6 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedgrpc/feedpb"
-	"sluice/internal/platform/rpc"
 )
 
 // TrailerCursor is the trailer that has the cursor to come back with.
@@ -114,7 +113,7 @@ func (s *Service) serve(ctx context.Context, sub *feed.Subscription, out *sink, 
 	go func() {
 		defer sub.Close()
 		defer out.timer.Stop()
-		done <- rpc.Guard(func() error {
+		done <- fault.Guard(func() error {
 			if err := out.open(sub); err != nil {
 				return err
 			}

@@ -1,0 +1,238 @@
+package stream
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/internal/inference/serve"
+	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/fault"
+)
+
+// key tells sequences apart. own is that of a stream or generation, 0 of those
+// that clients name.
+type key struct {
+	tenant, model, id string
+	own               uint64
+}
+
+// sequence is what one sequence hands on.
+type sequence struct {
+	key  key
+	turn chan struct{} // holds a token while a step is in progress
+
+	// Of whoever has the turn.
+	states          []tensor.Tensor // nil before the first step
+	slab            *tensor.Slab
+	version, sha256 string // of the model that they are of
+	idle            time.Duration
+
+	// Guarded by the table's lock.
+	size    int64
+	waiting int
+	gone    bool
+	timer   *time.Timer
+}
+
+// use is what one tenant, or all, have in the table.
+type use struct {
+	sequences int
+	bytes     int64
+}
+
+// table has all sequences of a process.
+type table struct {
+	cfg     Config
+	metrics *metrics
+
+	mu      sync.Mutex
+	all     map[key]*sequence
+	total   use
+	tenants map[string]*use
+}
+
+func newTable(cfg Config, m *metrics) *table {
+	return &table{cfg: cfg, metrics: m, all: map[key]*sequence{}, tenants: map[string]*use{}}
+}
+
+// enter waits for the turn of a sequence and takes it. One that is not there is
+// made where the step is a start. Who has entered must leave or forget it.
+func (t *table) enter(ctx context.Context, k key, start bool) (*sequence, error) {
+	for {
+		t.mu.Lock()
+		s := t.all[k]
+		if s == nil {
+			defer t.mu.Unlock()
+			if !start {
+				return nil, errUnknown(k)
+			}
+			return t.admit(k)
+		}
+		s.waiting++
+		t.mu.Unlock()
+		var err error
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			err = fault.Of(ctx.Err())
+		}
+		t.mu.Lock()
+		s.waiting--
+		gone := s.gone
+		t.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, err
+		case !gone:
+			return s, nil
+		}
+		<-s.turn // it ended meanwhile: another may have the name by now
+	}
+}
+
+// admit makes a sequence whose turn is taken. Callers hold the lock.
+func (t *table) admit(k key) (*sequence, error) {
+	u := t.tenants[k.tenant]
+	switch {
+	case t.total.sequences >= t.cfg.MaxSequences:
+		return nil, t.refuse(fault.New(fault.Unavailable, "the server is at its limit of %d sequences", t.cfg.MaxSequences).WithCode("sequences_full"))
+	case u != nil && u.sequences >= t.cfg.MaxPerTenant:
+		return nil, t.refuse(fault.New(fault.Exhausted, "this tenant has %d sequences, which is its limit: end some, or let them expire", t.cfg.MaxPerTenant).WithCode("sequences_per_tenant"))
+	}
+	if u == nil {
+		u = &use{}
+		t.tenants[k.tenant] = u
+	}
+	s := &sequence{key: k, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	t.all[k] = s
+	t.total.sequences++
+	u.sequences++
+	t.metrics.sequences.Inc()
+	return s, nil
+}
+
+func (t *table) refuse(err *fault.Error) error {
+	t.metrics.refused.WithLabelValues(err.Code).Inc()
+	return err.WithRetryAfter(time.Second)
+}
+
+// resize counts what a sequence's states take from now on. It fails where that
+// is too much, unless it is less than before.
+func (t *table) resize(s *sequence, size int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u, more := t.tenants[s.key.tenant], size-s.size
+	switch {
+	case more <= 0:
+	case t.total.bytes+more > t.cfg.MaxBytes:
+		return t.refuse(fault.New(fault.Unavailable, "the states of all sequences would have more than the server's limit of %d bytes", t.cfg.MaxBytes).WithCode("states_full"))
+	case u.bytes+more > t.cfg.TenantBytes:
+		return t.refuse(fault.New(fault.Exhausted, "the states of this tenant's sequences would have more than its limit of %d bytes: end some, or let them expire", t.cfg.TenantBytes).WithCode("states_per_tenant"))
+	}
+	t.count(s, u, more)
+	return nil
+}
+
+// restore counts what a sequence had before a step that failed.
+func (t *table) restore(s *sequence, size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count(s, t.tenants[s.key.tenant], size-s.size)
+}
+
+// count changes what is counted. Callers hold the lock.
+func (t *table) count(s *sequence, u *use, more int64) {
+	s.size += more
+	u.bytes += more
+	t.total.bytes += more
+	t.metrics.bytes.Add(float64(more))
+}
+
+// leave gives the turn back; from now on the sequence may expire.
+func (t *table) leave(s *sequence) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !s.gone && s.idle > 0 {
+		if s.timer == nil {
+			s.timer = time.AfterFunc(s.idle, func() { t.expire(s) })
+		} else {
+			s.timer.Reset(s.idle)
+		}
+	}
+	<-s.turn
+}
+
+// expire forgets a sequence that nobody has used for long enough.
+func (t *table) expire(s *sequence) {
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		return // a step is in progress: leave sets the timer again
+	}
+	t.mu.Lock()
+	busy := s.waiting > 0 || s.gone
+	t.mu.Unlock()
+	if busy { // whoever waits for the turn is to have it
+		<-s.turn
+		return
+	}
+	t.forget(s, "expired")
+}
+
+// forget ends a sequence whose turn the caller has, or that nobody else uses,
+// and gives the turn back.
+func (t *table) forget(s *sequence, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !s.gone {
+		s.gone = true
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		u := t.tenants[s.key.tenant]
+		t.count(s, u, -s.size)
+		t.total.sequences--
+		if u.sequences--; u.sequences == 0 {
+			delete(t.tenants, s.key.tenant)
+		}
+		delete(t.all, s.key)
+		t.metrics.sequences.Dec()
+		t.metrics.ended.WithLabelValues(reason).Inc()
+		s.slab.Release()
+		s.slab, s.states = nil, nil
+	}
+	select {
+	case <-s.turn:
+	default:
+	}
+}
+
+// close forgets every sequence that no step is in progress of.
+func (t *table) close() {
+	t.mu.Lock()
+	all := make([]*sequence, 0, len(t.all))
+	for _, s := range t.all {
+		all = append(all, s)
+	}
+	t.mu.Unlock()
+	for _, s := range all {
+		select {
+		case s.turn <- struct{}{}:
+			t.forget(s, "stopped")
+		default:
+		}
+	}
+}
+
+// errUnknown words as Triton does that a sequence is not there; clients match
+// on its first sentence.
+func errUnknown(k key) error {
+	if k.own != 0 {
+		return fault.New(fault.Invalid, "the stream's sequence of model '%s' has expired: begin it again with sequence_start", k.model).WithCode("sequence_unknown")
+	}
+	return fault.New(fault.Invalid, "inference request for sequence %s to model '%s' must specify the START flag on the first request of the sequence: it is not known here; it may have ended or expired, or be in another process", fault.Clip(strings.TrimPrefix(k.id, serve.TextMark), 100), k.model).
+		WithCode("sequence_unknown")
+}
