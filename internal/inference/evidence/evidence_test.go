@@ -169,7 +169,7 @@ func TestPeekingAtTheLimit(t *testing.T) {
 		r := rand.New(rand.NewPCG(7, uint64(run)))
 		var m Measured
 		for range looks {
-			m.Baseline.Merge(serve(r, step, 0.02, 10*time.Millisecond, 0.9))
+			m.Baseline.Merge(serve(r, 5*step, 0.02, 10*time.Millisecond, 0.9))
 			m.Candidate.Merge(serve(r, step, 0.04, 12*time.Millisecond, 0.8))
 			_, found := verdicts(t, p, m)
 			if found["error_rate"] != Undecided || found["latency"] != Undecided || found["quality"] != Undecided {

@@ -7,10 +7,11 @@
 // most a share alpha of all experiments; with ordinary intervals that share
 // goes towards one.
 //
-// Proportion, Ranks and SampleRatio hold for any number of observations. Mean,
-// MeanDifference and ProportionDifference rest on the central limit theorem:
-// they begin to hold with some hundred observations of each arm, and callers
-// must demand those. All of them take observations to be independent.
+// Proportion, ProportionDifferenceExact, Ranks and SampleRatio hold for any
+// number of observations. ProportionDifference and MSPRT rest on the central
+// limit theorem, and are silent until it is a good guess. So do Mean and
+// MeanDifference, for which callers must demand a hundred observations of each
+// arm. All of them take observations to be independent.
 //
 // Everything is a pure function of counts and sums, which merge.
 package sequential

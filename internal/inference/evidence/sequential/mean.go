@@ -49,10 +49,19 @@ func Mean(m Moments, alpha, tuned float64) Interval {
 }
 
 // MeanDifference is Mean for the mean of b less that of a. tuned counts the
-// observations of both.
+// observations of both; where one arm is smaller, as many of it as make up for
+// that.
+//
+// Of a small arm little is known, and its variance may look small by chance: it
+// counts as at least that of both together.
 func MeanDifference(a, b Moments, alpha, tuned float64) Interval {
-	variance := a.Variance()/float64(a.N) + b.Variance()/float64(b.N)
-	return asymptotic(b.Mean-a.Mean, variance, float64(a.N)+float64(b.N), alpha, tuned)
+	if min(a.N, b.N) < 2 {
+		return Everything
+	}
+	n, m := float64(a.N), float64(b.N)
+	pooled := (a.M2 + b.M2) / (n + m - 2)
+	variance := max(a.Variance(), pooled)/n + max(b.Variance(), pooled)/m
+	return asymptotic(b.Mean-a.Mean, variance, 4*n*m/(n+m), alpha, tuned)
 }
 
 // asymptotic is the mixture with a prior that scales with the spread of the

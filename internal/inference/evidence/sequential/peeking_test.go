@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// go test ./internal/inference/evidence/sequential -run Peeking -v -runs 20000 -looks 20000
-// gives the figures of docs/EXPERIMENTS.md.
+// go test ./internal/inference/evidence/sequential -run Peeking -v -runs 10000 -looks 10000
+// gives the figures of docs/EXPERIMENTS.md, in some minutes.
 var (
 	runs  = flag.Int("runs", 1000, "experiments that are simulated for each figure")
-	looks = flag.Int("looks", 1200, "observations of each arm, and looks, in each of them")
+	looks = flag.Int("looks", 1000, "observations of each arm, and looks, in each of them")
 )
 
-// warm is how many observations of each arm the asymptotic sequences are given
+// warm is how many observations of each arm the sequences of means are given
 // before anybody looks, see the package comment.
 const warm = 100
 
@@ -58,36 +58,37 @@ func bernoulli(r *rand.Rand, p float64) int64 {
 }
 
 // rates is an A/B experiment on rates of hits, where an alarm is that no
-// difference is refused.
-func rates(p, q float64, refused func(a, b Count) bool) func(r *rand.Rand) func(i int) bool {
+// difference is refused. Of the first arm there are times as many observations.
+func rates(p, q float64, times int, refused func(a, b Count) bool) func(r *rand.Rand) func(i int) bool {
 	return func(r *rand.Rand) func(int) bool {
 		var a, b Count
 		return func(i int) bool {
-			a, b = Count{a.N + 1, a.Hits + bernoulli(r, p)}, Count{b.N + 1, b.Hits + bernoulli(r, q)}
+			for range times {
+				a = Count{a.N + 1, a.Hits + bernoulli(r, p)}
+			}
+			b = Count{b.N + 1, b.Hits + bernoulli(r, q)}
 			return refused(a, b)
 		}
 	}
 }
 
-func msprt(a, b Count) bool { return a.N >= warm && MSPRT(a, b, 0, 0.02) <= alpha }
+func msprt(a, b Count) bool { return MSPRT(a, b, 0, 0.02) <= alpha }
 
 // exact looks less often, since it is slow.
-func exact(a, b Count) bool { return a.N%300 == 0 && !ProportionDifferenceExact(a, b, alpha).Has(0) }
+func exact(a, b Count) bool { return b.N%300 == 0 && !ProportionDifferenceExact(a, b, alpha).Has(0) }
 
 // means is the same for means.
-func means(first, second func(r *rand.Rand) float64, refused func(a, b Moments) bool) func(r *rand.Rand) func(i int) bool {
+func means(first, second func(r *rand.Rand) float64, times int) func(r *rand.Rand) func(i int) bool {
 	return func(r *rand.Rand) func(int) bool {
 		var a, b Moments
 		return func(i int) bool {
-			a.Add(first(r))
+			for range times {
+				a.Add(first(r))
+			}
 			b.Add(second(r))
-			return refused(a, b)
+			return b.N >= warm && !MeanDifference(a, b, alpha, 5000).Has(0)
 		}
 	}
-}
-
-func asymptoticMeans(a, b Moments) bool {
-	return a.N >= warm && !MeanDifference(a, b, alpha, 5000).Has(0)
 }
 
 func normal(mean float64) func(r *rand.Rand) float64 {
@@ -98,6 +99,9 @@ func normal(mean float64) func(r *rand.Rand) float64 {
 func latency(scale float64) func(r *rand.Rand) float64 {
 	return func(r *rand.Rand) float64 { return scale * math.Exp(r.NormFloat64()) }
 }
+
+// right is what labels are: 1 for a right answer, of which there are many.
+func right(r *rand.Rand) float64 { return float64(bernoulli(r, 0.99)) }
 
 // fixed is the test that is made for one look: at every look it is what
 // everybody does who watches a dashboard.
@@ -135,19 +139,25 @@ func TestPeekingIsSafe(t *testing.T) {
 		{"Proportion, 1 %", one(0.01)},
 		{"Proportion, 50 %", one(0.5)},
 		{"Ranks, p99 of latencies", one(0.99)},
-		{"MSPRT, 1 %", rates(0.01, 0.01, msprt)},
-		{"MSPRT, 10 %", rates(0.1, 0.1, msprt)},
-		{"MSPRT, 50 %", rates(0.5, 0.5, msprt)},
-		{"ProportionDifferenceExact, 1 %", rates(0.01, 0.01, exact)},
-		{"MeanDifference, normal", means(normal(0), normal(0), asymptoticMeans)},
-		{"MeanDifference, lognormal", means(latency(1), latency(1), asymptoticMeans)},
+		{"MSPRT, 0.1 %", rates(0.001, 0.001, 1, msprt)},
+		{"MSPRT, 1 %", rates(0.01, 0.01, 1, msprt)},
+		{"MSPRT, 1 %, arms of 9 to 1", rates(0.01, 0.01, 9, msprt)},
+		{"MSPRT, 10 %", rates(0.1, 0.1, 1, msprt)},
+		{"MSPRT, 50 %", rates(0.5, 0.5, 1, msprt)},
+		{"ProportionDifferenceExact, 1 %", rates(0.01, 0.01, 1, exact)},
+		{"MeanDifference, normal", means(normal(0), normal(0), 1)},
+		{"MeanDifference, lognormal", means(latency(1), latency(1), 1)},
+		{"MeanDifference, lognormal, arms of 5 to 1", means(latency(1), latency(1), 5)},
+		{"MeanDifference, 99 % are right, arms of 9 to 1", means(right, right, 9)},
 		{"SampleRatio, 90:10", ratio(0.1)},
 	} {
-		share, _ := simulate(1, c.begin)
-		t.Logf("%-32s false alarms %.2f %%", c.name, 100*share)
-		if limit := alpha + margin(*runs); share > limit {
-			t.Errorf("%s: false alarms in %.3f of the experiments, want at most %.3f", c.name, share, limit)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			share, _ := simulate(1, c.begin)
+			t.Logf("false alarms %.2f %%", 100*share)
+			if limit := alpha + margin(*runs); share > limit {
+				t.Errorf("false alarms in %.3f of the experiments, want at most %.3f", share, limit)
+			}
+		})
 	}
 }
 
@@ -168,31 +178,45 @@ func ratio(share float64) func(r *rand.Rand) func(int) bool {
 
 // The simulation can tell: with a test for one look it sees far more than alpha.
 func TestPeekingIsUnsafeOtherwise(t *testing.T) {
-	share, _ := simulate(2, rates(0.1, 0.1, fixed))
-	t.Logf("%-32s false alarms %.2f %%", "z-test at every look", 100*share)
+	share, _ := simulate(2, rates(0.1, 0.1, 1, fixed))
+	t.Logf("false alarms %.2f %%", 100*share)
 	if share < 0.15 {
 		t.Errorf("false alarms in %.3f of the experiments, expected many", share)
 	}
 }
 
-// A difference that matters is found.
+// A difference that matters is found; one that is smaller is by who looks longer.
 func TestPeekingFindsDifferences(t *testing.T) {
-	for _, c := range []struct {
+	type difference struct {
 		name  string
 		begin func(r *rand.Rand) func(int) bool
-		want  float64 // of the experiments, with the default flags
-	}{
-		{"MSPRT, 10 % against 15 %", rates(0.10, 0.15, msprt), 0.6},
-		{"MSPRT, 1 % against 3 %", rates(0.01, 0.03, msprt), 0.6},
-		{"Exact, 10 % against 20 %", rates(0.10, 0.20, exact), 0.8},
-		{"Exact, 1 % against 5 %", rates(0.01, 0.05, exact), 0.6},
-		{"MeanDifference, 0.15 sd", means(normal(0), normal(0.15), asymptoticMeans), 0.6},
+		want  float64 // of the experiments
+	}
+	differences := []difference{
+		{"MSPRT, 10 % against 15 %", rates(0.10, 0.15, 1, msprt), 0.5},
+		{"MSPRT, 2 % against 6 %", rates(0.02, 0.06, 1, msprt), 0.9},
+		{"Exact, 10 % against 20 %", rates(0.10, 0.20, 1, exact), 0.6},
+		{"MeanDifference, 0.15 sd", means(normal(0), normal(0.15), 1), 0.5},
 		{"SampleRatio, 15 % for 10 %", ratio(0.15), 0.9},
-	} {
-		share, when := simulate(3, c.begin)
-		t.Logf("%-32s found in %.1f %%, after %d of each arm in the median", c.name, 100*share, when)
-		if share < c.want {
-			t.Errorf("%s: found in %.3f of the experiments, want %.2f", c.name, share, c.want)
-		}
+	}
+	if *looks >= 10_000 {
+		differences = append(differences,
+			difference{"MSPRT, 10 % against 12 %", rates(0.10, 0.12, 1, msprt), 0.9},
+			difference{"MSPRT, 1 % against 2 %", rates(0.01, 0.02, 1, msprt), 0.9},
+			difference{"Exact, 10 % against 15 %", rates(0.10, 0.15, 1, exact), 0.9},
+			difference{"Exact, 1 % against 2 %", rates(0.01, 0.02, 1, exact), 0.5},
+			difference{"Exact, 1 % against 2 %, arms of 9 to 1", rates(0.01, 0.02, 9, exact), 0.5},
+			difference{"MeanDifference, 0.05 sd", means(normal(0), normal(0.05), 1), 0.5},
+			difference{"SampleRatio, 11 % for 10 %", ratio(0.11), 0.5},
+		)
+	}
+	for _, c := range differences {
+		t.Run(c.name, func(t *testing.T) {
+			share, when := simulate(3, c.begin)
+			t.Logf("found in %.1f %%, after %d of each arm in the median", 100*share, when)
+			if share < c.want {
+				t.Errorf("found in %.3f of the experiments, want %.2f", share, c.want)
+			}
+		})
 	}
 }

@@ -11,9 +11,14 @@ type Count struct {
 // Rate returns the share of hits; not a number where nothing was observed.
 func (c Count) Rate() float64 { return float64(c.Hits) / float64(c.N) }
 
-// smoothed returns the rate with one hit and one miss more, so that a rate of
-// nothing is not taken for certain.
-func (c Count) smoothed() float64 { return (float64(c.Hits) + 1) / (float64(c.N) + 2) }
+// few is how many hits, and misses, each arm needs before MSPRT says anything.
+// Before that a rate is too skewed to be taken for normal, most of all where one
+// arm is small: a test of 1 percent against itself, in arms of 30 to 1, gave
+// false alarms in 7 percent of all experiments instead of 5.
+const few = 10
+
+// few says whether there are too few hits or misses.
+func (c Count) few() bool { return min(c.Hits, c.N-c.Hits) < few }
 
 // Proportion returns the confidence sequence for the rate of hits that follows
 // from Robbins' beta-binomial mixture ("Statistical methods related to the law
@@ -72,9 +77,9 @@ func logGamma(x float64) float64 { l, _ := math.Lgamma(x); return l }
 // ProportionDifference returns the confidence sequence for the rate of b less
 // that of a which belongs to the mixture sequential probability ratio test
 // (Johari, Pekelis and Walsh, "Always valid inference", 2015): all differences
-// that MSPRT does not refuse at alpha.
+// that MSPRT does not refuse at alpha, and all of them while that is silent.
 func ProportionDifference(a, b Count, alpha, effect float64) Interval {
-	if a.N == 0 || b.N == 0 {
+	if a.few() || b.few() {
 		return Everything
 	}
 	return mixture(b.Rate()-a.Rate(), differenceVariance(a, b), effect*effect, alpha)
@@ -83,9 +88,9 @@ func ProportionDifference(a, b Count, alpha, effect float64) Interval {
 // MSPRT returns the always-valid p-value of the hypothesis that the rate of b
 // exceeds that of a by difference. It is strongest against true differences
 // about effect away from that, which is an absolute one: 0.01 is a percentage
-// point.
+// point. It is 1 until each arm has ten hits and ten misses.
 func MSPRT(a, b Count, difference, effect float64) float64 {
-	if a.N == 0 || b.N == 0 {
+	if a.few() || b.few() {
 		return 1
 	}
 	v, tau2, d := differenceVariance(a, b), effect*effect, b.Rate()-a.Rate()-difference
@@ -94,7 +99,7 @@ func MSPRT(a, b Count, difference, effect float64) float64 {
 }
 
 func differenceVariance(a, b Count) float64 {
-	p, q := a.smoothed(), b.smoothed()
+	p, q := a.Rate(), b.Rate()
 	return p*(1-p)/float64(a.N) + q*(1-q)/float64(b.N)
 }
 

@@ -80,7 +80,7 @@ def ranks(n, q, alpha):
 def msprt(a, b, effect):
     """The mixture, integrated numerically."""
     (n, k), (m, j) = a, b
-    p, q = (k + 1) / (n + 2), (j + 1) / (m + 2)
+    p, q = k / n, j / m
     variance = p * (1 - p) / n + q * (1 - q) / m
     d, sd = j / m - k / n, math.sqrt(variance)
     top, _ = integrate.quad(
@@ -118,7 +118,7 @@ figures = {
     "kolmogorov": [{"x": x, "p": float(stats.kstwobign.sf(x))} for x in [0.1, 0.25, 0.5, 0.8, 1.0, 1.09, 1.11, 1.36, 1.63, 2.5, 4.0]],
     "proportion": [proportion(*c) for c in [(1, 0, 0.05), (1, 1, 0.05), (100, 0, 0.05), (100, 3, 0.05), (1000, 500, 0.01), (100_000, 120, 0.025), (5000, 5000, 0.05)]],
     "ranks": [ranks(*c) for c in [(10, 0.5, 0.05), (100, 0.5, 0.05), (500, 0.99, 0.05), (2000, 0.99, 0.05), (20_000, 0.99, 0.01)]],
-    "msprt": [msprt(*c) for c in [((1000, 100), (1000, 101), 0.02), ((1000, 100), (1000, 160), 0.02), ((20_000, 100), (300, 4), 0.01), ((150, 0), (150, 0), 0.01)]],
+    "msprt": [msprt(*c) for c in [((1000, 100), (1000, 101), 0.02), ((1000, 100), (1000, 160), 0.02), ((20_000, 100), (1500, 14), 0.01), ((150, 20), (150, 21), 0.01)]],
     "sample_ratio": [sample_ratio(*c) for c in [([50, 50], [0.5, 0.5]), ([5200, 4800], [0.5, 0.5]), ([9100, 700, 200], [0.9, 0.08, 0.02])]],
     "mean": [asymptotic(rng.normal(3, 2, 120).round(3), 0.05, 500), asymptotic(rng.exponential(1, 200).round(3), 0.01, 5000)],
 }
