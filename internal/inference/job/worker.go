@@ -52,6 +52,7 @@ type Worker struct {
 	cfg       Config
 	name      string
 	log       *slog.Logger
+	adopting  sync.Mutex // see adopt
 }
 
 // NewWorker returns a worker with a name of its own.
@@ -59,7 +60,7 @@ func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, cfg Co
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Worker{store, predictor, payloads, cfg.withDefaults(), "worker-" + repo.RandomName(), log}
+	return &Worker{store: store, predictor: predictor, payloads: payloads, cfg: cfg.withDefaults(), name: "worker-" + repo.RandomName(), log: log}
 }
 
 // Run takes work from the queue until ctx ends, and then finishes what it has.
@@ -87,7 +88,12 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return w.pass(ctx, scope, ID(m.Key.ID), d, err)
 	}
-	p, begun, err := w.start(ctx, scope, ID(m.Key.ID), version)
+	p, begun, err := w.start(ctx, scope, ID(m.Key.ID), version, false)
+	if errors.Is(err, errOrphan) {
+		var free func()
+		p, begun, free, err = w.adopt(ctx, scope, ID(m.Key.ID), version)
+		defer free()
+	}
 	switch {
 	case errors.Is(err, repo.ErrNotFound), err == nil && !begun:
 		return nil // it has ended, or was forgotten
@@ -101,9 +107,13 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	return w.attempt(ctx, scope, p, d)
 }
 
-func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string) (p Prediction, begun bool, err error) {
+// start begins an attempt; at an orphan only where that is wanted.
+func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string, orphan bool) (p Prediction, begun bool, err error) {
 	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
 		p, err = Predictions.Update(ctx, tx, id, func(p *Prediction) (err error) {
+			if p.orphaned(tx.Now()) && !orphan {
+				return errOrphan
+			}
 			begun, err = p.Start(w.name, version, tx.Now(), w.cfg.Timing)
 			return err
 		})

@@ -294,7 +294,7 @@ func TestDeadWorkerIsReplacedInTime(t *testing.T) {
 		b := newBench(t)
 		id := b.submit("1", time.Time{})
 		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
-		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id, "1"); !begun || err != nil {
+		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id, "1", false); !begun || err != nil {
 			t.Fatal(begun, err)
 		}
 		stop := b.start(1, echo) // finds the message, and the dead one busy
@@ -306,6 +306,51 @@ func TestDeadWorkerIsReplacedInTime(t *testing.T) {
 		time.Sleep(time.Second + reconcile + time.Second)
 		if p := b.find(id); p.Status != Succeeded || p.Attempt != 2 {
 			t.Errorf("not replaced: %+v", p)
+		}
+	})
+}
+
+// What a worker ran when it died is not run together again: one of them may be why.
+func TestOrphansAreRunOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
+		orphans := map[string]ID{}
+		for i := range 8 {
+			text := fmt.Sprint(i)
+			orphans[text] = b.submit(text, time.Time{})
+			if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, orphans[text], "1", false); !begun || err != nil {
+				t.Fatal(begun, err)
+			}
+		}
+		var running, most, others atomic.Int32
+		stop := b.start(1, predict(func(ctx context.Context, input []byte) (Answer, error) {
+			if _, orphan := orphans[string(input)]; !orphan {
+				others.Add(running.Load())
+				return Answer{Output: input, Version: "1"}, nil
+			}
+			most.Store(max(most.Load(), running.Add(1)))
+			defer running.Add(-1)
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done():
+			}
+			return Answer{Output: input, Version: "1"}, ctx.Err()
+		}))
+		defer stop()
+		time.Sleep(timing.Lease + reconcile)
+		for i := range 20 {
+			b.submit(fmt.Sprint(100+i), time.Time{})
+			time.Sleep(time.Second)
+		}
+		time.Sleep(2 * time.Minute)
+		for text, id := range orphans {
+			if p := b.find(id); p.Status != Succeeded || p.Attempt != 2 || string(p.Output.Inline) != text {
+				t.Errorf("%s is %s after %d attempts", id, p.Status, p.Attempt)
+			}
+		}
+		if most.Load() != 1 || others.Load() == 0 {
+			t.Errorf("%d orphans ran together, beside others %d times; expected 1, and some", most.Load(), others.Load())
 		}
 	})
 }

@@ -1,0 +1,30 @@
+package job
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// orphaned says whether the worker of a running prediction has died.
+func (p *Prediction) orphaned(now time.Time) bool { return p.Status == Running && !now.Before(p.Due) }
+
+// errOrphan is what the queue is told of a prediction whose worker has died while
+// this process runs another such.
+var errOrphan = fault.New(fault.Unavailable, "the worker of the prediction has died, perhaps of it: it waits for another such that this process runs").
+	WithCode("worker_died").WithRetryAfter(time.Second)
+
+// adopt begins an attempt at an orphan, one at a time in a process: the
+// predictions that a worker ran when it died would else meet again and again, and
+// those that are innocent would use up their attempts with the one that is not. So
+// what ends its workers takes another prediction with it once only. Call free when
+// the attempt has ended.
+func (w *Worker) adopt(ctx context.Context, scope repo.Scope, id ID, version string) (p Prediction, begun bool, free func(), err error) {
+	if !w.adopting.TryLock() {
+		return p, false, func() {}, errOrphan
+	}
+	p, begun, err = w.start(ctx, scope, id, version, true)
+	return p, begun, w.adopting.Unlock, err
+}
