@@ -18,7 +18,7 @@ from common import MODELS, ORT_TYPES, decode, run, session  # noqa: E402
 
 ROOTS = [MODELS, MODELS.parent / "loadtest" / "models"]
 CONFIG_KEYS = {
-    "description", "max_batch_size", "slo", "labels", "version_policy", "outputs", "parameters",
+    "description", "max_batch_size", "slo", "labels", "version_policy", "outputs", "parameters", "sequence", "generate",
 }  # fmt: skip
 
 
@@ -59,6 +59,12 @@ def check_config(directory, sess):
     assert set(config.get("labels", {}).values()) <= versions
     assert all(isinstance(v, str) for v in config.get("parameters", {}).values())
     shapes = {node.name: node.shape for node in sess.get_outputs()}
+    inputs = {node.name: node for node in sess.get_inputs()}
+    outputs = {node.name: node for node in sess.get_outputs()}
+    loop = config.get("generate", {})
+    for link in config.get("sequence", {}).get("state", []) + loop.get("feedback", []):
+        assert inputs[link["input"]].type == outputs[link["output"]].type, link
+    assert "end" not in loop or loop["end"]["output"] in outputs
     for output in config.get("outputs", []):
         assert len(output["labels"]) == shapes[output["name"]][-1], output["name"]
 

@@ -193,11 +193,14 @@ func TestAccepts(t *testing.T) {
 // TestSampleModels inspects every model of the repository.
 func TestSampleModels(t *testing.T) {
 	want := map[string]model.Signature{
-		"iris":           signature([]string{"input FP32 batch,4"}, []string{"probabilities FP32 batch,3", "label INT64 batch"}),
-		"digits":         signature([]string{"image FP32 batch,1,8,8"}, []string{"probabilities FP32 batch,10"}),
-		"diabetes":       signature([]string{"input FP32 batch,10"}, []string{"prediction FP32 batch,1"}),
-		"topic":          signature([]string{"text_input BYTES batch,1"}, []string{"label BYTES batch,1", "probabilities FP32 batch,8"}),
-		"encoder":        signature([]string{"input_ids INT64 batch,sequence", "attention_mask INT64 batch,sequence"}, []string{"logits FP32 batch,6", "embedding FP32 batch,128"}),
+		"iris":     signature([]string{"input FP32 batch,4"}, []string{"probabilities FP32 batch,3", "label INT64 batch"}),
+		"digits":   signature([]string{"image FP32 batch,1,8,8"}, []string{"probabilities FP32 batch,10"}),
+		"diabetes": signature([]string{"input FP32 batch,10"}, []string{"prediction FP32 batch,1"}),
+		"topic":    signature([]string{"text_input BYTES batch,1"}, []string{"label BYTES batch,1", "probabilities FP32 batch,8"}),
+		"encoder":  signature([]string{"input_ids INT64 batch,sequence", "attention_mask INT64 batch,sequence"}, []string{"logits FP32 batch,6", "embedding FP32 batch,128"}),
+		"nextchar": signature([]string{"char BYTES batch,1", "hidden FP32 batch,128"}, []string{"hidden_out FP32 batch,128", "next BYTES batch,1", "probabilities FP32 batch,96"}),
+		"writer": signature([]string{"text BYTES batch,length", "hidden FP32 batch,128", "temperature FP32 batch,1", "seed INT64 batch,1"},
+			[]string{"hidden_out FP32 batch,128", "seed_out INT64 batch,1", "next BYTES batch,1"}),
 		"identity_fp32":  signature([]string{"input FP32 batch,n"}, []string{"output FP32 batch,n"}),
 		"identity_int8":  signature([]string{"input INT8 batch,n"}, []string{"output INT8 batch,n"}),
 		"identity_bytes": signature([]string{"text_input BYTES batch,n"}, []string{"text_output BYTES batch,n"}),
