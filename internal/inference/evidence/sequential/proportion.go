@@ -104,10 +104,10 @@ func differenceVariance(a, b Count) float64 {
 }
 
 // ProportionDifferenceExact is ProportionDifference without the central limit
-// theorem: the exact sequences of both arms, each at half of alpha. It is up to
-// 1.4 times as wide where the arms are of equal size, and hardly wider where
-// one is small, which is when the other cannot be trusted: a canary without an
-// error in its first hundred requests.
+// theorem: the exact sequences of both arms, each at half of alpha. It holds from
+// the first observation on, for a canary without an error in its first hundred
+// requests, too. To find a difference it takes up to four times the observations
+// where the arms are of equal size, and less than twice where one is small.
 func ProportionDifferenceExact(a, b Count, alpha float64) Interval {
 	return Proportion(b, alpha/2).Less(Proportion(a, alpha/2))
 }
