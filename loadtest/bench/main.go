@@ -53,6 +53,7 @@ var parts = []part{
 	{"bus", measureBus},
 	{"relay", measureRelay},
 	{"list", measureList},
+	{"jobs", measureJobs},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

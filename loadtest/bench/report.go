@@ -44,6 +44,10 @@ var goals = []goal{
 	{"bus_allocs", "bus", false, 10, ""},
 	{"relay_lag_p99", "relay", false, 100, "ms"},
 	{"list_depth_p99", "list", false, 2, "x"},
+	{"jobs_shared", "jobs", true, 5, "x"},
+	{"jobs_accepted", "jobs", true, 3000, "/s"},
+	{"jobs_accept_p99", "jobs", false, 25, "ms"},
+	{"jobs_result_p99", "jobs", false, 150, "ms"},
 }
 
 func (g goal) met(v float64) bool {

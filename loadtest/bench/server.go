@@ -31,8 +31,9 @@ type server struct {
 
 const readyLimit = 60 * time.Second
 
-// start starts the server on a model repository and waits until it is ready.
-func (b *bench) start(ctx context.Context, name, repository, data string) (*server, error) {
+// start starts the server on a model repository, with further settings as
+// variables of the environment, and waits until it is ready.
+func (b *bench) start(ctx context.Context, name, repository, data string, env ...string) (*server, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func (b *bench) start(ctx context.Context, name, repository, data string) (*serv
 	defer log.Close()
 	s.cmd = exec.Command(b.binary) // #nosec G204 -- the server under test; stop ends it
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.Env = append(os.Environ(),
+	s.cmd.Env = append(append(os.Environ(), env...),
 		"SLUICE_HTTP_ADDR="+addrs[0], "SLUICE_GRPC_ADDR="+addrs[1], "SLUICE_OPS_ADDR="+addrs[2],
 		"SLUICE_DATA_DIR="+data, "SLUICE_MODEL_REPOSITORY="+repository, "SLUICE_BENCH_NOOP=true")
 	begin := time.Now()

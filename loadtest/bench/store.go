@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"sluice/internal/platform/aggregate"
@@ -77,7 +75,9 @@ func measureStore(ctx context.Context, b *bench) error {
 			if err != nil {
 				return err
 			}
-			rate, err := unitsPerSecond(ctx, store, 64, length)
+			rate, err := perSecond(64, length, func() error {
+				return store.Do(ctx, orderScope, func(ctx context.Context, tx *repo.Tx) error { return place(ctx, tx, 1) })
+			})
 			if err != nil {
 				return err
 			}
@@ -115,35 +115,4 @@ func syncsPerSecond(dir string, length time.Duration) (float64, error) {
 		}
 	}
 	return float64(n) / time.Since(began).Seconds(), nil
-}
-
-// unitsPerSecond has some goroutines commit units of work for a while.
-func unitsPerSecond(ctx context.Context, store *repo.Store, goroutines int, length time.Duration) (float64, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		all    sync.WaitGroup
-		n      atomic.Int64
-		failed = make(chan error, goroutines)
-	)
-	began := time.Now()
-	for range goroutines {
-		all.Go(func() {
-			for time.Since(began) < length && ctx.Err() == nil {
-				if err := store.Do(ctx, orderScope, func(ctx context.Context, tx *repo.Tx) error { return place(ctx, tx, 1) }); err != nil {
-					failed <- err
-					return
-				}
-				n.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	took := time.Since(began)
-	select {
-	case err := <-failed:
-		return 0, err
-	default:
-	}
-	return float64(n.Load()) / took.Seconds(), ctx.Err()
 }

@@ -26,6 +26,8 @@ type Load struct {
 	CheckEvery int
 	// SLO is the latency up to which an answer counts as good; 0 counts all.
 	SLO time.Duration
+	// Status is that of the answers that count as OK; 0 means 200.
+	Status int
 	// Backoff is how long a connection of a closed loop waits after a refusal,
 	// as a client does that heeds Retry-After; 0 sends the next at once.
 	Backoff time.Duration
@@ -37,7 +39,7 @@ type Load struct {
 // Request is a request in its wire form and what its answer must be.
 type Request struct {
 	Wire []byte
-	// Check judges an answer with status 200; nil accepts any.
+	// Check judges an answer that is OK by its status; nil accepts any.
 	Check func(Answer) error
 }
 
@@ -48,7 +50,7 @@ type Result struct {
 	Window   time.Duration // the part of it in which Good was counted
 	Due      int           // requests that the run was to send
 	Unsent   int           // due, but every connection and the backlog were taken
-	OK       int           // status 200
+	OK       int           // status Load.Status
 	Good     int           // OK within the SLO, answered in the window
 	Refused  int           // status 429 or 503
 	Failed   int           // anything else: other status, broken connection, wrong answer
@@ -65,7 +67,7 @@ type Result struct {
 	Err error
 }
 
-// Rate returns the answers with status 200 per second.
+// Rate returns the answers that were OK per second.
 func (r *Result) Rate() float64 { return perSecond(r.OK, r.Duration) }
 
 // Goodput returns the answers within the SLO per second.

@@ -129,6 +129,9 @@ func newWorker(c *conn, l Load, i int) *worker {
 	if l.SLO == 0 {
 		l.SLO = 1<<63 - 1
 	}
+	if l.Status == 0 {
+		l.Status = 200
+	}
 	return &worker{conn: c, load: l, res: newResult(), next: i % len(l.Requests)}
 }
 
@@ -142,13 +145,13 @@ func (w *worker) send(due time.Time) time.Time {
 	a, err := w.conn.do(r.Wire)
 	now := time.Now()
 	latency := now.Sub(due)
-	if err == nil && a.Status == 200 && r.Check != nil && w.sent%w.load.CheckEvery == 0 {
+	if err == nil && a.Status == w.load.Status && r.Check != nil && w.sent%w.load.CheckEvery == 0 {
 		w.res.Checked++
 		err = r.Check(a)
 	}
 	w.sent++
 	switch {
-	case err == nil && a.Status == 200:
+	case err == nil && a.Status == w.load.Status:
 		w.res.OK++
 		if latency <= w.load.SLO && !now.Before(w.from) && now.Before(w.to) {
 			w.res.Good++
