@@ -105,11 +105,11 @@ test-services: doctor bin/services ## the contract suites against real servers, 
 ##@ Hurt
 
 .PHONY: chaos
-chaos: doctor ## kill, cut off and fill up the real program for about half an hour; nothing may be lost
+chaos: doctor ## kill, cut off and fill up the real programs for about an hour; nothing may be lost
 	go run ./loadtest/crash -long
 
 .PHONY: chaos-short
-chaos-short: doctor ## the same in about three minutes, for CI; needs root, to mount a small disk
+chaos-short: doctor ## the same in about five minutes, for CI; needs root, to mount a small disk
 	go run ./loadtest/crash
 
 .PHONY: chaos-services

@@ -1,7 +1,7 @@
 // Command crash hurts the real program in every way that must not matter, and
 // then reads the stores to see whether it did.
 //
-//	go run ./loadtest/crash -long             everything, about half an hour
+//	go run ./loadtest/crash -long             everything, about an hour
 //	go run ./loadtest/crash                   the short form, for CI
 //	go run ./loadtest/crash -only killed -seed 7
 //	go run ./loadtest/crash -selftest         defects are built in; each must be found
