@@ -14,6 +14,7 @@ var haste = []edit{
 	{platform + "web/idempotency/once.go", "cfg.Lease = 45 * time.Second", "cfg.Lease = 4 * time.Second"},
 	{platform + "webhook/delivery.go", "lease = 75 * time.Second", "lease = 6 * time.Second"},
 	{platform + "webhook/delivery.go", "notice = time.Minute", "notice = 4 * time.Second"},
+	{platform + "webhook/result.go", "5 * time.Second, 5 * time.Minute,", "5 * time.Second, 5 * time.Second,"},
 	{platform + "webhook/deliver/reconcile.go", "leaseTime = 30 * time.Second", "leaseTime = 2 * time.Second"},
 	{platform + "webhook/deliver/deliver.go", "c.Reconcile, 5*time.Second", "c.Reconcile, time.Second"},
 }

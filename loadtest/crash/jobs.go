@@ -43,6 +43,9 @@ func jobs(ctx context.Context, s *settings) (err error) {
 	}
 	close(b.stop)
 	b.working.Wait()
+	if err := b.cancelKillers(ctx); err != nil {
+		return err
+	}
 	took := time.Since(began)
 	settled := b.settle(ctx, pick(s, 40*time.Second, 3*time.Minute))
 	b.logf("%d predictions asked for in %.0f s (%.0f/s); %d processes were killed: %s; points %v; settled after %.0f s more",
@@ -126,6 +129,9 @@ func (b *jobBed) problems() []string {
 			problems = append(problems, "invalid: no process came to the point "+p.name)
 		}
 	}
+	if b.hits["cancelled"] == 0 {
+		problems = append(problems, "invalid: nothing was cancelled while its worker died")
+	}
 	if b.tally.lost == 0 || b.tally.replays == 0 {
 		problems = append(problems, fmt.Sprintf("invalid: %d attempts lost their answer and %d answers were replayed: neither may be 0", b.tally.lost, b.tally.replays))
 	}
@@ -134,7 +140,7 @@ func (b *jobBed) problems() []string {
 
 // checked has the checker look at what is left, and returns what is wrong.
 func (b *jobBed) checked(ctx context.Context) ([]string, error) {
-	l := &ledger.Ledger{Run: ledger.Run{Seed: b.seed, Attempts: b.tally.attempts, Good: b.tally.good}, Hooked: hooked, Hooks: b.receiver.hooks()}
+	l := &ledger.Ledger{Run: ledger.Run{Seed: b.seed, Kills: b.kills(), Attempts: b.tally.attempts, Good: b.tally.good}, Hooked: hooked, Hooks: b.receiver.hooks()}
 	for _, j := range b.book.jobs {
 		l.Jobs = append(l.Jobs, *j)
 	}

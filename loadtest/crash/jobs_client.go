@@ -54,6 +54,7 @@ type asker struct {
 	book   *book
 	pause  time.Duration // between predictions
 	kills  int           // which of its predictions ends who makes it; 0 for none
+	killer *ledger.Job
 	n      int
 }
 
@@ -99,6 +100,9 @@ func (c *asker) ask(ctx context.Context, kind ledger.Kind) error {
 		r.Header["Cancel-After"] = fmt.Sprintf("%dms", 50+c.rng.IntN(3000))
 	}
 	c.book.add(j)
+	if kind == ledger.Killer {
+		c.killer = j
+	}
 	if err := c.send(ctx, j, r); err != nil || j.ID == "" {
 		return err
 	}

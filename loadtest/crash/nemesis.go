@@ -108,17 +108,37 @@ func (b *jobBed) freeze(ctx context.Context) error {
 	return syscall.Kill(pid, syscall.SIGCONT)
 }
 
-// killCancelled freezes a process, has what it runs cancelled, and kills it: who
+// killCancelled freezes a worker, has what it runs cancelled, and kills it: who
 // takes over must know that.
 func (b *jobBed) killCancelled(ctx context.Context) error {
-	pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
-	if err != nil || pid == 0 {
-		return err
+	for range 8 {
+		pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
+		if err != nil {
+			return err
+		}
+		if pid != 0 && pid != b.api.pid() {
+			return errors.Join(b.cancelRunning(ctx), syscall.Kill(pid, syscall.SIGKILL))
+		}
+		if pid != 0 { // it could not take the cancellation
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				return err
+			}
+		}
 	}
-	if pid != b.api.pid() {
-		err = b.cancelRunning(ctx)
+	return nil
+}
+
+// cancelKillers cancels what ends its workers: what was not tried often enough to
+// fail is held, for its model is in quarantine.
+func (b *jobBed) cancelKillers(ctx context.Context) error {
+	for _, c := range b.askers {
+		if j := c.killer; j != nil && j.ID != "" {
+			if err := c.cancel(ctx, j); err != nil {
+				return err
+			}
+		}
 	}
-	return errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+	return nil
 }
 
 // cancelRunning cancels some of what the store says is running.
@@ -146,7 +166,9 @@ func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
 		for _, c := range b.askers {
 			if c.tenant == j.Tenant {
 				ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-				err = c.cancel(ctx, j)
+				if err = c.cancel(ctx, j); err == nil {
+					b.hits["cancelled"]++
+				}
 				cancel()
 				break
 			}

@@ -147,12 +147,12 @@ func (b *bed) takeOver(ctx context.Context, w *watch, round int) error {
 
 // freeze stops a process where it does not hold the store's lock: SQLite gives
 // that to nobody else while the process exists, so that all would wait for it.
-func (b *bed) freeze(ctx context.Context, p *program) error {
+func (b *bed) freeze(ctx context.Context, p *program) (err error) {
 	db, err := sql.Open("sqlite3", "file:"+b.database()+"?_txlock=immediate&_busy_timeout=3000")
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { err = errors.Join(err, db.Close()) }()
 	for {
 		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			return err

@@ -63,6 +63,9 @@ func (c *checker) valid() {
 	if c.Good*2 < c.Attempts || c.Attempts == 0 {
 		c.wrong("invalid: %d of %d requests succeeded: with under half the run shows nothing", c.Good, c.Attempts)
 	}
+	if again := c.again(); again == 0 && c.Kills > 0 {
+		c.wrong("invalid: %d processes ended, and nothing was tried twice", c.Kills)
+	}
 }
 
 // oneForEachKey: nothing that was accepted is lost, no Idempotency-Key has two
@@ -247,14 +250,21 @@ func (c *checker) hooksAreSent() {
 	}
 }
 
+// again counts what was tried more than once.
+func (c *checker) again() (n int) {
+	for _, p := range c.predictions {
+		if p.Attempt > 1 {
+			n++
+		}
+	}
+	return n
+}
+
 // summary says what there was.
 func (c *checker) summary() string {
-	ends, again, objects := map[string]int{}, 0, 0
+	ends, objects := map[string]int{}, 0
 	for _, p := range c.predictions {
 		ends[p.Status]++
-		if p.Attempt > 1 {
-			again++
-		}
 		if p.Output.Object != "" {
 			objects++
 		}
@@ -264,5 +274,5 @@ func (c *checker) summary() string {
 		text = append(text, fmt.Sprintf("%d %s", ends[s], s))
 	}
 	return fmt.Sprintf("checked: %d predictions (%s), %d of them in several attempts, %d outputs as objects; %d events, %d audit entries, %d webhooks of which the receiver got %d",
-		len(c.predictions), strings.Join(text, ", "), again, objects, len(c.events), len(c.leaves), len(c.deliveries), len(c.Hooks))
+		len(c.predictions), strings.Join(text, ", "), c.again(), objects, len(c.events), len(c.leaves), len(c.deliveries), len(c.Hooks))
 }

@@ -94,6 +94,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 	for want, harm := range map[string]func(w *world){
 		"invalid: 4 of 10":           func(w *world) { w.Good = 4 },
 		"invalid: 0 of 0":            func(w *world) { w.Good, w.Attempts = 0, 0 },
+		"invalid: 3 processes":       func(w *world) { w.Kills = 3 },
 		"lost: pred_0":               func(w *world) { delete(w.predictions, key(w.first)) },
 		"lost: the input of pred_0":  func(w *world) { w.set(w.first, func(p *prediction) { p.Input.Object = "absent" }) },
 		"lost: the output of pred_0": func(w *world) { w.set(w.first, func(p *prediction) { p.Output.SHA256 = "00" }) },
@@ -111,7 +112,7 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"outcome: pred_1":                func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Status = "succeeded" }) },
 		"outcome: pred_2":                func(w *world) { w.set(w.poison, func(p *prediction) { p.Status = "succeeded" }) },
 		"two ends: the client of pred_0": func(w *world) { w.first.Told = []string{"expired"} },
-		"two ends: something":            func(w *world) { w.again(w.first, "succeeded") },
+		"two ends: something":            func(w *world) { w.repeat(w.first, "succeeded") },
 		"mixed up: the input":            func(w *world) { w.first.Input = json.RawMessage("7") },
 		"half: pred_1 has cancelled":     func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Output = inline(answer) }) },
 		"result: of pred_0": func(w *world) {
@@ -143,8 +144,8 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 	}
 }
 
-// again adds an event behind the last one of a job.
-func (w *world) again(j *ledger.Job, status string) {
+// repeat adds an event behind the last one of a job.
+func (w *world) repeat(j *ledger.Job, status string) {
 	w.set(j, func(p *prediction) {
 		p.sequence++
 		w.events = append(w.events, repo.Message{ID: "again", Key: key(j), Sequence: p.sequence, Type: "prediction." + status})

@@ -26,6 +26,7 @@ const (
 // Run is the head of a ledger: what the campaign was.
 type Run struct {
 	Seed     uint64 `json:"seed"`
+	Kills    int    `json:"kills"`    // processes that ended
 	Attempts int    `json:"attempts"` // requests
 	Good     int    `json:"good"`     // those that succeeded
 }
