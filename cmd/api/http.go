@@ -19,6 +19,9 @@ import (
 	"sluice/internal/platform/web/problem"
 )
 
+// native is where the native API is.
+const native = "/v1"
+
 // newHTTP builds the public HTTP server: the Open Inference Protocol on raw
 // handlers, and the native API beside it, behind one table of routes.
 func newHTTP(a *app) (*web.Server, error) {
@@ -27,7 +30,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ErrorHandler = api.ErrorHandler(catalog, []string{"/v1"}, oip.ErrorHandler)
+	cfg.ErrorHandler = api.ErrorHandler(catalog, []string{native}, oip.ErrorHandler)
 	if len(a.cfg.HTTP.CORSOrigins) > 0 {
 		cfg.CORS = &web.CORS{Origins: a.cfg.HTTP.CORSOrigins}
 	}
@@ -41,11 +44,15 @@ func newHTTP(a *app) (*web.Server, error) {
 		return nil, err
 	}
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{MaxBody: int64(a.cfg.HTTP.MaxBody)})
+	once := idempotency.New(a.node.Reservations(), idempotency.Config{
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
+	})
 	return web.New(cfg, func(e *echo.Echo) {
 		routes := cfg.Routes
 		err := oip.Register(routes.On(e, oipPermission), a.models.Public, oip.Config{
 			ServerName: "sluice", ServerVersion: a.build.Version,
 			MaxBody: cfg.MaxBody, MaxBodyKey: cfg.MaxBodyKey, BodyTimeout: cfg.ReadTimeout, Memory: memory,
+			Durable: a.api.Protocol(native), Once: once,
 		})
 		if err != nil {
 			routes.Refuse(err)
@@ -55,17 +62,14 @@ func newHTTP(a *app) (*web.Server, error) {
 		if a.cfg.BenchNoop {
 			public.Add(http.MethodPost, "/bench/noop", noop)
 		}
-		if err := a.nativeAPI(e, routes, catalog); err != nil {
+		if err := a.nativeAPI(e, routes, catalog, once); err != nil {
 			routes.Refuse(err)
 		}
 	})
 }
 
 // nativeAPI adds version 1 of the native API and its documentation.
-func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catalog) error {
-	once := idempotency.New(a.node.Reservations(), idempotency.Config{
-		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
-	})
+func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catalog, once *idempotency.Once) error {
 	v1, err := api.New(e, routes, api.Config{
 		Title: "Sluice", Version: "v1", Problems: catalog, Idempotency: once, Log: a.log,
 		Description: "The native API of Sluice. Models are also served over the Open Inference Protocol, under /v2.",

@@ -19,6 +19,7 @@ type plainRoute struct {
 	request, answer           *huma.Schema // nil: no body
 	stream                    bool         // the answers are server-sent events
 	versioned                 bool         // there is a route for one version of the model, too
+	durable                   bool         // it takes Prefer
 }
 
 // oipOperations are those that package oip serves. Extensions that it refuses
@@ -33,7 +34,7 @@ var oipOperations = []plainRoute{
 	{method: "GET", path: "/v2/models/{model}/ready", id: "oip-model-ready", summary: "Is the model ready?", versioned: true, answer: object("name", text, "ready", boolean)},
 	{method: "GET", path: "/v2/models/{model}/config", id: "oip-model-config", summary: "Model configuration", versioned: true, answer: anything},
 	{method: "GET", path: "/v2/models/{model}/stats", id: "oip-model-stats", summary: "Statistics of a model", versioned: true, answer: object("model_stats", list(anything))},
-	{method: "POST", path: "/v2/models/{model}/infer", id: "oip-infer", summary: "Predict", versioned: true,
+	{method: "POST", path: "/v2/models/{model}/infer", id: "oip-infer", summary: "Predict", versioned: true, durable: true,
 		request: required(object("id", text, "parameters", anything, "inputs", list(given), "outputs", list(wanted)), "inputs"),
 		answer:  object("model_name", text, "model_version", text, "id", text, "parameters", anything, "outputs", list(given))},
 	{method: "POST", path: "/v2/models/{model}/generate", id: "oip-generate", summary: "Predict, with inputs and outputs by name", versioned: true, request: anything, answer: anything},
@@ -116,6 +117,14 @@ func (o plainRoute) describe(tag string, permission access.Permission) huma.Oper
 	}
 	if permission != web.Public {
 		op.Security = []map[string][]string{{"bearer": {}}, {"key": {}}}
+	}
+	if o.durable {
+		op.Description = "Answers at once, unless Prefer says respond-async (202, durably) or wait=N (durably, and the answer if it comes within N seconds). Its output is kept in the form that is asked for here."
+		op.Parameters = append(op.Parameters,
+			&huma.Param{Name: "Prefer", In: "header", Description: "respond-async, or wait=N with 1 to 60 seconds (RFC 7240).", Schema: text},
+			&huma.Param{Name: "Idempotency-Key", In: "header", Description: "With Prefer: the prediction is accepted once.", Schema: text},
+			&huma.Param{Name: "Cancel-After", In: "header", Description: "With Prefer: the time after which it expires if it has not ended: 30s, 5m.", Schema: text})
+		op.Responses["202"] = &huma.Response{Description: "Accepted: Location has the prediction in the native API", Content: o.content(anything)}
 	}
 	if o.request != nil {
 		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": {Schema: o.request}}}

@@ -148,6 +148,25 @@ func TestLargePrediction(t *testing.T) {
 	if status != 200 || strings.Count(text, "1.25") != 1<<15 {
 		t.Errorf("%d, %d bytes", status, len(text))
 	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.http.Addr()+p.OutputURL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Range", "bytes=1000-1099")
+	resp, err = http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	part, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 206 || string(part) != text[1000:1100] || resp.Header.Get("ETag") == "" || !strings.HasPrefix(resp.Header.Get("Repr-Digest"), "sha-256=:") {
+		t.Errorf("%d %v, %q, %v", resp.StatusCode, resp.Header, part, err)
+	}
+	r.Header.Set("Range", "bytes=9000000-")
+	if resp, err = http.DefaultClient.Do(r); err != nil || resp.StatusCode != 416 || resp.Header.Get("Content-Range") != fmt.Sprintf("bytes */%d", len(text)) {
+		t.Errorf("beyond: %v, %v", resp, err)
+	}
+	resp.Body.Close()
 }
 
 // Durable predictions that were accepted before a stop are answered after it.

@@ -26,6 +26,7 @@ func Need(cfg config.Config, d node.Deps) node.Deps {
 	d.Schemas = append(d.Schemas, job.Predictions.Schema())
 	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain))
 	d.Expiring = append(d.Expiring, job.Predictions.Name)
+	d.Objects = append(d.Objects, node.Objects{Folder: job.Folder, Owned: job.Owned})
 	return d
 }
 

@@ -37,11 +37,11 @@ func (p predictor) Progress(model, version string) int64 {
 }
 
 // Predict implements job.Predictor.
-func (p predictor) Predict(ctx context.Context, tenant, model, version string, input []byte) (job.Answer, error) {
-	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input, Class: batcher.Bulk, Tenant: tenant})
+func (p predictor) Predict(ctx context.Context, tenant, model, version string, input job.Message) (job.Answer, error) {
+	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input.Body, Text: input.Text, Class: batcher.Bulk, Tenant: tenant})
 	if err != nil {
 		return job.Answer{}, err
 	}
 	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return job.Answer{Output: a.Body, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
+	return job.Answer{Output: job.Message{Body: a.Body, Text: a.Text}, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -127,11 +128,50 @@ func (n *Node) sweep(ctx context.Context) error {
 		}
 		n.purgeAll(ctx)
 		if round%60 == 0 {
-			if _, err := blob.Sweep(ctx, n.Blobs, "", time.Now().Add(-staleUpload)); err != nil && ctx.Err() == nil {
-				n.deps.Log.WarnContext(ctx, "stale uploads could not be removed", "error", err)
+			if err := n.sweepObjects(ctx); err != nil && ctx.Err() == nil {
+				n.deps.Log.WarnContext(ctx, "objects that nothing needs could not be removed", "error", err)
 			}
 		}
 	}
+}
+
+// orphanAge is how old an object is that is removed because nothing owns it: no
+// command takes so long between writing one and naming it.
+const orphanAge = 24 * time.Hour
+
+// sweepObjects removes stale uploads, and objects that nothing owns, of all
+// tenants, those among them that are gone. One process at a time does it.
+func (n *Node) sweepObjects(ctx context.Context) error {
+	lease, err := n.Store.Acquire(ctx, "objects-sweep", n.owner, sweepInterval)
+	if errors.Is(err, repo.ErrLeased) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return lease.Hold(ctx, sweepInterval, func(ctx context.Context) error {
+		_, err := blob.Sweep(ctx, n.Blobs, "", time.Now().Add(-staleUpload))
+		errs := []error{err}
+		for tenant, err := range blob.Roots(ctx, n.Blobs) {
+			for _, o := range n.deps.Objects {
+				if err == nil {
+					err = n.sweepOrphans(ctx, tenant, o)
+				}
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+}
+
+func (n *Node) sweepOrphans(ctx context.Context, tenant string, o Objects) error {
+	removed, err := blob.SweepOrphans(ctx, n.Blobs, tenant+"/"+o.Folder, n.Store.Now().Add(-orphanAge), func(ctx context.Context, key string) (bool, error) {
+		return o.Owned(ctx, n.Store, tenant, key)
+	})
+	if removed > 0 {
+		n.deps.Log.InfoContext(ctx, "objects that nothing owned were removed", "tenant", tenant, "folder", o.Folder, "objects", removed)
+	}
+	return err
 }
 
 // purgeAll removes from the store what has ended.

@@ -45,8 +45,16 @@ type Deps struct {
 	Schemas     []*repo.Schema
 	Streams     []queue.Stream
 	Expiring    []string // kinds of which things end by themselves
+	Objects     []Objects
 	// EventLabels are what feeds of events can be narrowed by; nil for none.
 	EventLabels func(*repo.Message) map[string]string
+}
+
+// Objects are the objects that a part of the process writes: those below
+// <tenant>/<folder>, under names that are used once.
+type Objects struct {
+	Folder string
+	Owned  func(ctx context.Context, store *repo.Store, tenant, key string) (bool, error) // see blob.SweepOrphans
 }
 
 // Node is the common part of a process.

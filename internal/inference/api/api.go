@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/oip"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/budget"
@@ -112,7 +113,7 @@ type Prediction struct {
 	Version     string          `json:"version,omitempty" doc:"Of the model that answered."`
 	Digest      string          `json:"artifact_digest,omitempty" doc:"SHA-256 of that model's file."`
 	Output      json.RawMessage `json:"output,omitempty" doc:"The outputs, as in the Open Inference Protocol."`
-	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here."`
+	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here, or not JSON."`
 	Error       *Failure        `json:"error,omitempty"`
 	ClientRef   string          `json:"client_ref,omitempty"`
 	Attempts    int             `json:"attempts,omitempty" doc:"Begun so far, since the last replay."`
@@ -173,7 +174,7 @@ func summary(prefix string, p *job.Prediction) Prediction {
 		m := p.Metrics
 		v.Metrics = &Metrics{m.QueueMS, m.BatchMS, m.InferMS, m.BatchSize}
 	}
-	if p.Output.Object != "" {
+	if p.Output.Object != "" || p.Output.Text != nil {
 		v.OutputURL = self + "/output"
 	}
 	return v
@@ -220,11 +221,11 @@ func operation(id, method, path, summary string, permission access.Permission) a
 func (a *API) Register(v *api.API) {
 	create := operation("create-prediction", http.MethodPost, "/models/{model}/predictions", "Predict", job.Run)
 	create.Description = "Answers at once, unless Prefer says respond-async (202, durably) or wait=N (durably, and the end if it comes within N seconds)."
-	create.Idempotency, create.MaxBody, create.Timeout = api.KeyOptional, a.cfg.MaxBody, maxWait+30*time.Second
+	create.Idempotency, create.MaxBody, create.Timeout = api.KeyOptional, a.cfg.MaxBody, oip.MaxWait+30*time.Second
 	api.Register(v, create, func(ctx context.Context, in *createIn) (*out, error) { return a.create(ctx, v.Prefix(), in) })
 
 	get := operation("get-prediction", http.MethodGet, "/predictions/{id}", "Read a durable prediction", job.Read)
-	get.Timeout = maxWait + 30*time.Second
+	get.Timeout = oip.MaxWait + 30*time.Second
 	api.Register(v, get, func(ctx context.Context, in *getIn) (*out, error) { return a.get(ctx, v.Prefix(), in) })
 	api.Register(v, operation("cancel-prediction", http.MethodPost, "/predictions/{id}/cancel", "Cancel a durable prediction", job.Run),
 		func(ctx context.Context, in *idIn) (*out, error) { return a.cancel(ctx, v.Prefix(), in) })
@@ -234,6 +235,8 @@ func (a *API) Register(v *api.API) {
 	api.Register(v, replay, func(ctx context.Context, in *idIn) (*out, error) { return a.replay(ctx, v.Prefix(), in) })
 	api.Register(v, operation("list-predictions", http.MethodGet, "/predictions", "List durable predictions", job.Read),
 		func(ctx context.Context, in *listIn) (*listOut, error) { return a.list(ctx, v.Prefix(), in) })
-	output := operation("get-prediction-output", http.MethodGet, "/predictions/{id}/output", "Read a prediction's output", job.Read)
-	api.Register(v, output, a.output)
+	output := operation("get-prediction-output", http.MethodGet, "/predictions/{id}/output", "Download a prediction's output", job.Read)
+	output.Description = "The answer as the Open Inference Protocol has it: JSON, or with binary tensors where the question asked for them. Takes Range and If-Range."
+	output.Produces, output.Stream = []string{"application/json", "application/octet-stream"}, true
+	api.RegisterRaw(v, output, a.output)
 }

@@ -5,16 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
 )
 
@@ -36,14 +38,11 @@ type out struct {
 	Body         Prediction
 }
 
-// maxWait is how long an answer may wait for the end of a prediction.
-const maxWait = time.Minute
-
 // maxCancelAfter is how far away a deadline may be.
 const maxCancelAfter = 24 * time.Hour
 
 func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, error) {
-	wait, async, err := preference(in.Prefer)
+	wait, async, err := oip.Preference([]string{in.Prefer})
 	if err != nil {
 		return nil, err
 	}
@@ -63,25 +62,6 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 		return nil, fault.New(fault.Unsupported, "model '%s' answers step by step, which a durable prediction does not: leave Prefer out, or use a stream", model).WithCode("stream_needed")
 	}
 	return a.submit(ctx, prefix, model, version, question, in, wait)
-}
-
-// preference reads Prefer: how long to wait for the end of a durable prediction,
-// and whether it is to be durable.
-func preference(text string) (wait time.Duration, async bool, err error) {
-	for part := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "respond-async":
-			async = true
-		case "wait":
-			n, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil || n < 1 || time.Duration(n)*time.Second > maxWait {
-				return 0, false, fault.New(fault.Invalid, "Prefer: wait takes 1 to %d seconds", int(maxWait.Seconds())).WithCode("prefer_invalid")
-			}
-			wait, async = time.Duration(n)*time.Second, true
-		}
-	}
-	return wait, async, nil
 }
 
 // predict answers at once.
@@ -110,26 +90,22 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // submit accepts a durable prediction, and waits for its end if asked to.
 func (a *API) submit(ctx context.Context, prefix, model, version string, question []byte, in *createIn, wait time.Duration) (*out, error) {
-	deadline, err := deadline(in, time.Now())
+	deadline, err := deadline(in.Body.Deadline, in.CancelAfter, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline}, question)
+	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline}, job.Message{Body: question})
 	if err != nil {
 		return nil, err
 	}
-	applied := "respond-async"
 	if wait > 0 {
-		applied = "wait=" + strconv.Itoa(int(wait.Seconds()))
-		id := made.ID
-		follow := func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Follow{ID: id}) }
-		if made, err = a.await(ctx, id, wait, follow); err != nil {
+		if made, err = a.follow(ctx, made.ID, wait); err != nil {
 			return nil, err
 		}
 	}
 	o, err := a.answer(ctx, prefix, made)
 	if err == nil {
-		o.Applied, o.Location = applied, o.Body.URLs.Self
+		o.Applied, o.Location = oip.Applied(wait), o.Body.URLs.Self
 		if !made.Status.Final() {
 			o.Status, o.RetryAfter = http.StatusAccepted, "1"
 		}
@@ -140,7 +116,7 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 // accept keeps a question and the prediction that it is for. What is refused is
 // refused before anything of it is kept, unless it was accepted before, and only
 // the answer to that was lost.
-func (a *API) accept(ctx context.Context, c job.Submit, question []byte) (*job.Prediction, error) {
+func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*job.Prediction, error) {
 	p, _ := access.From(ctx)
 	if refusal := a.admission.Admit(p.Tenant); refusal != nil {
 		if made, err := a.accepted(ctx); err == nil {
@@ -148,26 +124,46 @@ func (a *API) accept(ctx context.Context, c job.Submit, question []byte) (*job.P
 		}
 		return nil, refusal
 	}
+	s.ID = newID(ctx)
 	var err error
-	if c.Input, err = a.payloads.Save(ctx, p.Tenant, question); err != nil {
+	if s.Input, err = a.payloads.Save(ctx, job.Owner{Tenant: p.Tenant, ID: s.ID}, question); err != nil {
 		return nil, err
 	}
-	made, err := cqrs.Send(ctx, a.bus, c)
+	made, err := cqrs.Send(ctx, a.bus, s)
+	if err != nil && !errors.Is(err, repo.ErrOutcomeUnknown) && ctx.Err() == nil {
+		a.payloads.Drop(ctx, s.Input) // it was refused, or another request was first
+	}
 	if errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) { // which a store says first is its own affair
 		return a.accepted(ctx)
 	}
 	return made, err
 }
 
-func deadline(in *createIn, now time.Time) (time.Time, error) {
-	var d time.Time
-	if in.Body.Deadline != nil {
-		d = in.Body.Deadline.Time
+// follow waits for the end of a prediction that the principal has made.
+func (a *API) follow(ctx context.Context, id job.ID, wait time.Duration) (*job.Prediction, error) {
+	return a.await(ctx, id, wait, func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Follow{ID: id}) })
+}
+
+// newID returns the id of the prediction that a request asks for: the same one
+// each time that its operation is repeated.
+func newID(ctx context.Context) job.ID {
+	operation, err := uuid.Parse(web.OperationID(ctx))
+	if err != nil {
+		operation = uuid.Must(uuid.NewV7())
 	}
-	if in.CancelAfter != "" {
-		after, err := time.ParseDuration(in.CancelAfter)
+	return aggregate.NewID[job.ID](job.Prefix, operation)
+}
+
+// deadline returns the earlier of the two, zero where there is none.
+func deadline(at *api.Time, cancelAfter string, now time.Time) (time.Time, error) {
+	var d time.Time
+	if at != nil {
+		d = at.Time
+	}
+	if cancelAfter != "" {
+		after, err := time.ParseDuration(cancelAfter)
 		if err != nil || after <= 0 || after > maxCancelAfter {
-			return d, fault.New(fault.Invalid, "Cancel-After is %q, expected a time such as 30s or 5m, of at most %s", in.CancelAfter, maxCancelAfter).WithCode("cancel_after_invalid")
+			return d, fault.New(fault.Invalid, "Cancel-After is %q, expected a time such as 30s or 5m, of at most %s", fault.Clip(cancelAfter, 40), maxCancelAfter).WithCode("cancel_after_invalid")
 		}
 		if first := now.Add(after); d.IsZero() || first.Before(d) {
 			d = first

@@ -2,21 +2,22 @@ package api
 
 import (
 	"context"
-	"encoding/json"
+	"io"
+	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"sluice/internal/inference/job"
-	"sluice/internal/platform/aggregate"
+	"sluice/internal/inference/oip"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
+	"sluice/internal/platform/web/download"
 )
 
 type idIn struct {
@@ -90,31 +91,39 @@ func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, er
 	return &listOut{api.NewPage(views, page.Next)}, nil
 }
 
-// output returns a prediction's output, however large it is.
-func (a *API) output(ctx context.Context, in *idIn) (*struct{ Body json.RawMessage }, error) {
+// output sends a prediction's output, however large it is, in the form that was
+// asked for.
+func (a *API) output(ctx context.Context, w http.ResponseWriter, r *http.Request, in *idIn) error {
 	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.Status != job.Succeeded {
-		return nil, fault.New(fault.Conflict, "the prediction has no output: it is %s", p.Status).WithCode("no_output")
+		return fault.New(fault.Conflict, "the prediction has no output: it is %s", p.Status).WithCode("no_output")
 	}
-	text, err := a.payloads.Load(ctx, p.Output)
-	if err != nil {
-		return nil, err
+	return download.Serve(w, r, a.content(w.Header(), p))
+}
+
+// content is what a prediction answered. The header says how it is to be read.
+func (a *API) content(h http.Header, p *job.Prediction) download.Content {
+	c := download.Content{Size: p.Output.Bytes, Type: "application/json", SHA256: p.Output.SHA256,
+		Open: func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+			return a.payloads.Open(ctx, p.Output, offset, length)
+		}}
+	if p.Output.Text != nil {
+		c.Type = "application/octet-stream"
+		h.Set(oip.HeaderLength, strconv.Itoa(*p.Output.Text))
 	}
-	body, err := outputs(text)
-	return &struct{ Body json.RawMessage }{body}, err
+	return c
 }
 
 // accepted finds the prediction that an earlier attempt at the same operation
 // submitted.
 func (a *API) accepted(ctx context.Context) (*job.Prediction, error) {
-	operation, err := uuid.Parse(web.OperationID(ctx))
-	if err != nil {
+	if web.OperationID(ctx) == "" {
 		return nil, repo.ErrNotFound // it has no key, and so no earlier attempt
 	}
-	return cqrs.Ask(ctx, a.bus, job.Follow{ID: aggregate.NewID[job.ID](job.Prefix, operation)})
+	return cqrs.Ask(ctx, a.bus, job.Follow{ID: newID(ctx)})
 }
 
 // A prediction whose end another process may have committed is read again after

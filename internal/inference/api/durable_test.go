@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/oip"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
@@ -45,9 +47,15 @@ func (l *inline) Load(_ context.Context, p job.Payload) ([]byte, error) {
 	return p.Inline, nil
 }
 
-func (l *inline) Save(_ context.Context, _ string, data []byte) (job.Payload, error) {
+func (l *inline) Save(_ context.Context, _ job.Owner, m job.Message) (job.Payload, error) {
 	l.saves.Add(1)
-	return job.Payload{Inline: data}, nil
+	return job.Payload{Inline: m.Body}, nil
+}
+
+func (*inline) Drop(context.Context, job.Payload) {}
+
+func (*inline) Open(context.Context, job.Payload, int64, int64) (io.ReadCloser, error) {
+	return nil, errors.New("nobody streams here")
 }
 
 // limit refuses where an error is set.
@@ -139,9 +147,9 @@ func TestWaitingLooksSeldom(t *testing.T) {
 		p := b.submitted(ctx, t, 0)
 		b.driver.gets.Store(0)
 		began := time.Now()
-		go func() { time.Sleep(maxWait - time.Second); b.succeed(t, p.ID) }()
-		o, err := b.get(ctx, "/v1", &getIn{ID: p.ID, Wait: int(maxWait.Seconds())})
-		if err != nil || o.Body.Status != "succeeded" || string(o.Body.Output) != `{"outputs":[1]}` || time.Since(began) != maxWait-time.Second {
+		go func() { time.Sleep(oip.MaxWait - time.Second); b.succeed(t, p.ID) }()
+		o, err := b.get(ctx, "/v1", &getIn{ID: p.ID, Wait: int(oip.MaxWait.Seconds())})
+		if err != nil || o.Body.Status != "succeeded" || string(o.Body.Output) != `{"outputs":[1]}` || time.Since(began) != oip.MaxWait-time.Second {
 			t.Errorf("after %s: %+v, %v", time.Since(began), o, err)
 		}
 		if n := b.driver.gets.Load(); n > 40 {

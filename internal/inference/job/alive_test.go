@@ -25,17 +25,17 @@ func (h *hanging) Progress(_, _ string) int64 {
 	return h.done()
 }
 
-func (h *hanging) Predict(ctx context.Context, _, _, _ string, input []byte) (Answer, error) {
+func (h *hanging) Predict(ctx context.Context, _, _, _ string, input Message) (Answer, error) {
 	if h.runs.Add(1) > 1 {
 		return Answer{Output: input, Version: "1"}, nil
 	}
 	if h.deaf {
 		<-h.release
-		return Answer{Output: []byte(`"late"`), Version: "1"}, nil
+		return Answer{Output: Message{Body: []byte(`"late"`)}, Version: "1"}, nil
 	}
 	select {
 	case <-h.release:
-		return Answer{Output: []byte(`"slow"`), Version: "1"}, nil
+		return Answer{Output: Message{Body: []byte(`"slow"`)}, Version: "1"}, nil
 	case <-ctx.Done():
 		return Answer{}, ctx.Err()
 	}

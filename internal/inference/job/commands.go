@@ -34,6 +34,7 @@ func Stream(replicas int, duplicates time.Duration) queue.Stream {
 // Submit accepts a prediction.
 type Submit struct {
 	cqrs.Returns[*Prediction]
+	ID             ID // that its payload was kept for; empty makes one
 	Model, Version string
 	Input          Payload
 	ClientRef      string
@@ -115,7 +116,9 @@ func Register(b *cqrs.Bus, cfg Config) {
 	cfg = cfg.withDefaults()
 	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Submit) (*Prediction, error) {
 		p := &Prediction{Model: c.Model, Version: c.Version, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline}
-		p.ID = repo.NewID[ID](tx, Prefix)
+		if p.ID = c.ID; p.ID == "" {
+			p.ID = repo.NewID[ID](tx, Prefix)
+		}
 		p.Accept(tx.Now(), cfg.Timing)
 		if err := Predictions.Add(ctx, tx, p); err != nil {
 			return nil, err

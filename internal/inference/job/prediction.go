@@ -8,7 +8,6 @@
 package job
 
 import (
-	"encoding/json"
 	"time"
 
 	"sluice/internal/platform/aggregate"
@@ -44,15 +43,6 @@ func (s Status) Final() bool {
 		return true
 	}
 	return false
-}
-
-// Payload is what a model gets or gives: in line where it is small, and otherwise
-// an object that is named by its content.
-type Payload struct {
-	Inline json.RawMessage `json:"inline,omitempty"`
-	Object string          `json:"object,omitempty"` // its key
-	SHA256 string          `json:"sha256,omitempty"`
-	Bytes  int64           `json:"bytes,omitempty"`
 }
 
 // Failure is why a prediction failed, for its client.

@@ -17,7 +17,7 @@ import (
 
 // Answer is what a model gave.
 type Answer struct {
-	Output  []byte // JSON
+	Output  Message
 	Version string // that answered
 	Digest  string // SHA-256 of the model's file
 	BatchMS float64
@@ -33,15 +33,7 @@ type Predictor interface {
 	Version(model, version string) (string, error)
 	// Progress counts the runs of a version that have ended.
 	Progress(model, version string) int64
-	Predict(ctx context.Context, tenant, model, version string, input []byte) (Answer, error)
-}
-
-// Payloads keeps what is too large for the store.
-type Payloads interface {
-	// Load returns a payload's bytes.
-	Load(ctx context.Context, p Payload) ([]byte, error)
-	// Save keeps bytes as a payload of the tenant.
-	Save(ctx context.Context, tenant string, data []byte) (Payload, error)
+	Predict(ctx context.Context, tenant, model, version string, input Message) (Answer, error)
 }
 
 // Worker runs predictions that the queue says are due.
@@ -179,11 +171,11 @@ func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, e
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Tried, input)
+	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Tried, Message{input, p.Input.Text})
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	out, err := w.payloads.Save(ctx, p.Tenant, answer.Output)
+	out, err := w.payloads.Save(ctx, Owner{p.Tenant, p.ID}, answer.Output)
 	return answer, out, err
 }
 
@@ -194,10 +186,10 @@ const finishTime = 30 * time.Second
 func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a Answer, out Payload, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, finishTime)
 	defer cancel()
-	retry := time.Duration(0)
+	retry, named := time.Duration(0), false
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 		retry = 0
-		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error {
+		ended, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error {
 			if cause == nil {
 				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.Since)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows}
 				return now.Succeed(p.Attempt, out, a.Version, a.Digest, m, tx.Now(), w.cfg.Timing)
@@ -210,8 +202,12 @@ func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a 
 			}
 			return err
 		})
+		named = err == nil && ended.Output.Object == out.Object
 		return err
 	})
+	if stale := errors.Is(err, errStale) || errors.Is(err, repo.ErrNotFound); stale || err == nil && !named {
+		w.payloads.Drop(ctx, out)
+	}
 	switch {
 	case errors.Is(err, errStale), errors.Is(err, repo.ErrNotFound):
 		w.log.WarnContext(ctx, "an attempt ended after another had begun; its outcome does not count", "prediction", string(p.ID), "attempt", p.Attempt)

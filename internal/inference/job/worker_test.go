@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -27,8 +28,12 @@ import (
 type inline struct{}
 
 func (inline) Load(_ context.Context, p Payload) ([]byte, error) { return p.Inline, nil }
-func (inline) Save(_ context.Context, _ string, data []byte) (Payload, error) {
-	return Payload{Inline: data, Bytes: int64(len(data))}, nil
+func (inline) Save(_ context.Context, _ Owner, m Message) (Payload, error) {
+	return Payload{Inline: m.Body, Bytes: int64(len(m.Body))}, nil
+}
+func (inline) Drop(context.Context, Payload) {}
+func (inline) Open(context.Context, Payload, int64, int64) (io.ReadCloser, error) {
+	return nil, errors.New("nobody streams here")
 }
 
 // predict is a Predictor that has every model, made of a function.
@@ -37,8 +42,8 @@ type predict func(ctx context.Context, input []byte) (Answer, error)
 func (predict) Version(_, version string) (string, error) { return cmp.Or(version, "1"), nil }
 func (predict) Progress(_, _ string) int64                { return time.Now().UnixNano() }
 
-func (p predict) Predict(ctx context.Context, _, _, _ string, input []byte) (Answer, error) {
-	return p(ctx, input)
+func (p predict) Predict(ctx context.Context, _, _, _ string, input Message) (Answer, error) {
+	return p(ctx, input.Body)
 }
 
 // bench is all that carries a prediction from its submission to its end.
@@ -156,7 +161,7 @@ func TestNothingAcceptedIsLost(t *testing.T) {
 			if kind == 0 {
 				return Answer{}, fault.New(fault.Unavailable, "busy").WithRetryAfter(time.Second)
 			}
-			return Answer{Output: fmt.Appendf(nil, "[%s]", input), Version: "1"}, nil
+			return Answer{Output: Message{Body: fmt.Appendf(nil, "[%s]", input)}, Version: "1"}, nil
 		})
 		var ids []ID
 		for round := range 5 {
@@ -285,7 +290,9 @@ func TestStoppingWorkersGiveBack(t *testing.T) {
 	})
 }
 
-var echo = predict(func(_ context.Context, input []byte) (Answer, error) { return Answer{Output: input, Version: "1"}, nil })
+var echo = predict(func(_ context.Context, input []byte) (Answer, error) {
+	return Answer{Output: Message{Body: input}, Version: "1"}, nil
+})
 
 // A worker that dies is replaced at most the reconciler's interval after its lease,
 // though the queue holds no message any more.

@@ -48,7 +48,7 @@ func Test01_ContentTypeIsOptional(t *testing.T) {
 	for _, contentType := range []string{"", "application/json", "application/octet-stream", "x/y; charset=nonsense", "\t"} {
 		a := post(t, s, "/v2/models/m/infer", jsonRequest, "Content-Type", contentType)
 		a.wantBody(t, jsonResponse)
-		if a.header.Get("Content-Type") != "application/json" || a.header.Get(headerLength) != "" {
+		if a.header.Get("Content-Type") != "application/json" || a.header.Get(HeaderLength) != "" {
 			t.Errorf("header %v", a.header)
 		}
 	}
@@ -56,34 +56,34 @@ func Test01_ContentTypeIsOptional(t *testing.T) {
 
 func Test02_HeaderLengthMayBeTheBodys(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
-	post(t, s, "/v2/models/m/infer", jsonRequest, headerLength, strconv.Itoa(len(jsonRequest))).wantBody(t, jsonResponse)
+	post(t, s, "/v2/models/m/infer", jsonRequest, HeaderLength, strconv.Itoa(len(jsonRequest))).wantBody(t, jsonResponse)
 }
 
 func Test03_RawRequest(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
-	text, data := post(t, s, "/v2/models/m/infer", floats(1, 2, 3), headerLength, "0").split(t)
+	text, data := post(t, s, "/v2/models/m/infer", floats(1, 2, 3), HeaderLength, "0").split(t)
 	if want := `{"model_name":"m","model_version":"3","outputs":[{"name":"x_OUT","datatype":"FP32","shape":[1,3],"parameters":{"binary_data_size":12}}]}`; text != want || data != floats(1, 2, 3) {
 		t.Errorf("got %s %x", text, data)
 	}
-	text, data = post(t, s, "/v2/models/text/infer", "free \xff text", headerLength, "0").split(t)
+	text, data = post(t, s, "/v2/models/text/infer", "free \xff text", HeaderLength, "0").split(t)
 	if !strings.Contains(text, `"shape":[1,1]`) || data != "\x0b\x00\x00\x00free \xff text" {
 		t.Errorf("got %s %q", text, data)
 	}
-	text, data = post(t, s, "/v2/models/alone/infer", floats(1, 2, 3, 4), headerLength, "0").split(t)
+	text, data = post(t, s, "/v2/models/alone/infer", floats(1, 2, 3, 4), HeaderLength, "0").split(t)
 	if !strings.Contains(text, `"shape":[2,2]`) || data != floats(1, 2, 3, 4) {
 		t.Errorf("got %s %q", text, data)
 	}
-	post(t, s, "/v2/models/two/infer", "12345678", headerLength, "0").wantError(t, 400, "model with one input, but model 'two' has 2")
-	post(t, s, "/v2/models/wide/infer", "12345678", headerLength, "0").wantError(t, 400, "more than one variable dimension")
-	post(t, s, "/v2/models/m/infer", "12345", headerLength, "0").wantError(t, 400, "needs 4 bytes, got 5")
+	post(t, s, "/v2/models/two/infer", "12345678", HeaderLength, "0").wantError(t, 400, "model with one input, but model 'two' has 2")
+	post(t, s, "/v2/models/wide/infer", "12345678", HeaderLength, "0").wantError(t, 400, "more than one variable dimension")
+	post(t, s, "/v2/models/m/infer", "12345", HeaderLength, "0").wantError(t, 400, "needs 4 bytes, got 5")
 }
 
 func Test04_LeftoverBytes(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	body, header := binaryRequest("x", "FP32", "[1,2]", floats(1, 2))
-	post(t, s, "/v2/models/m/infer", body+"!", headerLength, header).
+	post(t, s, "/v2/models/m/infer", body+"!", HeaderLength, header).
 		wantError(t, 400, "unexpected additional input data for model 'm'")
-	post(t, s, "/v2/models/m/infer", body[:len(body)-3], headerLength, header).
+	post(t, s, "/v2/models/m/infer", body[:len(body)-3], HeaderLength, header).
 		wantError(t, 400, "unexpected size for input 'x', expecting 3 additional bytes for model 'm'")
 }
 
@@ -99,7 +99,7 @@ func Test05_Compression(t *testing.T) {
 	}
 	for range 2 { // the second round meets the pooled codecs
 		for encoding, packed := range map[string][]byte{"gzip": gz.Bytes(), "deflate": zl.Bytes(), "identity": []byte(body)} {
-			a := send(t, s, "POST", "/v2/models/m/infer", packed, headerLength, header, "Content-Encoding", encoding, "Accept-Encoding", encoding)
+			a := send(t, s, "POST", "/v2/models/m/infer", packed, HeaderLength, header, "Content-Encoding", encoding, "Accept-Encoding", encoding)
 			got := a.body
 			if encoding != "identity" {
 				if a.header.Get("Content-Encoding") != encoding || len(got) > 500 {
@@ -139,7 +139,7 @@ func Test07_NoParametersOnJSONOutputs(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	body, header := binaryRequest("x", "FP32", "[1,1]", floats(1))
 	body = strings.Replace(body, `"binary_data_output":true`, `"binary_data_output":false`, 1)
-	a := post(t, s, "/v2/models/m/infer", body, headerLength, strconv.Itoa(1+atoi(t, header)))
+	a := post(t, s, "/v2/models/m/infer", body, HeaderLength, strconv.Itoa(1+atoi(t, header)))
 	if a.status != 200 || strings.Contains(string(a.body), "parameters") {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
@@ -166,11 +166,11 @@ func Test09_BytesThatAreNotText(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	data := string(tensor.AppendBytes(nil, "\xff\x00\xfe"))
 	body, header := binaryRequest("t", "BYTES", "[1,1]", data)
-	if _, got := post(t, s, "/v2/models/text/infer", body, headerLength, header).split(t); got != data {
+	if _, got := post(t, s, "/v2/models/text/infer", body, HeaderLength, header).split(t); got != data {
 		t.Errorf("got %q", got)
 	}
 	body = strings.Replace(body, "true}", "false}", 1)
-	post(t, s, "/v2/models/text/infer", body, headerLength, strconv.Itoa(atoi(t, header)+1)).wantError(t, 400, "ask for this output with binary_data true")
+	post(t, s, "/v2/models/text/infer", body, HeaderLength, strconv.Itoa(atoi(t, header)+1)).wantError(t, 400, "ask for this output with binary_data true")
 }
 
 func Test10_NoElements(t *testing.T) {
@@ -182,7 +182,7 @@ func Test10_NoElements(t *testing.T) {
 		}
 	}
 	body, header := binaryRequest("x", "FP32", "[1,0]", "")
-	text, data := post(t, s, "/v2/models/m/infer", body, headerLength, header).split(t)
+	text, data := post(t, s, "/v2/models/m/infer", body, HeaderLength, header).split(t)
 	if data != "" || !strings.Contains(text, `"shape":[1,0],"parameters":{"binary_data_size":0}`) {
 		t.Errorf("got %s %q", text, data)
 	}
@@ -373,12 +373,12 @@ func Test23_PercentEncodedNames(t *testing.T) {
 func Test24_HalfFloatsAreBinaryOnly(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	body, header := binaryRequest("h", "FP16", "[1,2]", "\x00\x3c\x00\x40")
-	if _, data := post(t, s, "/v2/models/half/infer", body, headerLength, header).split(t); data != "\x00\x3c\x00\x40" {
+	if _, data := post(t, s, "/v2/models/half/infer", body, HeaderLength, header).split(t); data != "\x00\x3c\x00\x40" {
 		t.Errorf("got %x", data)
 	}
 	post(t, s, "/v2/models/half/infer", `{"inputs":[{"name":"h","shape":[1,1],"datatype":"FP16","data":[1]}]}`).
 		wantError(t, 400, "sending FP16 data via JSON is not supported")
 	body = strings.Replace(body, "true}", "false}", 1)
-	post(t, s, "/v2/models/half/infer", body, headerLength, strconv.Itoa(1+atoi(t, header))).
+	post(t, s, "/v2/models/half/infer", body, HeaderLength, strconv.Itoa(1+atoi(t, header))).
 		wantError(t, 400, "sending FP16 data via JSON is not supported")
 }

@@ -10,18 +10,24 @@ import (
 	"sluice/internal/platform/budget"
 )
 
-// Question is an inference request that did not come over this protocol, in the
-// protocol's JSON: an object with inputs and perhaps outputs and parameters.
+// Question is an inference request that is not answered over its connection: the
+// protocol's JSON, an object with inputs and perhaps outputs and parameters, or
+// its binary form.
 type Question struct {
 	Model, Version string // an empty version leaves the choice to the routing table
 	Body           []byte
-	Class          batcher.Class
-	Tenant         string
+	// Text is how many bytes of Body are JSON, as Inference-Header-Content-Length
+	// has it; the answer has the form that is asked for. Nil is JSON that is
+	// answered by JSON.
+	Text   *int
+	Class  batcher.Class
+	Tenant string
 }
 
-// Answered is an answer in the protocol's JSON, and how it came about.
+// Answered is an answer, and how it came about.
 type Answered struct {
 	Body    []byte
+	Text    *int   // how many bytes of Body are JSON, where binary tensors follow; nil for all
 	Version string // that answered
 	SHA256  string // of its file, hex
 	Timing  serve.Timing
@@ -37,11 +43,17 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 		return Answered{}, err
 	}
 	c.body.B = append(c.body.B, q.Body...)
-	c.text = c.body.B
+	if err := c.splitAt(q.Text); err != nil {
+		return Answered{}, err
+	}
 	if err := models.Predict(ctx, c); err != nil {
 		return Answered{}, c.identify(err)
 	}
-	return Answered{bytes.Clone(c.reply.body.B[:c.reply.textSize]), c.served, c.sha256, c.reply.timing}, nil
+	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Timing: c.reply.timing}
+	if c.reply.binary {
+		a.Text = new(c.reply.textSize)
+	}
+	return a, nil
 }
 
 // questionCall is an inferCall that notes which version answered.
@@ -62,7 +74,7 @@ func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.
 		req.Timeout = max(time.Until(deadline), time.Nanosecond)
 	}
 	for i := range c.plan {
-		c.plan[i].binary = false // all of the answer is JSON
+		c.plan[i].binary = c.plan[i].binary && c.question.Text != nil
 	}
 	return nil
 }

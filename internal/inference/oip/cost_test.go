@@ -104,7 +104,7 @@ func TestHTTPAllocations(t *testing.T) {
 	text, header := binaryRequest("x", "FP32", "[1,4]", floats(1, 2, 3, 4))
 	for name, w := range map[string]*wire{
 		"json":   dial(t, s.Listener.Addr().String(), "POST", "/v2/models/m/infer", []byte(jsonRequest), ""),
-		"binary": dial(t, s.Listener.Addr().String(), "POST", "/v2/models/m/infer", []byte(text), headerLength+": "+header+"\r\n"),
+		"binary": dial(t, s.Listener.Addr().String(), "POST", "/v2/models/m/infer", []byte(text), HeaderLength+": "+header+"\r\n"),
 		"no-op":  dial(t, s.Listener.Addr().String(), "GET", "/v2/health/live", nil, ""),
 	} {
 		n := testing.AllocsPerRun(300, func() { w.roundTrip(t) })
@@ -125,7 +125,7 @@ func BenchmarkHTTP(b *testing.B) {
 		body                       []byte
 	}{
 		{"no-op", "GET", "/v2/health/live", "", nil},
-		{"binary", "POST", "/v2/models/m/infer", headerLength + ": " + header + "\r\n", []byte(text)},
+		{"binary", "POST", "/v2/models/m/infer", HeaderLength + ": " + header + "\r\n", []byte(text)},
 		{"json", "POST", "/v2/models/m/infer", "", []byte(jsonRequest)},
 	} {
 		b.Run(c.name, func(b *testing.B) {

@@ -331,7 +331,7 @@ func (a answer) decode(t testing.TB, into any) {
 // split divides a binary answer.
 func (a answer) split(t testing.TB) (text, binary string) {
 	t.Helper()
-	n, err := strconv.Atoi(a.header.Get(headerLength))
+	n, err := strconv.Atoi(a.header.Get(HeaderLength))
 	if err != nil || n > len(a.body) || a.status != 200 || a.header.Get("Content-Type") != "application/octet-stream" {
 		t.Fatalf("not a binary answer: %d %v %s", a.status, a.header, a.body)
 	}

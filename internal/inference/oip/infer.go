@@ -15,13 +15,21 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// headerLength is the header with the length of the JSON part of a body; its
+// HeaderLength is the header with the length of the JSON part of a body; its
 // canonical form saves the look-up from making it.
-const headerLength = "Inference-Header-Content-Length"
+const HeaderLength = "Inference-Header-Content-Length"
 
 // infer serves one inference request.
 func (a *rest) infer(c echo.Context) error {
 	start := time.Now()
+	if prefer := c.Request().Header["Prefer"]; len(prefer) > 0 && a.config.Durable != nil {
+		if wait, durable, err := Preference(prefer); err != nil || durable {
+			if err != nil {
+				return err
+			}
+			return a.inferDurably(c, wait)
+		}
+	}
 	model, version := target(c)
 	call := newInferCall(a.config.Memory.Account(), model, version)
 	defer call.free()
@@ -29,7 +37,7 @@ func (a *rest) infer(c echo.Context) error {
 	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
 	}
-	if err := call.split(c.Request().Header[headerLength]); err != nil {
+	if err := call.split(c.Request().Header[HeaderLength]); err != nil {
 		return err
 	}
 	if err := a.models.Predict(c.Request().Context(), call); err != nil {
@@ -73,18 +81,27 @@ func (c *inferCall) free() {
 // split divides the body as the client's header says. Without the header all
 // of it is JSON; with 0 none is.
 func (c *inferCall) split(header []string) error {
-	c.text = c.body.B
 	if len(header) == 0 {
+		c.text = c.body.B
 		return nil
 	}
 	n, err := strconv.ParseUint(header[0], 10, 63)
 	if err != nil || len(header) > 1 {
-		return fault.New(fault.Invalid, headerLength+" must be one number of bytes, got %.40q", header)
+		return fault.New(fault.Invalid, HeaderLength+" must be one number of bytes, got %.40q", header)
 	}
-	if n > uint64(len(c.text)) {
-		return fault.New(fault.Invalid, headerLength+" says that %d bytes are JSON, but the body has %d", n, len(c.text))
+	return c.splitAt(new(int(n)))
+}
+
+// splitAt divides the body after so many bytes of JSON; nil is all of it.
+func (c *inferCall) splitAt(n *int) error {
+	c.text = c.body.B
+	if n == nil {
+		return nil
 	}
-	c.text, c.binary, c.raw = c.text[:n], c.text[n:], n == 0
+	if *n > len(c.text) {
+		return fault.New(fault.Invalid, HeaderLength+" says that %d bytes are JSON, but the body has %d", *n, len(c.text))
+	}
+	c.text, c.binary, c.raw = c.text[:*n], c.text[*n:], *n == 0
 	return nil
 }
 

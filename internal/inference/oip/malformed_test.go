@@ -122,7 +122,7 @@ func TestMalformedRequests(t *testing.T) {
 	} {
 		post(t, s, "/v2/models/"+c.model+"/infer", c.body).wantError(t, 400, c.want)
 		// The same with the header, and an exactly sized buffer behind it.
-		post(t, s, "/v2/models/"+c.model+"/infer", c.body, headerLength, strconv.Itoa(max(len(c.body), 1))).wantError(t, 400, "")
+		post(t, s, "/v2/models/"+c.model+"/infer", c.body, HeaderLength, strconv.Itoa(max(len(c.body), 1))).wantError(t, 400, "")
 	}
 	for _, body := range []string{
 		input(head + `,"parameters":{"shared_memory_region":"r"}`),
@@ -137,7 +137,7 @@ func TestTruncatedRequests(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	body, header := binaryRequest("x", "FP32", "[1,2]", floats(1, 2))
 	for n := range len(body) {
-		if a := post(t, s, "/v2/models/m/infer", body[:n], headerLength, header); a.status != 400 {
+		if a := post(t, s, "/v2/models/m/infer", body[:n], HeaderLength, header); a.status != 400 {
 			t.Errorf("%q: %d %s", body[:n], a.status, a.body)
 		}
 	}
@@ -151,12 +151,12 @@ func TestTruncatedRequests(t *testing.T) {
 func TestLyingHeaderLength(t *testing.T) {
 	s := testServer(t, testModels(), Config{})
 	for _, value := range []string{"-1", "x", "1.5", " 1 2", "9999999999999999999", "18446744073709551617", "0x10", "+1"} {
-		post(t, s, "/v2/models/m/infer", jsonRequest, headerLength, value).wantError(t, 400, headerLength)
+		post(t, s, "/v2/models/m/infer", jsonRequest, HeaderLength, value).wantError(t, 400, HeaderLength)
 	}
-	post(t, s, "/v2/models/m/infer", jsonRequest, headerLength, "1000").
+	post(t, s, "/v2/models/m/infer", jsonRequest, HeaderLength, "1000").
 		wantError(t, 400, fmt.Sprintf("says that 1000 bytes are JSON, but the body has %d", len(jsonRequest)))
 	for n := 1; n < len(jsonRequest); n++ { // too small: the JSON is cut
-		if a := post(t, s, "/v2/models/m/infer", jsonRequest, headerLength, strconv.Itoa(n)); a.status != 400 {
+		if a := post(t, s, "/v2/models/m/infer", jsonRequest, HeaderLength, strconv.Itoa(n)); a.status != 400 {
 			t.Errorf("%d: %d %s", n, a.status, a.body)
 		}
 	}
@@ -222,7 +222,7 @@ func TestLargeBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set(headerLength, header)
+		req.Header.Set(HeaderLength, header)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func TestLargeBodies(t *testing.T) {
 			t.Errorf("length %d: got %d, %d bytes, %v", req.ContentLength, resp.StatusCode, len(got), err)
 		}
 	}
-	post(t, s, "/v2/models/m/infer", body+"!", headerLength, header).wantError(t, 413, "limit")
+	post(t, s, "/v2/models/m/infer", body+"!", HeaderLength, header).wantError(t, 413, "limit")
 }
 
 // A body that does not arrive is given up, and the client is told.

@@ -129,7 +129,7 @@ func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) 
 	h["Content-Type"] = jsonContent
 	if r.binary {
 		h["Content-Type"] = binaryContent
-		h[headerLength] = values.number(r.textSize)
+		h[HeaderLength] = values.number(r.textSize)
 	}
 	h["Server-Timing"] = values.timing(&r.timing, time.Since(start))
 	body := r.body.B

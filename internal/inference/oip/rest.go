@@ -9,6 +9,7 @@ import (
 	"sluice/internal/inference/stream"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web/idempotency"
 )
 
 // Config holds the settings of the REST edge.
@@ -27,6 +28,10 @@ type Config struct {
 	// it is larger than smallBody; default one minute. Smaller ones are left to
 	// the HTTP server's own limit.
 	BodyTimeout time.Duration
+	// Durable serves requests that prefer it, once for each Idempotency-Key; nil
+	// answers all at once.
+	Durable Durable
+	Once    *idempotency.Once
 }
 
 func (c Config) withDefaults() (Config, error) {

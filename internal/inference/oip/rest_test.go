@@ -156,7 +156,7 @@ func TestAllDatatypesBinary(t *testing.T) {
 		specs = append(specs, `{"name":"`+p.Name+`","datatype":"`+p.Name+`","shape":[1,1],"parameters":{"binary_data_size":`+strconv.Itoa(len(one))+`}}`)
 	}
 	text := `{"parameters":{"binary_data_output":true},"inputs":[` + strings.Join(specs, ",") + `]}`
-	if _, got := post(t, s, "/v2/models/types/infer", text+data, headerLength, strconv.Itoa(len(text))).split(t); got != data {
+	if _, got := post(t, s, "/v2/models/types/infer", text+data, HeaderLength, strconv.Itoa(len(text))).split(t); got != data {
 		t.Errorf("got %x, want %x", got, data)
 	}
 }
@@ -281,7 +281,7 @@ func TestConcurrentRequests(t *testing.T) {
 				want := floats(float32(g), float32(i), float32(g*i))
 				body, header := binaryRequest("x", "FP32", "[1,3]", want)
 				req, _ := http.NewRequest("POST", s.URL+"/v2/models/m/infer", strings.NewReader(body))
-				req.Header.Set(headerLength, header)
+				req.Header.Set(HeaderLength, header)
 				resp, err := http.DefaultClient.Do(req)
 				if err != nil {
 					errs <- err.Error()

@@ -3,7 +3,9 @@ package blob_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -254,5 +256,53 @@ func TestSweepGoesOn(t *testing.T) {
 	})
 	if n, err := blob.Sweep(t.Context(), faulty, "", time.Now().Add(time.Hour)); n != 2 || !errors.Is(err, broken) {
 		t.Errorf("swept %d, %v", n, err)
+	}
+}
+
+// Old objects without an owner go, all others stay, however many there are.
+func TestSweepOrphans(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	b := memblob.New(memblob.Config{Now: func() time.Time { return now }})
+	put := func(key string) {
+		t.Helper()
+		if _, err := b.Put(t.Context(), key, strings.NewReader("x"), blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 1200 {
+		put(fmt.Sprintf("acme/things/%04d", i))
+	}
+	put("acme/other/1")
+	put("acme-2/things/1")
+	put("b/1")
+	now = now.Add(time.Hour)
+	put("acme/things/new")
+	n, err := blob.SweepOrphans(t.Context(), b, "acme/things", now, func(_ context.Context, key string) (bool, error) {
+		if strings.HasSuffix(key, "07") {
+			return false, errors.New("cannot be looked at")
+		}
+		return strings.HasSuffix(key, "0"), nil
+	})
+	if n != 1200-120-12 || err == nil {
+		t.Errorf("%d were deleted, %v", n, err)
+	}
+	left := 0
+	for info, err := range b.List(t.Context(), "", "") {
+		if left++; err != nil || strings.HasPrefix(info.Key, "acme/things/") && !strings.HasSuffix(info.Key, "0") && !strings.HasSuffix(info.Key, "07") && !strings.HasSuffix(info.Key, "new") {
+			t.Errorf("%s is left, %v", info.Key, err)
+		}
+	}
+	if left != 120+12+4 {
+		t.Errorf("%d are left", left)
+	}
+	var roots []string
+	for root, err := range blob.Roots(t.Context(), b) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, root)
+	}
+	if !slices.Equal(roots, []string{"acme-2", "acme", "b"}) {
+		t.Errorf("roots %q", roots)
 	}
 }

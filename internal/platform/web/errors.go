@@ -18,6 +18,7 @@ const (
 	CodeMethodNotAllowed     = "method_not_allowed"
 	CodeNotAcceptable        = "not_acceptable"
 	CodePreconditionRequired = "precondition_required"
+	CodeRange                = "range_not_satisfiable"
 	CodeUnsupportedMediaType = "unsupported_media_type"
 )
 
@@ -51,6 +52,7 @@ var statusByCode = map[string]int{
 	CodeNotAcceptable:        http.StatusNotAcceptable,
 	CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
 	CodePreconditionRequired: http.StatusPreconditionRequired,
+	CodeRange:                http.StatusRequestedRangeNotSatisfiable,
 }
 
 // Status returns the HTTP status of an error, and the message for the client.

@@ -82,7 +82,7 @@ func (a *API) run(c echo.Context, r *route, next func()) error {
 
 // once has the operation done once for each Idempotency-Key.
 func (a *API) once(c echo.Context, r *route, next func()) error {
-	req, res := c.Request(), c.Response()
+	req := c.Request()
 	value, err := idempotency.ParseKey(req.Header["Idempotency-Key"])
 	if err != nil {
 		return err
@@ -101,31 +101,13 @@ func (a *API) once(c echo.Context, r *route, next func()) error {
 	}
 	ctx := req.Context()
 	p, _ := access.From(ctx) // there is one: the route is not public
-	attempt, answer, err := a.cfg.Idempotency.Begin(ctx, res.Writer, idempotency.Request{
+	return a.cfg.Idempotency.Do(c, idempotency.Request{
 		Key:         idempotency.Key{Tenant: p.Tenant, Principal: p.Subject, Route: r.Method + " " + r.path, Value: value},
 		Fingerprint: idempotency.FingerprintOf(r.Method, req.URL.RequestURI(), body), Secret: r.Secret,
+	}, func() {
+		c.Request().Body = io.NopCloser(bytes.NewReader(body))
+		next()
 	})
-	switch {
-	case err != nil:
-		return err
-	case answer != nil:
-		return answer.Replay(res)
-	}
-	done := false
-	defer func() {
-		if !done {
-			attempt.Abandon(ctx)
-		}
-	}()
-	c.SetRequest(req.WithContext(attempt.Context(ctx)))
-	c.Request().Body = io.NopCloser(bytes.NewReader(body))
-	res.Writer = attempt.Writer()
-	next()
-	done = true
-	if err := attempt.Finish(ctx); err != nil {
-		web.Blame(ctx, err) // the client is gone; its repetition gets the answer
-	}
-	return nil
 }
 
 // checkType refuses bodies of types that the operation does not take. A body

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web"
@@ -104,6 +105,34 @@ func (o *Once) Begin(ctx context.Context, w http.ResponseWriter, req Request) (*
 			WithCode("answer_not_kept")
 	}
 	return nil, r.Answer, nil
+}
+
+// Do has a request's operation done once: do writes its answer to c, whatever it
+// is, or the answer that is there already is. Its error says why nothing was done.
+func (o *Once) Do(c echo.Context, req Request, do func()) error {
+	ctx, res := c.Request().Context(), c.Response()
+	attempt, answer, err := o.Begin(ctx, res.Writer, req)
+	switch {
+	case err != nil:
+		return err
+	case answer != nil:
+		return answer.Replay(res)
+	}
+	done, raw := false, res.Writer
+	defer func() {
+		res.Writer = raw
+		if !done {
+			attempt.Abandon(ctx)
+		}
+	}()
+	c.SetRequest(c.Request().WithContext(attempt.Context(ctx)))
+	res.Writer = attempt.Writer()
+	do()
+	done = true
+	if err := attempt.Finish(ctx); err != nil {
+		web.Blame(ctx, err) // the client is gone; its repetition gets the answer
+	}
+	return nil
 }
 
 // seal makes a fingerprint one that says nothing without the key.
