@@ -108,7 +108,7 @@ func (l *lives) step(t *rapid.T, action string) {
 	switch action {
 	case "start":
 		_ = l.update(t, id, func(p *Prediction) error {
-			if begun, err := p.Start("w", l.now, timing); !begun {
+			if begun, err := p.Start("w", "1", l.now, timing); !begun {
 				return err
 			}
 			l.attempts[id] = p.Attempt
