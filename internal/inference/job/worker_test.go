@@ -334,7 +334,7 @@ func TestOrphansAreRunOneByOne(t *testing.T) {
 		stop := b.start(1, predict(func(ctx context.Context, input []byte) (Answer, error) {
 			if _, orphan := orphans[string(input)]; !orphan {
 				others.Add(running.Load())
-				return Answer{Output: input, Version: "1"}, nil
+				return Answer{Output: Message{Body: input}, Version: "1"}, nil
 			}
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
