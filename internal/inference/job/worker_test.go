@@ -342,7 +342,7 @@ func TestOrphansAreRunOneByOne(t *testing.T) {
 			case <-time.After(2 * time.Second):
 			case <-ctx.Done():
 			}
-			return Answer{Output: input, Version: "1"}, ctx.Err()
+			return Answer{Output: Message{Body: input}, Version: "1"}, ctx.Err()
 		}))
 		defer stop()
 		time.Sleep(timing.Lease + reconcile)
