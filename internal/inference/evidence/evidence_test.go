@@ -162,14 +162,14 @@ func TestMinRequests(t *testing.T) {
 // At the limit a candidate is neither better nor worse than allowed: whoever
 // looks again and again is told either in at most alpha of all experiments.
 func TestPeekingAtTheLimit(t *testing.T) {
-	const runs, looks, step = 200, 20, 150
+	const runs, looks, step = 150, 15, 150
 	p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02}, Latency: &Latency{0.9, 1.2}, Quality: &Quality{0.1, 100}}
 	wrong := 0
 	for run := range runs {
 		r := rand.New(rand.NewPCG(7, uint64(run)))
 		var m Measured
 		for range looks {
-			m.Baseline.Merge(serve(r, 5*step, 0.02, 10*time.Millisecond, 0.9))
+			m.Baseline.Merge(serve(r, 3*step, 0.02, 10*time.Millisecond, 0.9))
 			m.Candidate.Merge(serve(r, step, 0.04, 12*time.Millisecond, 0.8))
 			_, found := verdicts(t, p, m)
 			if found["error_rate"] != Undecided || found["latency"] != Undecided || found["quality"] != Undecided {

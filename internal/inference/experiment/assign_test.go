@@ -149,7 +149,7 @@ var unitKinds = []string{"counted", "uuid", "mail", "binary"}
 
 // Slots are hit evenly, whatever the ids and the salt look like.
 func TestSlotsAreUniform(t *testing.T) {
-	const cells, n = 1000, 100_000
+	const cells, n = 500, 50_000
 	for _, kind := range unitKinds {
 		units := unitsOf(kind, n)
 		for _, salt := range []string{"1", "2", "exp_0000", "a very long salt, as somebody may choose it for an experiment"} {
@@ -171,7 +171,7 @@ func TestSlotsAreUniform(t *testing.T) {
 // An arm in one experiment says nothing of the arm in another, however alike
 // their salts are.
 func TestExperimentsAreIndependent(t *testing.T) {
-	const cells, n = 20, 40_000
+	const cells, n = 20, 20_000
 	for _, kind := range unitKinds {
 		units := unitsOf(kind, n)
 		for _, salts := range [][2]string{{"1", "2"}, {"exp_1", "exp_2"}, {"a", "aa"}, {"x", "x\x00"}, {"", "\x00"}} {
