@@ -15,6 +15,7 @@ import (
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/job"
+	metering "sluice/internal/inference/usage"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/identity/secret"
@@ -41,6 +42,7 @@ type app struct {
 	models    *models.Models
 	jobs      *jobs.Jobs
 	backlog   *job.Backlog
+	meter     *metering.Meter
 	api       *api.API
 	hub       *feed.Hub
 	ops, http *web.Server
@@ -83,7 +85,10 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.gate, err = newGate(cfg, a.node, a.registry); err != nil {
 		return nil, err
 	}
-	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining); err != nil {
+	if a.meter, err = metering.NewMeter(a.node.Store, metering.MeterConfig{Metrics: a.registry, Log: a.log}); err != nil {
+		return nil, err
+	}
+	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter)); err != nil {
 		return nil, err
 	}
 	a.health.AddCheck("models", a.models.Check)
@@ -135,7 +140,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, a.models.Component(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

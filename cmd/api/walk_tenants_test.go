@@ -70,8 +70,8 @@ var ofEverybody = []string{"/v2", "/v2/models", "/v2/repository", "/v2/systemsha
 // administrator has no permission.
 var ofPlatform = []string{"/v1/tenants", "/v1/audit-log"}
 
-// ofCaller has what is only about who asks.
-var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions"}
+// ofCaller has what is only about who asks, or their tenant as a whole.
+var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage"}
 
 // ofEvents has what shows what happened in a tenant.
 var ofEvents = []string{"/v1/events", "/v1/models/:model/predictions/events"}

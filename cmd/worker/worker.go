@@ -75,7 +75,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		return err
 	}
 	if w.cfg.Job.Concurrency > 0 {
-		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining); err != nil {
+		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil); err != nil {
 			return err
 		}
 		w.health.AddCheck("models", w.models.Check)
@@ -97,7 +97,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
-	}, append(components, w.jobs.Component())...)
+	}, append(components, w.jobs.Usage(), w.jobs.Component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -13,6 +13,7 @@ import (
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/usage"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
@@ -23,9 +24,9 @@ import (
 
 // Need adds to a node what durable predictions need of it.
 func Need(cfg config.Config, d node.Deps) node.Deps {
-	d.Schemas = append(d.Schemas, job.Predictions.Schema())
-	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain))
-	d.Expiring = append(d.Expiring, job.Predictions.Name)
+	d.Schemas = append(d.Schemas, job.Predictions.Schema(), usage.Totals.Schema())
+	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain), usage.Stream(cfg.NATS.Replicas, node.Retain))
+	d.Expiring = append(d.Expiring, job.Predictions.Name, usage.Totals.Name)
 	d.Objects = append(d.Objects, node.Objects{Folder: job.Folder, Owned: job.Owned})
 	return d
 }
@@ -39,6 +40,7 @@ type Jobs struct {
 	worker      *job.Worker // nil where this process runs none
 	concurrency int
 	reconciler  *job.Reconciler
+	folder      *usage.Folder
 }
 
 // New returns the part of a process, and registers the commands and queries of
@@ -47,7 +49,8 @@ type Jobs struct {
 func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, log *slog.Logger) *Jobs {
 	settings := job.Config{Timing: job.Timing{Hold: cfg.Job.MaxHold}, MaxRun: cfg.Job.MaxRun, MaxStall: cfg.Job.MaxStall, Drain: patience(cfg.Shutdown.Grace)}
 	job.Register(n.Bus, settings)
-	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings)}
+	usage.Register(n.Bus)
+	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store)}
 	if j.concurrency > 0 {
 		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, settings, log)
 	}
@@ -58,6 +61,11 @@ func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budge
 // of the grace is left for giving back those that do not.
 func patience(grace time.Duration) time.Duration {
 	return max(grace-min(grace/4, 5*time.Second), time.Millisecond)
+}
+
+// Usage adds what predictions have used to the totals of their tenants.
+func (j *Jobs) Usage() lifecycle.Component {
+	return lifecycle.Component{Name: "usage", Run: func(ctx context.Context) error { return j.folder.Run(ctx, j.node.Queue) }}
 }
 
 // Component takes work from the queue until the drain, and says again what is due.

@@ -43,5 +43,6 @@ func (p predictor) Predict(ctx context.Context, tenant, model, version string, i
 		return job.Answer{}, err
 	}
 	millis := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return job.Answer{Output: job.Message{Body: a.Body, Text: a.Text}, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows}, nil
+	return job.Answer{Output: job.Message{Body: a.Body, Text: a.Text}, Version: a.Version, Digest: a.SHA256, BatchMS: millis(a.Timing.Queue), InferMS: millis(a.Timing.Infer), Rows: a.Timing.BatchRows,
+		Used: job.Used{Rows: int64(a.Use.Rows), ComputeUS: a.Use.Compute.Microseconds(), InputBytes: a.Use.InputBytes, OutputBytes: a.Use.OutputBytes}}, nil
 }

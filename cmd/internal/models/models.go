@@ -41,8 +41,11 @@ type Models struct {
 	engine engine.Engine
 }
 
+// Used is told what online requests take; nil where nobody wants to know.
+type Used func(ctx context.Context, v *serve.Version, at time.Time, u serve.Use)
+
 // Open opens the runtime and the repository; it loads no model yet.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool) (*Models, error) {
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool, used Used) (*Models, error) {
 	library, err := ortlib.Locate(ctx, ortlib.Config{Path: cfg.ONNXRuntime, Logger: log})
 	if err != nil {
 		return nil, err
@@ -66,7 +69,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		Defaults: model.Defaults{MaxBatch: cfg.Model.MaxBatch, SLO: cfg.Model.SLO, QueueSize: cfg.Model.MaxQueue},
 		MaxQueue: cfg.Model.MaxQueue,
 		Trial:    trial, Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
-		Log: log, Metrics: metrics,
+		Used: used, Log: log, Metrics: metrics,
 	}
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval

@@ -19,6 +19,7 @@ import (
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/usage"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/cqrs"
@@ -60,14 +61,15 @@ func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqr
 	return a
 }
 
-// Permissions declares the permissions of durable predictions; models:predict, to make
-// them, is declared with the models.
+// Permissions declares the permissions of durable predictions, and of usage;
+// models:predict, to make predictions, is declared with the models.
 func Permissions() []access.Declaration {
+	readers := []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}
 	return []access.Declaration{
-		{Permission: job.Read, About: "read durable predictions and their results",
-			Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: job.Read, About: "read durable predictions and their results", Roles: readers},
 		{Permission: job.Replays, About: "give durable predictions that became dead letters a new life",
 			Roles: []string{access.Operator, access.MLEngineer}},
+		{Permission: usage.Read, About: "see how much the tenant has models do", Roles: readers},
 	}
 }
 
@@ -82,6 +84,8 @@ func Problems() []problem.Type {
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
 		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
+		{Code: "usage_range_invalid", Title: "The time of the report is wrong", Fix: "Send from and to as whole hours in RFC 3339, from before to, at most 400 days apart."},
+		{Code: "usage_report_too_large", Title: "The report would be too large", Fix: "Ask for a shorter time, or group by less."},
 		{Code: "no_output", Title: "The prediction has no output", Fix: "Wait until it has succeeded, or read its error."},
 		{Code: "not_a_dead_letter", Title: "The prediction is no dead letter", Fix: "Replay only what GET /v1/predictions?dead_letter=true lists; make any other prediction anew."},
 		{Code: "attempt_stalled", Title: "The model hung", Fix: "Try again; if it happens again, the model may hang, or need more time than job.max_stall."},
@@ -239,4 +243,5 @@ func (a *API) Register(v *api.API) {
 	output.Description = "The answer as the Open Inference Protocol has it: JSON, or with binary tensors where the question asked for them. Takes Range and If-Range."
 	output.Produces, output.Stream = []string{"application/json", "application/octet-stream"}, true
 	api.RegisterRaw(v, output, a.output)
+	a.registerUsage(v)
 }

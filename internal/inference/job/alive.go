@@ -57,7 +57,7 @@ func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction,
 func (w *Worker) extend(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery) bool {
 	wanted := true
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) (err error) {
+		_, err := update(ctx, tx, p.ID, func(now *Prediction) (err error) {
 			wanted, err = now.Extend(p.Attempt, tx.Now(), w.cfg.Timing)
 			return err
 		})

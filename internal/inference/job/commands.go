@@ -126,7 +126,7 @@ func Register(b *cqrs.Bus, cfg Config) {
 		return p, announce(tx, p)
 	})
 	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Cancel) (*Prediction, error) {
-		p, err := Predictions.Update(ctx, tx, c.ID, func(p *Prediction) error { p.Cancel(tx.Now(), cfg.Timing); return nil })
+		p, err := update(ctx, tx, c.ID, func(p *Prediction) error { p.Cancel(tx.Now(), cfg.Timing); return nil })
 		return &p, err
 	})
 	cqrs.Handle(b, Replays, revive(cfg))
@@ -186,7 +186,7 @@ func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
 		}
 		err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 			overdue := false
-			now, err := Predictions.Update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
+			now, err := update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
 			if err != nil || !overdue {
 				return err
 			}

@@ -52,7 +52,7 @@ func (c Revive) Target() (kind, id string) { return Predictions.Name, string(c.I
 
 func revive(cfg Config) func(context.Context, *repo.Tx, Revive) (*Prediction, error) {
 	return func(ctx context.Context, tx *repo.Tx, c Revive) (*Prediction, error) {
-		p, err := Predictions.Update(ctx, tx, c.ID, func(p *Prediction) error { return p.Replay(tx.Now(), cfg.Timing) })
+		p, err := update(ctx, tx, c.ID, func(p *Prediction) error { return p.Replay(tx.Now(), cfg.Timing) })
 		if err != nil {
 			return nil, err
 		}

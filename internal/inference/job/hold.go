@@ -50,7 +50,7 @@ func (w *Worker) pass(ctx context.Context, scope repo.Scope, id ID, d queue.Deli
 
 func (w *Worker) postpone(ctx context.Context, scope repo.Scope, id ID, why Failure) error {
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		_, err := Predictions.Update(ctx, tx, id, func(p *Prediction) error { p.Postpone(why, tx.Now(), w.cfg.Timing); return nil })
+		_, err := update(ctx, tx, id, func(p *Prediction) error { p.Postpone(why, tx.Now(), w.cfg.Timing); return nil })
 		return err
 	})
 	if errors.Is(err, repo.ErrNotFound) {

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -20,7 +21,7 @@ func publisherOf(q queue.Publisher) queue.Publisher { return jobsOnly{q} }
 
 func (j jobsOnly) Publish(ctx context.Context, messages ...queue.Message) error {
 	for _, m := range messages {
-		if len(m.Subject) < 5 || m.Subject[:5] != "jobs." {
+		if !strings.HasPrefix(m.Subject, "jobs.") && !strings.HasPrefix(m.Subject, "usage.") {
 			continue
 		}
 		if err := j.Publisher.Publish(ctx, m); err != nil {

@@ -87,12 +87,21 @@ type Prediction struct {
 	Metrics  Metrics   `json:"metrics,omitzero"`
 }
 
-// Metrics says where the time of the attempt that succeeded went.
+// Metrics says where the time of the attempt went that a model has answered.
 type Metrics struct {
 	QueueMS   float64 `json:"queue_ms"` // from acceptance to the start of the attempt
 	BatchMS   float64 `json:"batch_ms"` // waiting for a place in a run
 	InferMS   float64 `json:"infer_ms"`
 	BatchSize int     `json:"batch_size"`
+	Used      Used    `json:"used"`
+}
+
+// Used is what the attempt took of the model.
+type Used struct {
+	Rows        int64 `json:"rows"`
+	ComputeUS   int64 `json:"compute_us"` // its share of the run, in microseconds
+	InputBytes  int64 `json:"input_bytes"`
+	OutputBytes int64 `json:"output_bytes"`
 }
 
 // never is the Due of what needs nobody any more.
@@ -227,16 +236,17 @@ func (p *Prediction) Extend(fence int, now time.Time, t Timing) (wanted bool, er
 }
 
 // Succeed ends the prediction with what an attempt has computed. One that was
-// cancelled meanwhile stays cancelled.
+// cancelled meanwhile stays cancelled; what it took counts all the same.
 func (p *Prediction) Succeed(fence int, out Payload, served, digest string, m Metrics, now time.Time, t Timing) error {
 	if err := p.current(fence); err != nil {
 		return err
 	}
+	p.Served, p.Digest, p.Metrics = served, digest, m
 	if p.Status == Cancelling {
 		p.end(Cancelled, now, t)
 		return nil
 	}
-	p.Output, p.Served, p.Digest, p.Metrics = out, served, digest, m
+	p.Output = out
 	p.end(Succeeded, now, t)
 	return nil
 }

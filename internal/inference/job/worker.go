@@ -23,6 +23,7 @@ type Answer struct {
 	BatchMS float64
 	InferMS float64
 	Rows    int // of the run that it was in
+	Used    Used
 }
 
 // Predictor has a model answer: the same way as online requests go, in the class
@@ -102,7 +103,7 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 // start begins an attempt; at an orphan only where that is wanted.
 func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string, orphan bool) (p Prediction, begun bool, err error) {
 	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
-		p, err = Predictions.Update(ctx, tx, id, func(p *Prediction) (err error) {
+		p, err = update(ctx, tx, id, func(p *Prediction) (err error) {
 			if p.orphaned(tx.Now()) && !orphan {
 				return errOrphan
 			}
@@ -158,7 +159,7 @@ func (w *Worker) giveBack(ctx context.Context, scope repo.Scope, p *Prediction) 
 	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
 	defer cancel()
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		_, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error { return now.GiveBack(p.Attempt, tx.Now(), w.cfg.Timing) })
+		_, err := update(ctx, tx, p.ID, func(now *Prediction) error { return now.GiveBack(p.Attempt, tx.Now(), w.cfg.Timing) })
 		return err
 	})
 	if err != nil && !errors.Is(err, errStale) && !errors.Is(err, repo.ErrNotFound) {
@@ -189,9 +190,9 @@ func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a 
 	retry, named := time.Duration(0), false
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 		retry = 0
-		ended, err := Predictions.Update(ctx, tx, p.ID, func(now *Prediction) error {
+		ended, err := update(ctx, tx, p.ID, func(now *Prediction) error {
 			if cause == nil {
-				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.Since)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows}
+				m := Metrics{QueueMS: ms(p.UpdatedAt.Sub(p.Since)), BatchMS: a.BatchMS, InferMS: a.InferMS, BatchSize: a.Rows, Used: a.Used}
 				return now.Succeed(p.Attempt, out, a.Version, a.Digest, m, tx.Now(), w.cfg.Timing)
 			}
 			f := failure(cause)

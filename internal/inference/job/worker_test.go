@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice/internal/inference/usage"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
@@ -53,6 +54,8 @@ type bench struct {
 	bus   *cqrs.Bus
 	queue *memqueue.Queue
 	ctx   context.Context // of the test's client
+	// retain is for how long the relay can send again what the queue has lost.
+	retain time.Duration
 }
 
 const (
@@ -62,7 +65,7 @@ const (
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{})}
+	b := &bench{t: t, retain: time.Millisecond, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{})}
 	var err error
 	if b.bus, err = cqrs.NewBus(b.store, cqrs.Config{}); err != nil {
 		t.Fatal(err)
@@ -80,7 +83,7 @@ func (b *bench) newQueue() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := q.Ensure(b.t.Context(), Stream(1, time.Minute)); err != nil {
+	if err := q.Ensure(b.t.Context(), Stream(1, time.Minute), usage.Stream(1, time.Minute)); err != nil {
 		b.t.Fatal(err)
 	}
 	b.queue = q
@@ -92,7 +95,7 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	jobs := publisherOf(b.queue)
-	r, err := relay.New(b.store, jobs, relay.Config{Retain: time.Millisecond})
+	r, err := relay.New(b.store, jobs, relay.Config{Retain: b.retain})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -104,6 +107,7 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 		})
 	}
 	run(r.Run)
+	run(func(ctx context.Context) error { return usage.NewFolder(b.store).Run(ctx, b.queue) })
 	for range workers {
 		run(func(ctx context.Context) error {
 			return NewWorker(b.store, p, inline{}, Config{Timing: timing}, nil).Run(ctx, b.queue, 4)

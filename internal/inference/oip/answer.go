@@ -31,6 +31,7 @@ type Answered struct {
 	Version string // that answered
 	SHA256  string // of its file, hex
 	Timing  serve.Timing
+	Use     serve.Use
 }
 
 // Answer has a model answer a question, the same way as any request goes. What it
@@ -49,7 +50,7 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 	if err := models.Predict(ctx, c); err != nil {
 		return Answered{}, c.identify(err)
 	}
-	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Timing: c.reply.timing}
+	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Timing: c.reply.timing, Use: c.reply.use}
 	if c.reply.binary {
 		a.Text = new(c.reply.textSize)
 	}

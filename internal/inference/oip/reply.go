@@ -20,6 +20,7 @@ type reply struct {
 	textSize int  // bytes of the JSON part
 	binary   bool // there are binary outputs behind it, maybe of no bytes
 	timing   serve.Timing
+	use      serve.Use
 }
 
 func (r *reply) reset() {
@@ -43,7 +44,7 @@ func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Resp
 			return err
 		}
 	}
-	c.reply.timing = resp.Timing
+	c.reply.timing, c.reply.use = resp.Timing, resp.Use
 	c.reply.timing.Encode = time.Since(start)
 	return nil
 }

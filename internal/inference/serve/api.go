@@ -56,6 +56,14 @@ type Response struct {
 	Ports  []*model.Port
 	Timing Timing
 	Step   Step
+	Use    Use
+}
+
+// Use is what an answered request took of its model.
+type Use struct {
+	Rows                    int
+	Compute                 time.Duration // its share of the run
+	InputBytes, OutputBytes int64         // of its tensors
 }
 
 // TextMark begins the ID of a sequence that the client names by a text: 5 and

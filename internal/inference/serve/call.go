@@ -154,6 +154,14 @@ func (c *call) answer(v *Version, timing Timing) {
 		c.response.Ports = append(c.response.Ports, &v.graph.Outputs[o])
 	}
 	c.response.Timing = timing
+	u := Use{Rows: c.part.Rows, Compute: timing.Infer * time.Duration(c.part.Rows) / time.Duration(max(timing.BatchRows, c.part.Rows, 1))}
+	for i := range c.part.Inputs {
+		u.InputBytes += int64(len(c.part.Inputs[i].Data))
+	}
+	for i := range c.response.Outputs {
+		u.OutputBytes += int64(len(c.response.Outputs[i].Data))
+	}
+	c.response.Use = u
 }
 
 var bucketSeed = maphash.MakeSeed()

@@ -3,6 +3,8 @@ package serve
 import (
 	"context"
 	"time"
+
+	"sluice/internal/inference/batcher"
 )
 
 // Predict takes one request from its wire form to its answer: route, decode,
@@ -40,5 +42,8 @@ func (s *Server) Predict(ctx context.Context, codec Codec) error {
 	}
 	c.response.Timing.Encode = time.Since(settled)
 	v.succeeded(ctx, start, c)
+	if s.cfg.Used != nil && c.request.Class == batcher.Online {
+		s.cfg.Used(ctx, v, settled, c.response.Use)
+	}
 	return nil
 }

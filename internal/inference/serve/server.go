@@ -50,8 +50,11 @@ type Config struct {
 	// DrainTimeout bounds how long a version that is taken out of service may
 	// keep answering its last requests; 0 means one minute.
 	DrainTimeout time.Duration
-	Log          *slog.Logger          // nil discards
-	Metrics      prometheus.Registerer // nil keeps metrics to itself
+	// Used is told what each online request that was answered took, and when. It
+	// must be quick. Work of other classes is counted by who has it done.
+	Used    func(ctx context.Context, v *Version, at time.Time, u Use)
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil keeps metrics to itself
 }
 
 // Server serves models. It implements Models.

@@ -115,7 +115,7 @@ type NATS struct {
 	Cert        string        `key:"cert" help:"file with this client's certificate"`
 	Key         string        `key:"key" help:"file with the certificate's private key"`
 	Sync        time.Duration `key:"sync" default:"10s" min:"0s" max:"10m" help:"how often the server in this process makes its messages survive a loss of power; 0 does with every message. The outbox sends again what was lost"`
-	MaxStore    Size          `key:"max_store" default:"8GiB" min:"64MiB" max:"16TiB" help:"disk space of the server in this process"`
+	MaxStore    Size          `key:"max_store" default:"10GiB" min:"64MiB" max:"16TiB" help:"disk space of the server in this process"`
 }
 
 // Blob configures where objects are kept.

@@ -175,11 +175,19 @@ func backOff(ctx context.Context, attempt int) error {
 // Once runs fn as a unit of work unless the consumer has handled the message
 // before, and notes that it has: the inbox. It returns ErrProcessed where it had.
 func (s *Store) Once(ctx context.Context, scope Scope, consumer, message string, keep time.Duration, fn func(ctx context.Context, tx *Tx) error) error {
-	if consumer == "" || message == "" {
+	return s.OnceEach(ctx, scope, consumer, []string{message}, keep, fn)
+}
+
+// OnceEach is Once for different messages that are handled together: it returns
+// ErrProcessed, and has done nothing, where the consumer had handled one of them.
+func (s *Store) OnceEach(ctx context.Context, scope Scope, consumer string, messages []string, keep time.Duration, fn func(ctx context.Context, tx *Tx) error) error {
+	if consumer == "" || len(messages) == 0 || slices.Contains(messages, "") {
 		return fault.New(fault.Internal, "an inbox mark needs a consumer and a message")
 	}
 	return s.Do(ctx, scope, func(ctx context.Context, tx *Tx) error {
-		tx.marks = append(tx.marks, Mark{consumer, message, s.Now().Add(keep)})
+		for _, m := range messages {
+			tx.marks = append(tx.marks, Mark{consumer, m, s.Now().Add(keep)})
+		}
 		return fn(ctx, tx)
 	})
 }
