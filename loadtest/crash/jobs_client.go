@@ -158,6 +158,7 @@ func ended(status string) bool {
 
 // cancel cancels a prediction.
 func (c *asker) cancel(ctx context.Context, j *ledger.Job) error {
+	c.book.change(func() { j.Unwanted = true })
 	a, err := c.call.do(ctx, request{Method: http.MethodPost, Path: "/v1/predictions/" + j.ID + "/cancel"})
 	if err != nil {
 		return err

@@ -134,6 +134,8 @@ func may(j *ledger.Job, status string) bool {
 		return j.Kind == ledger.Plain
 	case "failed":
 		return j.Kind != ledger.Plain
+	case "cancelled":
+		return j.Unwanted
 	case "expired":
 		return j.Deadline
 	}

@@ -107,14 +107,15 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"unwanted: nobody": func(w *world) {
 			w.predictions[repo.Key{Tenant: "acme", Kind: "predictions", ID: "pred_9"}] = prediction{ClientRef: "x"}
 		},
-		"not ended: pred_0":              func(w *world) { w.set(w.first, func(p *prediction) { p.Status = "running" }) },
-		"outcome: pred_0":                func(w *world) { w.set(w.first, func(p *prediction) { p.Status = "failed" }) },
-		"outcome: pred_1":                func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Status = "succeeded" }) },
-		"outcome: pred_2":                func(w *world) { w.set(w.poison, func(p *prediction) { p.Status = "succeeded" }) },
-		"two ends: the client of pred_0": func(w *world) { w.first.Told = []string{"expired"} },
-		"two ends: something":            func(w *world) { w.repeat(w.first, "succeeded") },
-		"mixed up: the input":            func(w *world) { w.first.Input = json.RawMessage("7") },
-		"half: pred_1 has cancelled":     func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Output = inline(answer) }) },
+		"not ended: pred_0":                        func(w *world) { w.set(w.first, func(p *prediction) { p.Status = "running" }) },
+		"outcome: pred_0":                          func(w *world) { w.set(w.first, func(p *prediction) { p.Status = "failed" }) },
+		"outcome: pred_1":                          func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Status = "succeeded" }) },
+		"outcome: pred_0 (plain, , cancelled \"\"": func(w *world) { w.set(w.first, func(p *prediction) { p.Status = "cancelled" }) },
+		"outcome: pred_2":                          func(w *world) { w.set(w.poison, func(p *prediction) { p.Status = "succeeded" }) },
+		"two ends: the client of pred_0":           func(w *world) { w.first.Told = []string{"expired"} },
+		"two ends: something":                      func(w *world) { w.repeat(w.first, "succeeded") },
+		"mixed up: the input":                      func(w *world) { w.first.Input = json.RawMessage("7") },
+		"half: pred_1 has cancelled":               func(w *world) { w.set(w.cancelled, func(p *prediction) { p.Output = inline(answer) }) },
 		"result: of pred_0": func(w *world) {
 			w.set(w.first, func(p *prediction) { p.Output = inline(strings.Replace(answer, "0.5", "0.6", 1)) })
 		},
@@ -151,6 +152,15 @@ func (w *world) repeat(j *ledger.Job, status string) {
 		w.events = append(w.events, repo.Message{ID: "again", Key: key(j), Sequence: p.sequence, Type: "prediction." + status})
 	})
 	w.Hooks = append(w.Hooks, ledger.Hook{ID: "again"})
+}
+
+// A cancellation that nothing is known of may have come to be, or not.
+func TestCancellationsInDoubt(t *testing.T) {
+	for _, status := range []string{"cancelled", "succeeded"} {
+		if j := (&ledger.Job{Kind: ledger.Plain, Unwanted: true}); !may(j, status) {
+			t.Errorf("what was perhaps cancelled may not have %s", status)
+		}
+	}
 }
 
 // What is still to be published again, and hints that lead nowhere, are nothing

@@ -42,8 +42,10 @@ type Job struct {
 	Deadline bool            `json:"deadline,omitempty"`
 
 	ID string `json:"id,omitempty"` // that it was told; empty while it was not accepted
-	// Cancel is the status that the cancellation was answered with.
-	Cancel string `json:"cancel,omitempty"`
+	// Unwanted says that a cancellation was sent, and Cancel is the status that it
+	// was answered with, empty where no answer came.
+	Unwanted bool   `json:"unwanted,omitempty"`
+	Cancel   string `json:"cancel,omitempty"`
 	// Told are the final statuses that the client was shown, and Output is the
 	// output that came with one.
 	Told   []string        `json:"told,omitempty"`
