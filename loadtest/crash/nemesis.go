@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -105,27 +106,17 @@ func (b *jobBed) freeze(ctx context.Context) error {
 		return err
 	}
 	time.Sleep(5 * time.Second)
-	return syscall.Kill(pid, syscall.SIGCONT)
+	return send(pid, syscall.SIGCONT)
 }
 
-// killCancelled freezes a worker, has what it runs cancelled, and kills it: who
-// takes over must know that.
+// killCancelled holds an attempt up, has it cancelled with others that run, and
+// kills its process: who takes over must know that.
 func (b *jobBed) killCancelled(ctx context.Context) error {
-	for range 8 {
-		pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
-		if err != nil {
-			return err
-		}
-		if pid != 0 && pid != b.api.pid() {
-			return errors.Join(b.cancelRunning(ctx), syscall.Kill(pid, syscall.SIGKILL))
-		}
-		if pid != 0 { // it could not take the cancellation
-			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-				return err
-			}
-		}
+	pid, err := b.at(ctx, "ran", 0)
+	if err != nil || pid == 0 {
+		return err
 	}
-	return nil
+	return errors.Join(b.cancelRunning(ctx), send(pid, syscall.SIGKILL))
 }
 
 // cancelKillers cancels what ends its workers: what was not tried often enough to
@@ -159,23 +150,34 @@ func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
 		return err
 	}
 	for _, id := range running {
-		j := b.book.find(id)
-		if j == nil || j.Kind != ledger.Plain {
-			continue
-		}
-		for _, c := range b.askers {
-			if c.tenant == j.Tenant {
-				ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-				if err = c.cancel(ctx, j); err == nil {
-					b.hits["cancelled"]++
-				}
-				cancel()
-				break
-			}
-		}
-		if err != nil {
+		if err := b.cancelOne(ctx, id); err != nil {
 			b.logf("a running prediction could not be cancelled: %v", err)
 		}
 	}
 	return nil
+}
+
+// cancelOne has a client cancel a prediction that is no killer.
+func (b *jobBed) cancelOne(ctx context.Context, id string) error {
+	j := b.book.find(id)
+	if j == nil || j.Kind != ledger.Plain {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	i := slices.IndexFunc(b.askers, func(c *asker) bool { return c.tenant == j.Tenant })
+	if err := b.askers[i].cancel(ctx, j); err != nil {
+		return err
+	}
+	b.hits["cancelled"]++
+	return nil
+}
+
+// send sends a signal to a process that came to a point.
+func send(pid int, s syscall.Signal) error {
+	err := syscall.Kill(pid, s)
+	if errors.Is(err, syscall.ESRCH) {
+		return errAway
+	}
+	return err
 }
