@@ -55,6 +55,8 @@ func (c *checker) check(ctx context.Context) []string {
 	c.nothingWaits()
 	c.auditIsWhole()
 	c.hooksAreSent()
+	c.usageIsCounted()
+	c.quarantinesAreDue()
 	return c.problems
 }
 
@@ -248,6 +250,42 @@ func (c *checker) hooksAreSent() {
 	for _, d := range c.deliveries {
 		if d.Status != "delivered" {
 			c.wrong("untold: the webhook of %s of %s is %s in its attempt %d", d.Type, d.Subject, d.Status, d.Attempt)
+		}
+	}
+}
+
+// usageIsCounted: what tenants are told that they have used is what has ended.
+func (c *checker) usageIsCounted() {
+	if c.usage == nil {
+		return
+	}
+	ends := map[used]int64{}
+	for key, p := range c.predictions {
+		ends[used{key.Tenant, p.Model, p.Status}]++
+	}
+	for what, n := range ends {
+		if got := c.usage[what]; got != n {
+			c.wrong("usage: %s has %d predictions of %s that have %s, and %d are counted", what.tenant, n, what.model, what.status, got)
+		}
+	}
+	for what, n := range c.usage {
+		if ends[what] == 0 {
+			c.wrong("usage: %d predictions of %s that have %s are counted for %s, and there is none", n, what.model, what.status, what.tenant)
+		}
+	}
+}
+
+// quarantinesAreDue: no model is kept from being run that ended no worker.
+func (c *checker) quarantinesAreDue() {
+	killers := map[string]bool{}
+	for i := range c.Jobs {
+		if c.Jobs[i].Kind == ledger.Killer {
+			killers[c.Jobs[i].Model] = true
+		}
+	}
+	for _, model := range c.quarantined {
+		if !killers[model] {
+			c.wrong("quarantine: of %s, which has ended no worker", model)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,7 @@ type world struct {
 func whole(t *testing.T) *world {
 	t.Helper()
 	w := &world{checker: &checker{Ledger: &ledger.Ledger{Run: ledger.Run{Attempts: 10, Good: 5}, Hooked: "acme"},
-		evidence: &evidence{predictions: map[repo.Key]prediction{}, pending: map[string]string{}, readModel: map[string]int64{}, report: &audit.Report{}},
+		evidence: &evidence{predictions: map[repo.Key]prediction{}, pending: map[string]string{}, readModel: map[string]int64{}, usage: map[used]int64{}, report: &audit.Report{}},
 		objects:  folder(t.TempDir()),
 		answer:   func(context.Context, string, string, []byte) ([]byte, error) { return []byte(answer), nil }}}
 	add := func(j ledger.Job, p prediction, steps ...string) {
@@ -44,6 +45,7 @@ func whole(t *testing.T) *world {
 		p.ClientRef, p.Input, p.sequence = j.Key, inline(fmt.Sprintf(`{"inputs":%d}`, n)), int64(len(steps))
 		w.Jobs = append(w.Jobs, j)
 		w.predictions[key(&j)] = p
+		w.usage[used{"acme", "", p.Status}]++
 		attempt := 0
 		for i, s := range steps {
 			if s == "running" {
@@ -134,6 +136,9 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		"not once: the audit log has 2":                func(w *world) { w.log("predictions.submit", "pred_0") },
 		"half: the cancellation of pred_0":             func(w *world) { w.first.Cancel = "succeeded" },
 		"untold: the receiver":                         func(w *world) { w.Hooks = w.Hooks[1:] },
+		"usage: acme has 1 predictions of  that have":  func(w *world) { w.usage[used{"acme", "", "succeeded"}] = 2 },
+		"usage: 1 predictions of x":                    func(w *world) { w.usage[used{"acme", "x", "succeeded"}] = 1 },
+		"quarantine: of iris":                          func(w *world) { w.quarantined = []string{"iris"} },
 		"untold: the webhook":                          func(w *world) { w.deliveries[0].Status = "pending" },
 	} {
 		w := whole(t)
@@ -152,6 +157,22 @@ func (w *world) repeat(j *ledger.Job, status string) {
 		w.events = append(w.events, repo.Message{ID: "again", Key: key(j), Sequence: p.sequence, Type: "prediction." + status})
 	})
 	w.Hooks = append(w.Hooks, ledger.Hook{ID: "again"})
+}
+
+// Totals of all hours and versions count together, and those of answers at once
+// not at all.
+func TestTotalsAddUp(t *testing.T) {
+	sums := map[used]int64{}
+	for _, text := range []string{`{"used":{"model":"iris","mode":"durable","succeeded":2}}`, `{"used":{"model":"iris","mode":"durable","succeeded":3,"expired":1}}`, `{"used":{"model":"iris","mode":"online","succeeded":9}}`} {
+		var x total
+		if err := json.Unmarshal([]byte(text), &x); err != nil {
+			t.Fatal(err)
+		}
+		x.add("acme", sums)
+	}
+	if want := (map[used]int64{{"acme", "iris", "succeeded"}: 5, {"acme", "iris", "expired"}: 1}); !maps.Equal(sums, want) {
+		t.Errorf("%v, expected %v", sums, want)
+	}
 }
 
 // A cancellation that nothing is known of may have come to be, or not.

@@ -19,6 +19,8 @@ import (
 type evidence struct {
 	predictions map[repo.Key]prediction
 	deliveries  []delivery
+	usage       map[used]int64    // of durable predictions: how many ended so; nil where none is counted
+	quarantined []string          // models
 	readModel   map[string]int64  // audit entries: id to index
 	pending     map[string]string // messages in the outbox: id to stream
 	events      []repo.Message    // in the order of the stream
@@ -61,6 +63,29 @@ type delivery struct {
 	Subject string `json:"subject"`
 	Status  string `json:"status"`
 	Attempt int    `json:"attempt"`
+}
+
+// used names what is counted together.
+type used struct{ tenant, model, status string }
+
+// total is what a tenant has used of a model in an hour.
+type total struct {
+	Used struct {
+		Model, Mode                           string
+		Succeeded, Failed, Cancelled, Expired int64
+	}
+}
+
+// add adds up a tenant's totals of durable predictions.
+func (t *total) add(tenant string, sums map[used]int64) {
+	if t.Used.Mode != "durable" {
+		return
+	}
+	for status, n := range map[string]int64{"succeeded": t.Used.Succeeded, "failed": t.Used.Failed, "cancelled": t.Used.Cancelled, "expired": t.Used.Expired} {
+		if n > 0 {
+			sums[used{tenant, t.Used.Model, status}] += n
+		}
+	}
 }
 
 // read reads everything.
@@ -112,5 +137,40 @@ func (e *evidence) readStore(ctx context.Context, path string) (err error) {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
 	}
+	if err := e.readMore(ctx, s); err != nil {
+		return err
+	}
 	return s.Pending(ctx, func(stream, id string) { e.pending[id] = stream })
+}
+
+// readMore reads what the store need not have.
+func (e *evidence) readMore(ctx context.Context, s stores.SQLite) error {
+	if has, err := s.Has(ctx, "usage"); err != nil {
+		return err
+	} else if has {
+		e.usage = map[used]int64{}
+		err := s.Records(ctx, "usage", func(r stores.Record) error {
+			var t total
+			err := json.Unmarshal(r.Doc, &t)
+			t.add(r.Tenant, e.usage)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if has, err := s.Has(ctx, "quarantines"); err != nil || !has {
+		return err
+	}
+	return s.Records(ctx, "quarantines", func(r stores.Record) error {
+		var q struct {
+			Model  string
+			Active bool
+		}
+		err := json.Unmarshal(r.Doc, &q)
+		if q.Active {
+			e.quarantined = append(e.quarantined, q.Model)
+		}
+		return err
+	})
 }

@@ -64,6 +64,12 @@ func (s SQLite) Records(ctx context.Context, kind string, visit func(Record) err
 	})
 }
 
+// Has says whether the store keeps a kind.
+func (s SQLite) Has(ctx context.Context, kind string) (bool, error) {
+	n, err := s.Count(ctx, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", "r_"+kind)
+	return n > 0, err
+}
+
 // Pending visits the messages in the outbox that are to be published, be it again.
 func (s SQLite) Pending(ctx context.Context, visit func(stream, id string)) error {
 	return s.Rows(ctx, fmt.Sprintf("SELECT stream, message FROM outbox WHERE published_at = %d", never), func(scan func(...any) error) error {

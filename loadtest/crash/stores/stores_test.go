@@ -49,6 +49,11 @@ func TestSQLite(t *testing.T) {
 	if n, err := s.Count(t.Context(), "SELECT count(*) FROM r_feature_flags"); err != nil || n != 2 {
 		t.Error(n, err)
 	}
+	for kind, want := range map[string]bool{"feature_flags": true, "absent": false} {
+		if has, err := s.Has(t.Context(), kind); has != want || err != nil {
+			t.Errorf("%s is there: %t, %v", kind, has, err)
+		}
+	}
 	if problem := s.Integrity(t.Context()); problem != "" {
 		t.Error(problem)
 	}
