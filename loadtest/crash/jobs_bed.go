@@ -25,6 +25,7 @@ type jobBed struct {
 	api      *supervised
 	workers  []*supervised
 	nats     *supervised
+	queue    string // its address
 	receiver *receiver
 	askers   []*asker
 	models   string
@@ -84,7 +85,8 @@ func (b *jobBed) open(ctx context.Context) error {
 	if b.nats, err = supervise(ctx, server, nil); err != nil {
 		return err
 	}
-	env := b.environment("nats://" + a[0])
+	b.queue = "nats://" + a[0]
+	env := b.environment()
 	b.bed.api.env = append(b.bed.api.env, append(env, "SLUICE_JOB_CONCURRENCY=4")...)
 	if b.api, err = supervise(ctx, b.bed.api, b.gate); err != nil {
 		return err
@@ -104,10 +106,10 @@ func (b *jobBed) open(ctx context.Context) error {
 	return b.openTenants(ctx)
 }
 
-func (b *jobBed) environment(queue string) []string {
+func (b *jobBed) environment() []string {
 	u, _ := url.Parse(b.receiver.URL) // it is the server's own
 	return []string{
-		"SLUICE_DATA_DIR=" + b.dir, "SLUICE_DATABASE_URL=sqlite:" + b.database(), "SLUICE_NATS_URL=" + queue,
+		"SLUICE_DATA_DIR=" + b.dir, "SLUICE_DATABASE_URL=sqlite:" + b.database(), "SLUICE_NATS_URL=" + b.queue,
 		"SLUICE_MODEL_REPOSITORY=" + b.models, "SLUICE_AUTH_MODE=required", "SLUICE_LIMIT_TENANT_RATE=0", "SLUICE_LIMIT_KEY_RATE=0",
 		"SLUICE_WEBHOOK_PORTS=" + u.Port(), "SLUICE_WEBHOOK_ALLOW=127.0.0.0/8", "SLUICE_WEBHOOK_TIMEOUT=2s",
 		"SLUICE_WEBHOOK_CA=" + filepath.Join(b.settings.dir, b.name, "receiver.pem"), pointsVariable + "=" + b.armory.dir,

@@ -20,7 +20,7 @@ const lookupSize = 64
 // modelFiles are models beside those of the repository: one whose run can be made
 // to fail, one whose run takes a while, and the killer.
 func modelFiles() map[string][]byte {
-	return map[string][]byte{"lookup": onnxtest.QuantizedLookup(lookupSize), "slow": onnxtest.Slow(20_000), killer: onnxtest.MLP(1, 4, 3)}
+	return map[string][]byte{"lookup": onnxtest.QuantizedLookup(lookupSize), "slow": onnxtest.Slow(60_000), killer: onnxtest.MLP(1, 4, 3)}
 }
 
 // writeModels makes the repository of models that the campaign asks.

@@ -8,6 +8,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"sluice/loadtest/crash/ledger"
 	"sluice/loadtest/crash/stores"
 )
@@ -30,7 +33,8 @@ func (b *jobBed) blows() (all []blow) {
 		blow{"all killed", b.killAll},
 		blow{"an attempt held up", b.stall}, blow{"another attempt held up", b.stall},
 		blow{"a process frozen", b.freeze},
-		blow{"killed with cancelled predictions", b.killCancelled},
+		blow{"what is held up cancelled", b.cancelHeldUp},
+		blow{"killed with cancelled predictions, and the queue emptied", b.killCancelled},
 	)
 }
 
@@ -67,8 +71,8 @@ func (b *jobBed) signal(p *supervised, s syscall.Signal) error {
 const hitLimit = 8 * time.Second
 
 // at arms a point, and returns the process that came there.
-func (b *jobBed) at(ctx context.Context, point string, s syscall.Signal) (pid int, err error) {
-	if err := b.armory.arm(point, s); err != nil {
+func (b *jobBed) at(ctx context.Context, point, what string) (pid int, err error) {
+	if err := b.armory.arm(point, what); err != nil {
 		return 0, err
 	}
 	pid, err = b.armory.hit(ctx, point, hitLimit)
@@ -80,7 +84,7 @@ func (b *jobBed) at(ctx context.Context, point string, s syscall.Signal) (pid in
 }
 
 func (b *jobBed) killAt(ctx context.Context, point string) error {
-	_, err := b.at(ctx, point, syscall.SIGKILL)
+	_, err := b.at(ctx, point, dies)
 	return err
 }
 
@@ -95,13 +99,13 @@ func (b *jobBed) killAll(context.Context) error {
 // stall holds an attempt up between its run and its outcome, until its lease is
 // over and another has begun: then its outcome must not count.
 func (b *jobBed) stall(ctx context.Context) error {
-	_, err := b.at(ctx, "ran", 0)
+	_, err := b.at(ctx, "ran", sticks)
 	return err
 }
 
 // freeze is stall of a whole process.
 func (b *jobBed) freeze(ctx context.Context) error {
-	pid, err := b.at(ctx, "ran", syscall.SIGSTOP)
+	pid, err := b.at(ctx, "ran", freezes)
 	if err != nil || pid == 0 {
 		return err
 	}
@@ -109,14 +113,41 @@ func (b *jobBed) freeze(ctx context.Context) error {
 	return send(pid, syscall.SIGCONT)
 }
 
-// killCancelled holds an attempt up, has it cancelled with others that run, and
-// kills its process: who takes over must know that.
-func (b *jobBed) killCancelled(ctx context.Context) error {
-	pid, err := b.at(ctx, "ran", 0)
+// cancelHeldUp has an attempt cancelled between its run and its outcome.
+func (b *jobBed) cancelHeldUp(ctx context.Context) error {
+	pid, err := b.at(ctx, "ran", waits)
 	if err != nil || pid == 0 {
 		return err
 	}
-	return errors.Join(b.cancelRunning(ctx), send(pid, syscall.SIGKILL))
+	return b.cancelRunning(ctx)
+}
+
+// killCancelled does that, kills the process, and has the queue lose what is due:
+// only the store knows that there is something to do.
+func (b *jobBed) killCancelled(ctx context.Context) error {
+	pid, err := b.at(ctx, "ran", sticks)
+	if err != nil || pid == 0 {
+		return err
+	}
+	return errors.Join(b.cancelRunning(ctx), send(pid, syscall.SIGKILL), b.purgeJobs(ctx))
+}
+
+// purgeJobs empties the stream that says which predictions are due.
+func (b *jobBed) purgeJobs(ctx context.Context) error {
+	nc, err := nats.Connect(b.queue)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errAway, err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	stream, err := js.Stream(ctx, "JOBS")
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx)
 }
 
 // cancelKillers cancels what ends its workers: what was not tried often enough to

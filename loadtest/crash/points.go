@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"sluice/loadtest/crash/overlay"
@@ -85,8 +84,8 @@ func crashModel(name string) {
 `
 
 // pointSource ends or freezes the process that comes first to a point that is
-// armed, by a file of its name, which says the signal; 0 holds up only what came
-// there, for longer than its lease.
+// armed, by a file of its name, which says the signal; or holds up only what came
+// there, for the time that it says.
 const pointSource = `package %s
 
 import (
@@ -108,11 +107,11 @@ func crashPoint(name string) {
 	if err != nil || os.Rename(armed, armed+".hit-"+strconv.Itoa(os.Getpid())) != nil {
 		return
 	}
-	number, _ := strconv.Atoi(string(text))
-	if number == 0 {
-		time.Sleep(7 * time.Second)
+	if d, err := time.ParseDuration(string(text)); err == nil && d > 0 {
+		time.Sleep(d)
 		return
 	}
+	number, _ := strconv.Atoi(string(text))
 	_ = syscall.Kill(os.Getpid(), syscall.Signal(number))
 	time.Sleep(200 * time.Millisecond) // no further, before the signal has come
 }
@@ -123,10 +122,18 @@ type armory struct{ dir string }
 
 func newArmory(dir string) (armory, error) { return armory{dir}, os.MkdirAll(dir, 0o755) }
 
-// arm has the next process that comes to a point get a signal there.
-func (a armory) arm(name string, signal syscall.Signal) error {
+// What happens to who comes to a point: a signal by its number, or a time to wait.
+const (
+	dies    = "9"
+	freezes = "19"
+	waits   = "1500ms" // less than a lease
+	sticks  = "7s"     // more
+)
+
+// arm has something happen to the next process that comes to a point.
+func (a armory) arm(name, what string) error {
 	part := filepath.Join(a.dir, "."+name)
-	if err := os.WriteFile(part, []byte(strconv.Itoa(int(signal))), 0o600); err != nil {
+	if err := os.WriteFile(part, []byte(what), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(part, filepath.Join(a.dir, name))

@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -14,7 +13,7 @@ func TestArmory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.arm("ran", syscall.SIGKILL); err != nil {
+	if err := a.arm("ran", dies); err != nil {
 		t.Fatal(err)
 	}
 	armed := filepath.Join(a.dir, "ran")

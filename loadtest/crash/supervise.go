@@ -78,13 +78,6 @@ func (s *supervised) current() <-chan struct{} {
 	return s.ended
 }
 
-// pid returns the process that runs now.
-func (s *supervised) pid() int {
-	s.program.mu.Lock()
-	defer s.program.mu.Unlock()
-	return s.cmd.Process.Pid
-}
-
 // hurt sends a signal to the process that runs now, and does not wait.
 func (s *supervised) hurt(signal syscall.Signal) error {
 	s.program.mu.Lock()
