@@ -25,7 +25,7 @@ var jobMutants = []mutant{
 		{platform + "repo/kind.go", "	\"strings\"\n", "	\"strings\"\n	\"sync\"\n"},
 	}, []string{"disorder", "half"}},
 	{"that a command was done is noted after its unit of work", []edit{
-		{platform + "repo/store.go", "		tx.marks = append(tx.marks, Mark{consumer, message, s.Now().Add(keep)})\n", "		tx.AfterCommit(func() {\n			time.AfterFunc(300*time.Millisecond, func() {\n				_ = s.driver.Commit(context.WithoutCancel(ctx), &Changeset{ID: s.cfg.NewID().String(), Marks: []Mark{{consumer, message, s.Now().Add(keep)}}})\n			})\n		})\n"},
+		{platform + "repo/store.go", "			tx.marks = append(tx.marks, Mark{consumer, m, s.Now().Add(keep)})\n", "		tx.AfterCommit(func() {\n			time.AfterFunc(300*time.Millisecond, func() {\n				_ = s.driver.Commit(context.WithoutCancel(ctx), &Changeset{ID: s.cfg.NewID().String(), Marks: []Mark{{consumer, m, s.Now().Add(keep)}}})\n			})\n		})\n"},
 		{job + "commands.go", "repo.NewID[ID](tx, Prefix)", "ID(Prefix + \"_\" + repo.RandomName())"},
 	}, []string{"twice"}},
 	{"an object is written after what refers to it", []edit{

@@ -42,7 +42,7 @@ var mutants = []mutant{
 		{platform + "repo/sqliterepo/writer.go", "		j.outcome <- j.err\n	}\n	if messages", "		select {\n		case j.outcome <- j.err:\n		default:\n		}\n	}\n	if messages"},
 	}, []string{"lost", "half", "reading", "deletion", "restoration", "change", "forgotten", "unanswered"}},
 	{"there is no inbox", []edit{
-		{platform + "repo/store.go", "		tx.marks = append(tx.marks, Mark{consumer, message, s.Now().Add(keep)})\n", "		_ = keep\n"},
+		{platform + "repo/store.go", "			tx.marks = append(tx.marks, Mark{consumer, m, s.Now().Add(keep)})\n", "			_, _ = m, keep\n"},
 	}, []string{"not once", "twice", "lost", "creation", "change"}},
 	{"an audit entry is noted in the read model only", []edit{
 		{platform + "audit/trail/trail.go", "	indexes, err := log.Append(ctx, []audit.Entry{entry})\n", "	indexes, err := []int64{0}, error(nil)\n	if entry.ID[len(entry.ID)-1] != '7' {\n		indexes, err = log.Append(ctx, []audit.Entry{entry})\n	}\n"},
