@@ -163,7 +163,8 @@ func (b *jobBed) cancelKillers(ctx context.Context) error {
 	return nil
 }
 
-// cancelRunning cancels some of what the store says is running.
+// cancelRunning cancels some of what the store says is running, the latest first:
+// others may have lost their workers long ago.
 func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
 	s, err := stores.OpenSQLite(b.database())
 	if err != nil {
@@ -171,7 +172,7 @@ func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	var running []string
-	err = s.Rows(ctx, "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' LIMIT 5", func(scan func(...any) error) error {
+	err = s.Rows(ctx, "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' ORDER BY updated_at DESC LIMIT 5", func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
 		running = append(running, id)
