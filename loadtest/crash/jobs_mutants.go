@@ -16,9 +16,6 @@ var jobMutants = []mutant{
 	{"nobody looks after what was cancelled while a worker died", []edit{
 		{job + "prediction.go", "	case p.Status.Final(), now.Before(p.Due):\n", "	case p.Status.Final(), now.Before(p.Due), p.Status == Cancelling:\n"},
 	}, []string{"not ended"}},
-	{"what was cancelled succeeds all the same", []edit{
-		{job + "prediction.go", "	if p.Status == Cancelling {\n		p.end(Cancelled, now, t)\n		return nil\n	}\n	p.Output", "	p.Output"},
-	}, []string{"outcome", "disorder"}},
 	{"events are numbered in memory", []edit{
 		{platform + "repo/kind.go", "		root.Sequence++\n", "		root.Sequence = count(key, root.Sequence)\n"},
 		{platform + "repo/kind.go", "// decode makes", "var counts sync.Map\n\nfunc count(key Key, from int64) int64 {\n	n, _ := counts.LoadOrStore(key, from)\n	counts.Store(key, n.(int64)+1)\n	return n.(int64) + 1\n}\n\n// decode makes"},
