@@ -24,7 +24,7 @@ var jobMutants = []mutant{
 	{"that a command was done is noted after its unit of work", []edit{
 		{platform + "repo/store.go", "			tx.marks = append(tx.marks, Mark{consumer, m, s.Now().Add(keep)})\n", "		tx.AfterCommit(func() {\n			time.AfterFunc(300*time.Millisecond, func() {\n				_ = s.driver.Commit(context.WithoutCancel(ctx), &Changeset{ID: s.cfg.NewID().String(), Marks: []Mark{{consumer, m, s.Now().Add(keep)}}})\n			})\n		})\n"},
 		{job + "commands.go", "repo.NewID[ID](tx, Prefix)", "ID(Prefix + \"_\" + repo.RandomName())"},
-	}, []string{"twice"}},
+	}, []string{"twice", "usage"}},
 	{"an object is written after what refers to it", []edit{
 		{job + "payloads.go", "	_, err := b.Put(ctx,", "	go func() {\n		time.Sleep(2 * time.Second)\n		_, _ = b.Put(context.WithoutCancel(ctx),"},
 		{job + "payloads.go", "SHA256: p.SHA256},\n	})\n	return p, err\n", "SHA256: p.SHA256},\n		})\n	}()\n	return p, nil\n"},
