@@ -71,7 +71,7 @@ var (
 	}
 	// edges speak a wire protocol; they alone know requests and connections.
 	edges = []string{
-		"internal/inference/oip/...", "internal/platform/web/...", "internal/platform/rpc/...",
+		"internal/inference/oip/...", "internal/inference/api/...", "internal/platform/web/...", "internal/platform/rpc/...",
 		"internal/platform/telemetry/...", "internal/platform/feed/feedhttp/...", "internal/platform/feed/feedgrpc/...", "internal/platform/admin/...", "cmd/...", "loadtest/...",
 	}
 	servers = []string{

@@ -54,8 +54,8 @@ func feedComponent(h *feed.Hub) lifecycle.Component {
 
 // addFeeds adds the streams of events: plain routes, for nothing may compress or
 // time them out.
-func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
-	h := feedhttp.New(hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid, Log: a.log})
+func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
+	h := feedHandler(a)
 	stream := func(target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
 		return func(c echo.Context) error { return h.Serve(c.Response(), c.Request(), target(c)) }
 	}
@@ -69,6 +69,28 @@ func addFeeds(e *echo.Echo, routes *web.Routes, hub *feed.Hub, a *app) {
 	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Labels: map[string]string{"model": c.Param("model")}}
 	}))
+}
+
+// feedHandler serves feeds over HTTP.
+func feedHandler(a *app) *feedhttp.Handler {
+	return feedhttp.New(a.hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid, Log: a.log})
+}
+
+// addStreams adds the streams of inference, which are plain routes for the same
+// reasons.
+func addStreams(e *echo.Echo, routes *web.Routes, a *app) {
+	r := routes.On(e, web.Always(job.Run))
+	r.Add(http.MethodGet, "/v1/models/:model/stream", func(c echo.Context) error {
+		return a.api.Socket(c.Response(), c.Request(), c.Param("model"))
+	})
+	r.Add(http.MethodGet, "/v1/streams/:id/events", func(c echo.Context) error {
+		return a.api.Resume(c.Response(), c.Request(), c.Param("id"))
+	})
+}
+
+// streamComponent tells the clients of streams to leave before the server does.
+func streamComponent(a *app) lifecycle.Component {
+	return lifecycle.Component{Name: "streams", Drain: a.api.Drain, Stop: func(context.Context) error { a.api.Close(); return nil }}
 }
 
 // feedService is the same streams over gRPC.

@@ -43,7 +43,11 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.backlog, err = newBacklog(a); err != nil {
 		return nil, err
 	}
-	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{MaxBody: int64(a.cfg.HTTP.MaxBody)})
+	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
+		MaxBody: int64(a.cfg.HTTP.MaxBody),
+		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid},
+		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
+	})
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
@@ -83,7 +87,8 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail, Seals: a.node.Seals}.Register(v1, a.node.Bus)
 	a.api.Register(v1)
-	addFeeds(e, routes, a.hub, a)
+	addFeeds(e, routes, a)
+	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)
 	api.Docs(e, routes, "Sluice", catalog, v1)
 	return nil

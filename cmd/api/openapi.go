@@ -53,6 +53,12 @@ var feedOperations = []plainRoute{
 	{method: "GET", path: "/v1/models/{model}/predictions/events", id: "stream-model-predictions", summary: "Follow the durable predictions of a model", answer: anything, stream: true},
 }
 
+// streamOperations are the streams of inference, which are plain routes as well.
+var streamOperations = []plainRoute{
+	{method: "GET", path: "/v1/models/{model}/stream", id: "stream-model", summary: "Stream inputs over a WebSocket, and get outputs in order"},
+	{method: "GET", path: "/v1/streams/{id}/events", id: "resume-stream", summary: "Resume a prediction that is answered as events", answer: anything, stream: true},
+}
+
 // The schemas that they are made of.
 var (
 	text     = &huma.Schema{Type: huma.TypeString}
@@ -92,6 +98,9 @@ func plainRoutes() []huma.Operation {
 			permission = job.Read
 		}
 		all = append(all, o.describe("events", permission))
+	}
+	for _, o := range streamOperations {
+		all = append(all, o.describe("predictions", job.Run))
 	}
 	const tag = "open_inference_protocol"
 	for _, o := range oipOperations {

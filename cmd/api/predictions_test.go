@@ -9,6 +9,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
+
+	predictions "sluice/internal/inference/api"
 )
 
 // prediction is what the native API answers.
@@ -132,6 +136,63 @@ func TestNativePredictions(t *testing.T) {
 	if failed.Status != "failed" || failed.Attempts != 1 {
 		t.Errorf("a wrong tensor, durably: %+v", failed)
 	}
+}
+
+// The sample models that work step by step do so in the program as it is.
+func TestSampleModelsStepByStep(t *testing.T) {
+	a, _ := startApp(t, "--models=writer,nextchar")
+	base := "http://" + a.http.Addr()
+	var written string
+	for _, line := range strings.Split(streamed(t, base+"/v1/models/writer/predictions", `{"rows":[{"text":["T","h","e"," "],"temperature":0.1,"seed":1}],"outputs":[{"name":"next"}],"parameters":{"max_steps":12}}`), "\n") {
+		if _, text, ok := strings.Cut(line, `"data":["`); ok {
+			written += text[:1]
+		}
+	}
+	if len(written) != 12 || strings.Trim(written, "abcdefghijklmnopqrstuvwxyz _") != "" {
+		t.Errorf("writer wrote %q", written)
+	}
+	c, _, err := websocket.Dial(t.Context(), "ws://"+a.http.Addr()+"/v1/models/nextchar/stream", &websocket.DialOptions{Subprotocols: []string{predictions.Subprotocol}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	for _, char := range "funct" {
+		if err := c.Write(t.Context(), websocket.MessageText, fmt.Appendf(nil, `{"type":"input","rows":[{"char":"%c"}],"outputs":[{"name":"next"}]}`, char)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last []byte
+	for range 6 { // the first one says that it is open
+		if _, last, err = c.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(string(last), `"data":["i"]`) {
+		t.Errorf("behind funct comes %s", last)
+	}
+	if p, resp := predict(t, "POST", base+"/v1/models/writer/predictions", `{"rows":[{"text":["T"],"temperature":0.1,"seed":1}]}`, "Prefer", "respond-async"); resp.StatusCode != 501 || p.Code != "stream_needed" {
+		t.Errorf("durably: %d %s", resp.StatusCode, p.Code)
+	}
+}
+
+// streamed returns the whole answer to a request for events.
+func streamed(t *testing.T, url, body string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%d %s %v", resp.StatusCode, text, err)
+	}
+	return string(text)
 }
 
 // A large prediction's input and output are objects; its output is read apart.

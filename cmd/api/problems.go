@@ -22,6 +22,7 @@ func modelProblems() []problem.Type {
 		{Code: "batch_too_large", Title: "The request has more rows than the model takes at once", Fix: "Send fewer rows with each request; detail names the most."},
 		{Code: "overloaded", Title: "The model cannot answer in time", Fix: "Send the same request again after as long as Retry-After says, with growing pauses, or allow more time."},
 		{Code: "timeout", Title: "The model's answer did not come in time", Fix: "Try again, or allow more time."},
+		{Code: "stream_not_found", Title: "There is no such stream", Fix: "Ask for a new prediction: this one ended a while ago, was cancelled while its client was away, or is another server's."},
 		{Code: "stream_needed", Title: "The model answers step by step", Fix: "Ask for a stream: Accept: text/event-stream, a WebSocket, generate_stream, or gRPC's ModelStreamInfer."},
 		{Code: "sequence_missing", Title: "The model keeps state, and the request names no sequence", Fix: "Send sequence_id, and sequence_start with the first step; or use a stream, which is a sequence by itself."},
 		{Code: "sequence_unknown", Title: "There is no such sequence here", Fix: "Begin it again with sequence_start: it ended, expired, or lives in another process, to which all its steps must go."},

@@ -64,14 +64,16 @@ var madeAt = map[string]string{"/v1/models/:model/predictions": "/v1/predictions
 
 // ofEverybody has what belongs to the whole server: models do. Who may use them
 // sees the same, whatever the tenant.
-var ofEverybody = []string{"/v2", "/v2/models", "/v2/repository", "/v2/systemsharedmemory", "/v2/cudasharedmemory", "/v2/trace", "/v2/logging"}
+var ofEverybody = []string{"/v2", "/v2/models", "/v1/models/:model/stream", "/v2/repository", "/v2/systemsharedmemory", "/v2/cudasharedmemory", "/v2/trace", "/v2/logging"}
 
 // ofPlatform has what shows more than one tenant, for which a tenant's
 // administrator has no permission.
 var ofPlatform = []string{"/v1/tenants", "/v1/audit-log"}
 
-// ofCaller has what is only about who asks, or their tenant as a whole.
-var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage"}
+// ofCaller has what is only about who asks, or their tenant as a whole. Whether
+// streams of predictions are kept apart is tested where they are made, in package
+// api: none lasts for a walk.
+var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams"}
 
 // ofEvents has what shows what happened in a tenant.
 var ofEvents = []string{"/v1/events", "/v1/models/:model/predictions/events"}

@@ -6,7 +6,12 @@
 // respond-async the prediction is accepted durably and answered with 202; with
 // Prefer: wait=N it is, and the answer waits up to N seconds for the end.
 //
-// Limits: predictions that are made at once cannot be read again.
+// With Accept: text/event-stream it is answered as events, one for each step of a
+// generative model, which a client that was cut off can resume for a while. A
+// WebSocket takes inputs and answers them in order: see Subprotocol.
+//
+// Limits: predictions that are made at once cannot be read again. Events and
+// WebSockets live in one process: after a restart there is nothing to resume.
 package api
 
 import (
@@ -14,16 +19,16 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/oip"
-	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/inference/usage"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/cqrs"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/problem"
@@ -32,6 +37,8 @@ import (
 // Config holds the settings of the API.
 type Config struct {
 	MaxBody int64 // of a prediction's request; default 16 MiB
+	Socket  SocketConfig
+	Live    LiveConfig
 }
 
 // Admission refuses durable predictions where too many wait.
@@ -41,24 +48,48 @@ type Admission interface {
 
 // API serves predictions.
 type API struct {
-	models    serve.Models
+	models    *stream.Models
 	memory    *budget.Budget
 	bus       *cqrs.Bus
 	payloads  job.Payloads
 	admission Admission
 	waiting   *waiting
+	lives     *lives
+	sockets   sockets
+	stopping  chan struct{} // closed when clients shall leave
+	stop      sync.Once
+	killed    context.Context //nolint:containedctx // ends when clients have had the time to
+	kill      context.CancelFunc
 	cfg       Config
 }
 
 // New returns the API of the models, whose durable predictions go through the
 // bus. It watches the store's commits, for those who wait for an end.
-func New(models serve.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, admission Admission, cfg Config) *API {
+func New(models *stream.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, admission Admission, cfg Config) *API {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 16 << 20
 	}
-	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, admission: admission, waiting: newWaiting(), cfg: cfg}
+	cfg.Socket = cfg.Socket.resolve()
+	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, admission: admission, waiting: newWaiting(), cfg: cfg,
+		lives: newLives(cfg.Live), sockets: sockets{tenants: map[string]int{}}, stopping: make(chan struct{})}
+	a.killed, a.kill = context.WithCancel(context.Background())
 	store.Watch(a.waiting.committed)
 	return a
+}
+
+// Drain tells the clients of streams to leave, and returns when they have or with
+// ctx's error.
+func (a *API) Drain(ctx context.Context) error {
+	a.stop.Do(func() { close(a.stopping) })
+	return a.sockets.wait(ctx)
+}
+
+// Close ends all streams.
+func (a *API) Close() {
+	a.stop.Do(func() { close(a.stopping) })
+	a.kill()
+	a.lives.close()
+	_ = a.sockets.wait(context.Background()) // they have been told to end at once
 }
 
 // Permissions declares the permissions of durable predictions, and of usage;
@@ -80,6 +111,9 @@ func Problems() []problem.Type {
 		{Code: "predictions_full", Title: "Too many durable predictions wait", Fix: later},
 		{Code: "tenant_predictions_full", Title: "Too many durable predictions of the tenant wait", Fix: later},
 		{Code: "predictions_too_slow", Title: "Durable predictions of the tenant wait too long", Fix: later},
+		{Code: "upgrade_missing", Title: "This is a WebSocket", Fix: "Open it with a WebSocket client, or POST predictions with Accept: text/event-stream."},
+		{Code: "credit_invalid", Title: "credit cannot be understood", Fix: "Send credit=N with how many answers the client takes before it grants more."},
+		{Code: "body_invalid", Title: "The body cannot be read", Fix: "Send one JSON object with the members that the document describes."},
 		{Code: "prefer_invalid", Title: "Prefer cannot be understood", Fix: "Send Prefer: respond-async, or Prefer: wait=N with 1 to 60 seconds."},
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
@@ -200,13 +234,11 @@ func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Predi
 
 // outputs takes the outputs out of an answer of the Open Inference Protocol.
 func outputs(answer []byte) (json.RawMessage, error) {
-	var o struct {
-		Outputs json.RawMessage `json:"outputs"`
+	list, err := bare(answer)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(answer, &o); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "an answer cannot be read")
-	}
-	return json.Marshal(map[string]json.RawMessage{"outputs": o.Outputs})
+	return json.Marshal(map[string]json.RawMessage{"outputs": list})
 }
 
 func at(t time.Time) *api.Time {
@@ -225,6 +257,12 @@ func operation(id, method, path, summary string, permission access.Permission) a
 func (a *API) Register(v *api.API) {
 	create := operation("create-prediction", http.MethodPost, "/models/{model}/predictions", "Predict", job.Run)
 	create.Description = "Answers at once, unless Prefer says respond-async (202, durably) or wait=N (durably, and the end if it comes within N seconds)."
+	if a.cfg.Live.Feeds != nil {
+		create.Description += " With Accept: text/event-stream it answers with events: start, an output for each step, metric, end; they can be resumed under the start event's urls.stream."
+		create.Events = func(w http.ResponseWriter, r *http.Request, param func(string) string) error {
+			return a.narrate(w, r, v.Prefix(), param("model"))
+		}
+	}
 	create.Idempotency, create.MaxBody, create.Timeout = api.KeyOptional, a.cfg.MaxBody, oip.MaxWait+30*time.Second
 	api.Register(v, create, func(ctx context.Context, in *createIn) (*out, error) { return a.create(ctx, v.Prefix(), in) })
 

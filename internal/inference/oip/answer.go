@@ -7,6 +7,7 @@ import (
 
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/serve"
+	"sluice/internal/inference/stream"
 	"sluice/internal/platform/budget"
 )
 
@@ -32,6 +33,7 @@ type Answered struct {
 	SHA256  string // of its file, hex
 	Timing  serve.Timing
 	Use     serve.Use
+	Step    serve.Step
 }
 
 // Answer has a model answer a question, the same way as any request goes. What it
@@ -57,11 +59,39 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 	return a, nil
 }
 
+// Steps has a model answer a question step by step, as stream.Models.Generate
+// does: emit gets each answer, whose body is valid during the call. Its error ends
+// that.
+func Steps(ctx context.Context, models *stream.Models, memory *budget.Budget, q Question, own *stream.Own, emit func(Answered) error) error {
+	c := &questionCall{inferCall: newInferCall(memory.Account(), q.Model, q.Version), question: q, emit: emit}
+	defer c.free()
+	var err error
+	if c.body, err = getSlab(&c.account, int64(len(q.Body))); err != nil {
+		return err
+	}
+	c.body.B = append(c.body.B, q.Body...)
+	c.text = c.body.B
+	return c.identify(models.Generate(ctx, c, own))
+}
+
 // questionCall is an inferCall that notes which version answered.
 type questionCall struct {
 	*inferCall
 	question       Question
 	served, sha256 string
+	emit           func(Answered) error // takes the answers; nil keeps the one
+}
+
+// Encode implements serve.Codec.
+func (c *questionCall) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
+	before := c.account.Held()
+	if err := c.inferCall.Encode(ctx, v, resp); err != nil || c.emit == nil {
+		return err
+	}
+	err := c.emit(Answered{Body: c.reply.body.B[:c.reply.textSize], Version: c.served, SHA256: c.sha256, Timing: c.reply.timing, Step: resp.Step})
+	c.reply.reset()
+	c.account.Return(c.account.Held() - before)
+	return err
 }
 
 // Decode implements serve.Codec.

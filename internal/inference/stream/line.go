@@ -97,8 +97,8 @@ func (l *Line) Add(item Item, order Order) error {
 	return nil
 }
 
-// Full reports whether another item would have to wait.
-func (l *Line) Full() bool { return len(l.slots) == cap(l.slots) }
+// Idle reports whether nothing is in progress.
+func (l *Line) Idle() bool { return len(l.slots) == 0 }
 
 // Wait returns when all items are done: nil, or why the line ended early.
 func (l *Line) Wait() error {

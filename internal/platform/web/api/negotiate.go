@@ -38,3 +38,15 @@ func acceptable(accept, offered []string) bool {
 	}
 	return false
 }
+
+// names reports whether the lines of an Accept header name a media type itself.
+func names(accept []string, media string) bool {
+	for _, line := range accept {
+		for item := range strings.SplitSeq(line, ",") {
+			if value, q := encode.Weight(item); q > 0 && strings.EqualFold(value, media) {
+				return true
+			}
+		}
+	}
+	return false
+}

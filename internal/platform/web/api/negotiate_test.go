@@ -31,3 +31,11 @@ func FuzzAcceptable(f *testing.F) {
 		}
 	})
 }
+
+func TestNames(t *testing.T) {
+	for accept, want := range map[string]bool{"": false, "*/*": false, "text/*": false, "text/event-stream": true, "application/json, Text/Event-Stream;q=0.5": true, "text/event-stream;q=0": false} {
+		if got := names([]string{accept}, "text/event-stream"); got != want {
+			t.Errorf("%q: %t", accept, got)
+		}
+	}
+}

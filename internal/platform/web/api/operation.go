@@ -48,6 +48,10 @@ type Operation struct {
 	Produces []string
 	// Consumes are media types of bodies beside application/json.
 	Consumes []string
+	// Events serves the operation instead, without a timeout and uncompressed, for
+	// clients that ask for text/event-stream. Its error is from before anything was
+	// written; the function gives it the path's parameters. Nil serves none.
+	Events func(w http.ResponseWriter, r *http.Request, param func(name string) string) error
 	// Document completes the description; nil leaves it.
 	Document func(*huma.Operation)
 }

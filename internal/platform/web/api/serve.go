@@ -34,7 +34,11 @@ func (a *API) serve(ctx huma.Context, r *route, next func(huma.Context)) {
 	res.Writer = out
 	defer func() { res.Writer = raw }() // what went wrong is answered without compression
 	res.Before(func() { revalidate(c) })
-	if err := a.run(c, r, func() { next(patient{ctx}) }); err != nil {
+	do := func() { next(patient{ctx}) }
+	if r.Events != nil && names(c.Request().Header["Accept"], "text/event-stream") {
+		res.Writer, do = raw, nil
+	}
+	if err := a.run(c, r, do); err != nil {
 		web.Blame(c.Request().Context(), err)
 		writeProblem(c, a.cfg.Problems, err)
 	}
@@ -43,18 +47,29 @@ func (a *API) serve(ctx huma.Context, r *route, next func(huma.Context)) {
 	}
 }
 
-// run decides whether the operation may be done, and has it done. Its error is
-// from before the operation: nothing was written.
+// events serves the operation as a stream of events, which is done anew each
+// time: it can be resumed, not repeated.
+func (r *route) events(c echo.Context) error {
+	if c.Request().Header.Get("Idempotency-Key") != "" {
+		return fault.New(fault.Invalid, "a stream of events takes no Idempotency-Key: leave it out, and come back to the stream with Last-Event-ID").
+			WithCode("idempotency_key_invalid")
+	}
+	return r.Events(c.Response(), c.Request(), c.Param)
+}
+
+// run decides whether the operation may be done, and has it done; next is nil
+// where Events is to do it. Its error is from before the operation: nothing was
+// written.
 func (a *API) run(c echo.Context, r *route, next func()) error {
 	req, h := c.Request(), c.Response().Header()
 	ctx, err := a.routes.Enter(req, h, web.Route{Method: req.Method, Path: c.Path(), Permission: r.Permission}, true)
 	if err != nil {
 		return err
 	}
-	if !acceptable(req.Header["Accept"], r.Produces) {
+	if next != nil && !acceptable(req.Header["Accept"], r.Produces) {
 		return fault.New(fault.Invalid, "nothing that Accept names is offered: ask for %s", strings.Join(r.Produces, " or ")).WithCode(web.CodeNotAcceptable)
 	}
-	if !r.Stream {
+	if !r.Stream && next != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
@@ -72,6 +87,9 @@ func (a *API) run(c echo.Context, r *route, next func()) error {
 		}
 		defer content.Close()
 		req.Body = content
+	}
+	if next == nil {
+		return r.events(c)
 	}
 	if r.Idempotency != NoKey {
 		return a.once(c, r, next)
