@@ -39,7 +39,9 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.jobs = jobs.New(a.cfg, a.node, a.models, memory, a.log)
+	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	if a.backlog, err = newBacklog(a); err != nil {
 		return nil, err
 	}
@@ -47,6 +49,7 @@ func newHTTP(a *app) (*web.Server, error) {
 		MaxBody: int64(a.cfg.HTTP.MaxBody),
 		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid},
 		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
+		Ward:    a.jobs.Ward,
 	})
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),

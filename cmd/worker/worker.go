@@ -80,8 +80,8 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		}
 		w.health.AddCheck("models", w.models.Check)
 	}
-	w.jobs = jobs.New(w.cfg, w.node, w.models, memory, w.log)
-	return nil
+	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, metrics, w.log)
+	return err
 }
 
 // run works until ctx ends. What is on its way then is finished: a prediction that

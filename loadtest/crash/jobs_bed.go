@@ -110,7 +110,7 @@ func (b *jobBed) environment() []string {
 	u, _ := url.Parse(b.receiver.URL) // it is the server's own
 	return []string{
 		"SLUICE_DATA_DIR=" + b.dir, "SLUICE_DATABASE_URL=sqlite:" + b.database(), "SLUICE_NATS_URL=" + b.queue,
-		"SLUICE_MODEL_REPOSITORY=" + b.models, "SLUICE_AUTH_MODE=required", "SLUICE_LIMIT_TENANT_RATE=0", "SLUICE_LIMIT_KEY_RATE=0",
+		"SLUICE_MODEL_REPOSITORY=" + b.models, "SLUICE_AUTH_MODE=required", "SLUICE_LIMIT_TENANT_RATE=0", "SLUICE_LIMIT_KEY_RATE=0", "SLUICE_JOB_QUARANTINE=0",
 		"SLUICE_WEBHOOK_PORTS=" + u.Port(), "SLUICE_WEBHOOK_ALLOW=127.0.0.0/8", "SLUICE_WEBHOOK_TIMEOUT=2s",
 		"SLUICE_WEBHOOK_CA=" + filepath.Join(b.settings.dir, b.name, "receiver.pem"), pointsVariable + "=" + b.armory.dir,
 	}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/job"
@@ -24,7 +26,7 @@ import (
 
 // Need adds to a node what durable predictions need of it.
 func Need(cfg config.Config, d node.Deps) node.Deps {
-	d.Schemas = append(d.Schemas, job.Predictions.Schema(), usage.Totals.Schema())
+	d.Schemas = append(d.Schemas, job.Predictions.Schema(), job.Quarantines.Schema(), usage.Totals.Schema())
 	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain), usage.Stream(cfg.NATS.Replicas, node.Retain))
 	d.Expiring = append(d.Expiring, job.Predictions.Name, usage.Totals.Name)
 	d.Objects = append(d.Objects, node.Objects{Folder: job.Folder, Owned: job.Owned})
@@ -34,6 +36,7 @@ func Need(cfg config.Config, d node.Deps) node.Deps {
 // Jobs is a process's part in durable predictions.
 type Jobs struct {
 	Payloads job.Payloads
+	Ward     *job.Ward
 
 	node        *node.Node
 	log         *slog.Logger
@@ -45,16 +48,29 @@ type Jobs struct {
 
 // New returns the part of a process, and registers the commands and queries of
 // predictions with its bus. The models may be nil where it runs none; what it runs
-// shares the memory with requests.
-func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, log *slog.Logger) *Jobs {
-	settings := job.Config{Timing: job.Timing{Hold: cfg.Job.MaxHold}, MaxRun: cfg.Job.MaxRun, MaxStall: cfg.Job.MaxStall, Drain: patience(cfg.Shutdown.Grace)}
+// shares the memory with requests. Call it before the store is used.
+func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, metrics prometheus.Registerer, log *slog.Logger) (*Jobs, error) {
+	settings := settings(cfg)
 	job.Register(n.Bus, settings)
 	usage.Register(n.Bus)
-	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store)}
-	if j.concurrency > 0 {
-		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, settings, log)
+	ward, err := job.NewWard(n.Store, settings, metrics, log)
+	if err != nil {
+		return nil, err
 	}
-	return j
+	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), Ward: ward, node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store)}
+	if j.concurrency > 0 {
+		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, ward, settings, log)
+	}
+	return j, nil
+}
+
+func settings(cfg config.Config) job.Config {
+	c := cfg.Job
+	deaths := c.Quarantine
+	if deaths == 0 {
+		deaths = -1
+	}
+	return job.Config{Timing: job.Timing{Hold: c.MaxHold}, MaxRun: c.MaxRun, MaxStall: c.MaxStall, Deaths: deaths, Drain: patience(cfg.Shutdown.Grace)}
 }
 
 // patience is how long running predictions may take to end in a shutdown: a part
@@ -77,9 +93,13 @@ func (j *Jobs) Component() lifecycle.Component {
 		Run: func(ctx context.Context) error {
 			defer close(done)
 			defer context.AfterFunc(ctx, drain)()
-			var reconciling sync.WaitGroup
-			reconciling.Go(func() { j.reconcile(taking) })
-			defer reconciling.Wait()
+			if err := j.Ward.Refresh(ctx); err != nil { // before anything is run
+				return err
+			}
+			var beside sync.WaitGroup
+			beside.Go(func() { j.reconcile(taking) })
+			beside.Go(func() { j.Ward.Run(taking) })
+			defer beside.Wait()
 			defer drain()
 			return j.run(taking, j.node.Queue)
 		},

@@ -30,11 +30,14 @@ func TestAcceptsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := node.Open(t.Context(), cfg, Need(cfg, node.Deps{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Tracing: tracing, Health: &telemetry.Health{},
-		Permissions: []access.Declaration{{Permission: job.Run}, {Permission: job.Read}}}))
+		Permissions: []access.Declaration{{Permission: job.Run}, {Permission: job.Read}, {Permission: job.Replays}, {Permission: job.Release}}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := New(cfg, n, nil, nil, slog.New(slog.DiscardHandler))
+	j, err := New(cfg, n, nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(access.With(t.Context(), &access.Principal{Tenant: access.DefaultTenant, Subject: "me", Permissions: access.SetOf(job.Run, job.Read)}))
 	err = lifecycle.Run(ctx, lifecycle.Config{Grace: 20 * time.Second, Started: func() {
 		defer stop()

@@ -39,6 +39,12 @@ type Config struct {
 	MaxBody int64 // of a prediction's request; default 16 MiB
 	Socket  SocketConfig
 	Live    LiveConfig
+	Ward    Ward // nil lets durable predictions of every version in
+}
+
+// Ward refuses durable predictions of versions that are in quarantine.
+type Ward interface {
+	Admit(model, version string) error
 }
 
 // Admission refuses durable predictions where too many wait.
@@ -101,6 +107,8 @@ func Permissions() []access.Declaration {
 		{Permission: job.Replays, About: "give durable predictions that became dead letters a new life",
 			Roles: []string{access.Operator, access.MLEngineer}},
 		{Permission: usage.Read, About: "see how much the tenant has models do", Roles: readers},
+		{Permission: job.ReadQuarantines, About: "see which versions of models are in quarantine", Roles: readers},
+		{Permission: job.Release, About: "release versions of models from quarantine", Roles: []string{access.Operator, access.MLEngineer}},
 	}
 }
 
@@ -125,6 +133,7 @@ func Problems() []problem.Type {
 		{Code: "attempt_stalled", Title: "The model hung", Fix: "Try again; if it happens again, the model may hang, or need more time than job.max_stall."},
 		{Code: "attempt_too_long", Title: "The attempt took too long", Fix: "Send less at once, or allow more with job.max_run."},
 		{Code: "model_unavailable", Title: "No worker has the model any more", Fix: "Have a worker serve that version again, and replay the prediction."},
+		{Code: "model_quarantined", Title: "The version of the model is in quarantine", Fix: "Ask for another version, or wait until an operator has released it: POST /v1/quarantines/{id}/release."},
 		{Code: "attempts_exhausted", Title: "Every attempt ended without an outcome", Fix: "Try again; if it happens again, the model may end the workers that run it."},
 	}
 }
@@ -282,4 +291,5 @@ func (a *API) Register(v *api.API) {
 	output.Produces, output.Stream = []string{"application/json", "application/octet-stream"}, true
 	api.RegisterRaw(v, output, a.output)
 	a.registerUsage(v)
+	a.quarantines(v)
 }

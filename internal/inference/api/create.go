@@ -118,7 +118,7 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 // the answer to that was lost.
 func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*job.Prediction, error) {
 	p, _ := access.From(ctx)
-	if refusal := a.admission.Admit(p.Tenant); refusal != nil {
+	if refusal := a.refusal(p.Tenant, &s); refusal != nil {
 		if made, err := a.accepted(ctx); err == nil {
 			return made, nil
 		}
@@ -137,6 +137,18 @@ func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*
 		return a.accepted(ctx)
 	}
 	return made, err
+}
+
+// refusal says why a prediction is not accepted now.
+func (a *API) refusal(tenant string, s *job.Submit) error {
+	if err := a.admission.Admit(tenant); err != nil || a.cfg.Ward == nil {
+		return err
+	}
+	v, err := a.models.Lookup(s.Model, s.Version)
+	if err != nil {
+		return err
+	}
+	return a.cfg.Ward.Admit(v.Name, v.Text)
 }
 
 // follow waits for the end of a prediction that the principal has made.

@@ -142,7 +142,7 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	}
 	oldest := time.Time{}
 	if len(page.Items) > 0 {
-		oldest = page.Items[0].CreatedAt
+		oldest = page.Items[0].Since // not of an earlier life
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -83,7 +83,10 @@ type Config struct {
 	// MaxStall is for how long an attempt may go on while its model completes no
 	// run, its own or another's; default 2 minutes.
 	MaxStall time.Duration
-	Drain    time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
+	// Deaths of workers that begin the quarantine of a version; default 3, and
+	// never where it is negative.
+	Deaths int
+	Drain  time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
 }
 
 func (c Config) withDefaults() Config {
@@ -101,6 +104,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Hold <= 0 {
 		c.Hold = time.Hour
+	}
+	if c.Deaths == 0 {
+		c.Deaths = 3
 	}
 	if c.MaxStall <= 0 {
 		c.MaxStall = 2 * time.Minute
@@ -130,6 +136,7 @@ func Register(b *cqrs.Bus, cfg Config) {
 		return &p, err
 	})
 	cqrs.Handle(b, Replays, revive(cfg))
+	cqrs.Handle(b, Release, free, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q Find) (*Prediction, error) {
 		p, err := Predictions.Get(ctx, from, q.ID)
 		return &p, err

@@ -14,8 +14,15 @@ import (
 // other: the longer it has been so, the longer. One that was held for too long
 // fails, as a dead letter. No attempt is used up.
 func (p *Prediction) Postpone(why Failure, now time.Time, t Timing) {
-	if p.Status != Queued {
-		return // another worker is, or was, at it
+	switch {
+	case p.Status.Final(), p.Status != Queued && now.Before(p.Due):
+		return // a worker is at it
+	case p.Status == Cancelling: // its worker has died
+		p.end(Cancelled, now, t)
+		return
+	case p.Status == Running: // the same
+		p.Worker = ""
+		p.move(Queued)
 	}
 	if p.Held.IsZero() {
 		p.Held = now
@@ -49,10 +56,7 @@ func (w *Worker) pass(ctx context.Context, scope repo.Scope, id ID, d queue.Deli
 }
 
 func (w *Worker) postpone(ctx context.Context, scope repo.Scope, id ID, why Failure) error {
-	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		_, err := update(ctx, tx, id, func(p *Prediction) error { p.Postpone(why, tx.Now(), w.cfg.Timing); return nil })
-		return err
-	})
+	_, err := w.take(ctx, scope, id, func(p *Prediction, now time.Time) error { p.Postpone(why, now, w.cfg.Timing); return nil })
 	if errors.Is(err, repo.ErrNotFound) {
 		return nil
 	}

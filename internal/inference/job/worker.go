@@ -42,6 +42,7 @@ type Worker struct {
 	store     *repo.Store
 	predictor Predictor
 	payloads  Payloads
+	ward      *Ward
 	cfg       Config
 	name      string
 	log       *slog.Logger
@@ -49,11 +50,11 @@ type Worker struct {
 }
 
 // NewWorker returns a worker with a name of its own.
-func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, cfg Config, log *slog.Logger) *Worker {
+func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, ward *Ward, cfg Config, log *slog.Logger) *Worker {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Worker{store: store, predictor: predictor, payloads: payloads, cfg: cfg.withDefaults(), name: "worker-" + repo.RandomName(), log: log}
+	return &Worker{store: store, predictor: predictor, payloads: payloads, ward: ward, cfg: cfg.withDefaults(), name: "worker-" + repo.RandomName(), log: log}
 }
 
 // Run takes work from the queue until ctx ends, and then finishes what it has.
@@ -81,6 +82,9 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return w.pass(ctx, scope, ID(m.Key.ID), d, err)
 	}
+	if w.ward.Admit(asked.Model, version) != nil {
+		return w.postpone(ctx, scope, ID(m.Key.ID), quarantined)
+	}
 	p, begun, err := w.start(ctx, scope, ID(m.Key.ID), version, false)
 	if errors.Is(err, errOrphan) {
 		var free func()
@@ -96,23 +100,43 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 		return nil
 	case err != nil:
 		return err
+	case w.ward.Admit(p.Model, p.Tried) != nil: // since just now: the attempt before was the last straw
+		w.giveBack(ctx, scope, &p)
+		return w.postpone(ctx, scope, p.ID, quarantined)
 	}
 	return w.attempt(ctx, scope, p, d)
 }
 
 // start begins an attempt; at an orphan only where that is wanted.
 func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string, orphan bool) (p Prediction, begun bool, err error) {
-	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
-		p, err = update(ctx, tx, id, func(p *Prediction) (err error) {
-			if p.orphaned(tx.Now()) && !orphan {
-				return errOrphan
-			}
-			begun, err = p.Start(w.name, version, tx.Now(), w.cfg.Timing)
-			return err
-		})
+	p, err = w.take(ctx, scope, id, func(p *Prediction, now time.Time) (err error) {
+		if p.orphaned(now) && !orphan {
+			return errOrphan
+		}
+		begun, err = p.Start(w.name, version, now, w.cfg.Timing)
 		return err
 	})
 	return p, begun && err == nil, err
+}
+
+// take changes a prediction. Where that takes it from a worker that died, the death
+// is counted before take returns.
+func (w *Worker) take(ctx context.Context, scope repo.Scope, id ID, change func(p *Prediction, now time.Time) error) (p Prediction, err error) {
+	var before Prediction
+	var death Death
+	died := false
+	err = w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) (err error) {
+		p, err = update(ctx, tx, id, func(p *Prediction) error {
+			before = *p
+			death, died = p.lost(tx.Now(), w.cfg.Timing)
+			return change(p, tx.Now())
+		})
+		return err
+	})
+	if err == nil && died {
+		w.ward.died(ctx, before.Model, before.Tried, death)
+	}
+	return p, err
 }
 
 // attempt runs a prediction that this worker has started, and says how it ended.
@@ -215,6 +239,8 @@ func (w *Worker) finish(ctx context.Context, scope repo.Scope, p *Prediction, a 
 		return nil
 	case err != nil:
 		return err
+	case cause == nil:
+		w.ward.survived(ctx, p.Model, p.Tried)
 	case retry > 0:
 		return fault.Wrap(fault.Unavailable, cause, "the prediction is tried again").WithCode("attempt_failed").WithRetryAfter(retry)
 	}

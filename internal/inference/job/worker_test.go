@@ -53,6 +53,7 @@ type bench struct {
 	store *repo.Store
 	bus   *cqrs.Bus
 	queue *memqueue.Queue
+	ward  *Ward
 	ctx   context.Context // of the test's client
 	// retain is for how long the relay can send again what the queue has lost.
 	retain time.Duration
@@ -71,7 +72,10 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	Register(b.bus, Config{Timing: timing})
-	b.ctx = access.With(t.Context(), &access.Principal{Tenant: tenant, Subject: "key_1", Permissions: access.SetOf(Run, Read, Replays)})
+	if b.ward, err = NewWard(b.store, Config{Timing: timing}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.ctx = access.With(t.Context(), &access.Principal{Tenant: tenant, Subject: "key_1", Permissions: access.SetOf(Run, Read, Replays, Release)})
 	b.newQueue()
 	return b
 }
@@ -110,7 +114,7 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 	run(func(ctx context.Context) error { return usage.NewFolder(b.store).Run(ctx, b.queue) })
 	for range workers {
 		run(func(ctx context.Context) error {
-			return NewWorker(b.store, p, inline{}, Config{Timing: timing}, nil).Run(ctx, b.queue, 4)
+			return NewWorker(b.store, p, inline{}, b.ward, Config{Timing: timing}, nil).Run(ctx, b.queue, 4)
 		})
 	}
 	run(func(ctx context.Context) error {
@@ -304,7 +308,7 @@ func TestDeadWorkerIsReplacedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		id := b.submit("1", time.Time{})
-		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
+		dead := NewWorker(b.store, echo, inline{}, b.ward, Config{Timing: timing}, nil)
 		if _, begun, err := dead.start(t.Context(), repo.Scope{Tenant: tenant}, id, "1", false); !begun || err != nil {
 			t.Fatal(begun, err)
 		}
@@ -325,7 +329,7 @@ func TestDeadWorkerIsReplacedInTime(t *testing.T) {
 func TestOrphansAreRunOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		dead := NewWorker(b.store, echo, inline{}, Config{Timing: timing}, nil)
+		dead := NewWorker(b.store, echo, inline{}, b.ward, Config{Timing: timing}, nil)
 		orphans := map[string]ID{}
 		for i := range 8 {
 			text := fmt.Sprint(i)

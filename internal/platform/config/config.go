@@ -167,6 +167,7 @@ type Job struct {
 	MaxRun             time.Duration `key:"max_run" default:"10m" min:"1s" max:"24h" help:"time of one attempt at a durable prediction, from its start on; then it is tried again"`
 	MaxStall           time.Duration `key:"max_stall" default:"2m" min:"1s" max:"24h" help:"time that an attempt waits while its model completes no run at all; the model is taken to hang then, and another worker tries"`
 	MaxHold            time.Duration `key:"max_hold" default:"1h" min:"1m" max:"720h" help:"time that a durable prediction waits for a worker which has its model, or for the end of the model's quarantine; then it becomes a dead letter"`
+	Quarantine         int           `key:"quarantine" default:"3" min:"0" max:"1000" help:"deaths of workers that ran one version of a model, at different times and with different predictions, after which that version is not run any more; 0 never stops running it"`
 }
 
 // Log configures the log on standard error.
