@@ -26,7 +26,8 @@ func TestDeadLetters(t *testing.T) {
 	base := "http://" + a.http.Addr() + "/v1/predictions"
 	id := "pred_0123456789abcdef0123456789abcdef"
 	write(t, a, access.DefaultTenant, func(ctx context.Context, tx *repo.Tx) error {
-		p := &job.Prediction{Model: "iris", Input: job.Payload{Inline: json.RawMessage(`{"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}`)}}
+		const flower = `{"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}`
+		p := &job.Prediction{Model: "iris", Input: job.Payload{Inline: json.RawMessage(flower), Bytes: int64(len(flower))}}
 		p.ID = job.ID(id)
 		one := job.Timing{Lease: time.Second, Notice: time.Second, Keep: time.Hour, Attempts: 1}
 		p.Accept(tx.Now().Add(-2*time.Second), one)

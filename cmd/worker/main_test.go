@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -47,19 +48,39 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// broker starts a queue's server.
-func broker(t *testing.T) string {
+// broker is a queue's server, on one address for as long as the test runs.
+type broker struct {
+	t      *testing.T
+	server *server.Server
+	port   int
+}
+
+func newBroker(t *testing.T) *broker {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	b := &broker{t: t, port: server.RANDOM_PORT}
+	b.start()
+	b.port = b.server.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+// start starts a server that has no data.
+func (b *broker) start() {
+	b.t.Helper()
+	var err error
+	b.server, err = server.NewServer(&server.Options{Host: "127.0.0.1", Port: b.port, JetStream: true, StoreDir: b.t.TempDir(), NoSigs: true, NoLog: true})
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the queue's server does not start")
+	b.server.Start()
+	if !b.server.ReadyForConnections(10 * time.Second) {
+		b.t.Fatal("the queue's server does not start")
 	}
-	return s.ClientURL()
+}
+
+func (b *broker) stop() {
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
 }
 
 // It carries what another process has committed into the queue and into the audit
@@ -67,7 +88,7 @@ func broker(t *testing.T) string {
 func TestWork(t *testing.T) {
 	dir := t.TempDir()
 	address := "sqlite:" + filepath.Join(dir, "shared.db")
-	args := []string{"--nats-url=" + broker(t), "--database-url=" + address, "--data-dir=" + dir, "--ops-addr=127.0.0.1:0", "--shutdown-notice=0s", "--job-concurrency=0"}
+	args := []string{"--nats-url=" + newBroker(t).server.ClientURL(), "--database-url=" + address, "--data-dir=" + dir, "--ops-addr=127.0.0.1:0", "--shutdown-notice=0s", "--job-concurrency=0"}
 	code, stdout, stderr := call(t.Context(), args, func(w *worker) {
 		defer func() {
 			if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {

@@ -135,7 +135,7 @@ func (n *Node) file(configured, name string) string {
 // start. The first ends last, and closes everything.
 func (n *Node) Components() []lifecycle.Component {
 	base := lifecycle.Component{Name: "stores", Start: n.start, Run: n.sweep, Stop: n.Close}
-	return append([]lifecycle.Component{base}, n.carry...)
+	return append([]lifecycle.Component{base, {Name: "streams", Run: n.mend}}, n.carry...)
 }
 
 // start brings the store and the queue into the form that the program needs.

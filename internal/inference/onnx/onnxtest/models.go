@@ -172,6 +172,19 @@ func SequenceMean() []byte {
 // cannot be folded away: x FP32 [batch, 64] to y FP32 [batch, 64]. A cancelled
 // run ends between two trips.
 func Slow(iterations int64) []byte {
+	return slow(nil, Int64("trips", iterations))
+}
+
+// Patient is Slow for as many trips as the largest number of x says.
+func Patient() []byte {
+	return slow([]Node{
+		{Op: "ReduceMax", In: []string{"x"}, Out: []string{"most"}, Attributes: []Attribute{Int("keepdims", 0)}},
+		{Op: "Cast", In: []string{"most"}, Out: []string{"trips"}, Attributes: []Attribute{Int("to", int64(onnxTypes[tensor.Int64]))}},
+	})
+}
+
+// slow runs the loop of Slow; nodes before it, or constants, say how often.
+func slow(before []Node, constants ...Tensor) []byte {
 	weights := Floats("w", []int64{64, 64}, make([]float32, 64*64)...)
 	for i := range 64 { // a rotation: keeps the values' size
 		binary.LittleEndian.PutUint32(weights.Raw[4*(64*i+(i+1)%64):], math.Float32bits(1))
@@ -185,9 +198,8 @@ func Slow(iterations int64) []byte {
 		Inputs:  []Value{{"i", tensor.Int64, ""}, {"go", tensor.Bool, ""}, {"v", tensor.FP32, "batch,64"}},
 		Outputs: []Value{{"again", tensor.Bool, ""}, {"next", tensor.FP32, "batch,64"}},
 	}
-	return unary("batch,64", tensor.FP32, "batch,64", []Node{
-		{Op: "Loop", Name: "slow", In: []string{"trips", "true", "x"}, Out: []string{"y"}, Attributes: []Attribute{GraphAttr("body", body)}},
-	}, Int64("trips", iterations), Tensor{Name: "true", Type: 9, Raw: []byte{1}}, weights)
+	loop := Node{Op: "Loop", Name: "slow", In: []string{"trips", "true", "x"}, Out: []string{"y"}, Attributes: []Attribute{GraphAttr("body", body)}}
+	return unary("batch,64", tensor.FP32, "batch,64", append(before, loop), append(constants, Tensor{Name: "true", Type: 9, Raw: []byte{1}}, weights)...)
 }
 
 // FixedBatch doubles its input, whose batch dimension is fixed: x FP32 [n, 4]
