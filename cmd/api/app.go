@@ -23,6 +23,7 @@ import (
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/resilience"
 	"sluice/internal/platform/telemetry"
+	"sluice/internal/platform/upload"
 	"sluice/internal/platform/web"
 )
 
@@ -45,6 +46,7 @@ type app struct {
 	meter     *metering.Meter
 	api       *api.API
 	hub       *feed.Hub
+	uploads   *upload.Service
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -71,9 +73,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions())}))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions())})))
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

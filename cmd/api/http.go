@@ -13,6 +13,7 @@ import (
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
+	"sluice/internal/platform/upload/uploadhttp"
 	"sluice/internal/platform/web"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/idempotency"
@@ -51,6 +52,9 @@ func newHTTP(a *app) (*web.Server, error) {
 		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
 		Ward:    a.jobs.Ward,
 	})
+	if a.uploads, err = newUploads(a); err != nil {
+		return nil, err
+	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
@@ -90,6 +94,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail, Seals: a.node.Seals}.Register(v1, a.node.Bus)
 	a.api.Register(v1)
+	uploadhttp.Register(v1, a.uploads)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

@@ -5,12 +5,13 @@ import (
 
 	inferenceapi "sluice/internal/inference/api"
 	"sluice/internal/platform/admin"
+	"sluice/internal/platform/upload/uploadhttp"
 	"sluice/internal/platform/web/problem"
 )
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), uploadhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

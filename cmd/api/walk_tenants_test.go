@@ -36,6 +36,7 @@ var fixtures = map[string]fixture{
 	"/v1/webhook-deliveries": {await: awaitDelivery, moves: true},
 	"/v1/feature-flags":      {create: `{"key":"%s"}`, change: `{"enabled":true}`, chosen: true},
 	"/v1/predictions":        {create: predictionBody, post: "/v1/models/iris/predictions", status: 202, stays: true, moves: true},
+	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
 	"/v1/audit-entries":      {await: awaitKeyEntry, moves: true, filter: "kind:eq:api_keys"},
 }
 

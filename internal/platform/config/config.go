@@ -39,6 +39,7 @@ type Config struct {
 	Database Database `key:"database"`
 	NATS     NATS     `key:"nats"`
 	Blob     Blob     `key:"blob"`
+	Upload   Upload   `key:"upload"`
 	Audit    Audit    `key:"audit"`
 	Webhook  Webhook  `key:"webhook"`
 	Limit    Limit    `key:"limit"`
@@ -121,6 +122,15 @@ type NATS struct {
 // Blob configures where objects are kept.
 type Blob struct {
 	URL string `key:"url" secret:"true" help:"file:path, or s3://[key:secret@]host[:port]/bucket?region=name&prefix=folder&insecure=true; empty is file:blobs in data_dir"`
+}
+
+// Upload configures what clients may upload. One request has at most http.max_body.
+type Upload struct {
+	MaxSize    Size          `key:"max_size" default:"5GiB" min:"1KiB" max:"78GiB" help:"largest upload, in as many requests as it takes"`
+	Quota      Size          `key:"quota" default:"50GiB" min:"1KiB" max:"1024TiB" help:"bytes of all uploads of a tenant; an open one counts with what it may become"`
+	MaxUploads int           `key:"max_uploads" default:"1000" min:"1" max:"100000" help:"uploads of a tenant"`
+	Expiry     time.Duration `key:"expiry" default:"24h" min:"1m" max:"47h" help:"time for an upload to be complete, from its beginning"`
+	Keep       time.Duration `key:"keep" default:"168h" min:"1m" max:"8760h" help:"time for which the content of a complete upload is kept"`
 }
 
 // Audit configures the log of who did what.

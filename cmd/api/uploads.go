@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/cmd/internal/node"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/upload"
+)
+
+// needUploads adds to a node what uploads need of it.
+func needUploads(d node.Deps) node.Deps {
+	d.Permissions = append(d.Permissions, upload.Permissions()...)
+	d.Schemas = append(d.Schemas, upload.Uploads.Schema())
+	d.Expiring = append(d.Expiring, upload.Uploads.Name)
+	d.Objects = append(d.Objects, node.Objects{Folder: upload.Folder, Owned: upload.Owned})
+	return d
+}
+
+func newUploads(a *app) (*upload.Service, error) {
+	c := a.cfg.Upload
+	return upload.New(a.node.Store, a.node.Bus, a.node.Blobs, upload.Config{
+		MaxSize: int64(c.MaxSize), MaxAppend: int64(a.cfg.HTTP.MaxBody), Quota: int64(c.Quota), MaxUploads: c.MaxUploads,
+		Expiry: c.Expiry, Keep: c.Keep, Log: a.log, Metrics: a.registry,
+	})
+}
+
+// uploadInterval is how often uploads whose time is over are looked for.
+const uploadInterval = time.Minute
+
+// uploadComponent expires uploads, in one process at a time.
+func uploadComponent(a *app) lifecycle.Component {
+	return lifecycle.Component{Name: "uploads", Run: func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			pause.For(ctx, uploadInterval)
+			lease, err := a.node.Store.Acquire(ctx, "uploads-sweep", a.node.Owner(), uploadInterval)
+			if err == nil {
+				err = lease.Hold(ctx, uploadInterval, a.sweepUploads)
+			}
+			if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+				a.log.WarnContext(ctx, "uploads could not be expired", "error", err)
+			}
+		}
+		return nil
+	}}
+}
+
+func (a *app) sweepUploads(ctx context.Context) error {
+	for tenant, err := range a.node.Directory.Tenants(ctx) {
+		if err == nil {
+			_, err = a.uploads.Sweep(ctx, tenant)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package upload
+
+import (
+	"bytes"
+	"maps"
+	"mime"
+	"slices"
+	"unicode/utf8"
+
+	"sluice/internal/platform/fault"
+)
+
+// headSize is how much of the content its type is told by, in bytes.
+const headSize = 512
+
+// form is what content looks like.
+type form string
+
+const (
+	text    form = "text"
+	jsonDoc form = "JSON"
+	parquet form = "Parquet"
+	arrow   form = "Arrow"
+	zip     form = "ZIP"
+	gzip    form = "gzip"
+	zstd    form = "zstd"
+	other   form = "binary data of another kind"
+)
+
+// signatures are how binary forms begin.
+var signatures = []struct {
+	begin string
+	form  form
+}{
+	{"PAR1", parquet}, {"ARROW1\x00\x00", arrow}, {"\xff\xff\xff\xff", arrow}, {"PK\x03\x04", zip}, {"PK\x05\x06", zip}, {"\x1f\x8b", gzip}, {"\x28\xb5\x2f\xfd", zstd},
+}
+
+// taken has the declared types, and what content of each may look like; nil is
+// anything.
+var taken = map[string][]form{
+	"text/csv": {text, jsonDoc}, "text/plain": {text, jsonDoc}, "text/tab-separated-values": {text, jsonDoc},
+	"application/json": {jsonDoc}, "application/x-ndjson": {jsonDoc}, "application/jsonl": {jsonDoc},
+	"application/vnd.apache.parquet": {parquet}, "application/vnd.apache.arrow.file": {arrow}, "application/vnd.apache.arrow.stream": {arrow},
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {zip}, "application/zip": {zip}, "application/gzip": {gzip}, "application/zstd": {zstd},
+	"application/octet-stream": nil,
+}
+
+// Types returns the content types that are taken, in order.
+func Types() []string { return slices.Sorted(maps.Keys(taken)) }
+
+func known(media string) bool {
+	_, ok := taken[media]
+	return ok
+}
+
+// sniff tells the form of content by its first bytes.
+func sniff(head []byte) form {
+	for _, s := range signatures {
+		if bytes.HasPrefix(head, []byte(s.begin)) {
+			return s.form
+		}
+	}
+	if bytes.HasPrefix(head, []byte{0xff, 0xfe}) || bytes.HasPrefix(head, []byte{0xfe, 0xff}) {
+		return text // UTF-16, as spreadsheets write it
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return other
+	}
+	start := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	if len(start) > 0 && bytes.IndexByte([]byte("{["), start[0]) >= 0 && utf8.Valid(whole(head)) {
+		return jsonDoc
+	}
+	return text // in any encoding: who reads it judges that
+}
+
+// whole returns the head without a character that is cut off at its end.
+func whole(head []byte) []byte {
+	for cut := 0; cut < utf8.UTFMax && cut < len(head); cut++ {
+		if r, _ := utf8.DecodeLastRune(head[:len(head)-cut]); r != utf8.RuneError {
+			return head[:len(head)-cut]
+		}
+	}
+	return head
+}
+
+// fits returns why content that begins so is not of the declared type, nil where
+// it may be. Nothing is of every type: who reads it judges that.
+func fits(declared string, head []byte) error {
+	media, _, _ := mime.ParseMediaType(declared)
+	found, allowed := sniff(head), taken[media]
+	if allowed == nil || len(head) == 0 || slices.Contains(allowed, found) {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the content is %s, not %s as was declared", found, media).WithCode("upload_type_mismatch")
+}
