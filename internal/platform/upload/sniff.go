@@ -67,7 +67,7 @@ func sniff(head []byte) form {
 		return other
 	}
 	start := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
-	if len(start) > 0 && bytes.IndexByte([]byte("{["), start[0]) >= 0 && utf8.Valid(whole(head)) {
+	if len(start) > 0 && (start[0] == '{' || start[0] == '[') && utf8.Valid(whole(head)) {
 		return jsonDoc
 	}
 	return text // in any encoding: who reads it judges that
