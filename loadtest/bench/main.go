@@ -54,6 +54,7 @@ var parts = []part{
 	{"relay", measureRelay},
 	{"list", measureList},
 	{"jobs", measureJobs},
+	{"feeds", measureFeeds},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

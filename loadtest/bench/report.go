@@ -48,6 +48,9 @@ var goals = []goal{
 	{"jobs_accepted", "jobs", true, 3000, "/s"},
 	{"jobs_accept_p99", "jobs", false, 25, "ms"},
 	{"jobs_result_p99", "jobs", false, 150, "ms"},
+	{"feed_rate", "feeds", true, 0.98 * feedRate, "/s"},
+	{"feed_memory", "feeds", false, 64, "KiB"},
+	{"feed_stall", "feeds", false, 10, "%"},
 }
 
 func (g goal) met(v float64) bool {

@@ -27,6 +27,7 @@ type guard struct {
 	tracer   trace.Tracer
 	cors     *cors // nil allows no other origin
 	inFlight *atomic.Int64
+	streams  *atomic.Int64 // those of inFlight that have become streams
 }
 
 // exchange is one request and its answer: all that the guard allocates for it.
@@ -42,6 +43,20 @@ type exchange struct {
 	began  time.Time
 	failed error // what the handler returned
 	blamed error // what the handler says about an answer of its own
+
+	streams *atomic.Int64 // the guard's
+	stream  bool          // it counts there
+}
+
+// Stream says that the request that ctx belongs to has become a stream. One waits
+// most of its time, and whoever serves it bounds how many there are: it takes no
+// place among the requests being served any more, or the streams of some would
+// keep everybody else out. Outside of a request it does nothing.
+func Stream(ctx context.Context) {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && !x.stream {
+		x.stream = true
+		x.streams.Add(1)
+	}
 }
 
 func (x *exchange) Value(key any) any {
@@ -73,8 +88,8 @@ func (g *guard) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 // error handler write what goes wrong, so that it can count the status.
 func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	r := c.Request()
-	x := &exchange{Context: r.Context(), began: time.Now(), route: g.metrics.route(r.Method, c.Path())}
-	n := g.inFlight.Add(1)
+	x := &exchange{Context: r.Context(), began: time.Now(), route: g.metrics.route(r.Method, c.Path()), streams: g.streams}
+	n := g.inFlight.Add(1) - g.streams.Load()
 	defer g.finish(c, x)
 
 	x.id[0] = g.requestID(r, &x.room)
@@ -139,6 +154,9 @@ func (g *guard) admit(r *http.Request, inFlight int64) error {
 // completed, so that no client takes a part for the whole.
 func (g *guard) finish(c echo.Context, x *exchange) {
 	defer g.inFlight.Add(-1)
+	if x.stream {
+		defer g.streams.Add(-1)
+	}
 	panicked := recover()
 	cause, _ := panicked.(error)
 	abort := errors.Is(cause, http.ErrAbortHandler)

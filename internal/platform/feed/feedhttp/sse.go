@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/feed"
+	"sluice/internal/platform/web"
 )
 
 // SSE serves a stream as server-sent events (HTML Standard, 9.2). A client that
@@ -28,6 +29,7 @@ func (h *Handler) SSE(w http.ResponseWriter, r *http.Request, t Target) error {
 		return err
 	}
 	defer s.Close()
+	web.Stream(r.Context()) // the hub has limits of its own
 	out := &sse{w: w, control: http.NewResponseController(w), timeout: h.cfg.WriteTimeout, now: h.cfg.Now}
 	if out.open(s.From(), h.cfg.Retry) == nil {
 		out.finish(r.Context(), s.Serve(r.Context(), out, h.serving(r.Context())))
@@ -41,6 +43,7 @@ type sse struct {
 	control *http.ResponseController
 	timeout time.Duration
 	now     func() time.Time
+	until   time.Time // the time limit in force
 }
 
 var ping = []byte(": ping\n\n")
@@ -74,10 +77,15 @@ func (o *sse) Put(_ context.Context, batch []*feed.Event) error {
 // Ping writes a comment.
 func (o *sse) Ping(context.Context) error { return o.write(ping) }
 
-// put hands bytes to the server's buffer, which writes them when it is full.
+// put hands bytes to the server's buffer, which writes them when it is full. A
+// limit that is nearly whole is left as it is, for setting one costs as much as
+// the rest of this.
 func (o *sse) put(b []byte) error {
-	if err := o.control.SetWriteDeadline(o.now().Add(o.timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
+	if until := o.now().Add(o.timeout); until.Sub(o.until) > o.timeout/8 {
+		if err := o.control.SetWriteDeadline(until); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		o.until = until
 	}
 	_, err := o.w.Write(b) //nolint:gosec // JSON, as text/event-stream, which no browser takes for a page
 	return err

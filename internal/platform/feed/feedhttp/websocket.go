@@ -15,6 +15,7 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
+	"sluice/internal/platform/web"
 )
 
 // Subprotocol is what clients have to ask for: the server sends JSON texts with
@@ -50,6 +51,7 @@ func (h *Handler) WebSocket(w http.ResponseWriter, r *http.Request, t Target) er
 	}
 	if s != nil {
 		defer s.Close()
+		web.Stream(r.Context()) // the hub has limits of its own
 	}
 	c, accepted := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, OriginPatterns: h.cfg.Origins, CompressionMode: websocket.CompressionDisabled})
 	if accepted != nil {

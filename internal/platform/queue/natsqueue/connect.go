@@ -40,6 +40,9 @@ func (q *Queue) connect() error {
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectBufSize(-1), // what cannot be sent is an error, not a surprise later
+		// A source asks for one message at a time. The library's room for half a million
+		// would be 4 MiB of each, which the collector takes for live memory.
+		nats.SyncQueueLen(64),
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
