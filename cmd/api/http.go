@@ -40,10 +40,10 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.registry, a.log); err != nil {
+	if a.backlog, err = newBacklog(a); err != nil {
 		return nil, err
 	}
-	if a.backlog, err = newBacklog(a); err != nil {
+	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.backlog.Queued, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{

@@ -80,7 +80,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		}
 		w.health.AddCheck("models", w.models.Check)
 	}
-	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, metrics, w.log)
+	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)
 	return err
 }
 

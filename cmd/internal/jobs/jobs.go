@@ -44,20 +44,23 @@ type Jobs struct {
 	concurrency int
 	reconciler  *job.Reconciler
 	folder      *usage.Folder
+	window      *job.Window
 }
 
 // New returns the part of a process, and registers the commands and queries of
 // predictions with its bus. The models may be nil where it runs none; what it runs
-// shares the memory with requests. Call it before the store is used.
-func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, metrics prometheus.Registerer, log *slog.Logger) (*Jobs, error) {
+// shares the memory with requests. How many predictions of a tenant are queued says
+// who has them submitted; nil where nobody does. Call it before the store is used.
+func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budget, queued func(tenant string) int, metrics prometheus.Registerer, log *slog.Logger) (*Jobs, error) {
 	settings := settings(cfg)
+	settings.Queued = queued
 	job.Register(n.Bus, settings)
 	usage.Register(n.Bus)
 	ward, err := job.NewWard(n.Store, settings, metrics, log)
 	if err != nil {
 		return nil, err
 	}
-	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), Ward: ward, node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store)}
+	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), Ward: ward, node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store), window: job.NewWindow(n.Store, settings, log)}
 	if j.concurrency > 0 {
 		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, ward, settings, log)
 	}
@@ -99,6 +102,7 @@ func (j *Jobs) Component() lifecycle.Component {
 			var beside sync.WaitGroup
 			beside.Go(func() { j.reconcile(taking) })
 			beside.Go(func() { j.Ward.Run(taking) })
+			beside.Go(func() { _ = j.window.Run(taking) }) // ends with taking only
 			defer beside.Wait()
 			defer drain()
 			return j.run(taking, j.node.Queue)
@@ -149,6 +153,7 @@ func (j *Jobs) rounds(ctx context.Context) error {
 			n := 0
 			if err == nil {
 				n, err = j.reconciler.Tenant(ctx, tenant)
+				j.window.Touch(tenant) // whoever left something in the store may have ended
 			}
 			if n > 0 {
 				j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)

@@ -34,7 +34,7 @@ func TestAcceptsOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := New(cfg, n, nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	j, err := New(cfg, n, nil, nil, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

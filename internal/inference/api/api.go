@@ -144,6 +144,7 @@ type NewPrediction struct {
 	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"The outputs that are wanted, as in the Open Inference Protocol; all of them without it."`
 	Parameters json.RawMessage `json:"parameters,omitempty" doc:"As in the Open Inference Protocol."`
 	Rows       []Row           `json:"rows,omitempty" maxItems:"100000" doc:"Instead of inputs: for each row an object with the model's inputs by name."`
+	Priority   string          `json:"priority,omitempty" enum:"high,normal,low" doc:"Orders the tenant's own durable predictions while many wait; normal without it."`
 	ClientRef  string          `json:"client_ref,omitempty" maxLength:"255" doc:"A name of the client's own, to find the prediction by."`
 	Deadline   *api.Time       `json:"deadline_at,omitempty" doc:"When the prediction expires if it has not ended."`
 }
@@ -163,6 +164,7 @@ type Prediction struct {
 	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here, or not JSON."`
 	Error       *Failure        `json:"error,omitempty"`
 	ClientRef   string          `json:"client_ref,omitempty"`
+	Priority    string          `json:"priority,omitempty" enum:"high,normal,low"`
 	Attempts    int             `json:"attempts,omitempty" doc:"Begun so far, since the last replay."`
 	DeadLetter  bool            `json:"dead_letter,omitempty" doc:"It failed for want of attempts or of a worker, and can be replayed."`
 	Replays     int             `json:"replays,omitempty"`
@@ -207,7 +209,7 @@ func target(text string) (model, version string) {
 
 // summary shows a durable prediction without its output.
 func summary(prefix string, p *job.Prediction) Prediction {
-	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef,
+	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
 		Attempts: p.Attempt - p.Base, DeadLetter: p.Dead(), Replays: p.Replays, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
 	v.URLs = &URLs{Self: self, Cancel: self + "/cancel"}

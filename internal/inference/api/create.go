@@ -94,7 +94,7 @@ func (a *API) submit(ctx context.Context, prefix, model, version string, questio
 	if err != nil {
 		return nil, err
 	}
-	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline}, job.Message{Body: question})
+	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline, Priority: job.Priority(in.Body.Priority)}, job.Message{Body: question})
 	if err != nil {
 		return nil, err
 	}

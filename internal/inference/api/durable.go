@@ -34,6 +34,7 @@ type listIn struct {
 	Status    string `query:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
 	Model     string `query:"model" maxLength:"255"`
 	ClientRef string `query:"client_ref" maxLength:"255"`
+	Priority  string `query:"priority" enum:"high,normal,low"`
 	Dead      bool   `query:"dead_letter" doc:"Only those that failed for want of attempts or of a worker, and can be replayed."`
 }
 
@@ -79,7 +80,7 @@ func (a *API) changed(ctx context.Context, prefix string, p *job.Prediction, err
 }
 
 func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, error) {
-	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Dead: in.Dead,
+	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Priority: job.Priority(in.Priority), Dead: in.Dead,
 		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}})
 	if err != nil {
 		return nil, err

@@ -39,6 +39,7 @@ type Submit struct {
 	Input          Payload
 	ClientRef      string
 	Deadline       time.Time // zero: none
+	Priority       Priority  // empty: Normal
 }
 
 // CommandName implements cqrs.Command.
@@ -87,9 +88,15 @@ type Config struct {
 	// never where it is negative.
 	Deaths int
 	Drain  time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
+	// Queued says how many predictions of a tenant wait, for whoever submits; nil
+	// where everything is announced at once.
+	Queued func(tenant string) int
 }
 
 func (c Config) withDefaults() Config {
+	if c.Queued == nil {
+		c.Queued = func(string) int { return 0 }
+	}
 	if c.Lease <= 0 {
 		c.Lease = 30 * time.Second
 	}
@@ -121,11 +128,15 @@ func (c Config) withDefaults() Config {
 func Register(b *cqrs.Bus, cfg Config) {
 	cfg = cfg.withDefaults()
 	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Submit) (*Prediction, error) {
-		p := &Prediction{Model: c.Model, Version: c.Version, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline}
+		p := &Prediction{Model: c.Model, Version: c.Version, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline, Priority: c.Priority}
 		if p.ID = c.ID; p.ID == "" {
 			p.ID = repo.NewID[ID](tx, Prefix)
 		}
 		p.Accept(tx.Now(), cfg.Timing)
+		if cfg.Queued(tx.Tenant()) >= window {
+			p.Park()
+			return p, Predictions.Add(ctx, tx, p)
+		}
 		if err := Predictions.Add(ctx, tx, p); err != nil {
 			return nil, err
 		}
@@ -212,6 +223,7 @@ type List struct {
 	cqrs.Returns[spec.Page[Prediction]]
 	Status           Status
 	Model, ClientRef string
+	Priority         Priority
 	Dead             bool // only dead letters
 	Query            spec.Query[Prediction]
 }
@@ -228,6 +240,9 @@ func (q List) query() spec.Query[Prediction] {
 	}
 	if q.Dead {
 		rules = append(rules, dead.Eq(true))
+	}
+	if q.Priority != "" {
+		rules = append(rules, priority.Eq(q.Priority))
 	}
 	if q.Model != "" {
 		rules = append(rules, model.Eq(q.Model))

@@ -27,15 +27,15 @@ func (p *Prediction) Postpone(why Failure, now time.Time, t Timing) {
 	if p.Held.IsZero() {
 		p.Held = now
 	}
-	held := now.Sub(p.Held)
+	since := now.Sub(p.Held)
 	switch {
 	case p.late(now):
 		p.end(Expired, now, t)
-	case held >= t.Hold:
+	case since >= t.Hold:
 		p.Failure = &why
 		p.end(Failed, now, t)
 	default:
-		p.Due = p.within(now.Add(min(max(held, t.Notice/4), t.Notice)))
+		p.Waits, p.Due = held, p.within(now.Add(min(max(since, t.Notice/4), t.Notice)))
 	}
 }
 

@@ -67,14 +67,16 @@ type Prediction struct {
 	Output    Payload  `json:"output,omitzero"`
 	Failure   *Failure `json:"failure,omitempty"`
 	ClientRef string   `json:"client_ref,omitempty"`
+	Priority  Priority `json:"priority,omitempty"`
 
 	Attempt     int       `json:"attempt"`              // the fence of the attempt under way, or of the last
 	GivenBack   int       `json:"given_back,omitempty"` // attempts of this life that workers which stopped in order gave back
 	Base        int       `json:"base,omitempty"`       // attempts of earlier lives, see Replay
 	Replays     int       `json:"replays,omitempty"`
 	Worker      string    `json:"worker,omitempty"`
-	Since       time.Time `json:"since,omitzero"` // when it was accepted, or its present life began
-	Held        time.Time `json:"held,omitzero"`  // since when no worker could run it, see Postpone
+	Waits       string    `json:"waits,omitempty"` // what keeps it from the queue while it is queued: see Park and Postpone
+	Since       time.Time `json:"since,omitzero"`  // when it was accepted, or its present life began
+	Held        time.Time `json:"held,omitzero"`   // since when no worker could run it, see Postpone
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Deadline    time.Time `json:"deadline,omitzero"` // zero: none
@@ -110,7 +112,7 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Predictions keeps them.
 var Predictions = repo.Kind[ID, Prediction]{
 	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
-	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead},
+	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead, waits, priority},
 	Expires: func(p *Prediction) time.Time { return p.Keep },
 }
 
@@ -120,6 +122,8 @@ var (
 	clientRef = spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef })
 	due       = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
 	dead      = spec.BoolField("dead", (*Prediction).Dead)
+	waits     = spec.TextField("waits", func(p *Prediction) string { return p.Waits })
+	priority  = spec.TextField("priority", (*Prediction).Urgency)
 )
 
 // Changed says that a prediction is in another state. It holds nothing of what
@@ -148,7 +152,7 @@ type Timing struct {
 // move changes the state and records it.
 func (p *Prediction) move(s Status) {
 	previous := p.Status
-	p.Status = s
+	p.Status, p.Waits = s, ""
 	version := p.Version
 	if p.Served != "" {
 		version = p.Served
@@ -308,7 +312,7 @@ func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
 		p.end(Expired, now, t)
 		return false
 	case p.Status == Queued:
-		p.Due = p.within(now.Add(t.Notice))
+		p.Waits, p.Due = "", p.within(now.Add(t.Notice))
 		return true
 	case !p.Reminded.Before(p.Due) && now.Before(p.Reminded.Add(t.Notice)):
 		return false

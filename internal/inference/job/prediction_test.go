@@ -21,13 +21,16 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 			p.Deadline = now.Add(5 * time.Minute)
 		}
 		p.Accept(now, timing)
+		if rapid.Bool().Draw(t, "parked") {
+			p.Park()
+		}
 		var end *Prediction
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			before := *p
 			fence := rapid.IntRange(1, 7).Draw(t, "fence")
 			current := fence == p.Attempt && (p.Status == Running || p.Status == Cancelling)
 			var err error
-			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "give back", "cancel", "remind", "postpone", "replay", "time"}).Draw(t, "action") {
+			switch rapid.SampledFrom([]string{"start", "extend", "succeed", "fail", "fail for good", "give back", "cancel", "remind", "let in", "postpone", "replay", "time"}).Draw(t, "action") {
 			case "start":
 				begun, _ := p.Start("w", "1", now, timing) // busy is an answer
 				if begun && (p.Status != Running || p.Attempt != before.Attempt+1 || !before.Deadline.IsZero() && !now.Before(before.Deadline)) {
@@ -62,6 +65,10 @@ func TestEveryLifeEndsOnce(t *testing.T) {
 						t.Fatalf("replayed as %+v", p)
 					}
 					end = nil // of its first life
+				}
+			case "let in":
+				if p.letIn(now, timing) && (before.Waits == "" || p.Waits != "" || p.Status != Queued) {
+					t.Fatalf("let in %+v", before)
 				}
 			case "remind":
 				if p.Remind(now, timing) && now.Before(before.Due) {

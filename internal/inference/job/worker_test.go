@@ -56,7 +56,9 @@ type bench struct {
 	ward  *Ward
 	ctx   context.Context // of the test's client
 	// retain is for how long the relay can send again what the queue has lost.
-	retain time.Duration
+	retain    time.Duration
+	backlogOf *Backlog
+	window    *Window // nil: nothing is let in that waits in the store
 }
 
 const (
@@ -71,7 +73,11 @@ func newBench(t *testing.T) *bench {
 	if b.bus, err = cqrs.NewBus(b.store, cqrs.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	Register(b.bus, Config{Timing: timing})
+	if b.backlogOf, err = NewBacklog(b.store, these(tenant, "other"), BacklogConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	b.window = NewWindow(b.store, Config{Timing: timing}, nil)
+	Register(b.bus, Config{Timing: timing, Queued: b.backlogOf.Queued})
 	if b.ward, err = NewWard(b.store, Config{Timing: timing}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +117,9 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 		})
 	}
 	run(r.Run)
+	if b.window != nil {
+		run(b.window.Run)
+	}
 	run(func(ctx context.Context) error { return usage.NewFolder(b.store).Run(ctx, b.queue) })
 	for range workers {
 		run(func(ctx context.Context) error {
