@@ -51,6 +51,7 @@ func newHTTP(a *app) (*web.Server, error) {
 		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid},
 		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
 		Ward:    a.jobs.Ward,
+		Uploads: a.uploaded,
 	})
 	if a.uploads, err = newUploads(a); err != nil {
 		return nil, err

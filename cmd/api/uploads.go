@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"sluice/cmd/internal/node"
@@ -27,6 +28,16 @@ func newUploads(a *app) (*upload.Service, error) {
 		MaxSize: int64(c.MaxSize), MaxAppend: int64(a.cfg.HTTP.MaxBody), Quota: int64(c.Quota), MaxUploads: c.MaxUploads,
 		Expiry: c.Expiry, Keep: c.Keep, Log: a.log, Metrics: a.registry,
 	})
+}
+
+// uploaded opens the content of an upload, for predictions.
+func (a *app) uploaded(ctx context.Context, id string) (io.ReadCloser, int64, error) {
+	u, open, err := a.uploads.Content(ctx, upload.ID(id))
+	if err != nil {
+		return nil, 0, err
+	}
+	content, err := open(ctx, 0, 0)
+	return content, u.Offset, err
 }
 
 // uploadInterval is how often uploads whose time is over are looked for.

@@ -65,3 +65,53 @@ func TestUploadOutlivesTheProcess(t *testing.T) {
 		t.Errorf("%d %s", got.StatusCode, got.body)
 	}
 }
+
+// A prediction takes its inputs from an upload, at once or durably, and outlives it.
+func TestPredictionFromAnUpload(t *testing.T) {
+	a, _ := startApp(t, "--data-dir="+t.TempDir())
+	base := "http://" + a.http.Addr()
+	put := func(content string) string {
+		made := infer(t, "POST", base+"/v1/uploads", fmt.Appendf(nil, `{"content_type":"application/json","length":%d}`, len(content)), "Content-Type", "application/json")
+		if got := infer(t, "PATCH", base+made.Header.Get("Location"), []byte(content), "Content-Type", "application/partial-upload", "Upload-Offset", "0", "Upload-Complete", "?1"); got.StatusCode != 200 {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+		return uploadOf(made)
+	}
+	ask := func(body, prefer string) exchange {
+		return infer(t, "POST", base+"/v1/models/iris/predictions", []byte(body), "Content-Type", "application/json", "Prefer", prefer)
+	}
+	const rows = `"rows":[{"input":[5.1,3.5,1.4,0.2]},{"input":[6.7,3.0,5.2,2.3]}]`
+	inline, id := ask("{"+rows+"}", ""), put("{"+rows+"}")
+	var want, got struct{ Output json.RawMessage }
+	if err := json.Unmarshal(inline.body, &want); err != nil || inline.StatusCode != 200 || len(want.Output) == 0 {
+		t.Fatalf("%d %s", inline.StatusCode, inline.body)
+	}
+	for _, prefer := range []string{"", "wait=20"} {
+		e := ask(fmt.Sprintf(`{"upload":%q}`, id), prefer)
+		if err := json.Unmarshal(e.body, &got); err != nil || e.StatusCode != 200 || !bytes.Equal(got.Output, want.Output) {
+			t.Errorf("Prefer %q: %d %s", prefer, e.StatusCode, e.body)
+		}
+	}
+	for what, c := range map[string]struct {
+		body   string
+		status int
+		code   string
+	}{
+		"both":       {fmt.Sprintf(`{"upload":%q,%s}`, id, rows), 422, "inputs_ambiguous"},
+		"unknown":    {`{"upload":"upl_1"}`, 404, "not_found"},
+		"no object":  {fmt.Sprintf(`{"upload":%q}`, put(`[1]`)), 422, "upload_invalid"},
+		"stranger":   {fmt.Sprintf(`{"upload":%q}`, put(`{"rows":[],"inptus":[]}`)), 422, "upload_invalid"},
+		"two":        {fmt.Sprintf(`{"upload":%q}`, put("{"+rows+"}{}")), 422, "upload_invalid"},
+		"nothing":    {fmt.Sprintf(`{"upload":%q}`, put(`{}`)), 422, "inputs_missing"},
+		"incomplete": {fmt.Sprintf(`{"upload":%q}`, uploadOf(infer(t, "POST", base+"/v1/uploads", []byte(`{"content_type":"application/json","length":5}`), "Content-Type", "application/json"))), 409, "upload_incomplete"},
+	} {
+		if e := ask(c.body, ""); e.StatusCode != c.status || !strings.Contains(string(e.body), c.code) {
+			t.Errorf("%s: %d %s, want %d %s", what, e.StatusCode, e.body, c.status, c.code)
+		}
+	}
+}
+
+func uploadOf(made exchange) string {
+	location := made.Header.Get("Location")
+	return location[strings.LastIndexByte(location, '/')+1:]
+}

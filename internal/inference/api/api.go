@@ -39,7 +39,8 @@ type Config struct {
 	MaxBody int64 // of a prediction's request; default 16 MiB
 	Socket  SocketConfig
 	Live    LiveConfig
-	Ward    Ward // nil lets durable predictions of every version in
+	Ward    Ward    // nil lets durable predictions of every version in
+	Uploads Uploads // nil takes no inputs from uploads
 }
 
 // Ward refuses durable predictions of versions that are in quarantine.
@@ -144,6 +145,7 @@ type NewPrediction struct {
 	Outputs    json.RawMessage `json:"outputs,omitempty" doc:"The outputs that are wanted, as in the Open Inference Protocol; all of them without it."`
 	Parameters json.RawMessage `json:"parameters,omitempty" doc:"As in the Open Inference Protocol."`
 	Rows       []Row           `json:"rows,omitempty" maxItems:"100000" doc:"Instead of inputs: for each row an object with the model's inputs by name."`
+	Upload     string          `json:"upload,omitempty" maxLength:"64" doc:"Instead of both: the id of a completed upload, whose content is a JSON object with inputs or rows, and maybe outputs and parameters."`
 	Priority   string          `json:"priority,omitempty" enum:"high,normal,low" doc:"Orders the tenant's own durable predictions while many wait; normal without it."`
 	ClientRef  string          `json:"client_ref,omitempty" maxLength:"255" doc:"A name of the client's own, to find the prediction by."`
 	Deadline   *api.Time       `json:"deadline_at,omitempty" doc:"When the prediction expires if it has not ended."`

@@ -51,6 +51,11 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 	if err != nil {
 		return nil, err
 	}
+	release, err := a.fetch(ctx, &in.Body)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	question, err := question(v, &in.Body)
 	if err != nil {
 		return nil, err
@@ -197,8 +202,10 @@ func (a *API) answer(ctx context.Context, prefix string, p *job.Prediction) (*ou
 func question(v *version, in *NewPrediction) ([]byte, error) {
 	inputs := in.Inputs
 	switch {
+	case in.Upload != "":
+		return nil, errNoUploads
 	case len(inputs) > 0 && len(in.Rows) > 0, len(inputs) == 0 && len(in.Rows) == 0:
-		return nil, fault.New(fault.Unprocessable, "a prediction needs either inputs or rows").WithCode("inputs_missing")
+		return nil, fault.New(fault.Unprocessable, "a prediction needs either inputs or rows, or the upload that has them").WithCode("inputs_missing")
 	case len(in.Rows) > 0:
 		var err error
 		if inputs, err = tensors(v, in.Rows); err != nil {

@@ -256,6 +256,11 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err != nil {
 		return err
 	}
+	release, err := a.fetch(r.Context(), &in)
+	if err != nil {
+		return err
+	}
+	defer release()
 	question, err := question(v, &in)
 	if err != nil {
 		return err
