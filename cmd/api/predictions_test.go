@@ -173,6 +173,10 @@ func TestSampleModelsStepByStep(t *testing.T) {
 	if p, resp := predict(t, "POST", base+"/v1/models/writer/predictions", `{"rows":[{"text":["T"],"temperature":0.1,"seed":1}]}`, "Prefer", "respond-async"); resp.StatusCode != 501 || p.Code != "stream_needed" {
 		t.Errorf("durably: %d %s", resp.StatusCode, p.Code)
 	}
+	const inputs = `{"inputs":[{"name":"char","datatype":"BYTES","shape":[1,1],"data":["f"]}]}`
+	if got := infer(t, "POST", base+"/v2/models/nextchar/infer", []byte(inputs), "Content-Type", "application/json", "Prefer", "respond-async"); got.StatusCode != 501 || !strings.Contains(string(got.body), "step by step") {
+		t.Errorf("durably, by the protocol: %d %s", got.StatusCode, got.body)
+	}
 }
 
 // streamed returns the whole answer to a request for events.

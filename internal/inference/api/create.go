@@ -63,10 +63,18 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 	if !async {
 		return a.predict(ctx, model, version, question)
 	}
-	if v.Stateful() || v.Generative() {
-		return nil, fault.New(fault.Unsupported, "model '%s' answers step by step, which a durable prediction does not: leave Prefer out, or use a stream", model).WithCode("stream_needed")
+	if err := durable(v); err != nil {
+		return nil, err
 	}
 	return a.submit(ctx, prefix, model, version, question, in, wait)
+}
+
+// durable says why a version answers no durable predictions.
+func durable(v *version) error {
+	if v.Stateful() || v.Generative() {
+		return fault.New(fault.Unsupported, "model '%s' answers step by step, which a durable prediction does not: leave Prefer out, or use a stream", v.Name).WithCode("stream_needed")
+	}
+	return nil
 }
 
 // predict answers at once.

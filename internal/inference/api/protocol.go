@@ -22,6 +22,13 @@ func (a *API) Protocol(prefix string) oip.Durable { return protocol{a, prefix} }
 
 // Accept implements oip.Durable.
 func (p protocol) Accept(ctx context.Context, q oip.Question, cancelAfter string) (string, error) {
+	v, err := p.models.Lookup(q.Model, q.Version)
+	if err == nil {
+		err = durable(v)
+	}
+	if err != nil {
+		return "", err
+	}
 	deadline, err := deadline(nil, cancelAfter, time.Now())
 	if err != nil {
 		return "", err
