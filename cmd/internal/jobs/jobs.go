@@ -150,16 +150,16 @@ func (j *Jobs) reconcile(ctx context.Context) {
 func (j *Jobs) rounds(ctx context.Context) error {
 	for ctx.Err() == nil {
 		for tenant, err := range j.node.Directory.Tenants(ctx) {
-			n := 0
-			if err == nil {
-				n, err = j.reconciler.Tenant(ctx, tenant)
-				j.window.Touch(tenant) // whoever left something in the store may have ended
+			if err != nil {
+				return err
 			}
+			n, err := j.reconciler.Tenant(ctx, tenant)
+			j.window.Touch(tenant) // whoever left something in the store may have ended
 			if n > 0 {
 				j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)
 			}
-			if err != nil && ctx.Err() == nil {
-				return err
+			if err != nil && ctx.Err() == nil { // the others are looked after all the same
+				j.log.WarnContext(ctx, "due predictions of a tenant could not be announced again", "tenant", tenant, "error", err)
 			}
 		}
 		pause.For(ctx, reconcileInterval)

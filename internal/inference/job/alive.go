@@ -14,6 +14,7 @@ import (
 var (
 	errStalled = fault.New(fault.Unavailable, "the model completed no run for too long").WithCode("attempt_stalled")
 	errTooLong = fault.New(fault.Unavailable, "the attempt took too long").WithCode("attempt_too_long")
+	errLease   = fault.New(fault.Unavailable, "the attempt was stopped, because its worker could not tell the queue that it lived").WithCode("lease_lost")
 )
 
 // why returns for what reason an attempt was stopped, and its own error where it
@@ -21,6 +22,9 @@ var (
 func why(run context.Context, err error) error {
 	if cause := context.Cause(run); errors.Is(cause, errStalled) || errors.Is(cause, errTooLong) {
 		return cause
+	}
+	if errors.Is(context.Cause(run), queue.ErrLeaseLost) {
+		return errLease
 	}
 	return err
 }

@@ -21,8 +21,8 @@ import (
 // every ten seconds, and every second for a tenant of which much waits. In between
 // its figures are off by what others have accepted and begun meanwhile.
 //
-// A store that cannot count, as CQL, shows at most uncounted waiting predictions of
-// a tenant; there the waiting time is what limits.
+// A store that cannot count, as CQL, shows at most a window of a tenant's waiting
+// predictions; there the waiting time is what limits.
 type Backlog struct {
 	store   *repo.Store
 	tenants func(ctx context.Context) iter.Seq2[string, error]
@@ -39,6 +39,7 @@ type Backlog struct {
 // standing is how much of one tenant waits.
 type standing struct {
 	queued int
+	least  int       // that wait, where more do than could be seen
 	oldest time.Time // when the one that waits longest was accepted; zero: none waits
 
 	came, left int // since the last look
@@ -52,8 +53,7 @@ const (
 	busyInterval = time.Second
 	// busy is of how many waiting predictions the workers are kept busy, so that
 	// the rate at which they leave is the workers' and not the clients'.
-	busy      = 32
-	uncounted = 200
+	busy = 32
 )
 
 // BacklogConfig is what a Backlog may be given.
@@ -131,24 +131,34 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	waits := spec.Query[Prediction]{Where: status.Eq(Queued), Limit: 1}
 	n, err := Predictions.Count(ctx, from, waits.Where)
 	if errors.Is(err, spec.ErrUnsupported) {
-		waits.Limit, err = uncounted, nil
+		waits.Limit, err = window, nil
 	}
 	if err != nil {
 		return err
 	}
-	page, err := Predictions.Find(ctx, from, waits) // ids are in the order of acceptance
+	page, err := Predictions.Find(ctx, from, waits)
+	if err != nil {
+		return err
+	}
+	// What is held, or lets others go first, says nothing of how soon others are run.
+	first, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: stands.Eq(announced), Limit: 1}) // ids are in the order of acceptance
 	if err != nil {
 		return err
 	}
 	oldest := time.Time{}
-	if len(page.Items) > 0 {
-		oldest = page.Items[0].Since // not of an earlier life
+	if len(first.Items) > 0 {
+		oldest = first.Items[0].Since // not of an earlier life
+	}
+	least := 0
+	if waits.Limit > 1 && page.Next != "" {
+		least = len(page.Items)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	queued := max(int(n), len(page.Items))
 	if s := b.of[tenant]; s != nil || queued > 0 {
 		b.standing(tenant).seen(queued, oldest, b.store.Now())
+		b.standing(tenant).least = least
 	}
 	return nil
 }
@@ -237,7 +247,7 @@ func (b *Backlog) Queued(tenant string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.of[tenant]; s != nil {
-		return s.queued
+		return max(s.queued, s.least)
 	}
 	return 0
 }

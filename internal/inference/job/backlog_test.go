@@ -179,14 +179,14 @@ func (noCounts) Summarise(context.Context, *repo.Schema, *repo.SummaryQuery) ([]
 func TestStoreThatCannotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		for i := range uncounted + 5 {
+		for i := range window + 5 {
 			b.submit(fmt.Sprint(i), time.Time{})
 		}
 		l, err := NewBacklog(repo.New(noCounts{b.store.Driver()}, repo.Config{}), these(tenant), BacklogConfig{Limits: Limits{Wait: time.Minute}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Look(t.Context()); err != nil || l.Queued(tenant) != uncounted {
+		if err := l.Look(t.Context()); err != nil || l.Queued(tenant) != window {
 			t.Errorf("%d wait, %v", l.Queued(tenant), err)
 		}
 		time.Sleep(2 * time.Minute)

@@ -197,10 +197,15 @@ const batch = 200
 // Tenant says again what is due of one tenant, and returns how much that was.
 func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
 	scope := repo.Scope{Tenant: tenant, Actor: "system"}
-	n := 0
+	n, remindedHeld := 0, 0
 	for p, err := range Predictions.All(ctx, r.store.Read(scope), dueQuery(r.store.Now())) {
 		if err != nil {
 			return n, err
+		}
+		if p.Waits == held && !p.late(r.store.Now()) {
+			if remindedHeld++; remindedHeld > window {
+				continue // the next round's: others must not wait behind them
+			}
 		}
 		err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 			overdue := false

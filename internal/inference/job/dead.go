@@ -52,9 +52,15 @@ func (c Revive) Target() (kind, id string) { return Predictions.Name, string(c.I
 
 func revive(cfg Config) func(context.Context, *repo.Tx, Revive) (*Prediction, error) {
 	return func(ctx context.Context, tx *repo.Tx, c Revive) (*Prediction, error) {
-		p, err := update(ctx, tx, c.ID, func(p *Prediction) error { return p.Replay(tx.Now(), cfg.Timing) })
-		if err != nil {
-			return nil, err
+		p, err := update(ctx, tx, c.ID, func(p *Prediction) error {
+			err := p.Replay(tx.Now(), cfg.Timing)
+			if err == nil && cfg.Queued(tx.Tenant()) >= window {
+				p.Park()
+			}
+			return err
+		})
+		if err != nil || p.Waits != "" {
+			return &p, err
 		}
 		return &p, announce(tx, &p)
 	}

@@ -2,14 +2,18 @@ package job
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
 
-// orphaned says whether the worker of a running prediction has died.
-func (p *Prediction) orphaned(now time.Time) bool { return p.Status == Running && !now.Before(p.Due) }
+// orphaned says whether the worker of a running prediction has died that has to be
+// run again: one that ends at once needs no turn.
+func (p *Prediction) orphaned(now time.Time, t Timing) bool {
+	return p.Status == Running && !now.Before(p.Due) && !p.late(now) && p.used() < t.Attempts
+}
 
 // errOrphan is what the queue is told of a prediction whose worker has died while
 // this process runs another such.
@@ -20,11 +24,11 @@ var errOrphan = fault.New(fault.Unavailable, "the worker of the prediction has d
 // predictions that a worker ran when it died would else meet again and again, and
 // those that are innocent would use up their attempts with the one that is not. So
 // what ends its workers takes another prediction with it once only. Call free when
-// the attempt has ended.
+// the attempt has ended, or is to end and does not.
 func (w *Worker) adopt(ctx context.Context, scope repo.Scope, id ID, version string) (p Prediction, begun bool, free func(), err error) {
 	if !w.adopting.TryLock() {
 		return p, false, func() {}, errOrphan
 	}
 	p, begun, err = w.start(ctx, scope, id, version, true)
-	return p, begun, w.adopting.Unlock, err
+	return p, begun, sync.OnceFunc(w.adopting.Unlock), err
 }

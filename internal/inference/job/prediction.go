@@ -112,7 +112,7 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Predictions keeps them.
 var Predictions = repo.Kind[ID, Prediction]{
 	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
-	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead, waits, priority},
+	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead, stands, priority},
 	Expires: func(p *Prediction) time.Time { return p.Keep },
 }
 
@@ -122,7 +122,7 @@ var (
 	clientRef = spec.TextField("client_ref", func(p *Prediction) string { return p.ClientRef })
 	due       = spec.TimeField("due", func(p *Prediction) time.Time { return p.Due })
 	dead      = spec.BoolField("dead", (*Prediction).Dead)
-	waits     = spec.TextField("waits", func(p *Prediction) string { return p.Waits })
+	stands    = spec.TextField("stands", (*Prediction).stands)
 	priority  = spec.TextField("priority", (*Prediction).Urgency)
 )
 
@@ -312,7 +312,7 @@ func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
 		p.end(Expired, now, t)
 		return false
 	case p.Status == Queued:
-		p.Waits, p.Due = "", p.within(now.Add(t.Notice))
+		p.Due = p.within(now.Add(t.Notice)) // one that is held stays so until it is begun
 		return true
 	case !p.Reminded.Before(p.Due) && now.Before(p.Reminded.Add(t.Notice)):
 		return false

@@ -23,6 +23,19 @@ var priorities = [...]Priority{High, Normal, Low}
 // that waits for room in the queue it is its priority.
 const held = "held"
 
+// announced is where a prediction stands that is queued and waits for a worker
+// only.
+const announced = "announced"
+
+// stands says where a queued prediction is: announced, or what Waits says; empty of
+// any other.
+func (p *Prediction) stands() string {
+	if p.Status != Queued {
+		return ""
+	}
+	return cmp.Or(p.Waits, announced)
+}
+
 // Urgency returns the prediction's priority.
 func (p *Prediction) Urgency() Priority { return cmp.Or(p.Priority, Normal) }
 

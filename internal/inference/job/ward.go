@@ -81,10 +81,11 @@ func (w *Ward) Refresh(ctx context.Context) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	clear(w.known)
-	w.active.Reset()
 	for i := range all {
-		w.note(&all[i])
+		// What this process has committed since is newer than what was read.
+		if q, ok := w.known[version{all[i].Model, all[i].Version}]; !ok || q.Root.Version <= all[i].Root.Version {
+			w.note(&all[i])
+		}
 	}
 	return nil
 }
@@ -109,6 +110,7 @@ func (w *Ward) committed(c *repo.Changeset) {
 		if c.Puts[i].Kind != Quarantines.Name || json.Unmarshal(c.Puts[i].Doc, &q) != nil {
 			continue
 		}
+		q.Root.Version = c.Puts[i].Record.Version
 		w.mu.Lock()
 		w.note(&q)
 		w.mu.Unlock()

@@ -26,7 +26,7 @@ type Window struct {
 	store *repo.Store
 	cfg   Config
 	log   *slog.Logger
-	field int // of waits, among the columns
+	field int // of stands, among the columns
 
 	mu      sync.Mutex
 	touched map[string]bool // tenants of whom something may wait in the store
@@ -38,7 +38,7 @@ func NewWindow(store *repo.Store, cfg Config, log *slog.Logger) *Window {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	w := &Window{store: store, cfg: cfg.withDefaults(), log: log, field: Predictions.Schema().Index(waits.Name()), touched: map[string]bool{}}
+	w := &Window{store: store, cfg: cfg.withDefaults(), log: log, field: Predictions.Schema().Index(stands.Name()), touched: map[string]bool{}}
 	store.Watch(w.committed)
 	return w
 }
@@ -46,7 +46,11 @@ func NewWindow(store *repo.Store, cfg Config, log *slog.Logger) *Window {
 // committed notes whose predictions a changeset leaves in the store.
 func (w *Window) committed(c *repo.Changeset) {
 	for i := range c.Puts {
-		if p := &c.Puts[i]; p.Kind == Predictions.Name && p.Fields[w.field].Text != "" {
+		p := &c.Puts[i]
+		if p.Kind != Predictions.Name {
+			continue
+		}
+		if s := p.Fields[w.field].Text; s != "" && s != announced {
 			w.Touch(p.Tenant)
 		}
 	}
@@ -89,23 +93,30 @@ func (w *Window) round(ctx context.Context) {
 	}
 }
 
-// Release lets predictions of a tenant in where a quarter of its window is free,
-// and says whether more may wait.
+// Release lets predictions of a tenant in where a quarter of its window is free, or
+// all that it has fits into it, and says whether more may wait.
 func (w *Window) Release(ctx context.Context, tenant string) (more bool, err error) {
 	scope := repo.Scope{Tenant: tenant, Actor: "system"}
 	from := w.store.Read(scope)
-	out, err := outstanding(ctx, from)
+	out, err := count(ctx, from, stands.Eq(announced))
 	if err != nil {
 		return true, err
 	}
 	room := window - out
 	if room < window/4 {
-		return true, nil
+		// Who stays just below the window has nothing left in the store by Submit, so
+		// what is there must not wait for a quarter.
+		if all, err := count(ctx, from, status.Eq(Queued)); err != nil || room <= 0 || all >= window {
+			return true, err
+		}
 	}
 	share := room / 8 // for each of the less urgent: none waits for ever
 	for i, p := range priorities {
 		n := room - share*(len(priorities)-1-i)
-		page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: waits.Eq(string(p)), Limit: n})
+		if n <= 0 {
+			return true, nil
+		}
+		page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: stands.Eq(string(p)), Limit: n})
 		if err != nil {
 			return true, err
 		}
@@ -118,26 +129,15 @@ func (w *Window) Release(ctx context.Context, tenant string) (more bool, err err
 	return more, nil
 }
 
-// outstanding is how many predictions the queue holds that nobody has begun. A
-// store that cannot count is asked for as many as there may be.
-func outstanding(ctx context.Context, from repo.Reading) (int, error) {
-	queued, err := Predictions.Count(ctx, from, status.Eq(Queued))
-	if err == nil {
-		var apart int64
-		apart, err = Predictions.Count(ctx, from, waits.Gt(""))
-		return int(queued - apart), err
-	}
+// count returns how many predictions a rule selects. A store that cannot count is
+// asked for as many as matter.
+func count(ctx context.Context, from repo.Reading, rule spec.Spec[Prediction]) (int, error) {
+	n, err := Predictions.Count(ctx, from, rule)
 	if !errors.Is(err, spec.ErrUnsupported) {
-		return 0, err
+		return int(n), err
 	}
-	page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: status.Eq(Queued), Limit: window})
-	n := 0
-	for i := range page.Items {
-		if page.Items[i].Waits == "" {
-			n++
-		}
-	}
-	return n, err
+	page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: rule, Limit: window})
+	return len(page.Items), err
 }
 
 // announce lets predictions in: together, where the store can.

@@ -189,7 +189,7 @@ func TestWindowWithoutCounts(t *testing.T) {
 	if more, err := w.Release(t.Context(), tenant); !more || err != nil {
 		t.Errorf("%t, %v", more, err)
 	}
-	for p, err := range Predictions.All(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), spec.Query[Prediction]{Where: waits.Eq(""), Limit: window / 2}) {
+	for p, err := range Predictions.All(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), spec.Query[Prediction]{Where: stands.Eq(announced), Limit: window / 2}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,34 @@ func TestWindowWithoutCounts(t *testing.T) {
 	if more, err := w.Release(t.Context(), tenant); more || err != nil {
 		t.Errorf("%t, %v", more, err)
 	}
-	if n, err := Predictions.Count(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), waits.Gt("")); n != 0 || err != nil {
+	if n, err := Predictions.Count(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), stands.Gt(announced)); n != 0 || err != nil {
 		t.Errorf("%d still wait, %v", n, err)
+	}
+}
+
+// Who keeps the window nearly full, but not full, has no more in the store than fits:
+// that goes in, without a quarter being free.
+func TestNearlyFullWindowStarvesNobody(t *testing.T) { synctest.Test(t, nearlyFull) }
+
+func nearlyFull(t *testing.T) {
+	b := newBench(t)
+	for range window + 16 {
+		b.submit("1", time.Time{})
+	}
+	left := 22
+	for p, err := range Predictions.All(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), spec.Query[Prediction]{Where: stands.Eq(announced), Limit: left}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.cancel(p.ID)
+		if left--; left == 0 {
+			break
+		}
+	}
+	if _, err := b.window.Release(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Predictions.Count(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), stands.Eq(announced)); n != window+16-22 || err != nil {
+		t.Errorf("%d of %d are announced, %v", n, window+16-22, err)
 	}
 }

@@ -85,9 +85,9 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	if w.ward.Admit(asked.Model, version) != nil {
 		return w.postpone(ctx, scope, ID(m.Key.ID), quarantined)
 	}
+	free := func() {}
 	p, begun, err := w.start(ctx, scope, ID(m.Key.ID), version, false)
 	if errors.Is(err, errOrphan) {
-		var free func()
 		p, begun, free, err = w.adopt(ctx, scope, ID(m.Key.ID), version)
 		defer free()
 	}
@@ -104,13 +104,13 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 		w.giveBack(ctx, scope, &p)
 		return w.postpone(ctx, scope, p.ID, quarantined)
 	}
-	return w.attempt(ctx, scope, p, d)
+	return w.attempt(ctx, scope, p, d, free)
 }
 
 // start begins an attempt; at an orphan only where that is wanted.
 func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string, orphan bool) (p Prediction, begun bool, err error) {
 	p, err = w.take(ctx, scope, id, func(p *Prediction, now time.Time) (err error) {
-		if p.orphaned(now) && !orphan {
+		if p.orphaned(now, w.cfg.Timing) && !orphan {
 			return errOrphan
 		}
 		begun, err = p.Start(w.name, version, now, w.cfg.Timing)
@@ -139,8 +139,9 @@ func (w *Worker) take(ctx context.Context, scope repo.Scope, id ID, change func(
 	return p, err
 }
 
-// attempt runs a prediction that this worker has started, and says how it ended.
-func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d queue.Delivery) error {
+// attempt runs a prediction that this worker has started, and says how it ended. It
+// calls free once the run should have ended: a run that hangs may never.
+func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d queue.Delivery, free func()) error {
 	run, end := context.WithTimeoutCause(ctx, w.cfg.MaxRun, errTooLong)
 	defer end()
 	if !p.Deadline.IsZero() {
@@ -148,6 +149,7 @@ func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d 
 		defer end()
 	}
 	run, stop := context.WithCancelCause(run)
+	defer context.AfterFunc(run, free)()
 	var alive sync.WaitGroup
 	alive.Go(func() { w.keepAlive(run, scope, &p, d, stop) })
 	answer, out, err := w.predict(run, &p)
@@ -157,7 +159,7 @@ func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d 
 	stop(nil)
 	alive.Wait()
 	switch {
-	case err != nil && ctx.Err() != nil: // this worker stops; another takes over
+	case err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), queue.ErrLeaseLost): // this worker stops; another takes over
 		w.giveBack(context.WithoutCancel(ctx), scope, &p)
 		return ctx.Err()
 	case err != nil && w.lacks(&p):

@@ -3,9 +3,14 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
+
+// ErrLeaseLost is the cause of the end of a handler's context where its lease ran
+// out: another may have the message by now. A consumer that stops has another cause.
+var ErrLeaseLost = errors.New("the lease ran out")
 
 // Handler handles one delivery. What it returns decides what follows:
 //

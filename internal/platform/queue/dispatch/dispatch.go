@@ -93,10 +93,7 @@ func Run(ctx context.Context, job Job) {
 	all.Wait()
 }
 
-var (
-	errDrained   = errors.New("the consumer was stopped, and its drain time is over")
-	errLeaseLost = errors.New("the lease ran out")
-)
+var errDrained = errors.New("the consumer was stopped, and its drain time is over")
 
 // worker is the state of one Run.
 type worker struct {

@@ -165,7 +165,7 @@ func TestNothingIsSentAfterTheLease(t *testing.T) {
 			began := time.Now()
 			notes := run(t, time.Minute, queue.Consumer{Lease: 10 * time.Second}, func(ctx context.Context, d queue.Delivery) error {
 				<-ctx.Done()
-				if took := time.Since(began); took != 9*time.Second || !errors.Is(context.Cause(ctx), errLeaseLost) {
+				if took := time.Since(began); took != 9*time.Second || !errors.Is(context.Cause(ctx), queue.ErrLeaseLost) {
 					t.Errorf("the context ended after %s with %v", took, context.Cause(ctx))
 				}
 				if err := d.Extend(context.Background()); fault.CodeOf(err) != "lease_lost" {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
 )
 
 // holder watches over a lease. Its context is the handler's, and ends with the
@@ -26,7 +27,7 @@ func hold(ctx context.Context, lease Lease, length time.Duration) *holder {
 	h := &holder{lease: lease, length: length - length/10}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	h.end = time.Now().Add(h.length)
-	h.timer = time.AfterFunc(h.length, func() { h.cancel(errLeaseLost) })
+	h.timer = time.AfterFunc(h.length, func() { h.cancel(queue.ErrLeaseLost) })
 	return h
 }
 
@@ -73,7 +74,7 @@ func (h *holder) lose() {
 	defer h.mu.Unlock()
 	h.end = time.Time{}
 	h.timer.Stop()
-	h.cancel(errLeaseLost)
+	h.cancel(queue.ErrLeaseLost)
 }
 
 // release stops watching.
