@@ -9,11 +9,13 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"sync"
 	"time"
 
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 )
 
@@ -26,9 +28,17 @@ type Append struct {
 	Body   io.Reader
 }
 
-// settleTime is how long keeping what has arrived may take, whether or not the
-// client is still there.
-const settleTime = 30 * time.Second
+// What keeping what has arrived may take, whether or not the client is still
+// there: settleTime, and to complete an upload what a slow disk needs to copy it.
+const (
+	settleTime = 30 * time.Second
+	copyRate   = 8 << 20 // bytes a second
+)
+
+// settling returns a context for work on so many bytes, which outlives the request.
+func settling(ctx context.Context, size int64) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), settleTime+time.Duration(size/copyRate)*time.Second)
+}
 
 // Append appends a request's content, and completes the upload with the last. It
 // returns the upload as it is then, if it is known, also with an error: what
@@ -49,12 +59,11 @@ func (s *Service) Append(ctx context.Context, id ID, a Append) (*Upload, error) 
 	w.buffer = s.pieces.Get().(*bytes.Buffer)
 	defer func() { w.buffer.Reset(); s.pieces.Put(w.buffer) }()
 	err = w.append(ctx, a)
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
+	if err == nil {
+		err = w.end(ctx, a)
+	}
 	if err != nil {
-		err = w.giveUp(settle, a, err)
-	} else {
-		err = w.end(settle, a)
+		err = w.giveUp(ctx, a, err)
 	}
 	return w.upload, err
 }
@@ -161,10 +170,13 @@ func (w *writer) part(ctx context.Context) error {
 
 func (w *writer) target() blob.Upload { return blob.Upload{Key: w.Object, ID: w.Multipart} }
 
+func (w *writer) scope() repo.Scope {
+	return repo.Scope{Tenant: w.upload.Tenant, Actor: w.upload.UpdatedBy}
+}
+
 // change has a change made to the upload in the store.
 func (w *writer) change(ctx context.Context, change func(u *Upload, now time.Time) error) error {
-	scope := repo.Scope{Tenant: w.upload.Tenant, Actor: w.upload.UpdatedBy}
-	return w.service.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+	return w.service.store.Do(ctx, w.scope(), func(ctx context.Context, tx *repo.Tx) error {
 		u, err := Uploads.Update(ctx, tx, w.upload.ID, func(u *Upload) error { return change(u, tx.Now()) })
 		if err == nil {
 			w.upload = &u
@@ -211,6 +223,8 @@ func (w *writer) keep(ctx context.Context) error {
 // giveUp ends an append that broke off: what has arrived is kept, so far as that
 // can be. It returns why it broke off.
 func (w *writer) giveUp(ctx context.Context, a Append, cause error) error {
+	ctx, cancel := settling(ctx, 0)
+	defer cancel()
 	writer := w.upload.Writer
 	switch {
 	case errors.Is(cause, errLost), errors.Is(cause, repo.ErrNotFound), w.upload.State != Open:
@@ -229,22 +243,25 @@ func (w *writer) giveUp(ctx context.Context, a Append, cause error) error {
 // end ends an append of which all has arrived.
 func (w *writer) end(ctx context.Context, a Append) error {
 	if a.SHA256 != "" && hex.EncodeToString(w.content.Sum(nil)) != a.SHA256 {
-		return w.giveUp(ctx, a, fault.New(fault.Invalid, "the content does not have the digest of Content-Digest: nothing of it was kept, send it again").WithCode(blob.CodeChecksum))
+		return fault.New(fault.Invalid, "the content does not have the digest of Content-Digest: nothing of it was kept, send it again").WithCode(blob.CodeChecksum)
 	}
 	if a.Last && w.upload.Length >= 0 && w.Offset != w.upload.Length {
 		w.all = false
-		return w.giveUp(ctx, a, fault.New(fault.Invalid, "the upload was to have %d bytes, and would be complete with %d", w.upload.Length, w.Offset).WithCode("upload_length_mismatch"))
+		return fault.New(fault.Invalid, "the upload was to have %d bytes, and would be complete with %d", w.upload.Length, w.Offset).WithCode("upload_length_mismatch")
 	}
-	if !a.Last {
-		if err := w.keep(ctx); err != nil {
-			return w.giveUp(ctx, a, err)
-		}
-		return w.commit(ctx, true)
+	size := int64(0)
+	if a.Last {
+		size = w.Offset
 	}
-	if err := w.complete(ctx); err != nil {
-		return w.giveUp(ctx, a, err)
+	ctx, cancel := settling(ctx, size)
+	defer cancel()
+	if a.Last {
+		return w.complete(ctx)
 	}
-	return nil
+	if err := w.keep(ctx); err != nil {
+		return err
+	}
+	return w.commit(ctx, true)
 }
 
 // complete checks the content and publishes it.
@@ -280,8 +297,26 @@ func (w *writer) publish(ctx context.Context, sum string) error {
 	if err := w.commit(ctx, false); err != nil {
 		return err
 	}
+	defer w.holding(ctx)()
 	_, err := w.service.bucket.Complete(ctx, w.target(), w.upload.Parts, blob.Condition{})
 	return err
+}
+
+// holding shows that the writer is alive until the function that it returns was
+// called.
+func (w *writer) holding(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	s, id, writer, scope := w.service, w.upload.ID, w.upload.Writer, w.scope()
+	var renewals sync.WaitGroup
+	renewals.Go(func() {
+		for pause.For(ctx, lease/3); ctx.Err() == nil; pause.For(ctx, lease/3) {
+			_ = s.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error { // else the next one
+				_, err := Uploads.Update(ctx, tx, id, func(u *Upload) error { return u.Renew(writer, tx.Now()) })
+				return err
+			})
+		}
+	})
+	return func() { cancel(); renewals.Wait() }
 }
 
 func (w *writer) finish(ctx context.Context, sum string) error {

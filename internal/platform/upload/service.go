@@ -152,12 +152,20 @@ func (s *Service) Sweep(ctx context.Context, tenant string) (int, error) {
 		if err != nil {
 			return n, err
 		}
+		expired := false // by this: a writer may have completed it since it was listed
 		err := s.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-			_, err := Uploads.Update(ctx, tx, u.ID, func(now *Upload) error { u = *now; now.Expire(tx.Now()); return nil })
+			_, err := Uploads.Update(ctx, tx, u.ID, func(now *Upload) error {
+				u = *now
+				expired = now.Expire(tx.Now())
+				return nil
+			})
 			return err
 		})
 		if err != nil && !errors.Is(err, repo.ErrNotFound) {
 			return n, err
+		}
+		if err != nil || !expired {
+			continue
 		}
 		s.metrics.ended("expired")
 		s.drop(ctx, &u)

@@ -190,6 +190,15 @@ func (u *Upload) Advance(writer string, p progress, end bool, now time.Time) err
 	return nil
 }
 
+// Renew says that the writer is alive.
+func (u *Upload) Renew(writer string, now time.Time) error {
+	if u.Writer != writer || u.State != Open {
+		return errLost
+	}
+	u.Until = now.Add(lease)
+	return nil
+}
+
 // Release lets go of the upload and counts nothing.
 func (u *Upload) Release(writer string) {
 	if u.Writer == writer {
@@ -219,15 +228,17 @@ func (u *Upload) Fail(writer string, f Failure, now time.Time) error {
 	return nil
 }
 
-// Expire ends an upload whose time is over; it names no object from then on.
-func (u *Upload) Expire(now time.Time) {
+// Expire ends an upload whose time is over; it names no object from then on. It
+// returns whether it did.
+func (u *Upload) Expire(now time.Time) bool {
 	if u.State == Expired || now.Before(u.Ends) {
-		return
+		return false
 	}
 	u.Object = ""
 	u.forget()
 	u.move(Expired, never)
 	u.Keep = now.Add(remembered)
+	return true
 }
 
 // forget drops what only an open upload needs.

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 type bed struct {
 	*Service
 	now    time.Time
+	clock  func() time.Time // of now, unless a test puts another
 	bucket *memblob.Bucket
 	dies   *mortal
 	ctx    context.Context
@@ -44,6 +45,9 @@ type mortal struct {
 	*memblob.Bucket
 	left int // writes; negative is for ever
 	dead bool
+
+	deletes   func()                      // called before each Delete, if there is one
+	completes func(context.Context) error // and before each Complete
 }
 
 var errDead = fault.New(fault.Unavailable, "the process is dead")
@@ -68,7 +72,19 @@ func (m *mortal) Part(ctx context.Context, up blob.Upload, n int, body io.Reader
 	return p, m.write(func() (err error) { p, err = m.Bucket.Part(ctx, up, n, body, o); return err })
 }
 
+func (m *mortal) Delete(ctx context.Context, key string) error {
+	if m.deletes != nil {
+		m.deletes()
+	}
+	return m.Bucket.Delete(ctx, key)
+}
+
 func (m *mortal) Complete(ctx context.Context, up blob.Upload, parts []blob.Part, c blob.Condition) (info blob.Info, err error) {
+	if m.completes != nil {
+		if err := m.completes(ctx); err != nil {
+			return info, err
+		}
+	}
 	return info, m.write(func() (err error) { info, err = m.Bucket.Complete(ctx, up, parts, c); return err })
 }
 
@@ -90,7 +106,8 @@ func (d deathly) Close() error { return d.Driver.Close() }
 func newBed(t testing.TB, cfg Config) *bed {
 	t.Helper()
 	b := &bed{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	clock := func() time.Time { return b.now }
+	b.clock = func() time.Time { return b.now }
+	clock := func() time.Time { return b.clock() }
 	b.bucket = memblob.New(memblob.Config{Now: clock})
 	b.dies = &mortal{Bucket: b.bucket, left: -1}
 	store := repo.New(deathly{memrepo.New(memrepo.Config{OneAggregate: true}), b.dies}, repo.Config{Now: clock})
