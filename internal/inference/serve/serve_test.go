@@ -139,7 +139,7 @@ func indexes(model string, values ...uint64) *request {
 func TestRowsReturnToTheirCallers(t *testing.T) {
 	f := newFixture(t, serve.Config{}, map[string][]byte{"id/1/model.onnx": onnxtest.Identity(tensor.FP32)})
 	var shared atomic.Int64
-	rapid.Check(t, func(t *rapid.T) {
+	together := func(t *rapid.T) {
 		sizes := rapid.SliceOfN(rapid.IntRange(0, 9), 2, 40).Draw(t, "rows")
 		var wg sync.WaitGroup
 		for i, rows := range sizes {
@@ -158,7 +158,11 @@ func TestRowsReturnToTheirCallers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-	})
+	}
+	// Whether clients meet is a matter of how fast the machine is beside its scheduler.
+	for deadline := time.Now().Add(20 * time.Second); shared.Load() == 0 && !t.Failed() && time.Now().Before(deadline); {
+		rapid.Check(t, together)
+	}
 	if shared.Load() == 0 {
 		t.Error("no two clients ever shared a run: the property was not tested")
 	}
