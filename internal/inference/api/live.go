@@ -47,12 +47,12 @@ type live struct {
 	topic      *feed.Topic
 	cancel     context.CancelFunc
 	began      chan struct{} // closed when the first event is there, or failed is set
-	failed     error         // before the first event
 
 	// Guarded by the lives' lock.
-	here  bool // somebody reads it
-	over  bool
-	timer *time.Timer
+	here   bool // somebody reads it
+	over   bool
+	failed error // before the first event; it does not change once began is closed
+	timer  *time.Timer
 }
 
 // lives has all of them.
@@ -93,7 +93,7 @@ func (l *lives) begin(ctx context.Context, tenant string, run func(ctx context.C
 	ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.running.Go(func() {
 		defer o.cancel()
-		o.end(ctx, fault.Guard(func() error { return run(ctx, o) }))
+		l.end(ctx, o, fault.Guard(func() error { return run(ctx, o) }))
 		l.ended(o)
 	})
 	return o, nil
@@ -119,14 +119,16 @@ func (o *live) start() {
 
 // end says how the prediction has ended: as an answer, where nothing was sent yet,
 // or else as an event.
-func (o *live) end(ctx context.Context, err error) {
+func (l *lives) end(ctx context.Context, o *live, err error) {
 	select {
 	case <-o.began:
 		if err != nil {
 			_ = o.put(ctx, feed.TypeError, failure(err)) // of what was cancelled nobody reads any more
 		}
 	default:
+		l.mu.Lock()
 		o.failed = err
+		l.mu.Unlock()
 		close(o.began)
 	}
 	o.topic.End()
@@ -297,15 +299,12 @@ func (a *API) relate(ctx context.Context, o *live, prefix string, q oip.Question
 				URLs: map[string]string{"stream": prefix + "/streams/" + o.id + "/events"}}); err != nil {
 				return err
 			}
+			o.start() // from here on the client takes what else there is, which may need room
 		}
 		total.Steps++
 		total.Ended = s.Step.Ended
 		total.BatchMS, total.InferMS, total.BatchSize = total.BatchMS+ms(s.Timing.Queue), total.InferMS+ms(s.Timing.Infer), s.Timing.BatchRows
-		if err := o.put(ctx, "output", output{total.Steps, list}); err != nil {
-			return err
-		}
-		o.start()
-		return nil
+		return o.put(ctx, "output", output{total.Steps, list})
 	})
 	if err != nil {
 		return err

@@ -137,7 +137,12 @@ var (
 	errIdle error = fault.New(fault.DeadlineExceeded, "nothing came for too long")
 )
 
+// closing returns the code and the reason that the client gets; no code where
+// there is nobody to get it.
 func closing(err error) (websocket.StatusCode, string) {
+	if err == nil {
+		return 0, ""
+	}
 	reason := fault.Clip(fault.Of(err).Text(), 120)
 	switch {
 	case err == errEnd: //nolint:errorlint // made here, never wrapped
@@ -166,7 +171,8 @@ type socket struct {
 	line           *stream.Line
 	own            *stream.Own
 	seq            int64
-	last           time.Time // when a message came
+	began          time.Time
+	last           atomic.Int64 // when a message came, as a time.Duration since then
 	unanswered     atomic.Int64
 	pinging        atomic.Bool
 	helpers        sync.WaitGroup // goroutines that end with the connection
@@ -178,24 +184,23 @@ func (s *socket) serve(ctx context.Context) error {
 	s.ctx = ctx
 	s.c.SetReadLimit(s.cfg.MaxFrame)
 	s.line, s.own = stream.NewLine(ctx, s.cfg.Window), s.api.models.Own()
-	s.last, s.checked = time.Now(), time.Now()
+	s.began, s.checked = time.Now(), time.Now()
 	defer s.api.models.Release(s.own)
 	frames, gone := make(chan []byte), make(chan error, 1)
 	stop := make(chan struct{})
 	s.helpers.Go(func() { gone <- s.read(ctx, frames, stop) })
+	s.helpers.Go(func() { s.watch(ctx, stop) })
 	defer close(stop)
 	open, _ := json.Marshal(map[string]any{"type": "open", "model": s.model, "window": s.cfg.Window}) // it always can be
 	err := s.write(open)
 	if err == nil {
-		err = s.take(ctx, frames, gone)
+		err = s.take(frames, gone)
 	}
-	if err != errEnd && err != errStop { //nolint:errorlint // made here, never wrapped
-		s.line.Stop(err)
+	if err == errEnd || err == errStop { //nolint:errorlint // made here, never wrapped
+		return s.linger(err, frames, gone)
 	}
-	if failed := s.line.Wait(); failed != nil && (err == errEnd || err == errStop) { //nolint:errorlint // likewise
-		return failed
-	}
-	return err
+	s.line.Stop(err)
+	return s.line.Wait()
 }
 
 // read hands messages on. It outlives serve: a reader that is cancelled would end
@@ -209,6 +214,7 @@ func (s *socket) read(ctx context.Context, to chan<- []byte, stop <-chan struct{
 		if err != nil {
 			return err
 		}
+		s.last.Store(int64(time.Since(s.began)))
 		select {
 		case to <- b:
 		case <-stop: // the rest is read so that the closing handshake is seen
@@ -216,33 +222,85 @@ func (s *socket) read(ctx context.Context, to chan<- []byte, stop <-chan struct{
 	}
 }
 
-func (s *socket) take(ctx context.Context, frames <-chan []byte, gone <-chan error) error {
-	ticker := time.NewTicker(s.cfg.Ping)
-	defer ticker.Stop()
+// take does what the client asks for, until there will be no more inputs.
+func (s *socket) take(frames <-chan []byte, gone <-chan error) error {
 	for {
 		select {
 		case b := <-frames:
-			s.last = time.Now()
 			if err := s.frame(b); err != nil {
 				return err
 			}
 		case err := <-gone:
 			return err
 		case <-s.line.Failed():
-			return nil // the connection is gone, or takes nothing
+			return nil // Wait tells why
 		case <-s.api.stopping:
 			return errStop
+		}
+	}
+}
+
+// linger waits for the answers to what was taken. The client may have to grant
+// credit for them.
+func (s *socket) linger(why error, frames <-chan []byte, gone <-chan error) error {
+	answered := make(chan error, 1)
+	s.helpers.Go(func() { answered <- s.line.Wait() })
+	for {
+		select {
+		case b := <-frames:
+			if err := s.late(b, why); err != nil {
+				s.line.Stop(err)
+			}
+		case err := <-gone:
+			s.line.Stop(err)
+		case err := <-answered:
+			if err == nil {
+				err = why
+			}
+			return err
+		}
+	}
+}
+
+// late does what a message asks for behind the last input. The client may not
+// know yet that the server stops: its close code will say that what is not
+// answered was not taken.
+func (s *socket) late(b []byte, why error) error {
+	f, err := parseFrame(b)
+	switch {
+	case err != nil:
+		return err
+	case f.Type == "credit":
+		return s.grant(f)
+	case why == errEnd: //nolint:errorlint // made here, never wrapped
+		return badFrame("behind end only credit may follow")
+	}
+	return nil
+}
+
+// watch ends the line when look says so, also while no message is taken because
+// as many inputs as may be are in progress.
+func (s *socket) watch(ctx context.Context, stop <-chan struct{}) {
+	ticker := time.NewTicker(s.cfg.Ping)
+	defer ticker.Stop()
+	for {
+		select {
 		case now := <-ticker.C:
 			if err := s.look(ctx, now); err != nil {
-				return err
+				s.line.Stop(err)
+				return
 			}
+		case <-s.line.Failed():
+			return
+		case <-stop:
+			return
 		}
 	}
 }
 
 // look ends a stream that is idle, or whose credential is not valid any more.
 func (s *socket) look(ctx context.Context, now time.Time) error {
-	if (s.line.Idle() || s.credit.out()) && now.Sub(s.last) >= s.cfg.Idle {
+	if (s.line.Idle() || s.credit.out()) && now.Sub(s.began)-time.Duration(s.last.Load()) >= s.cfg.Idle {
 		return errIdle
 	}
 	if s.principal.Expired(now) {
@@ -280,11 +338,8 @@ func (s *socket) frame(b []byte) error {
 		return err
 	case f.Type == "end":
 		return errEnd
-	case f.Type == "credit" && s.credit == nil:
-		return badFrame("credit is for streams that were opened with ?credit=")
 	case f.Type == "credit":
-		s.credit.grant(f.Messages)
-		return nil
+		return s.grant(f)
 	case s.credit != nil && s.unanswered.Load() >= int64(s.cfg.Window):
 		return badFrame("more than %d inputs are unanswered", s.cfg.Window)
 	}
@@ -301,6 +356,15 @@ func (s *socket) frame(b []byte) error {
 		i.steps = v.Generative()
 	}
 	return s.line.Add(i, o)
+}
+
+// grant does what a message of credit asks for.
+func (s *socket) grant(f *inFrame) error {
+	if s.credit == nil {
+		return badFrame("credit is for streams that were opened with ?credit=")
+	}
+	s.credit.grant(f.Messages)
+	return nil
 }
 
 // write sends a message. Its context is the connection's, not the line's: a write

@@ -10,11 +10,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"sluice/internal/inference/serve"
 	"sluice/internal/inference/stream"
 	"sluice/internal/inference/stream/streamtest"
 	"sluice/internal/platform/access"
@@ -32,11 +34,13 @@ type streams struct {
 	t      testing.TB
 	url    string
 	memory *budget.Budget
+	bed    *streamtest.Bed
 }
 
 func newStreams(t testing.TB, cfg Config) *streams {
 	t.Helper()
-	models, err := stream.New(streamtest.New(t), stream.Config{})
+	bed := streamtest.New(t)
+	models, err := stream.New(bed, stream.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +49,7 @@ func newStreams(t testing.TB, cfg Config) *streams {
 		t.Fatal(err)
 	}
 	cfg.Live.Feeds = feedhttp.New(hub, feedhttp.Config{})
-	s := &streams{t: t, memory: budget.New(1<<30, "memory")}
+	s := &streams{t: t, bed: bed, memory: budget.New(1<<30, "memory")}
 	s.API = New(models, s.memory, repo.New(memrepo.New(memrepo.Config{}), repo.Config{}), nil, nil, nil, cfg)
 	mux := http.NewServeMux()
 	serve := func(f func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
@@ -293,6 +297,70 @@ func TestSocketRecheck(t *testing.T) {
 	s.dial("/models/roll/stream").expect("closed 4001")
 }
 
+// Behind its last input a client goes on granting credit, and is heard.
+func TestSocketCreditBehindTheEnd(t *testing.T) {
+	s := newStreams(t, Config{Socket: SocketConfig{Idle: time.Hour}})
+	y, _ := streamtest.Written(1, 3)
+	answers := []string{fmt.Sprintf("a=%d/1…", y[0]), fmt.Sprintf("a=%d/2…", y[1]), fmt.Sprintf("a=%d/3max_steps", y[2])}
+	p := s.dial("/models/write/stream?credit=1")
+	p.step("a", 1, `"max_steps":3`)
+	p.send(`{"type":"end"}`)
+	p.expect(answers[0])
+	p.send(`{"type":"credit","messages":2}`)
+	p.expect(answers[1], answers[2], "closed 1000")
+
+	more := s.dial("/models/write/stream?credit=0")
+	more.step("a", 1, `"max_steps":3`)
+	more.send(`{"type":"end"}`)
+	more.step("b", 1, "")
+	more.expect("closed 1008")
+
+	stopped := s.dial("/models/write/stream?credit=1")
+	stopped.step("a", 1, `"max_steps":3`)
+	stopped.expect(answers[0])
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(ctx) }()
+	<-s.stopping
+	stopped.step("b", 1, `"max_steps":1`) // it cannot know yet
+	stopped.send(`{"type":"credit","messages":9}`)
+	stopped.expect(answers[1], answers[2])
+	for got := stopped.told(); got != "closed 1012"; got = stopped.told() {
+		if !strings.HasPrefix(got, "b=") { // it may have come before the stop was seen
+			t.Fatalf("got %s", got)
+		}
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// A credential that is revoked while a client owes credit for its last answers
+// ends the stream all the same.
+func TestSocketRecheckBehindTheEnd(t *testing.T) {
+	var revoked atomic.Bool
+	s := newStreams(t, Config{Socket: SocketConfig{Ping: time.Millisecond, Recheck: time.Millisecond, Idle: time.Hour, Valid: func(context.Context, *access.Principal) error {
+		if revoked.Load() {
+			return fault.New(fault.Unauthenticated, "revoked")
+		}
+		return nil
+	}}})
+	p := s.dial("/models/write/stream?credit=1")
+	p.step("a", 1, `"max_steps":2`)
+	p.send(`{"type":"end"}`)
+	y, _ := streamtest.Written(1, 1)
+	p.expect(fmt.Sprintf("a=%d/1…", y[0]))
+	revoked.Store(true)
+	p.expect("closed 4001")
+}
+
+func TestNoReasonNoCloseCode(t *testing.T) {
+	if code, reason := closing(nil); code != 0 || reason != "" {
+		t.Errorf("got %d %s", code, reason)
+	}
+}
+
 func FuzzFrame(f *testing.F) {
 	for _, seed := range []string{`{"type":"input","rows":[{"x":1}]}`, `{"type":"credit","messages":5}`, `{"type":"end"}`, `{"type":"input","inputs":[{}],"parameters":{"sequence_id":"a"}}`} {
 		f.Add([]byte(seed))
@@ -321,7 +389,7 @@ type events struct {
 
 func (s *streams) events(method, path, body, last string) *events {
 	s.t.Helper()
-	ctx, cancel := context.WithCancel(s.t.Context())
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	r, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
@@ -401,6 +469,27 @@ func TestPredictionAsEvents(t *testing.T) {
 	for _, want := range []string{"start", "output", "metric", "end", "closed"} {
 		if kind, _, data := one.next(); kind != want {
 			t.Errorf("got %s %s, want %s", kind, data, want)
+		}
+	}
+}
+
+// An output may need all the room that there is for events that nobody has read.
+func TestLargeOutputAsEvents(t *testing.T) {
+	s := newStreams(t, Config{})
+	s.bed.Write(t, "bulk", 1, "max_batch_size: 60000\n")
+	if err := s.bed.Load(t.Context(), "bulk", serve.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Repeat(`{"x":5,"state":999999},`, 60_000)
+	e := s.events("POST", "/models/bulk/predictions", `{"rows":[`+rows[:len(rows)-1]+`],"outputs":[{"name":"y"}]}`, "")
+	e.body.Buffer(nil, 4<<20)
+	if e.code != 200 {
+		e.body.Scan()
+		t.Fatalf("got %d %s", e.code, e.body.Text())
+	}
+	for _, want := range []string{"start", "output", "metric", "end"} {
+		if kind, _, data := e.next(); kind != want || want == "output" && len(data) < 400<<10 {
+			t.Fatalf("got %s of %d bytes, want %s", kind, len(data), want)
 		}
 	}
 }

@@ -58,6 +58,9 @@ func (a *rest) inferDurably(c echo.Context, wait time.Duration) error {
 	}, func() {
 		if err := a.accept(c, q, wait, free); err != nil {
 			web.Blame(c.Request().Context(), err)
+			if c.Response().Committed {
+				panic(http.ErrAbortHandler) // a part must not be kept as the answer; the guard ends the connection
+			}
 			WriteError(c, err)
 		}
 	})

@@ -226,6 +226,42 @@ func TestSequencesExpire(t *testing.T) {
 	}
 }
 
+// Whoever waits for a turn keeps a sequence from expiring, but not for ever: it may
+// give up, so that nobody takes the turn.
+func TestSequencesExpireBehindWhoGaveUp(t *testing.T) {
+	b := newBed(t, Config{})
+	synctest.Test(t, func(t *testing.T) {
+		b.table = newTable(b.table.cfg, b.table.metrics)
+		s, err := b.table.enter(t.Context(), key{tenant: "t", model: "roll", id: "1"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.idle = time.Minute
+		b.table.leave(s)
+		waiting := func(n int) {
+			b.table.mu.Lock()
+			defer b.table.mu.Unlock()
+			s.waiting += n
+		}
+		waiting(1)
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		if b.table.total.sequences != 1 || len(s.turn) != 0 {
+			t.Errorf("%d sequences, %d turns are taken", b.table.total.sequences, len(s.turn))
+		}
+		waiting(-1)
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		if b.table.total != (use{}) {
+			t.Errorf("left: %+v", b.table.total)
+		}
+		b.table.expire(s) // a timer that fired before the sequence ended
+		if len(s.turn) != 0 {
+			t.Error("the turn is taken")
+		}
+	})
+}
+
 // A swap ends the sequences that the new version would continue with a state
 // that is not its own.
 func TestSequencesStayWithTheirVersion(t *testing.T) {

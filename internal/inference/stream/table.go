@@ -88,7 +88,7 @@ func (t *table) enter(ctx context.Context, k key, start bool) (*sequence, error)
 		case !gone:
 			return s, nil
 		}
-		<-s.turn // it ended meanwhile: another may have the name by now
+		s.giveBack() // it ended meanwhile: another may have the name by now
 	}
 }
 
@@ -174,12 +174,24 @@ func (t *table) expire(s *sequence) {
 	}
 	t.mu.Lock()
 	busy := s.waiting > 0 || s.gone
-	t.mu.Unlock()
-	if busy { // whoever waits for the turn is to have it
-		<-s.turn
-		return
+	if busy { // whoever waits for the turn is to have it; or gives up, and nobody leaves
+		if !s.gone {
+			s.timer.Reset(s.idle)
+		}
+		s.giveBack()
 	}
-	t.forget(s, "expired")
+	t.mu.Unlock()
+	if !busy {
+		t.forget(s, "expired")
+	}
+}
+
+// giveBack gives the turn back, unless the sequence has ended and that did.
+func (s *sequence) giveBack() {
+	select {
+	case <-s.turn:
+	default:
+	}
 }
 
 // forget ends a sequence whose turn the caller has, or that nobody else uses,
@@ -204,10 +216,7 @@ func (t *table) forget(s *sequence, reason string) {
 		s.slab.Release()
 		s.slab, s.states = nil, nil
 	}
-	select {
-	case <-s.turn:
-	default:
-	}
+	s.giveBack()
 }
 
 // close forgets every sequence that no step is in progress of.
