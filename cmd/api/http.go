@@ -53,7 +53,7 @@ func newHTTP(a *app) (*web.Server, error) {
 		Ward:    a.jobs.Ward,
 		Uploads: a.uploaded,
 	})
-	if a.uploads, err = newUploads(a); err != nil {
+	if a.uploads, err = newUploads(a, memory); err != nil {
 		return nil, err
 	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/cmd/internal/node"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
@@ -22,11 +23,11 @@ func needUploads(d node.Deps) node.Deps {
 	return d
 }
 
-func newUploads(a *app) (*upload.Service, error) {
+func newUploads(a *app, memory *budget.Budget) (*upload.Service, error) {
 	c := a.cfg.Upload
 	return upload.New(a.node.Store, a.node.Bus, a.node.Blobs, upload.Config{
 		MaxSize: int64(c.MaxSize), MaxAppend: int64(a.cfg.HTTP.MaxBody), Quota: int64(c.Quota), MaxUploads: c.MaxUploads,
-		Expiry: c.Expiry, Keep: c.Keep, Log: a.log, Metrics: a.registry,
+		Expiry: c.Expiry, Keep: c.Keep, Memory: memory, Log: a.log, Metrics: a.registry,
 	})
 }
 

@@ -44,6 +44,11 @@ func settling(ctx context.Context, size int64) (context.Context, context.CancelF
 // returns the upload as it is then, if it is known, also with an error: what
 // arrived of a request that broke off is kept, unless a digest was given for all.
 func (s *Service) Append(ctx context.Context, id ID, a Append) (*Upload, error) {
+	leave, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	numbers := (min(max(a.Length, 0), s.cfg.MaxAppend)+pieceSize)/pieceSize + 1
 	if a.Length < 0 {
 		numbers = s.cfg.MaxAppend/pieceSize + 2
@@ -236,7 +241,11 @@ func (w *writer) giveUp(ctx context.Context, a Append, cause error) error {
 	case !w.all && w.hash != nil && fault.CodeOf(cause) != "upload_too_large" && w.keep(ctx) == nil && w.commit(ctx, true) == nil:
 		return cause
 	}
-	_ = w.change(ctx, func(u *Upload, _ time.Time) error { u.Release(writer); return nil }) // else its time ends
+	p := w.progress
+	err := w.change(ctx, func(u *Upload, _ time.Time) error { u.Release(writer, p); return nil }) // else its time ends
+	if err == nil && w.Multipart != "" && w.upload.Multipart != w.Multipart {
+		_ = w.service.bucket.Abort(ctx, w.target()) // nothing names it; else the sweep does it
+	}
 	return cause
 }
 

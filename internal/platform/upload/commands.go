@@ -2,6 +2,7 @@ package upload
 
 import (
 	"context"
+	"hash/maphash"
 	"mime"
 	"strings"
 	"time"
@@ -91,7 +92,7 @@ func (s *Service) register(b *cqrs.Bus) {
 		return u, Uploads.Add(ctx, tx, u)
 	})
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c begin) (*Upload, error) {
-		u, err := Uploads.Update(ctx, tx, c.id, func(u *Upload) error { return u.Take(c.writer, c.offset, c.numbers, tx.Now()) })
+		u, err := Uploads.Update(ctx, tx, c.id, func(u *Upload) error { return u.Take(c.writer, c.offset, c.numbers, s.cfg.MaxSize, tx.Now()) })
 		return &u, err
 	})
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c Delete) (*Upload, error) {
@@ -130,15 +131,16 @@ func (s *Service) check(c *Create) error {
 }
 
 // Create begins an upload, if there is room for it in its tenant's quota. The
-// check and the upload are one step among those of this process.
+// check and the upload are one step among those of the tenant in this process.
 func (s *Service) Create(ctx context.Context, c Create) (*Upload, error) {
 	if err := s.check(&c); err != nil {
 		return nil, err
 	}
-	s.creating.Lock()
-	defer s.creating.Unlock()
 	p, _ := access.From(ctx)
 	if p != nil && p.Can(Write) { // else the bus refuses
+		turn := &s.creating[maphash.String(s.seed, p.Tenant)%uint64(len(s.creating))]
+		turn.Lock()
+		defer turn.Unlock()
 		if err := s.room(ctx, p.Tenant, c.Length); err != nil {
 			return nil, err
 		}
@@ -146,7 +148,8 @@ func (s *Service) Create(ctx context.Context, c Create) (*Upload, error) {
 	return cqrs.Send(ctx, s.bus, c)
 }
 
-// room returns why the tenant may not upload so much more, nil where it may.
+// room returns why the tenant may not upload so much more, nil where it may. Of
+// the number counts whatever is remembered: each is a record that is kept.
 func (s *Service) room(ctx context.Context, tenant string, length int64) error {
 	if length < 0 {
 		length = s.cfg.MaxSize
@@ -156,15 +159,15 @@ func (s *Service) room(ctx context.Context, tenant string, length int64) error {
 		if err != nil {
 			return err
 		}
-		if more := u.Reserved(s.cfg.MaxSize); more > 0 || u.State == Open {
-			held, n = held+more, n+1
+		if s.store.Now().Before(u.Keep) {
+			held, n = held+u.Reserved(s.cfg.MaxSize), n+1
 		}
 	}
 	if held <= s.cfg.Quota && n < s.cfg.MaxUploads {
 		return nil
 	}
 	s.metrics.ended("over_quota")
-	return fault.New(fault.Exhausted, "the tenant would have %d uploads of %d bytes, of %d and %d that it may: delete some, or wait until they expire", n+1, held, s.cfg.MaxUploads, s.cfg.Quota).
+	return fault.New(fault.Exhausted, "the tenant would have %d uploads of %d bytes, of %d and %d that it may: delete some, or wait until they are forgotten", n+1, held, s.cfg.MaxUploads, s.cfg.Quota).
 		WithCode("upload_quota").WithRetryAfter(time.Minute)
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"hash/maphash"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/platform/blob"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
@@ -25,9 +28,11 @@ type Config struct {
 	MaxAppend  int64         // bytes of one request; default 64 MiB
 	Quota      int64         // bytes of a tenant's uploads; default 50 GiB
 	MaxUploads int           // of a tenant; default 1000
+	MaxAppends int           // requests of a tenant that append at a time; default 8
 	Expiry     time.Duration // of one that is not complete; default 24 hours, under the 48 after which parts are swept
 	Keep       time.Duration // of content that is complete; default 7 days
 
+	Memory  *budget.Budget        // of which each append holds what it needs; nil is without limit
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
 }
@@ -44,6 +49,12 @@ func (c Config) withDefaults() Config {
 	if c.MaxUploads <= 0 {
 		c.MaxUploads = 1000
 	}
+	if c.MaxAppends <= 0 {
+		c.MaxAppends = 8
+	}
+	if c.Memory == nil {
+		c.Memory = budget.New(math.MaxInt64, "")
+	}
 	if c.Expiry <= 0 {
 		c.Expiry = 24 * time.Hour
 	}
@@ -56,7 +67,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// pieceSize is how large parts are, in bytes: what an append holds in memory.
+// pieceSize is how large parts are, in bytes. An append holds up to twice as much
+// in memory: its buffer grows by doubling.
 const pieceSize = 8 << 20
 
 // Bucket is what uploads need of a bucket.
@@ -73,13 +85,15 @@ type Service struct {
 	bucket   Bucket
 	cfg      Config
 	metrics  *metrics
-	creating sync.Mutex // see Create
+	seed     maphash.Seed
+	creating [64]sync.Mutex // by tenants, see Create
+	writers  writers
 	pieces   sync.Pool
 }
 
 // New returns the service, and registers its commands and queries with the bus.
 func New(store *repo.Store, bus *cqrs.Bus, bucket Bucket, cfg Config) (*Service, error) {
-	s := &Service{store: store, bus: bus, bucket: bucket, cfg: cfg.withDefaults(), pieces: sync.Pool{New: func() any { return new(bytes.Buffer) }}}
+	s := &Service{store: store, bus: bus, bucket: bucket, cfg: cfg.withDefaults(), seed: maphash.MakeSeed(), pieces: sync.Pool{New: func() any { return new(bytes.Buffer) }}}
 	var err error
 	s.metrics, err = newMetrics(cfg.Metrics)
 	s.register(bus)

@@ -65,6 +65,7 @@ type Upload struct {
 	Head      []byte      `json:"head,omitempty"`      // the first bytes, by which the type is told
 	Writer    string      `json:"writer,omitempty"`    // who appends
 	Until     time.Time   `json:"until,omitzero"`      // when it counts as dead
+	Wasted    int64       `json:"wasted,omitempty"`    // bytes of parts that do not count, and are in Multipart until it ends
 }
 
 // Failure is why an upload failed.
@@ -114,14 +115,21 @@ func (u *Upload) Now(now time.Time) State {
 	return u.State
 }
 
-// Reserved is how many bytes the upload counts for in its tenant's quota.
+// Reserved is how many bytes the upload counts for in its tenant's quota; unknown
+// is what it may become where its length is not known.
 func (u *Upload) Reserved(unknown int64) int64 {
 	switch {
 	case u.State == Failed || u.State == Expired:
 		return 0
 	case u.State == Complete:
 		return u.Offset
-	case u.Length < 0:
+	}
+	return u.whole(unknown) + u.Wasted
+}
+
+// whole is how many bytes an open upload may become.
+func (u *Upload) whole(unknown int64) int64 {
+	if u.Length < 0 {
 		return unknown
 	}
 	return u.Length
@@ -146,7 +154,8 @@ const lease = 20 * time.Second
 var errLost = fault.New(fault.Conflict, "another request appends to the upload since: ask for its offset").WithCode("upload_busy")
 
 // Take makes somebody the writer who appends at offset, and gives it part numbers.
-func (u *Upload) Take(writer string, offset int64, numbers int, now time.Time) error {
+// What is sent in vain may not be more than the upload may become, see Reserved.
+func (u *Upload) Take(writer string, offset int64, numbers int, unknown int64, now time.Time) error {
 	switch s := u.Now(now); {
 	case s == Complete:
 		return fault.New(fault.Conflict, "the upload is complete: nothing can be appended").WithCode("upload_complete")
@@ -158,6 +167,8 @@ func (u *Upload) Take(writer string, offset int64, numbers int, now time.Time) e
 		return fault.New(fault.Conflict, "the upload has %d bytes, and the request goes on at %d", u.Offset, offset).WithCode("upload_offset_mismatch")
 	case u.Given+numbers > blob.MaxPart:
 		return fault.New(fault.TooLarge, "the upload came in too many pieces: begin it again with larger ones").WithCode("upload_too_many_parts")
+	case u.Wasted > u.whole(unknown):
+		return fault.New(fault.TooLarge, "%d bytes of the upload came with another digest than was said: begin it again", u.Wasted).WithCode("upload_wasteful")
 	}
 	u.Writer, u.Until = writer, now.Add(lease)
 	u.Given += numbers
@@ -179,7 +190,7 @@ func (u *Upload) Advance(writer string, p progress, end bool, now time.Time) err
 		return errLost
 	}
 	for _, part := range p.Parts {
-		if !slices.ContainsFunc(u.Parts, func(o blob.Part) bool { return o.Number == part.Number }) {
+		if !u.has(part) {
 			u.Parts = append(u.Parts, part)
 		}
 	}
@@ -199,11 +210,24 @@ func (u *Upload) Renew(writer string, now time.Time) error {
 	return nil
 }
 
-// Release lets go of the upload and counts nothing.
-func (u *Upload) Release(writer string) {
-	if u.Writer == writer {
-		u.Writer, u.Until = "", time.Time{}
+// Release lets go of the upload and counts nothing but what was in vain.
+func (u *Upload) Release(writer string, p progress) {
+	if u.Writer != writer {
+		return
 	}
+	u.Writer, u.Until = "", time.Time{}
+	if u.Multipart != p.Multipart {
+		return
+	}
+	for _, part := range p.Parts {
+		if !u.has(part) {
+			u.Wasted += part.Size
+		}
+	}
+}
+
+func (u *Upload) has(part blob.Part) bool {
+	return slices.ContainsFunc(u.Parts, func(o blob.Part) bool { return o.Number == part.Number })
 }
 
 // Finish makes the content usable until it expires.
@@ -243,5 +267,5 @@ func (u *Upload) Expire(now time.Time) bool {
 
 // forget drops what only an open upload needs.
 func (u *Upload) forget() {
-	u.Multipart, u.Parts, u.Tail, u.TailSize, u.Hash, u.Head, u.Writer, u.Until = "", nil, "", 0, nil, nil, "", time.Time{}
+	u.Multipart, u.Parts, u.Tail, u.TailSize, u.Hash, u.Head, u.Writer, u.Until, u.Wasted = "", nil, "", 0, nil, nil, "", time.Time{}, 0
 }

@@ -308,6 +308,9 @@ func TestWhatIsRefused(t *testing.T) {
 	if u, err := b.Append(b.ctx, id, Append{Length: -1, Body: strings.NewReader("abcd")}); fault.CodeOf(err) != "upload_too_large" || u.State != Failed {
 		t.Errorf("%+v, %v", u, err)
 	}
+	if err := b.Delete(b.ctx, id); err != nil {
+		t.Error(err)
+	}
 	for _, c := range []Create{{ContentType: "image/png"}, {ContentType: ";"}, {ContentType: "text/csv", Length: 1001}, {ContentType: "text/csv", SHA256: "x"}} {
 		if _, err := b.Create(b.ctx, c); err == nil {
 			t.Errorf("%+v was taken", c)

@@ -69,7 +69,7 @@ func Problems() []problem.Type {
 	return []problem.Type{
 		{Code: "upload_type_unsupported", Title: "Content of this type is not taken", Fix: "Declare one of the types that detail names."},
 		{Code: "upload_too_large", Title: "The upload is too large", Fix: "Upload less, in several uploads, or ask the operator to raise upload.max_size."},
-		{Code: "upload_quota", Title: "The tenant has no room for more uploads", Fix: "Delete uploads that are not needed, or wait until they expire."},
+		{Code: "upload_quota", Title: "The tenant has no room for more uploads", Fix: "Delete uploads that are not needed, or wait until they are forgotten."},
 		{Code: "upload_busy", Title: "Another request appends to the upload", Fix: "Wait for its end, or as long as Retry-After says; then ask for the offset with HEAD."},
 		{Code: "upload_offset_mismatch", Title: "The offset is not the upload's", Fix: "Go on at the Upload-Offset of the answer."},
 		{Code: "upload_length_mismatch", Title: "The upload does not have the length that was said", Fix: "Send the rest, and complete it then."},
@@ -80,6 +80,8 @@ func Problems() []problem.Type {
 		{Code: "upload_checksum", Title: "The content does not have the digest that was said", Fix: again},
 		{Code: "upload_type_mismatch", Title: "The content is not of the type that was said", Fix: "Begin another upload, and declare the content's own type."},
 		{Code: "upload_too_many_parts", Title: "The upload came in too many pieces", Fix: "Begin it again, with larger pieces."},
+		{Code: "upload_wasteful", Title: "Too much of the upload came damaged", Fix: "Begin it again, and compute Content-Digest of what is sent."},
+		{Code: "upload_appends", Title: "The tenant appends to too many uploads at a time", Fix: "Append to fewer at a time; retry after Retry-After."},
 		{Code: "upload_lost", Title: "What was uploaded is gone", Fix: again},
 		{Code: "digest_invalid", Title: "A digest cannot be understood", Fix: "Send sha-256=: with the digest in base64, and a colon (RFC 9530)."},
 	}

@@ -1,0 +1,90 @@
+package upload
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"testing"
+
+	"sluice/internal/platform/budget"
+	"sluice/internal/platform/fault"
+)
+
+// What came with another digest takes no room that nobody counts.
+func TestPiecesInVain(t *testing.T) {
+	b := newBed(t, Config{Quota: 100 << 20})
+	data := content(2 * pieceSize)
+	id := b.create(t, Create{Length: 3 * pieceSize})
+	vain := func(offset int64) error {
+		_, err := b.Append(b.ctx, id, Append{Offset: offset, Length: int64(len(data)), SHA256: sumOf(nil), Body: bytes.NewReader(data)})
+		return err
+	}
+	if err := vain(0); !fault.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+	for up, err := range b.bucket.Uploads(b.ctx, "") {
+		t.Errorf("%s is left of the first, %v", up.Key, err)
+	}
+	if _, err := b.Append(b.ctx, id, Append{Length: pieceSize, Body: bytes.NewReader(data[:pieceSize])}); err != nil {
+		t.Fatal(err)
+	}
+	for n := int64(1); n <= 2; n++ {
+		err := vain(pieceSize)
+		if u, _ := b.Find(b.ctx, id); !fault.Is(err, fault.Invalid) || u.Wasted != n*2*pieceSize || u.Reserved(0) != u.Length+u.Wasted {
+			t.Errorf("%+v, %v", u, err)
+		}
+	}
+	if err := vain(pieceSize); fault.CodeOf(err) != "upload_wasteful" {
+		t.Errorf("without end: %v", err)
+	}
+	if _, err := b.Create(b.ctx, Create{Length: 50 << 20, ContentType: "text/csv"}); fault.CodeOf(err) != "upload_quota" {
+		t.Errorf("beyond the quota: %v", err)
+	}
+}
+
+// Uploads without content, and those that failed, are as many as may be.
+func TestEveryUploadCounts(t *testing.T) {
+	b := newBed(t, Config{MaxUploads: 2})
+	empty := b.create(t, Create{Length: 0})
+	if u, err := b.Append(b.ctx, empty, Append{Last: true, Body: strings.NewReader("")}); err != nil || u.State != Complete {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	failed := b.create(t, Create{Length: -1, SHA256: sumOf(nil)})
+	if u, err := b.Append(b.ctx, failed, Append{Length: 1, Last: true, Body: strings.NewReader("x")}); u.State != Failed {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	if _, err := b.Create(b.ctx, Create{ContentType: "text/csv"}); fault.CodeOf(err) != "upload_quota" {
+		t.Errorf("a third: %v", err)
+	}
+	if err := b.Delete(b.ctx, failed); err != nil {
+		t.Fatal(err)
+	}
+	b.create(t, Create{Length: 0})
+}
+
+// Appends hold memory, and are few of a tenant; those beyond are refused, and
+// leave nothing behind.
+func TestAppendsAreBounded(t *testing.T) {
+	memory := budget.New(3*pieceSize, "http.max_held")
+	b := newBed(t, Config{MaxAppends: 1, Memory: memory})
+	id, other := b.create(t, Create{Length: -1}), b.create(t, Create{Length: -1})
+	rival, err := b.Create(as("rival"), Create{Length: -1, ContentType: "text/csv"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := readerFunc(func([]byte) (int, error) {
+		if _, err := b.Append(b.ctx, other, Append{Body: strings.NewReader("")}); fault.CodeOf(err) != "upload_appends" || !fault.Is(err, fault.Exhausted) {
+			t.Errorf("a second of the tenant: %v", err)
+		}
+		if _, err := b.Append(as("rival"), rival.ID, Append{Body: strings.NewReader("")}); fault.CodeOf(err) != budget.Code {
+			t.Errorf("beyond the memory: %v", err)
+		}
+		return 0, io.EOF
+	})
+	if _, err := b.Append(b.ctx, id, Append{Length: -1, Body: beside}); err != nil || memory.Held() != 0 {
+		t.Errorf("%v, %d bytes are held", err, memory.Held())
+	}
+	if _, err := b.Append(as("rival"), rival.ID, Append{Body: strings.NewReader("")}); err != nil || memory.Held() != 0 || len(b.writers.count) != 0 {
+		t.Errorf("afterwards: %v, %d bytes are held, %v", err, memory.Held(), b.writers.count)
+	}
+}
