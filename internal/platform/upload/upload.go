@@ -118,10 +118,10 @@ func (u *Upload) Now(now time.Time) State {
 // Reserved is how many bytes the upload counts for in its tenant's quota; unknown
 // is what it may become where its length is not known.
 func (u *Upload) Reserved(unknown int64) int64 {
-	switch {
-	case u.State == Failed || u.State == Expired:
+	switch u.State {
+	case Failed, Expired:
 		return 0
-	case u.State == Complete:
+	case Complete:
 		return u.Offset
 	}
 	return u.whole(unknown) + u.Wasted
