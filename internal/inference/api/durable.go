@@ -62,14 +62,7 @@ func (a *API) cancel(ctx context.Context, prefix string, in *idIn) (*out, error)
 }
 
 func (a *API) replay(ctx context.Context, prefix string, in *idIn) (*out, error) {
-	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
-	if err == nil && p.Dead() {
-		err = a.refusal(p.Tenant, &job.Submit{Model: p.Model, Version: p.Version})
-	}
-	if err != nil {
-		return nil, err
-	}
-	p, err = cqrs.Send(ctx, a.bus, job.Revive{ID: job.ID(in.ID)})
+	p, err := cqrs.Send(ctx, a.bus, job.Revive{ID: job.ID(in.ID)})
 	return a.changed(ctx, prefix, p, err)
 }
 
