@@ -149,7 +149,9 @@ func (c *checker) keysHaveOneEffect() {
 			c.wrong("forgotten: the Idempotency-Key %s was answered %s, and is not known", o.Key, o.Answer)
 			continue
 		}
-		if !r.Answered {
+		// The last room may go to a change, and none be left for its answer: who asks
+		// again then is told what was done by the mark in the inbox, which is below.
+		if !r.Answered && !c.wasFull {
 			c.wrong("unanswered: the Idempotency-Key %s was answered %s, and its answer was not kept", o.Key, o.Answer)
 		}
 		if n := c.marks[r.Operation.String()]; c.marks != nil && n != 1 {

@@ -132,6 +132,7 @@ func diskFull(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
+	e.wasFull = true
 	return b.verdict(e, more...)
 }
 

@@ -22,6 +22,7 @@ type evidence struct {
 	marks        map[string]int         // of commands, by operation; nil where the store does not tell
 	readModel    map[string]int64       // audit entries: id to index
 	pending      []string               // ids of messages that wait in the outbox
+	wasFull      bool                   // the disk, for a while
 	events       []repo.Message         // in the order of the stream
 	waiting      []string               // audit entries in the queue, which may be repetitions
 	leaves       []audit.Logged
