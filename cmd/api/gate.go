@@ -115,6 +115,14 @@ func (g *gate) who(ctx context.Context, c identity.Credentials) (*access.Princip
 		WithCode("credential_invalid")
 }
 
+// take counts a message of a stream against its sender's quotas, as gRPC does.
+func (g *gate) take(ctx context.Context, p *access.Principal) error {
+	if g.limits == nil {
+		return nil
+	}
+	return g.limits.Take(ctx, p.Tenant, p.Subject).Err()
+}
+
 // deny accounts for a request that was turned away. Denials of those who are
 // known are audited. Others are counted by reason and nothing more: anybody can
 // send any number of them, and an audit log that strangers can fill is none.

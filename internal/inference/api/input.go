@@ -29,7 +29,15 @@ func (i *input) Run(ctx context.Context) error {
 	if i.failed != nil || i.steps {
 		return i.failed
 	}
-	return i.predict(ctx, i.answer.output)
+	return i.predict(ctx, i.keep)
+}
+
+// keep makes an answer the one that is to be sent, and counts what it takes.
+func (i *input) keep(a oip.Answered) error {
+	if err := i.account.Acquire(int64(len(a.Body))); err != nil {
+		return err
+	}
+	return i.answer.output(a)
 }
 
 // predict has the model answer; emit gets each answer.
@@ -43,6 +51,9 @@ func (i *input) predict(ctx context.Context, emit func(oip.Answered) error) erro
 	if err != nil {
 		return err
 	}
+	if err := i.account.Acquire(int64(len(body))); err != nil {
+		return err
+	}
 	q := oip.Question{Model: s.model, Version: s.version, Body: body, Tenant: s.principal.Tenant}
 	return oip.Steps(withoutDeadline{ctx}, s.api.models, s.api.memory, q, i.own, emit)
 }
@@ -52,12 +63,12 @@ func (i *input) Send(ctx context.Context, failed error) error {
 	if failed == nil && i.steps {
 		failed = fault.Guard(func() error {
 			return i.predict(ctx, func(a oip.Answered) error {
-				err := i.answer.output(a)
-				if err == nil {
-					i.unsent = i.write(ctx)
-					err = i.unsent
+				if err := i.keep(a); err != nil {
+					return err
 				}
-				return err
+				i.unsent = i.write(ctx)
+				i.account.Return(int64(len(a.Body)))
+				return i.unsent
 			})
 		})
 		if failed == nil || i.unsent != nil {

@@ -79,6 +79,7 @@ func (l *lives) begin(ctx context.Context, tenant string, run func(ctx context.C
 	o := &live{id: "str_" + name, tenant: tenant, topic: topic, began: make(chan struct{}), here: true}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.makeRoom(tenant)
 	switch {
 	case l.closed:
 		return nil, errStop
@@ -97,6 +98,33 @@ func (l *lives) begin(ctx context.Context, tenant string, run func(ctx context.C
 		l.ended(o)
 	})
 	return o, nil
+}
+
+// makeRoom forgets, where a limit is reached, a prediction whose client has taken
+// everything: it is kept only in case something was lost on the way. Callers hold
+// the lock.
+func (l *lives) makeRoom(tenant string) {
+	own := l.tenants[tenant] >= l.cfg.MaxPerTenant
+	if !own && len(l.all) < l.cfg.MaxLive {
+		return
+	}
+	for _, o := range l.all {
+		if o.over && !o.here && o.topic.Taken() && (!own || o.tenant == tenant) {
+			l.forget(o)
+			return
+		}
+	}
+}
+
+// forget removes a prediction that is over. Callers hold the lock.
+func (l *lives) forget(o *live) {
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	delete(l.all, o.id)
+	if l.tenants[o.tenant]--; l.tenants[o.tenant] == 0 {
+		delete(l.tenants, o.tenant)
+	}
 }
 
 // put adds an event.
@@ -171,10 +199,7 @@ func (l *lives) timeout(o *live) {
 		return
 	}
 	if o.cancel(); o.over { // else ended comes back to it
-		delete(l.all, o.id)
-		if l.tenants[o.tenant]--; l.tenants[o.tenant] == 0 {
-			delete(l.tenants, o.tenant)
-		}
+		l.forget(o)
 	}
 }
 
@@ -245,8 +270,17 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if !ok {
 		return access.ErrNoCredential
 	}
+	account := a.memory.Account()
+	defer account.Release()
+	ahead := 2 * max(r.ContentLength, 0) // as it comes, and decoded
+	if err := account.Acquire(ahead); err != nil {
+		return err
+	}
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(r.Body); err != nil {
+		return err
+	}
+	if err := account.Acquire(2*int64(body.Len()) - ahead); err != nil {
 		return err
 	}
 	var in NewPrediction
@@ -267,9 +301,17 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err != nil {
 		return err
 	}
+	asked := a.memory.Account() // the prediction outlives the request
+	if err := asked.Acquire(int64(len(question))); err != nil {
+		return err
+	}
 	q := oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant}
-	o, err := a.lives.begin(r.Context(), p.Tenant, func(ctx context.Context, o *live) error { return a.relate(ctx, o, prefix, q) })
+	o, err := a.lives.begin(r.Context(), p.Tenant, func(ctx context.Context, o *live) error {
+		defer asked.Release()
+		return a.relate(ctx, o, prefix, q)
+	})
 	if err != nil {
+		asked.Release()
 		return err
 	}
 	defer a.lives.leave(o)

@@ -16,6 +16,7 @@ import (
 	"sluice/internal/inference/stream"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web"
 )
 
 // Subprotocol is what clients of a model's stream have to ask for. Messages are
@@ -52,6 +53,9 @@ type SocketConfig struct {
 	// Valid asks again whether a principal may go on; nil heeds only when the
 	// credential expires.
 	Valid func(context.Context, *access.Principal) error
+	// Take counts an input behind the first, for which the request counts, against
+	// its sender's quotas; nil limits nothing.
+	Take func(context.Context, *access.Principal) error
 	// Origins are the hosts, besides the server's own, whose pages may open
 	// WebSockets: host patterns as of path.Match.
 	Origins []string
@@ -81,6 +85,7 @@ func (a *API) Socket(w http.ResponseWriter, r *http.Request, target string) erro
 		return err
 	}
 	defer leave()
+	web.Stream(r.Context()) // the limits above are its own
 	defer a.models.Opened("websocket")()
 	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{Subprotocol}, OriginPatterns: a.cfg.Socket.Origins, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
@@ -347,6 +352,9 @@ func (s *socket) frame(b []byte) error {
 	s.unanswered.Add(1)
 	i := &input{socket: s, ask: f, answer: outFrame{ID: f.ID, Seq: s.seq}, account: s.api.memory.Account()}
 	i.failed = i.account.Acquire(int64(len(b)))
+	if i.failed == nil && s.cfg.Take != nil && s.seq > 1 {
+		i.failed = s.cfg.Take(s.ctx, s.principal)
+	}
 	var o stream.Order
 	if v, err := s.api.models.Lookup(s.model, s.version); err == nil {
 		var own bool

@@ -355,6 +355,24 @@ func TestSocketRecheckBehindTheEnd(t *testing.T) {
 	p.expect("closed 4001")
 }
 
+// Inputs behind the first count as requests do.
+func TestSocketInputsTakeQuota(t *testing.T) {
+	var left atomic.Int64
+	left.Store(1)
+	s := newStreams(t, Config{Socket: SocketConfig{Take: func(context.Context, *access.Principal) error {
+		if left.Add(-1) < 0 {
+			return fault.New(fault.Exhausted, "used up").WithCode("rate_limited")
+		}
+		return nil
+	}}})
+	p := s.dial("/models/plain/stream")
+	for _, id := range []string{"a", "b", "c"} {
+		p.send(`{"type":"input","id":"` + id + `","rows":[{"x":5,"state":1}],"outputs":[{"name":"y"}]}`)
+	}
+	y := streamtest.Roll(1, 5)
+	p.expect(is("a", y), is("b", y), "c!rate_limited")
+}
+
 func TestNoReasonNoCloseCode(t *testing.T) {
 	if code, reason := closing(nil); code != 0 || reason != "" {
 		t.Errorf("got %d %s", code, reason)
@@ -490,6 +508,26 @@ func TestLargeOutputAsEvents(t *testing.T) {
 	for _, want := range []string{"start", "output", "metric", "end"} {
 		if kind, _, data := e.next(); kind != want || want == "output" && len(data) < 400<<10 {
 			t.Fatalf("got %s of %d bytes, want %s", kind, len(data), want)
+		}
+	}
+}
+
+// A prediction whose client has taken everything keeps nobody out, however long
+// it could be read again.
+func TestEventsThatWereTakenMakeRoom(t *testing.T) {
+	s := newStreams(t, Config{Live: LiveConfig{Keep: time.Hour, MaxPerTenant: 1}})
+	for range 3 {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			e := s.events("POST", "/models/plain/predictions", `{"rows":[{"x":5,"state":0}],"outputs":[{"name":"y"}]}`, "")
+			if e.code != 200 { // the server may not have seen yet that the one before is done
+				if time.Now().After(end) {
+					t.Fatalf("got %d", e.code)
+				}
+				continue
+			}
+			for kind := ""; kind != "closed"; kind, _, _ = e.next() {
+			}
+			break
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sluice/internal/inference/tensor"
 	"sluice/internal/inference/tensor/tensorjson"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web"
 )
 
 // generate serves the generate extension: a flat JSON object in and out.
@@ -207,7 +208,7 @@ func fitShape(port tensor.Shape, batches bool, count int64) (tensor.Shape, error
 }
 
 // Encode implements serve.Codec.
-func (c *generateCall) Encode(_ context.Context, v *serve.Version, resp *serve.Response) error {
+func (c *generateCall) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
 	b := appendHead(nil, c.envelope.id, v)
 	for i := range resp.Outputs {
 		t := &resp.Outputs[i]
@@ -228,5 +229,8 @@ func (c *generateCall) Encode(_ context.Context, v *serve.Version, resp *serve.R
 		return err
 	}
 	defer c.account.Return(size)
+	if resp.Step.More {
+		web.Stream(ctx) // sequences, of which a generation is one, have limits of their own
+	}
 	return c.events.write(c.answer)
 }

@@ -100,6 +100,14 @@ func (r *ring) consume(pos uint64) {
 	}
 }
 
+// Taken reports whether it has ended and its consumer, where it blocks, has taken
+// everything.
+func (t *Topic) Taken() bool {
+	t.ring.mu.Lock()
+	defer t.ring.mu.Unlock()
+	return t.ring.ended && t.ring.consumed >= t.ring.read
+}
+
 // End adds an end event: consumers get all that is left and then stop, and those
 // who come back are told that there is nothing more. A second call does nothing.
 func (t *Topic) End() {
