@@ -156,9 +156,10 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	queued := max(int(n), len(page.Items))
-	if s := b.of[tenant]; s != nil || queued > 0 {
-		b.standing(tenant).seen(queued, oldest, b.store.Now())
-		b.standing(tenant).least = least
+	if queued > 0 || b.of[tenant] != nil {
+		s := b.standing(tenant)
+		s.seen(queued, oldest, b.store.Now())
+		s.least = least
 	}
 	return nil
 }
