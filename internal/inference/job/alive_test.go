@@ -2,11 +2,15 @@ package job
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
 )
 
 // hanging is a Predictor whose first run hangs, whether or not it is told to stop.
@@ -92,5 +96,41 @@ func TestSlowIsNotHanging(t *testing.T) {
 				t.Errorf("after %s: %+v", wait, p)
 			}
 		})
+	}
+}
+
+// A worker that could not tell the queue that it lived has had its attempt: only one
+// that stops in order gives it back.
+func TestLostLeaseUsesAnAttempt(t *testing.T) {
+	for cause, used := range map[error]int{queue.ErrLeaseLost: 1, errors.New("the program stops"): 0} {
+		b := newBench(t)
+		w := NewWorker(b.store, predict(func(ctx context.Context, _ []byte) (Answer, error) { return Answer{}, ctx.Err() }), inline{}, b.ward, Config{Timing: timing}, nil)
+		scope := repo.Scope{Tenant: tenant, Actor: "system"}
+		p, begun, err := w.start(t.Context(), scope, b.submit("1", time.Time{}), "1", false)
+		if err != nil || !begun {
+			t.Fatalf("%t, %v", begun, err)
+		}
+		ctx, lose := context.WithCancelCause(t.Context())
+		lose(cause)
+		freed := make(chan struct{})
+		_ = w.attempt(ctx, scope, p, queue.Delivery{}, func() { close(freed) }) // what it says is for the queue
+		<-freed                                                                 // the next orphan may go
+		if now := b.find(p.ID); now.Status != Queued || now.used() != used {
+			t.Errorf("%v: it is %s, and has used %d attempts, want %d", cause, now.Status, now.used(), used)
+		}
+	}
+}
+
+// What ends at once waits for no turn among orphans.
+func TestOrphansThatEndNeedNoTurn(t *testing.T) {
+	now := time.Now()
+	p := Prediction{Status: Running, Due: now.Add(-time.Second), Attempt: 1}
+	if !p.orphaned(now, timing) {
+		t.Error("it is an orphan")
+	}
+	late, spent := p, p
+	late.Deadline, spent.Attempt = now.Add(-time.Second), timing.Attempts
+	if late.orphaned(now, timing) || spent.orphaned(now, timing) {
+		t.Error("it ends, and waits for a turn")
 	}
 }

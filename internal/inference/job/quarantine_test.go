@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -230,4 +231,23 @@ func TestDeathsThatDoNotCount(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What this process has committed is newer than what a look has read before.
+func TestRefreshUndoesNothingNewer(t *testing.T) {
+	b := newBench(t)
+	q := Quarantine{Model: "m", Version: "1", Deaths: []Death{{Prediction: "pred_1"}}}
+	q.ID = quarantineID("m", "1")
+	if err := b.store.Do(t.Context(), repo.Scope{}, func(ctx context.Context, tx *repo.Tx) error { return Quarantines.Add(ctx, tx, &q) }); err != nil {
+		t.Fatal(err)
+	}
+	q.Active = true
+	doc, err := json.Marshal(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.ward.committed(&repo.Changeset{Puts: []repo.Put{{Record: repo.Record{Key: repo.Key{Kind: Quarantines.Name}, Version: q.Root.Version + 1, Doc: doc}}}})
+	if err := b.ward.Refresh(t.Context()); err != nil || b.ward.Admit("m", "1") == nil {
+		t.Errorf("%v, and the version is let in", err)
+	}
 }

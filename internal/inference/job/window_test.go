@@ -232,3 +232,55 @@ func nearlyFull(t *testing.T) {
 		t.Errorf("%d of %d are announced, %v", n, window+16-22, err)
 	}
 }
+
+// A dead letter that is replayed behind a full window waits in the store, as what is
+// submitted does.
+func TestReplayBehindAFullWindow(t *testing.T) {
+	b := newBench(t)
+	id := b.submit("1", time.Time{})
+	b.change(id, func(p *Prediction, now time.Time) {
+		p.Failure = &unavailable
+		p.end(Failed, now, timing)
+	})
+	for range window {
+		b.submit("1", time.Time{})
+	}
+	if _, err := cqrs.Send(b.ctx, b.bus, Revive{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.find(id); p.Status != Queued || p.stands() != string(Normal) {
+		t.Errorf("it is %s, and stands %s", p.Status, p.stands())
+	}
+}
+
+// What is held is tried again a window at a time, and stays held meanwhile.
+func TestHeldComeBackAWindowAtATime(t *testing.T) { synctest.Test(t, heldComeBack) }
+
+func heldComeBack(t *testing.T) {
+	b := newBench(t)
+	const more = 30
+	for range window + more {
+		b.change(b.submit("1", time.Time{}), func(p *Prediction, now time.Time) { p.Postpone(unavailable, now, timing) })
+	}
+	time.Sleep(2 * timing.Notice)
+	for _, want := range []int{window, more} {
+		if n, err := NewReconciler(b.store, Config{Timing: timing}).Tenant(t.Context(), tenant); n != want || err != nil {
+			t.Errorf("%d were said again, %v, want %d", n, err, want)
+		}
+	}
+	if n, err := Predictions.Count(t.Context(), b.store.Read(repo.Scope{Tenant: tenant}), stands.Eq(held)); n != window+more || err != nil {
+		t.Errorf("%d are held, %v", n, err)
+	}
+}
+
+// change changes a prediction as a worker does.
+func (b *bench) change(id ID, f func(p *Prediction, now time.Time)) {
+	b.t.Helper()
+	err := b.store.Do(b.t.Context(), repo.Scope{Tenant: tenant}, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := update(ctx, tx, id, func(p *Prediction) error { f(p, tx.Now()); return nil })
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
