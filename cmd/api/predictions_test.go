@@ -51,28 +51,12 @@ func (p prediction) labels() (labels []float64) {
 
 func predict(t *testing.T, method, url, body string, headers ...string) (prediction, *http.Response) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := infer(t, method, url, []byte(body), append([]string{"Content-Type", "application/json"}, headers...)...)
 	var p prediction
-	if err := json.Unmarshal(text, &p); err != nil {
-		t.Fatalf("%d %s: %v", resp.StatusCode, text, err)
+	if err := json.Unmarshal(e.body, &p); err != nil {
+		t.Fatalf("%d %s: %v", e.StatusCode, e.body, err)
 	}
-	return p, resp
+	return p, e.Response
 }
 
 const iris = `{"rows":[{"input":[5.1,3.5,1.4,0.2]},{"input":[6.9,3.1,5.4,2.1]}]}`
