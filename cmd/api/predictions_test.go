@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,11 +51,7 @@ func (p prediction) labels() (labels []float64) {
 func predict(t *testing.T, method, url, body string, headers ...string) (prediction, *http.Response) {
 	t.Helper()
 	e := infer(t, method, url, []byte(body), append([]string{"Content-Type", "application/json"}, headers...)...)
-	var p prediction
-	if err := json.Unmarshal(e.body, &p); err != nil {
-		t.Fatalf("%d %s: %v", e.StatusCode, e.body, err)
-	}
-	return p, e.Response
+	return e.decode(t), e.Response
 }
 
 const iris = `{"rows":[{"input":[5.1,3.5,1.4,0.2]},{"input":[6.9,3.1,5.4,2.1]}]}`

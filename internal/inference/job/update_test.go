@@ -1,10 +1,7 @@
 package job
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,17 +18,7 @@ func TestUsageIsWhatHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.retain = time.Hour
-		random := rand.New(rand.NewPCG(5, 6))
-		var mu sync.Mutex
-		flaky := predict(func(ctx context.Context, _ []byte) (Answer, error) {
-			mu.Lock()
-			kind, wait := random.IntN(6), time.Duration(random.IntN(15))*time.Second
-			mu.Unlock()
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return Answer{}, ctx.Err()
-			}
+		flaky := slowly(5, 6, 15, func(kind int, _ []byte) (Answer, error) {
 			switch kind {
 			case 0:
 				return Answer{}, fault.New(fault.Unavailable, "busy")

@@ -159,22 +159,30 @@ func (b *bench) find(id ID) Prediction {
 	return *p
 }
 
+// slowly takes up to so many seconds, and then answers by one of so many kinds,
+// unless it is stopped before.
+func slowly(seed uint64, kinds, seconds int, answer func(kind int, input []byte) (Answer, error)) predict {
+	random := rand.New(rand.NewPCG(seed, seed+1))
+	var mu sync.Mutex
+	return func(ctx context.Context, input []byte) (Answer, error) {
+		mu.Lock()
+		kind, wait := random.IntN(kinds), time.Duration(random.IntN(seconds))*time.Second
+		mu.Unlock()
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+		return answer(kind, input)
+	}
+}
+
 // Workers that stop in the middle, answers that fail, a queue that loses
 // everything: each prediction ends once, with its own answer.
 func TestNothingAcceptedIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		random := rand.New(rand.NewPCG(3, 4))
-		var mu sync.Mutex
-		flaky := predict(func(ctx context.Context, input []byte) (Answer, error) {
-			mu.Lock()
-			kind, wait := random.IntN(8), time.Duration(random.IntN(20))*time.Second
-			mu.Unlock()
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return Answer{}, ctx.Err()
-			}
+		flaky := slowly(3, 8, 20, func(kind int, input []byte) (Answer, error) {
 			if kind == 0 {
 				return Answer{}, fault.New(fault.Unavailable, "busy").WithRetryAfter(time.Second)
 			}
