@@ -29,10 +29,10 @@ func insist(t *testing.T, q *Queue, m queue.Message, failed func(error)) {
 	t.Errorf("%s is still not acknowledged", m.ID)
 }
 
-// storm publishes n messages from several goroutines while something happens
-// to the servers, and checks that each is stored exactly once and in the order
-// of its subject.
-func storm(t *testing.T, q *Queue, n int, happens func()) (failures int) {
+// storm publishes at least n messages from several goroutines until something
+// has happened to the servers, and checks that each is stored exactly once and
+// in the order of its subject.
+func storm(t *testing.T, q *Queue, n int, happens func()) (published, failures int) {
 	t.Helper()
 	const publishers = 4
 	if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s.>"}}); err != nil {
@@ -41,12 +41,20 @@ func storm(t *testing.T, q *Queue, n int, happens func()) (failures int) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	half := make(chan struct{}, publishers)
+	over := make(chan struct{})
+	var counts [publishers]int
 	for p := range publishers {
 		all.Go(func() {
-			for i := range n {
+			for i, last := 0, false; !last; i++ {
 				if i == n/2 {
 					half <- struct{}{}
 				}
+				select {
+				case <-over:
+					last = i >= n-1
+				default:
+				}
+				counts[p]++
 				insist(t, q, queue.Message{ID: fmt.Sprintf("%d-%d", p, i), Subject: fmt.Sprintf("s.%d", p)}, func(err error) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -62,6 +70,7 @@ func storm(t *testing.T, q *Queue, n int, happens func()) (failures int) {
 		<-half
 	}
 	happens()
+	close(over)
 	all.Wait()
 	got := map[string][]string{}
 	for m, err := range q.Read(t.Context(), queue.Read{Stream: "S"}) {
@@ -72,14 +81,15 @@ func storm(t *testing.T, q *Queue, n int, happens func()) (failures int) {
 	}
 	for p := range publishers {
 		var want []string
-		for i := range n {
+		for i := range counts[p] {
 			want = append(want, fmt.Sprintf("%d-%d", p, i))
 		}
 		if list := got[fmt.Sprintf("s.%d", p)]; !slices.Equal(list, want) {
-			t.Errorf("publisher %d: %d messages are stored of %d, or not in order", p, len(list), n)
+			t.Errorf("publisher %d: %d messages are stored of %d, or not in order", p, len(list), len(want))
 		}
+		published += len(want)
 	}
-	return failures
+	return published, failures
 }
 
 // The server goes away while messages are published and consumed, and comes
@@ -113,7 +123,7 @@ func TestServerRestartsWhilePublishing(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	failures := storm(t, q, 200, func() {
+	published, failures := storm(t, q, 200, func() {
 		s.Shutdown()
 		s.WaitForShutdown()
 		if err := q.Healthy(t.Context()); fault.CodeOf(err) != "queue_unavailable" {
@@ -131,11 +141,11 @@ func TestServerRestartsWhilePublishing(t *testing.T) {
 		mu.Lock()
 		n := len(handled)
 		mu.Unlock()
-		if n == 800 {
+		if n == published {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d of 800 messages were handled", n)
+			t.Fatalf("%d of %d messages were handled", n, published)
 		}
 	}
 	stop()

@@ -2,9 +2,11 @@ package natsqueue
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice/internal/platform/queue"
@@ -46,16 +48,18 @@ func (q *Queue) Read(ctx context.Context, r queue.Read) iter.Seq2[queue.Message,
 	}
 }
 
-// read returns nil when the caller has had enough or everything.
+// read returns nil when the caller has had enough or everything that was there
+// when it began.
 func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message, error) bool) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	b, err := q.Bounds(ctx, r.Stream)
-	if err == nil {
-		err = b.Check(r.Stream, r.From)
-	}
+	s, err := q.lookup(ctx, r.Stream)
 	if err != nil {
+		return err
+	}
+	b := bounds(s.CachedInfo().State)
+	if err := b.Check(r.Stream, r.From); err != nil {
 		return err
 	}
 	messages, pending, err := q.readFrom(ctx, r)
@@ -63,8 +67,18 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 		return err
 	}
 	defer messages.Stop()
-	for next := r.From; r.Follow || pending > 0; {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+	for next := r.From; ; {
+		wait := jetstream.NextContext(ctx)
+		if !r.Follow && pending == 0 {
+			if more, err := lags(ctx, s, r.Filters, next, b.Last); !more {
+				return err
+			}
+			wait = jetstream.NextMaxWait(time.Second) // it may also expire before it comes
+		}
+		m, err := messages.Next(wait)
+		if errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
 			return translate(err)
 		}
@@ -73,11 +87,13 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 			return translate(err)
 		}
 		sequence := meta.Sequence.Stream
+		if sequence < next { // from a replica that had not come to where it was to begin
+			continue
+		}
 		if len(r.Filters) == 0 && next != 0 && sequence != next {
-			if b, err = q.Bounds(ctx, r.Stream); err != nil {
+			if b, err := q.Bounds(ctx, r.Stream); err != nil {
 				return err
-			}
-			if b.First > next { // else it was a message that somebody removed
+			} else if b.First > next { // else it was a message that somebody removed
 				return &queue.GapError{Stream: r.Stream, From: next, Bounds: b}
 			}
 		}
@@ -86,7 +102,25 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 		}
 		next, pending = sequence+1, meta.NumPending
 	}
-	return nil
+}
+
+// lags reports whether the leader has a message for the filters between two
+// sequences. A consumer reads from one replica, which may be behind what the
+// leader has acknowledged, and counts as pending only what it has itself.
+func lags(ctx context.Context, s jetstream.Stream, patterns []string, from, to uint64) (bool, error) {
+	if s.CachedInfo().Config.Replicas < 2 || from > to {
+		return false, nil
+	}
+	for _, subject := range filters(patterns, -1) {
+		m, err := s.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(subject))
+		switch {
+		case err == nil && m.Sequence <= to:
+			return true, nil
+		case err != nil && !errors.Is(err, jetstream.ErrMsgNotFound):
+			return false, translate(err)
+		}
+	}
+	return false, nil
 }
 
 // readFrom starts an ordered consumer and says how much is there for it.
