@@ -19,6 +19,7 @@ import (
 type NewWebhook struct {
 	URL    string   `json:"url" minLength:"1" maxLength:"2048" format:"uri" doc:"An https address."`
 	Events []string `json:"events" minItems:"1" maxItems:"50" doc:"Types of events: batch.completed, batch.* or *."`
+	Order  string   `json:"order,omitempty" enum:"subject,none" default:"subject" doc:"subject: what happens to one thing is told in its order, so that what cannot be delivered holds up what follows it, for as long as it is tried again. none: deliveries may overtake each other."`
 
 	secret secret.Text
 }
@@ -27,6 +28,7 @@ type NewWebhook struct {
 type WebhookChange struct {
 	URL      *string   `json:"url,omitempty" maxLength:"2048" format:"uri"`
 	Events   *[]string `json:"events,omitempty" minItems:"1" maxItems:"50"`
+	Order    *string   `json:"order,omitempty" enum:"subject,none"`
 	Disabled *bool     `json:"disabled,omitempty"`
 }
 
@@ -35,13 +37,24 @@ type WebhookView struct {
 	resource.Meta
 	URL            string   `json:"url"`
 	Events         []string `json:"events"`
+	Order          string   `json:"order" enum:"subject,none"`
 	Disabled       bool     `json:"disabled"`
 	DisabledReason string   `json:"disabled_reason,omitempty" enum:"gone,failing" doc:"Why the platform has disabled it: it answered 410, or nothing has reached it for days."`
 	Secret         string   `json:"secret,omitempty" doc:"Signs what is sent, as Standard Webhooks has it. It is shown this once."`
 }
 
 func viewWebhook(e *webhook.Endpoint, m resource.Meta) WebhookView {
-	return WebhookView{m, e.URL, e.Events, e.Disabled, string(e.Reason), e.Fresh.Reveal()}
+	return WebhookView{m, e.URL, e.Events, order(e), e.Disabled, string(e.Reason), e.Fresh.Reveal()}
+}
+
+// unordered is the order of an endpoint that wants none.
+const unordered = "none"
+
+func order(e *webhook.Endpoint) string {
+	if e.Unordered {
+		return unordered
+	}
+	return "subject"
 }
 
 func webhooks(keys *seal.Ring) resource.Resource[webhook.EndpointID, webhook.Endpoint, NewWebhook, WebhookChange, WebhookView] {
@@ -58,9 +71,11 @@ func webhooks(keys *seal.Ring) resource.Resource[webhook.EndpointID, webhook.End
 			e := &webhook.Endpoint{}
 			e.ID = repo.NewID[webhook.EndpointID](tx, "whk") // here, since its secret is sealed for it
 			e.Begin(keys, in.secret)
+			e.Unordered = in.Order == unordered
 			return e, e.Set(in.URL, in.Events, false)
 		},
 		Change: func(_ context.Context, _ *repo.Tx, e *webhook.Endpoint, in *WebhookChange) error {
+			e.SetOrder(or(in.Order, order(e)) == unordered)
 			return e.Set(or(in.URL, e.URL), or(in.Events, e.Events), or(in.Disabled, e.Disabled))
 		},
 		View: viewWebhook,

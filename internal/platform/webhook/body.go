@@ -23,9 +23,9 @@ type Body struct {
 type Data struct {
 	Kind string `json:"kind"` // "predictions"
 	ID   string `json:"id"`   // of what it happened to
-	// Sequence counts the events of this subject from 1 without a gap: deliveries
-	// may overtake each other, and receivers tell by it. 0 where the event is no
-	// aggregate's.
+	// Sequence counts the events of this subject from 1 without a gap. An endpoint
+	// is told of them in this order, but for what it does not want, what is replayed
+	// and what never reached it. 0 where the event is no aggregate's.
 	Sequence int64           `json:"sequence"`
 	Version  int             `json:"version"` // of the form of Event
 	Event    json.RawMessage `json:"event,omitempty"`

@@ -77,7 +77,7 @@ var Deliveries = repo.Kind[DeliveryID, Delivery]{
 		spec.TextField("type", func(d *Delivery) string { return d.Type }),
 		spec.TimeField("created", func(d *Delivery) time.Time { return d.CreatedAt }),
 		spec.TimeField("next_attempt", func(d *Delivery) time.Time { return d.Next }),
-		due,
+		due, turn,
 	},
 	Expires: func(d *Delivery) time.Time { return d.Keep },
 }

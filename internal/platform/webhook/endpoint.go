@@ -8,8 +8,8 @@
 //
 // The secrets that sign are sealed in the store with keys that lie elsewhere.
 //
-// Known limits: order is told by the subject's sequence and not kept: retries
-// overtake each other.
+// Deliveries to one endpoint of what happened to one subject keep its order, unless
+// the endpoint wants otherwise: see turn.go.
 package webhook
 
 import (
@@ -39,6 +39,8 @@ type Endpoint struct {
 	Disabled bool     `json:"disabled,omitempty"`
 	// Reason is why the platform itself has disabled the endpoint.
 	Reason Reason `json:"reason,omitempty"`
+	// Unordered lets the deliveries of a subject overtake each other.
+	Unordered bool `json:"unordered,omitempty"`
 	// Fresh is the secret that was just made, for its holder; it is not stored
 	// here.
 	Fresh secret.Text `json:"-"`
@@ -105,6 +107,14 @@ func (e *Endpoint) Set(address string, events []string, disabled bool) error {
 		e.Record(Changed{disabled})
 	}
 	return nil
+}
+
+// SetOrder says whether deliveries of a subject wait for those before them.
+func (e *Endpoint) SetOrder(unordered bool) {
+	if e.Unordered != unordered {
+		e.Unordered = unordered
+		e.Record(Changed{e.Disabled})
+	}
 }
 
 // Wants says whether the endpoint is to be told of events of the type.

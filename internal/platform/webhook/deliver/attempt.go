@@ -47,7 +47,29 @@ func (s *Service) tend(ctx context.Context, i item) (again time.Duration, err er
 		d, err := s.update(ctx, scope, i.id, func(d *webhook.Delivery, now time.Time) error { d.Postpone(now, until); return nil })
 		return s.wait(&d), err
 	}
+	d, err := webhook.Deliveries.Get(ctx, from, i.id)
+	if err == nil && !e.Unordered {
+		behind, err := webhook.Behind(ctx, from, &d)
+		if behind || err != nil {
+			return 0, err // it is offered again when its turn has come
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
 	return s.attempt(ctx, scope, &e, &h, i.id)
+}
+
+// follow offers what was waiting for a delivery that is final now.
+func (s *Service) follow(ctx context.Context, scope repo.Scope, d *webhook.Delivery) error {
+	if !d.Status.Final() {
+		return nil
+	}
+	next, ok, err := webhook.Following(ctx, s.store.Read(scope), d)
+	if ok {
+		s.offer(item{scope.Tenant, d.Endpoint, next})
+	}
+	return err
 }
 
 // update changes a delivery in a unit of work of its own.
@@ -75,7 +97,7 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, e *webhook.Endp
 		return err
 	})
 	if err != nil || !begun {
-		return s.wait(&d), err
+		return s.wait(&d), errors.Join(err, s.follow(ctx, scope, &d))
 	}
 	r := s.post(ctx, e, &d)
 	s.metrics.observe(r)
@@ -84,7 +106,7 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, e *webhook.Endp
 	defer cancel()
 	fence := d.Attempt
 	d, err = s.update(ctx, scope, id, func(d *webhook.Delivery, now time.Time) error { return d.Finish(fence, r, now, s.cfg.Random()) })
-	return s.wait(&d), errors.Join(err, s.observe(ctx, scope, e, h, r))
+	return s.wait(&d), errors.Join(err, s.observe(ctx, scope, e, h, r), s.follow(ctx, scope, &d))
 }
 
 // post signs and sends.

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -238,4 +239,12 @@ func (b *bed) find(endpoint webhook.EndpointID) webhook.Endpoint {
 		b.t.Fatal(err)
 	}
 	return e
+}
+
+func decode(t *testing.T, text []byte) (b webhook.Body) {
+	t.Helper()
+	if err := json.Unmarshal(text, &b); err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
+	return b
 }

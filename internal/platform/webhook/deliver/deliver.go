@@ -8,6 +8,10 @@
 // the deliveries of one endpoint that is slow must not use that up. Should the
 // process die, the reconciler announces again what is due.
 //
+// What happened to one subject is told an endpoint in its order: a delivery is not
+// attempted while an earlier one is on its way, and is offered again once that is
+// final. A process that dies in between leaves that to the reconciler.
+//
 // Each attempt is counted in the store before it is made, and its outcome counts
 // only while no later one has begun.
 //
@@ -144,9 +148,10 @@ func (s *Service) Run(ctx context.Context) error {
 // what is no message at all becomes one, at once.
 const maxDeliveries = 1 << 20
 
-// match makes deliveries of events.
+// match makes deliveries of events, those of a subject in their order: a delivery
+// that is made later is never of an earlier event.
 func (s *Service) match(ctx context.Context) error {
-	return s.queue.Consume(ctx, queue.Consumer{Name: "webhooks", Stream: "EVENTS", Concurrency: 16, MaxAttempts: maxDeliveries,
+	return s.queue.Consume(ctx, queue.Consumer{Name: "webhooks", Stream: "EVENTS", Ordered: true, Concurrency: queue.MaxLanes, MaxAttempts: maxDeliveries,
 		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}, s.matchOne)
 }
 

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -69,8 +70,8 @@ func TestFailingEndpointsAreDisabled(t *testing.T) {
 			return webhook.Result{Status: 200}
 		}
 		defer b.start(1)()
-		for range 6 {
-			b.move("acme", "t")
+		for n := range 6 {
+			b.move("acme", thingID(fmt.Sprint("t", n)))
 			time.Sleep(4 * time.Hour)
 		}
 		e := b.find("dead")

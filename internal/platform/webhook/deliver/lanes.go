@@ -45,10 +45,19 @@ type lane struct {
 	*tenant
 	id      webhook.EndpointID
 	waiting []item
-	known   map[webhook.DeliveryID]bool // waits, or is under way
+	known   map[webhook.DeliveryID]stage // what waits, or is under way
 	running int
 	queued  bool // in tenant.ready
 }
+
+// stage is how far an item is.
+type stage int
+
+const (
+	waits stage = iota
+	runs
+	runsOn // and was offered again meanwhile: what it found may be out of date
+)
 
 func newLanes(l limits) *lanes {
 	ls := &lanes{limits: l, tenants: map[string]*tenant{}}
@@ -57,7 +66,7 @@ func newLanes(l limits) *lanes {
 }
 
 // offer has an item wait for its turn. It returns false where there is no room;
-// what is there already needs none.
+// what waits already needs none, and what is under way is taken once more.
 func (ls *lanes) offer(i item) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -65,17 +74,25 @@ func (ls *lanes) offer(i item) bool {
 		return true // another process will be told
 	}
 	l := ls.lane(i)
+	stage, known := l.known[i.id]
 	switch {
-	case l.known[i.id]:
+	case known && stage != waits:
+		l.known[i.id] = runsOn
+		return true
+	case known:
 		return true
 	case len(l.waiting) >= ls.backlog:
 		return false
 	}
-	l.known[i.id] = true
+	ls.enqueue(l, i)
+	return true
+}
+
+func (ls *lanes) enqueue(l *lane, i item) {
+	l.known[i.id] = waits
 	l.waiting = append(l.waiting, i)
 	ls.waiting++
 	ls.queue(l)
-	return true
 }
 
 func (ls *lanes) lane(i item) *lane {
@@ -86,7 +103,7 @@ func (ls *lanes) lane(i item) *lane {
 	}
 	l := t.endpoints[i.endpoint]
 	if l == nil {
-		l = &lane{tenant: t, id: i.endpoint, known: map[webhook.DeliveryID]bool{}}
+		l = &lane{tenant: t, id: i.endpoint, known: map[webhook.DeliveryID]stage{}}
 		t.endpoints[i.endpoint] = l
 	}
 	return l
@@ -125,6 +142,7 @@ func (ls *lanes) take() (item, bool) {
 	i := l.waiting[0]
 	l.waiting = l.waiting[1:]
 	ls.waiting--
+	l.known[i.id] = runs
 	l.running++
 	t.running++
 	ls.queue(l)
@@ -138,8 +156,12 @@ func (ls *lanes) done(i item) {
 	l := ls.lane(i)
 	l.running--
 	l.tenant.running--
-	delete(l.known, i.id)
-	ls.queue(l)
+	if l.known[i.id] == runsOn {
+		ls.enqueue(l, i)
+	} else {
+		delete(l.known, i.id)
+		ls.queue(l)
+	}
 	if len(l.known) == 0 {
 		delete(l.endpoints, l.id)
 	}
