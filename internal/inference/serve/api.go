@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/tensor"
 )
 
@@ -38,6 +39,11 @@ type Request struct {
 	Tenant   string
 	Sequence Sequence
 	MaxSteps int // of a generation, if fewer than the model's own limit; 0 for that
+	// Prediction names the prediction in the log, and Attempt which attempt at it
+	// this is; zero for a new one. Choice says how it came to its version.
+	Prediction record.ID
+	Attempt    int
+	Choice     record.Choice
 }
 
 // Sequence says which step of which sequence a request to a stateful model is.
@@ -55,8 +61,10 @@ type Response struct {
 	// Ports are the signature's ports of Outputs, index by index.
 	Ports  []*model.Port
 	Timing Timing
-	Step   Step
-	Use    Use
+	// Prediction names the prediction in the log; zero where there is none.
+	Prediction record.ID
+	Step       Step
+	Use        Use
 }
 
 // Use is what an answered request took of its model.

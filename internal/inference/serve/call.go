@@ -153,7 +153,7 @@ func (c *call) answer(v *Version, timing Timing) {
 		c.response.Outputs = append(c.response.Outputs, c.part.Outputs[o])
 		c.response.Ports = append(c.response.Ports, &v.graph.Outputs[o])
 	}
-	c.response.Timing = timing
+	c.response.Timing, c.response.Prediction = timing, c.request.Prediction
 	u := Use{Rows: c.part.Rows, Compute: timing.Infer * time.Duration(c.part.Rows) / time.Duration(max(timing.BatchRows, c.part.Rows, 1))}
 	for i := range c.part.Inputs {
 		u.InputBytes += int64(len(c.part.Inputs[i].Data))

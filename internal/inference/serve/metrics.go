@@ -98,6 +98,7 @@ func (v *Version) succeeded(ctx context.Context, start time.Time, c *call) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		v.recordSpans(ctx, span, start, t)
 	}
+	v.record(ctx, start, total, c, nil)
 }
 
 // recordSpans writes the stages of a finished request as child spans.
@@ -117,13 +118,15 @@ func (v *Version) recordSpans(ctx context.Context, parent trace.Span, start time
 }
 
 // refused counts a request that was not answered and returns its error.
-func (v *Version) refused(ctx context.Context, start time.Time, err error) error {
-	v.Stats.Fail.Add(time.Since(start))
+func (v *Version) refused(ctx context.Context, start time.Time, c *call, err error) error {
+	total := time.Since(start)
+	v.Stats.Fail.Add(total)
 	v.Stats.reason(fault.Of(err).Kind).Add(1)
 	v.runtime.metrics.refusals.WithLabelValues(fault.CodeOf(err)).Inc()
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.RecordError(err)
 	}
+	v.record(ctx, start, total, c, err)
 	return err
 }
 

@@ -75,7 +75,7 @@ func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Se
 		MaxRows: max(v.MaxRows, 1), Executors: executors, SLO: v.Config.SLO,
 		MaxQueue: s.cfg.MaxQueue, Cost: cost, Solo: !v.CrossRequest, Explicit: explicit(v.Config.Batching),
 	}
-	return v.start(session, cfg, s.metrics)
+	return v.start(session, cfg, s.metrics, s.cfg.Recorder)
 }
 
 // reachSLO raises an objective that not even one row on an idle machine can

@@ -24,21 +24,22 @@ func (s *Server) Predict(ctx context.Context, codec Codec) error {
 	defer c.free()
 	start := time.Now()
 	if err := codec.Decode(ctx, v, &c.request); err != nil {
-		return v.refused(ctx, start, err)
+		return v.refused(ctx, start, c, err)
 	}
 	if err := c.arrange(v); err != nil {
-		return v.refused(ctx, start, err)
+		return v.refused(ctx, start, c, err)
 	}
 	decoded := time.Now()
 	c.schedule(v, decoded)
 	ran, err := v.runtime.batcher.Submit(ctx, &c.task)
 	if err != nil {
-		return v.refused(ctx, start, err)
+		return v.refused(ctx, start, c, err)
 	}
 	settled := time.Now()
+	v.identify(start, c)
 	c.answer(v, Timing{Decode: decoded.Sub(start), Queue: ran.Queue, Infer: ran.Run, BatchRows: ran.Rows})
 	if err := codec.Encode(ctx, v, &c.response); err != nil {
-		return v.refused(ctx, start, err)
+		return v.refused(ctx, start, c, err)
 	}
 	c.response.Timing.Encode = time.Since(settled)
 	v.succeeded(ctx, start, c)

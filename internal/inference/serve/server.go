@@ -52,9 +52,11 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Used is told what each online request that was answered took, and when. It
 	// must be quick. Work of other classes is counted by who has it done.
-	Used    func(ctx context.Context, v *Version, at time.Time, u Use)
-	Log     *slog.Logger          // nil discards
-	Metrics prometheus.Registerer // nil keeps metrics to itself
+	Used func(ctx context.Context, v *Version, at time.Time, u Use)
+	// Recorder takes note of every request that came to a version; nil for none.
+	Recorder Recorder
+	Log      *slog.Logger          // nil discards
+	Metrics  prometheus.Registerer // nil keeps metrics to itself
 }
 
 // Server serves models. It implements Models.

@@ -12,16 +12,17 @@ import (
 
 // machinery is the running part of a version.
 type machinery struct {
-	session engine.Session
-	batcher *batcher.Batcher[*call]
-	metrics versionMetrics
-	closed  chan struct{} // closed when the session is freed
+	session  engine.Session
+	batcher  *batcher.Batcher[*call]
+	metrics  versionMetrics
+	recorder Recorder      // nil for none
+	closed   chan struct{} // closed when the session is freed
 }
 
 // start makes v ready to serve on a session, which it owns from here on. The
 // caller holds the first reference.
-func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics) error {
-	v.runtime = machinery{session: session, metrics: m.version(v), closed: make(chan struct{})}
+func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics, r Recorder) error {
+	v.runtime = machinery{session: session, metrics: m.version(v), recorder: r, closed: make(chan struct{})}
 	b, err := batcher.New(v.runBatch, cfg)
 	if err != nil {
 		return err

@@ -1,0 +1,102 @@
+// Package record is the prediction log: what was asked of which version, in which
+// arm, how it ended and how long it took, one entry for each settled request.
+//
+// The hot path fills a pooled Entry and hands it to a Log, whose buffer never
+// makes it wait: what finds no room is dropped and counted. The Log appends
+// batches to a store, which knows a repeated entry by its id.
+//
+// Limits: entries are in memory until their batch is appended, so that a process
+// that dies takes those of about a second with it. Requests for models that are not
+// served belong to no version and leave no entry.
+package record
+
+import (
+	"time"
+
+	"sluice/internal/platform/fault"
+)
+
+// Choice says how a request came to the version that served it. The zero value is
+// a request outside of every experiment.
+type Choice struct {
+	Experiment string
+	Arm        string
+	// ByRule says that a rule gave the request to its arm: it is not compared with
+	// those that chance has given theirs.
+	ByRule bool
+	// Shadow says that nobody waits for the answer: another arm gives it.
+	Shadow bool
+}
+
+// Outcome says how a prediction ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Succeeded Outcome = iota
+	Failed            // the run, or what belongs to it, broke
+	Refused           // too many waited, or it was too late
+	Invalid           // the request was wrong
+	Cancelled         // its client went
+)
+
+var outcomes = [...]string{"succeeded", "failed", "refused", "invalid", "cancelled"}
+
+// String is how an outcome is spelled.
+func (o Outcome) String() string { return outcomes[o] }
+
+// Outcomes returns how outcomes are spelled, by their numbers.
+func Outcomes() []string { return outcomes[:] }
+
+// OutcomeOf returns the outcome that an error stands for.
+func OutcomeOf(err error) Outcome {
+	if err == nil {
+		return Succeeded
+	}
+	switch fault.Of(err).Kind {
+	case fault.Unavailable, fault.Exhausted, fault.DeadlineExceeded:
+		return Refused
+	case fault.Canceled:
+		return Cancelled
+	case fault.Internal:
+		return Failed
+	}
+	return Invalid
+}
+
+// Latency says where the time of a prediction went. What a request did not come
+// to is zero.
+type Latency struct {
+	Decode, Queue, Infer, Encode time.Duration
+	Total                        time.Duration // all of it, and what is between
+}
+
+// Digest is a SHA-256; zero for none.
+type Digest [32]byte
+
+// Entry is one settled prediction. An entry that a Log has been given is the
+// Log's.
+type Entry struct {
+	// ID and Attempt tell it from all others: a durable prediction has an entry for
+	// each of its attempts, from 1 on; all others have attempt 0.
+	ID      ID
+	Attempt int
+	At      time.Time // when it was begun, in milliseconds as the id has it
+	Tenant  string
+	Model   string
+	Version string
+	Choice
+	Bulk      bool   // it had no client waiting: its latency is that of spare time
+	ClientRef string // the client's own name for it; not unique
+	Outcome   Outcome
+	Code      string // of the failure
+	Rows      int
+	BatchRows int // in the run that served it
+	Latency   Latency
+	// The digests of the tensors, where the model's policy asks for them.
+	InputDigest, OutputDigest Digest
+}
+
+// MaxClientRef is how many bytes a client's name for a prediction may have; of a
+// longer one nothing is kept.
+const MaxClientRef = 255

@@ -1,0 +1,167 @@
+package record
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
+)
+
+// Appender takes entries. It knows those that it has already, by id and attempt:
+// appended again they count once. It keeps nothing of the list after it returns.
+type Appender interface {
+	Append(ctx context.Context, entries []*Entry) error
+}
+
+// LogConfig holds the settings of a Log. Zero values have the defaults.
+type LogConfig struct {
+	Buffer   int           // entries that may wait; default 32,768
+	Batch    int           // entries appended at once; default 4,096
+	Interval time.Duration // how long entries are collected; default 250 ms
+	Metrics  prometheus.Registerer
+	Log      *slog.Logger // nil discards
+}
+
+// Log takes entries from the hot path and appends them, in batches. It is safe for
+// concurrent use.
+type Log struct {
+	to      Appender
+	cfg     LogConfig
+	buffer  chan *Entry
+	pool    sync.Pool
+	metrics logMetrics
+
+	appending sync.Mutex // held by the one reader of buffer; guards batch
+	batch     []*Entry   // that is not surely appended yet
+}
+
+type logMetrics struct{ appended, dropped, failures prometheus.Counter }
+
+// NewLog returns a log in front of a store.
+func NewLog(to Appender, cfg LogConfig) (*Log, error) {
+	cfg.Buffer = cmp.Or(cfg.Buffer, 32<<10)
+	cfg.Batch = cmp.Or(cfg.Batch, 4<<10)
+	cfg.Interval = cmp.Or(cfg.Interval, 250*time.Millisecond)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if cfg.Buffer < 1 || cfg.Batch < 1 || cfg.Interval < 0 {
+		return nil, fault.New(fault.Invalid, "record: the buffer, the batch and the interval have to be positive")
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	l := &Log{to: to, cfg: cfg, buffer: make(chan *Entry, cfg.Buffer), pool: sync.Pool{New: func() any { return new(Entry) }}, metrics: logMetrics{
+		appended: counter("sluice_record_appended_total", "Entries of the prediction log that its store has."),
+		dropped:  counter("sluice_record_dropped_total", "Entries of the prediction log that were lost: the buffer was full, or the store refused them."),
+		failures: counter("sluice_record_append_failures_total", "Batches of the prediction log that could not be appended, and were tried again."),
+	}}
+	if cfg.Metrics == nil {
+		return l, nil
+	}
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_record_waiting", Help: "Entries of the prediction log that are not appended yet."},
+		func() float64 { return float64(len(l.buffer)) })
+	for _, c := range []prometheus.Collector{l.metrics.appended, l.metrics.dropped, l.metrics.failures, waiting} {
+		if err := cfg.Metrics.Register(c); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
+		}
+	}
+	return l, nil
+}
+
+// Entry returns an empty entry, to be filled and given to Record.
+func (l *Log) Entry() *Entry { return l.pool.Get().(*Entry) }
+
+// Record takes an entry, which is the log's from now on. It never waits: without
+// room the entry is dropped and counted.
+func (l *Log) Record(e *Entry) {
+	select {
+	case l.buffer <- e:
+	default:
+		l.metrics.dropped.Inc()
+		l.free(e)
+	}
+}
+
+func (l *Log) free(e *Entry) {
+	*e = Entry{}
+	l.pool.Put(e)
+}
+
+// Run appends what comes until ctx ends. Flush what came later.
+func (l *Log) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if len(l.buffer) < l.cfg.Batch {
+			pause.For(ctx, l.cfg.Interval)
+		}
+		l.next(ctx)
+	}
+	return nil
+}
+
+// Flush appends all that has come, or fails with what keeps it from that.
+func (l *Log) Flush(ctx context.Context) error {
+	for {
+		if more, err := l.once(ctx); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// Bounds of the time between two tries to append a batch.
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// next appends a batch, however often that takes.
+func (l *Log) next(ctx context.Context) {
+	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
+		_, err := l.once(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		l.cfg.Log.WarnContext(ctx, "predictions could not be logged; that is tried again", "error", err)
+		pause.For(ctx, wait)
+	}
+}
+
+// once tries to append a batch: the last one again, where it is not known to be
+// appended. It says whether there may be more.
+func (l *Log) once(ctx context.Context) (more bool, err error) {
+	l.appending.Lock()
+	defer l.appending.Unlock()
+	if len(l.batch) == 0 { // else the same is tried again
+		for range min(len(l.buffer), l.cfg.Batch) {
+			l.batch = append(l.batch, <-l.buffer)
+		}
+	}
+	if len(l.batch) == 0 {
+		return false, nil
+	}
+	switch err := l.to.Append(ctx, l.batch); {
+	case err == nil:
+		l.metrics.appended.Add(float64(len(l.batch)))
+	case hopeless(err):
+		l.metrics.dropped.Add(float64(len(l.batch)))
+		l.cfg.Log.ErrorContext(ctx, "predictions cannot be logged", "predictions", len(l.batch), "error", err)
+	default:
+		l.metrics.failures.Inc()
+		return true, err
+	}
+	for _, e := range l.batch {
+		l.free(e)
+	}
+	clear(l.batch)
+	l.batch = l.batch[:0]
+	return true, nil
+}
+
+// hopeless says whether a batch that failed would do so again.
+func hopeless(err error) bool {
+	return fault.Is(err, fault.Invalid) || fault.Is(err, fault.Unprocessable)
+}

@@ -1,0 +1,53 @@
+package serve
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+)
+
+// Recorder takes note of settled requests. *record.Log implements it.
+type Recorder interface {
+	// Entry returns an empty entry.
+	Entry() *record.Entry
+	// Record takes an entry that Entry returned. It must not block.
+	Record(e *record.Entry)
+}
+
+// identify gives the request an id, unless it has one.
+func (v *Version) identify(start time.Time, c *call) {
+	if v.runtime.recorder != nil && c.request.Prediction.IsZero() {
+		c.request.Prediction = record.NewID(start)
+	}
+}
+
+// record takes note of a settled request, which failed with err or did not.
+func (v *Version) record(ctx context.Context, start time.Time, total time.Duration, c *call, err error) {
+	if v.runtime.recorder == nil {
+		return
+	}
+	v.identify(start, c)
+	r, t := &c.request, &c.response.Timing
+	e := v.runtime.recorder.Entry()
+	e.ID, e.Attempt, e.At, e.Choice = r.Prediction, r.Attempt, start.UTC().Truncate(time.Millisecond), r.Choice
+	e.Tenant, e.Model, e.Version, e.Bulk = r.Tenant, v.Name, v.Text, r.Class == batcher.Bulk
+	if at, known := r.Prediction.Time(); known && r.Attempt == 0 {
+		e.At = at
+	}
+	if p, known := access.From(ctx); known && e.Tenant == "" {
+		e.Tenant = p.Tenant
+	}
+	if len(r.ID) <= record.MaxClientRef {
+		e.ClientRef = r.ID
+	}
+	if err != nil {
+		e.Outcome, e.Code = record.OutcomeOf(err), fault.CodeOf(err)
+	}
+	e.Rows, e.BatchRows = c.part.Rows, t.BatchRows
+	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode, Total: total}
+	v.runtime.recorder.Record(e)
+}
