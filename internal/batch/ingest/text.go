@@ -1,0 +1,165 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sluice/internal/batch/table"
+	"sluice/internal/platform/fault"
+)
+
+// Format is how rows are written.
+type Format string
+
+// The formats of text.
+const (
+	CSV   Format = "csv"
+	JSONL Format = "jsonl"
+)
+
+// File says all that it takes to read a text file; Inspect finds it out.
+type File struct {
+	Format  Format   `json:"format"`
+	Coding  Coding   `json:"coding"`
+	Dialect Dialect  `json:"dialect,omitzero"`  // of CSV
+	Columns []string `json:"columns,omitempty"` // of CSV, in the file's order
+	// First is where the rows begin: behind the header.
+	First Position `json:"first"`
+}
+
+// Options bound what a reader takes; the zero value has defaults.
+type Options struct {
+	MaxRow    int // bytes; default MaxRow
+	Inflation Inflation
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxRow <= 0 {
+		o.MaxRow = MaxRow
+	}
+	return o
+}
+
+// Inspect looks at the beginning of a file, and says how it is read: in the format,
+// and with what is known of its dialect and encoding. Errors: columns that the
+// spec wants and the file does not have, and what keeps it from being read.
+func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File, error) {
+	if err := f.Dialect.Check(); err != nil {
+		return f, err
+	}
+	if e := f.Coding.Encoding; e != "" && e != "utf-8" && encodings[e] == nil {
+		return f, fault.New(fault.Unprocessable, "the encoding %q is not known: expected utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1", fault.Clip(e, 40)).WithCode("encoding_unknown")
+	}
+	o = o.withDefaults()
+	coding, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
+	if err != nil {
+		return f, err
+	}
+	f.Coding = coding
+	if len(head) == 0 {
+		return f, fault.New(fault.Unprocessable, "the file is empty").WithCode("file_empty")
+	}
+	if f.Format == JSONL {
+		return f, nil
+	}
+	f.Dialect = f.Dialect.complete(head, s.columns())
+	if err := f.header(ctx, src, o); err != nil {
+		return f, err
+	}
+	return f, f.lacks(s)
+}
+
+// header reads the names of the columns.
+func (f *File) header(ctx context.Context, src Source, o Options) error {
+	body, err := f.Coding.open(ctx, src, 0, o.Inflation)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	sc := f.scanner(body, Position{}, o)
+	record, err := sc.record()
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
+	}
+	if wrong, ok := errors.AsType[*RowError](err); ok {
+		return fault.New(fault.Unprocessable, "line %d: %s", sc.line, wrong.Message).WithCode(wrong.Code)
+	}
+	if err != nil {
+		return err
+	}
+	cells, wrong := sc.split(record, nil)
+	if wrong == nil {
+		wrong = encoded(record)
+	}
+	if wrong != nil {
+		return fault.New(fault.Unprocessable, "line %d: %s", sc.line, wrong.Message).WithCode(wrong.Code)
+	}
+	if len(cells) > table.MaxColumns {
+		return fault.New(fault.Unprocessable, "the file has %d columns, more than %d", len(cells), table.MaxColumns).WithCode("file_too_wide")
+	}
+	f.Columns = make([]string, len(cells))
+	for i, c := range cells {
+		f.Columns[i] = strconv.Itoa(i + 1)
+		if *f.Dialect.Header {
+			f.Columns[i] = strings.TrimSpace(string(c))
+		}
+	}
+	if *f.Dialect.Header {
+		f.First = Position{Offset: sc.at.Offset, Line: sc.at.Line}
+	}
+	return nil
+}
+
+// lacks returns which columns are wanted and not there, or there twice.
+func (f *File) lacks(s *Spec) error {
+	var details []fault.Detail
+	add := func(code, format string, args ...any) {
+		details = append(details, fault.Detail{Line: 1, Code: code, Message: fault.New(fault.Invalid, format, args...).Message})
+	}
+	for _, name := range s.columns() {
+		i := slices.Index(f.Columns, name)
+		switch {
+		case i < 0:
+			add("column_missing", "there is no column %q", fault.Clip(name, 80))
+		case slices.Contains(f.Columns[i+1:], name):
+			add("column_twice", "there are two columns %q", fault.Clip(name, 80))
+		}
+	}
+	if len(details) == 0 {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the file does not have the columns that are wanted: it has %s", fault.Clip(strings.Join(f.Columns, ", "), 400)).
+		WithCode("columns_missing").WithDetails(details[:min(len(details), 100)]...)
+}
+
+func (f *File) scanner(r io.Reader, at Position, o Options) *scanner {
+	s := newScanner(r, at, o.MaxRow)
+	if f.Format == CSV {
+		s.delimiter, s.quote = f.Dialect.Delimiter[0], f.Dialect.quote()
+		if f.Dialect.Old {
+			s.eol = '\r'
+		}
+	}
+	return s
+}
+
+// Open reads the file's rows from a position on, which a reader of it has given, or
+// f.First.
+func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Options) (Reader, error) {
+	o = o.withDefaults()
+	body, err := f.Coding.open(ctx, src, at.Offset, o.Inflation)
+	if err != nil {
+		return nil, err
+	}
+	r := &textReader{body: body, spec: s, scan: f.scanner(body, at, o), kept: table.String, layout: layout(s)}
+	if f.Format == JSONL {
+		r.kept, r.rows = table.JSON, newObjects(s.columns())
+		return r, nil
+	}
+	r.rows = newRecords(&f, r.scan, s.columns())
+	return r, nil
+}
