@@ -9,11 +9,9 @@ import (
 
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedgrpc"
 	"sluice/internal/platform/feed/feedhttp"
-	"sluice/internal/platform/identity/directory"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/web"
@@ -73,7 +71,7 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 
 // feedHandler serves feeds over HTTP.
 func feedHandler(a *app) *feedhttp.Handler {
-	return feedhttp.New(a.hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid, Log: a.log})
+	return feedhttp.New(a.hub, feedhttp.Config{Origins: a.cfg.HTTP.CORSOrigins, Log: a.log})
 }
 
 // addStreams adds the streams of inference, which are plain routes for the same
@@ -95,17 +93,5 @@ func streamComponent(a *app) lifecycle.Component {
 
 // feedService is the same streams over gRPC.
 func feedService(a *app) *feedgrpc.Service {
-	return feedgrpc.New(a.hub, feedgrpc.Config{Valid: a.valid})
-}
-
-// valid asks whether a stream's principal may go on: its key may be revoked by now.
-func (a *app) valid(ctx context.Context, p *access.Principal) error {
-	if p.Credential == "" { // a token ends by itself
-		return nil
-	}
-	there, err := directory.Keys.Exists(ctx, a.node.Store.Read(repo.Scope{Tenant: p.Tenant}), directory.KeyID(p.Credential))
-	if err == nil && !there {
-		err = fault.New(fault.Unauthenticated, "the API key was revoked").WithCode("credential_invalid")
-	}
-	return err
+	return feedgrpc.New(a.hub, feedgrpc.Config{})
 }

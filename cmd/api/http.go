@@ -48,7 +48,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	}
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
 		MaxBody: int64(a.cfg.HTTP.MaxBody),
-		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Valid: a.valid, Take: a.gate.take},
+		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Take: a.gate.take},
 		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
 		Ward:    a.jobs.Ward,
 		Uploads: a.uploaded,

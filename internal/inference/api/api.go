@@ -17,6 +17,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -84,11 +85,13 @@ func New(models *stream.Models, memory *budget.Budget, store *repo.Store, bus *c
 	return a
 }
 
-// Drain tells the clients of streams to leave, and returns when they have or with
-// ctx's error.
+// Drain tells the clients of WebSockets to leave, lets predictions that are answered
+// as events come to their end, and returns when all have or with ctx's error.
+// Shortly before ctx ends, predictions that still run are cancelled, so that their
+// clients can be told.
 func (a *API) Drain(ctx context.Context) error {
 	a.stop.Do(func() { close(a.stopping) })
-	return a.sockets.wait(ctx)
+	return errors.Join(a.lives.drain(ctx), a.sockets.wait(ctx))
 }
 
 // Close ends all streams.

@@ -49,10 +49,6 @@ type SocketConfig struct {
 	Idle         time.Duration // without a message and with nothing in progress; default 5m
 	Ping         time.Duration // default 15s
 	WriteTimeout time.Duration // for a message to be taken; default 10s
-	Recheck      time.Duration // between looks at the credential; default 1m
-	// Valid asks again whether a principal may go on; nil heeds only when the
-	// credential expires.
-	Valid func(context.Context, *access.Principal) error
 	// Take counts an input behind the first, for which the request counts, against
 	// its sender's quotas; nil limits nothing.
 	Take func(context.Context, *access.Principal) error
@@ -69,7 +65,6 @@ func (c SocketConfig) resolve() SocketConfig {
 	c.Idle = cmp.Or(c.Idle, 5*time.Minute)
 	c.Ping = cmp.Or(c.Ping, 15*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
-	c.Recheck = cmp.Or(c.Recheck, time.Minute)
 	return c
 }
 
@@ -181,7 +176,6 @@ type socket struct {
 	unanswered     atomic.Int64
 	pinging        atomic.Bool
 	helpers        sync.WaitGroup // goroutines that end with the connection
-	checked        time.Time
 }
 
 // serve takes messages until either side ends, and returns why.
@@ -189,7 +183,7 @@ func (s *socket) serve(ctx context.Context) error {
 	s.ctx = ctx
 	s.c.SetReadLimit(s.cfg.MaxFrame)
 	s.line, s.own = stream.NewLine(ctx, s.cfg.Window), s.api.models.Own()
-	s.began, s.checked = time.Now(), time.Now()
+	s.began = time.Now()
 	defer s.api.models.Release(s.own)
 	frames, gone := make(chan []byte), make(chan error, 1)
 	stop := make(chan struct{})
@@ -308,14 +302,8 @@ func (s *socket) look(ctx context.Context, now time.Time) error {
 	if (s.line.Idle() || s.credit.out()) && now.Sub(s.began)-time.Duration(s.last.Load()) >= s.cfg.Idle {
 		return errIdle
 	}
-	if s.principal.Expired(now) {
-		return fault.New(fault.Unauthenticated, "the credential that opened the stream has expired").WithCode("credential_expired")
-	}
-	if s.cfg.Valid != nil && now.Sub(s.checked) >= s.cfg.Recheck {
-		s.checked = now
-		if err := s.cfg.Valid(ctx, s.principal); fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied) {
-			return err
-		}
+	if err := s.principal.Holds(ctx, now); err != nil {
+		return err
 	}
 	s.ping(ctx)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -35,6 +36,9 @@ type streams struct {
 	url    string
 	memory *budget.Budget
 	bed    *streamtest.Bed
+	hub    *feed.Hub
+
+	revoked atomic.Bool // the credential of all
 }
 
 func newStreams(t testing.TB, cfg Config) *streams {
@@ -49,7 +53,7 @@ func newStreams(t testing.TB, cfg Config) *streams {
 		t.Fatal(err)
 	}
 	cfg.Live.Feeds = feedhttp.New(hub, feedhttp.Config{})
-	s := &streams{t: t, bed: bed, memory: budget.New(1<<30, "memory")}
+	s := &streams{t: t, bed: bed, hub: hub, memory: budget.New(1<<30, "memory")}
 	s.API = New(models, s.memory, repo.New(memrepo.New(memrepo.Config{}), repo.Config{}), nil, nil, nil, cfg)
 	mux := http.NewServeMux()
 	serve := func(f func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
@@ -57,6 +61,12 @@ func newStreams(t testing.TB, cfg Config) *streams {
 			p := &access.Principal{Tenant: r.URL.Query().Get("tenant")}
 			if p.Tenant == "" {
 				p.Tenant = "t"
+			}
+			p.Recheck = func(context.Context) error {
+				if s.revoked.Load() {
+					return fault.New(fault.Unauthenticated, "revoked")
+				}
+				return nil
 			}
 			if err := f(w, r.WithContext(access.With(r.Context(), p))); err != nil {
 				http.Error(w, fault.CodeOf(err), 400)
@@ -291,9 +301,8 @@ func TestSocketLimitsAndCloseCodes(t *testing.T) {
 
 // A credential that is revoked ends the stream.
 func TestSocketRecheck(t *testing.T) {
-	s := newStreams(t, Config{Socket: SocketConfig{Ping: time.Millisecond, Recheck: time.Millisecond, Valid: func(context.Context, *access.Principal) error {
-		return fault.New(fault.Unauthenticated, "revoked")
-	}}})
+	s := newStreams(t, Config{Socket: SocketConfig{Ping: time.Millisecond}})
+	s.revoked.Store(true)
 	s.dial("/models/roll/stream").expect("closed 4001")
 }
 
@@ -339,19 +348,13 @@ func TestSocketCreditBehindTheEnd(t *testing.T) {
 // A credential that is revoked while a client owes credit for its last answers
 // ends the stream all the same.
 func TestSocketRecheckBehindTheEnd(t *testing.T) {
-	var revoked atomic.Bool
-	s := newStreams(t, Config{Socket: SocketConfig{Ping: time.Millisecond, Recheck: time.Millisecond, Idle: time.Hour, Valid: func(context.Context, *access.Principal) error {
-		if revoked.Load() {
-			return fault.New(fault.Unauthenticated, "revoked")
-		}
-		return nil
-	}}})
+	s := newStreams(t, Config{Socket: SocketConfig{Ping: time.Millisecond, Idle: time.Hour}})
 	p := s.dial("/models/write/stream?credit=1")
 	p.step("a", 1, `"max_steps":2`)
 	p.send(`{"type":"end"}`)
 	y, _ := streamtest.Written(1, 1)
 	p.expect(fmt.Sprintf("a=%d/1…", y[0]))
-	revoked.Store(true)
+	s.revoked.Store(true)
 	p.expect("closed 4001")
 }
 
@@ -529,6 +532,49 @@ func TestEventsThatWereTakenMakeRoom(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// A drain lets predictions go on, and tells those that do not end in time.
+func TestEventsThroughADrain(t *testing.T) {
+	s := newStreams(t, Config{Live: LiveConfig{Grace: time.Hour}})
+	proceed := make(chan struct{})
+	o, err := s.lives.begin(t.Context(), "t", func(ctx context.Context, o *live) error {
+		err := o.put(ctx, "start", struct{}{})
+		o.start()
+		<-proceed
+		err = errors.Join(err, o.put(ctx, "output", struct{}{}))
+		<-ctx.Done()
+		return errors.Join(err, ctx.Err())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.lives.leave(o)
+	e := s.events("GET", "/streams/"+o.id+"/events", "", "")
+	expect := func(want, part string) {
+		t.Helper()
+		if kind, _, data := e.next(); kind != want || !strings.Contains(data, part) {
+			t.Errorf("got %s %s, want %s", kind, data, want)
+		}
+	}
+	expect("start", "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	drained := make(chan error, 2)
+	go func() { drained <- s.hub.Drain(ctx) }()
+	go func() { drained <- s.Drain(ctx) }()
+	<-s.stopping
+	close(proceed)
+	expect("output", "")
+	expect("error", `"code":"draining"`)
+	expect("end", "")
+	expect("closed", "")
+	if err := errors.Join(<-drained, <-drained); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.lives.begin(t.Context(), "t", nil); fault.CodeOf(err) != "draining" {
+		t.Error(err)
 	}
 }
 

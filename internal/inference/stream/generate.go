@@ -8,13 +8,15 @@ import (
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
 
 // Generate has a model answer a request step by step: the codec decodes once,
 // its memory must stay valid until Generate returns, and it encodes each step,
 // whose place Response.Step tells. A generation that nobody waits for any more
-// ends with ctx. A model that does not generate answers once, as in Step.
+// ends with ctx, and one whose credential is good no more after the step in
+// progress. A model that does not generate answers once, as in Step.
 func (m *Models) Generate(ctx context.Context, codec serve.Codec, own *Own) error {
 	name, version := codec.Target()
 	v, err := m.Lookup(name, version)
@@ -29,6 +31,9 @@ func (m *Models) Generate(ctx context.Context, codec serve.Codec, own *Own) erro
 	for g.more() && err == nil {
 		err = m.Models.Predict(ctx, g)
 		g.settle(err == nil)
+		if p, ok := access.From(ctx); ok && g.more() && err == nil {
+			err = p.Holds(ctx, m.now())
+		}
 	}
 	return g.ended(err)
 }

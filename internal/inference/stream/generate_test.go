@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/stream/streamtest"
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
 
@@ -98,5 +99,23 @@ func TestGenerationEnds(t *testing.T) {
 	b.Release(own)
 	if b.table.total != (use{}) {
 		t.Errorf("left: %+v", b.table.total)
+	}
+}
+
+// A credential that is revoked in the middle of a generation ends it behind the
+// step that was in progress; one that cannot be checked just now does not.
+func TestGenerationsEndWithTheCredential(t *testing.T) {
+	b := newBed(t, Config{})
+	said := error(fault.New(fault.Unavailable, "the directory is away"))
+	ctx := access.With(t.Context(), &access.Principal{Tenant: "t", Recheck: func(context.Context) error { return said }})
+	c := &call{model: "write", x: 1, outputs: []string{"y"}, steps: 3}
+	c.on = func(step serve.Step) error {
+		if step.Number == 2 {
+			said = fault.New(fault.Unauthenticated, "revoked")
+		}
+		return nil
+	}
+	if err := b.Generate(ctx, c, nil); fault.CodeOf(err) != "credential_invalid" || len(c.y) != 2 {
+		t.Errorf("%d steps, %v", len(c.y), err)
 	}
 }

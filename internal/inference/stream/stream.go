@@ -22,6 +22,7 @@ import (
 	"cmp"
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -35,6 +36,8 @@ type Config struct {
 	MaxPerTenant int   // default 2,500
 	MaxBytes     int64 // of all states; default 256 MiB
 	TenantBytes  int64 // of the states of one tenant; default 64 MiB
+	// Now is the time by which credentials end; default time.Now.
+	Now func() time.Time
 	// Metrics takes the metrics; nil registers nowhere.
 	Metrics prometheus.Registerer
 }
@@ -44,6 +47,9 @@ func (c Config) resolve() (Config, error) {
 	c.MaxPerTenant = cmp.Or(c.MaxPerTenant, 2_500)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 256<<20)
 	c.TenantBytes = cmp.Or(c.TenantBytes, 64<<20)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.MaxSequences < 0 || c.MaxPerTenant < 0 || c.MaxBytes < 0 || c.TenantBytes < 0 {
 		return c, fault.New(fault.Invalid, "stream: a limit is negative; leave it out for its default")
 	}
@@ -55,6 +61,7 @@ type Models struct {
 	serve.Models
 	table   *table
 	metrics *metrics
+	now     func() time.Time
 	owns    atomic.Uint64
 }
 
@@ -68,7 +75,7 @@ func New(models serve.Models, cfg Config) (*Models, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Models{Models: models, table: newTable(cfg, m), metrics: m}, nil
+	return &Models{Models: models, table: newTable(cfg, m), metrics: m, now: cfg.Now}, nil
 }
 
 // Of returns the models as they are, if they are served step by step already, or

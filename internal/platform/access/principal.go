@@ -50,6 +50,9 @@ type Principal struct {
 	// Credential is the id of the API key or the session that was shown; empty
 	// where it is not of this program's own making.
 	Credential string
+	// Recheck asks again whether the credential is good, for what outlives the
+	// request that showed it: it may have been revoked. Nil where it ends by itself.
+	Recheck func(context.Context) error
 }
 
 // Anonymous returns the principal of a program without authentication: it may
@@ -70,6 +73,32 @@ func (p *Principal) Can(permission Permission) bool {
 // it came in; a stream that outlives its credential asks again.
 func (p *Principal) Expired(now time.Time) bool {
 	return !p.Expires.IsZero() && !now.Before(p.Expires)
+}
+
+// Errors of a stream whose credential was good when it was opened.
+var (
+	errExpired error = fault.New(fault.Unauthenticated, "the credential that opened the stream has expired: open another with a new one").
+			WithCode("credential_expired")
+	errRevoked = fault.New(fault.Unauthenticated, "the credential that opened the stream is not valid any more: open another with a new one").
+			WithCode("credential_invalid")
+)
+
+// Holds returns fault.Unauthenticated once the credential has ended or was revoked.
+// A look that fails for other reasons says nothing: the next one may tell. It is
+// cheap enough for every message of a stream.
+func (p *Principal) Holds(ctx context.Context, now time.Time) error {
+	switch {
+	case p == nil:
+		return nil
+	case p.Expired(now):
+		return errExpired
+	case p.Recheck == nil:
+		return nil
+	}
+	if err := p.Recheck(ctx); fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied) {
+		return errRevoked
+	}
+	return nil
 }
 
 // LogValue says who acts, without the list of everything it may do.

@@ -21,6 +21,7 @@ type Hub struct {
 	pending  int            // admitted, not open yet
 	channels map[channelKey]*channel
 	draining chan struct{} // closed when clients shall leave
+	closed   chan struct{} // closed when the others shall, too
 	drained  bool
 	idle     chan struct{} // closed, and replaced, when a subscription ends
 	pumps    sync.WaitGroup
@@ -39,7 +40,7 @@ func NewHub(source Source, cfg Config) (*Hub, error) {
 	return &Hub{
 		source: source, cfg: cfg, metrics: m, spills: make(chan struct{}, cfg.Spills),
 		open: map[*Subscription]struct{}{}, tenants: map[string]int{}, channels: map[channelKey]*channel{},
-		draining: make(chan struct{}), idle: make(chan struct{}),
+		draining: make(chan struct{}), closed: make(chan struct{}), idle: make(chan struct{}),
 	}, nil
 }
 
@@ -49,13 +50,11 @@ var ErrDraining error = fault.New(fault.Unavailable, "this server is about to st
 	WithCode("draining").WithRetryAfter(time.Second)
 
 // Drain tells all consumers to leave, refuses new ones, and returns when the
-// last has left or with ctx's error.
+// last has left or with ctx's error. Consumers of blocking topics stay until these
+// end or the hub is closed: nobody else has what is left of them.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
-	if !h.drained {
-		h.drained = true
-		close(h.draining)
-	}
+	h.drain()
 	for len(h.open)+h.pending > 0 {
 		idle := h.idle
 		h.mu.Unlock()
@@ -73,15 +72,25 @@ func (h *Hub) Drain(ctx context.Context) error {
 // Close ends the readers. Subscriptions that are open end, too.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	if !h.drained {
-		h.drained = true
-		close(h.draining)
+	h.drain()
+	select {
+	case <-h.closed:
+	default:
+		close(h.closed)
 	}
 	for _, c := range h.channels {
 		c.stop()
 	}
 	h.mu.Unlock()
 	h.pumps.Wait()
+}
+
+// drain tells consumers to leave, once. Callers hold the lock.
+func (h *Hub) drain() {
+	if !h.drained {
+		h.drained = true
+		close(h.draining)
+	}
 }
 
 // admit counts a subscription in, or says why not.

@@ -26,7 +26,7 @@ type Serving struct {
 	// Valid asks again, every Recheck, whether the client may go on: its key can be
 	// revoked while a stream is open. Nil heeds only when the credential expires.
 	Valid   func(context.Context) error
-	Recheck time.Duration // default 1m
+	Recheck time.Duration // default 2s
 }
 
 // Serve hands the sink what comes until the stream or the client ends, and
@@ -37,7 +37,7 @@ func (s *Subscription) Serve(ctx context.Context, out Sink, how Serving) error {
 	checked := s.hub.cfg.Now()
 	for {
 		batch, err := s.Next(ctx, patience)
-		if now := s.hub.cfg.Now(); err == nil && how.Valid != nil && now.Sub(checked) >= cmp.Or(how.Recheck, time.Minute) {
+		if now := s.hub.cfg.Now(); err == nil && how.Valid != nil && now.Sub(checked) >= cmp.Or(how.Recheck, 2*time.Second) {
 			checked, err = now, refusal(how.Valid(ctx))
 		}
 		if err != nil {

@@ -114,7 +114,7 @@ func (s *Subscription) Next(ctx context.Context, patience time.Duration) ([]*Eve
 		case <-s.wake:
 		case <-s.timer.C:
 			return nil, s.over(ctx)
-		case <-s.hub.draining:
+		case <-s.leave():
 		case <-ctx.Done():
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Subscription) start(patience time.Duration) {
 // over returns why the subscription ends now.
 func (s *Subscription) over(ctx context.Context) error {
 	select {
-	case <-s.hub.draining:
+	case <-s.leave():
 		return ErrDraining
 	default:
 	}
@@ -146,6 +146,14 @@ func (s *Subscription) over(ctx context.Context) error {
 		return ErrExpired
 	}
 	return ctx.Err()
+}
+
+// leave is closed when the subscription shall end.
+func (s *Subscription) leave() <-chan struct{} {
+	if s.topic != nil && s.topic.block {
+		return s.hub.closed
+	}
+	return s.hub.draining
 }
 
 // take returns what can be delivered without waiting.

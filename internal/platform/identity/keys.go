@@ -120,6 +120,10 @@ func (k *Keys) Verify(ctx context.Context, text string) (*access.Principal, erro
 	if err != nil {
 		return nil, err
 	}
+	return k.verify(ctx, hash)
+}
+
+func (k *Keys) verify(ctx context.Context, hash apikey.Hash) (_ *access.Principal, err error) {
 	now := k.now()
 	a, seen := k.known.GetIfPresent(hash)
 	if !seen {
@@ -257,6 +261,7 @@ func (k *Keys) principal(r KeyRecord) *access.Principal {
 	p := &access.Principal{
 		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey, Credential: r.ID,
 		Roles: slices.Clone(r.Roles), Permissions: k.roles.Effective(r.Roles, r.Scopes), Expires: r.Expires,
+		Recheck: func(ctx context.Context) error { _, err := k.verify(ctx, r.Hash); return err },
 	}
 	if r.User != "" {
 		p.Subject, p.Kind, p.Method = r.User, access.KindUser, access.MethodPassword

@@ -133,15 +133,12 @@ func (p pass) take(ctx context.Context) error {
 	return p.gate.Limits.Take(ctx, p.principal.Tenant, p.principal.Subject).Err()
 }
 
-var errExpired error = fault.New(fault.Unauthenticated, "the credential ended while the stream was open: open another with a new one").
-	WithCode("credential_expired")
-
-// expired refuses to go on where the credential has ended meanwhile.
-func (p pass) expired() error {
-	if p.principal != nil && p.principal.Expired(p.gate.Now()) {
-		return errExpired
+// holds refuses to go on where the credential has ended meanwhile.
+func (p pass) holds(ctx context.Context) error {
+	if p.principal == nil {
+		return nil
 	}
-	return nil
+	return p.principal.Holds(ctx, p.gate.Now())
 }
 
 // credentialsOf reads a call's credentials: the metadata authorization or

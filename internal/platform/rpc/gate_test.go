@@ -278,6 +278,20 @@ func TestAnswersEndWithTheCredential(t *testing.T) {
 	}
 }
 
+// So does one whose credential was revoked.
+func TestAnswersEndWhenTheCredentialIsRevoked(t *testing.T) {
+	var said error
+	p := &access.Principal{Recheck: func(context.Context) error { return said }}
+	s := &countedStream{admitted: pass{&Gate{Now: time.Now}, p}}
+	if err := s.admitted.holds(t.Context()); err != nil {
+		t.Error(err)
+	}
+	said = fault.New(fault.Unauthenticated, "revoked").WithCode("api_key_revoked")
+	if err := s.SendMsg(nil); status.Code(err) != codes.Unauthenticated || reasonOf(err) != "credential_invalid" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestGateHoldsToQuotas(t *testing.T) {
 	limits, err := limit.New(limit.NewMemory(time.Now, 100), limit.Config{Key: limit.Policy{Quota: 3, Window: time.Hour}})
 	if err != nil {

@@ -76,7 +76,7 @@ func (s *countedStream) RecvMsg(v any) error {
 		return io.EOF
 	}
 	if err == nil {
-		err = s.admitted.expired()
+		err = s.admitted.holds(s.ctx)
 	}
 	if err == nil && s.begun {
 		err = s.admitted.take(s.ctx)
@@ -86,7 +86,7 @@ func (s *countedStream) RecvMsg(v any) error {
 }
 
 func (s *countedStream) SendMsg(v any) error {
-	if err := s.admitted.expired(); err != nil {
+	if err := s.admitted.holds(s.ctx); err != nil {
 		return Status(err).Err()
 	}
 	return s.ServerStream.SendMsg(v)

@@ -3,8 +3,8 @@
 // graceful stop. It knows no service.
 //
 // A service's methods return fault errors; they are mapped to statuses here,
-// once. Known limits: a stream notices that its credential has ended with its
-// next message, not between messages; that a key was revoked it does not notice.
+// once. Known limits: a stream notices that its credential has ended or was revoked
+// with its next message, not between messages.
 package rpc
 
 import (

@@ -55,6 +55,7 @@ type setup struct {
 	hub     feed.Config
 	grpc    Config
 	expires time.Time
+	recheck func(context.Context) error
 	dial    []grpc.DialOption
 }
 
@@ -71,7 +72,7 @@ func open(t *testing.T, s setup) *bed {
 		Labels: func(m *repo.Message) map[string]string { return map[string]string{"of": m.Key.ID} },
 	})
 	s.hub.End = map[string][]string{"job": {"job.done"}}
-	b := &bed{T: t, queue: q, who: access.Principal{Tenant: "t", Subject: "key_1", Permissions: access.SetOf(mayRead), Expires: s.expires}}
+	b := &bed{T: t, queue: q, who: access.Principal{Tenant: "t", Subject: "key_1", Permissions: access.SetOf(mayRead), Expires: s.expires, Recheck: s.recheck}}
 	if b.hub, err = feed.NewHub(source, s.hub); err != nil {
 		t.Fatal(err)
 	}

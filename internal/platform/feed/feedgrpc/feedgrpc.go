@@ -34,10 +34,8 @@ const TrailerCursor = "last-cursor"
 type Config struct {
 	Ping         time.Duration // between signs of life on a quiet stream; default 15s
 	WriteTimeout time.Duration // for each message to be taken by the transport; default 10s
-	// Valid asks again whether a principal may go on, every Recheck: a key can be
-	// revoked while a stream is open. Nil heeds only when the credential expires.
-	Valid   func(context.Context, *access.Principal) error
-	Recheck time.Duration // default 1m
+	// Recheck is how often it is asked whether a key was revoked meanwhile.
+	Recheck time.Duration // default 2s
 }
 
 // Service is sluice.feed.v1.Feeds.
@@ -105,10 +103,8 @@ var errStalled error = fault.New(fault.Exhausted, "the client has taken nothing 
 // serve delivers in a goroutine of its own: a message that the client's flow
 // control holds up is given up only when its call returns.
 func (s *Service) serve(ctx context.Context, sub *feed.Subscription, out *sink, p *access.Principal) error {
-	how := feed.Serving{Ping: s.cfg.Ping, Recheck: s.cfg.Recheck}
-	if s.cfg.Valid != nil {
-		how.Valid = func(ctx context.Context) error { return s.cfg.Valid(ctx, p) }
-	}
+	how := feed.Serving{Ping: s.cfg.Ping, Recheck: s.cfg.Recheck,
+		Valid: func(ctx context.Context) error { return p.Holds(ctx, time.Now()) }}
 	done := make(chan error, 1)
 	go func() {
 		defer sub.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/stats"
 
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedgrpc/feedpb"
@@ -98,14 +98,21 @@ func TestPings(t *testing.T) {
 func TestStreamsEndWithTheirCredentials(t *testing.T) {
 	b := open(t, setup{expires: time.Now().Add(500 * time.Millisecond)})
 	b.subscribe(&feedpb.SubscribeRequest{}).expect("open e1-0 spill", "Unauthenticated credential_expired")
-	asked := 0
-	b = open(t, setup{grpc: Config{Ping: 10 * time.Millisecond, Recheck: time.Millisecond, Valid: func(_ context.Context, p *access.Principal) error {
-		if asked++; asked == 1 {
+	var revoked atomic.Bool
+	b = open(t, setup{grpc: Config{Ping: 10 * time.Millisecond, Recheck: time.Millisecond}, recheck: func(context.Context) error {
+		if !revoked.Load() {
 			return errors.New("the directory is away, which ends no stream")
 		}
-		return fault.New(fault.Unauthenticated, "%s is revoked", p.Subject).WithCode("credential_invalid")
-	}}})
-	b.subscribe(&feedpb.SubscribeRequest{}).expect("open e1-0 spill", "ping", "Unauthenticated credential_invalid")
+		return fault.New(fault.Unauthenticated, "revoked").WithCode("api_key_revoked")
+	}})
+	s := b.subscribe(&feedpb.SubscribeRequest{})
+	s.expect("open e1-0 spill", "ping")
+	revoked.Store(true)
+	for got := s.next(); got != "Unauthenticated credential_invalid"; got = s.next() {
+		if got != "ping" {
+			t.Fatalf("got %s", got)
+		}
+	}
 }
 
 func TestDrain(t *testing.T) {

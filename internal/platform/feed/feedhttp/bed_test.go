@@ -34,6 +34,7 @@ type setup struct {
 	topic   feed.TopicConfig
 	http    Config
 	expires time.Time
+	recheck func(context.Context) error
 	target  Target
 }
 
@@ -55,7 +56,7 @@ func open(t testing.TB, s setup) *bed {
 		ReadHeaderTimeout: time.Second, ReadTimeout: 300 * time.Millisecond, WriteTimeout: 300 * time.Millisecond, IdleTimeout: time.Second,
 	}, func(e *echo.Echo) {
 		e.GET("/events", func(c echo.Context) error {
-			p := &access.Principal{Tenant: "t", Expires: s.expires}
+			p := &access.Principal{Tenant: "t", Expires: s.expires, Recheck: s.recheck}
 			return h.Serve(c.Response(), c.Request().WithContext(access.With(c.Request().Context(), p)), s.target)
 		})
 	})

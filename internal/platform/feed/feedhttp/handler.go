@@ -29,10 +29,8 @@ type Config struct {
 	Ping         time.Duration // between signs of life on a quiet stream; default 15s
 	Retry        time.Duration // after which browsers connect again; default 3s
 	WriteTimeout time.Duration // for each event to be taken by the client's side; default 10s
-	// Valid asks again whether a principal may go on, every Recheck: a key can be
-	// revoked while a stream is open. Nil heeds only when the credential expires.
-	Valid   func(context.Context, *access.Principal) error
-	Recheck time.Duration // default 1m
+	// Recheck is how often it is asked whether a key was revoked meanwhile.
+	Recheck time.Duration // default 2s
 	// Origins are the hosts, besides the server's own, whose pages may open
 	// WebSockets: host patterns as of path.Match.
 	Origins []string
@@ -141,8 +139,8 @@ func labels(list string) (map[string]string, error) {
 // serving is how a request's subscription is served.
 func (h *Handler) serving(ctx context.Context) feed.Serving {
 	how := feed.Serving{Ping: h.cfg.Ping, Recheck: h.cfg.Recheck}
-	if p, ok := access.From(ctx); ok && h.cfg.Valid != nil {
-		how.Valid = func(ctx context.Context) error { return h.cfg.Valid(ctx, p) }
+	if p, ok := access.From(ctx); ok {
+		how.Valid = func(ctx context.Context) error { return p.Holds(ctx, time.Now()) }
 	}
 	return how
 }

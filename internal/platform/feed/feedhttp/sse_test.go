@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 )
@@ -88,14 +87,14 @@ func TestSSEEndsWithItsCredential(t *testing.T) {
 	c.expect("EOF")
 	revoked := fault.New(fault.Unauthenticated, "revoked").WithCode("key_revoked")
 	asked := 0
-	b = open(t, setup{http: Config{Ping: 10 * time.Millisecond, Recheck: time.Millisecond, Valid: func(_ context.Context, p *access.Principal) error {
+	b = open(t, setup{http: Config{Ping: 10 * time.Millisecond, Recheck: time.Millisecond}, recheck: func(context.Context) error {
 		if asked++; asked == 1 {
 			return errors.New("the directory is away, which ends no stream")
 		}
 		return revoked
-	}}})
+	}})
 	c = b.get("")
-	c.expect("retry: 3000", ": ping", `event: error data: {"code":"key_revoked","message":"revoked","retryable":false}`, "EOF")
+	c.expect("retry: 3000", ": ping", `event: error data: {"code":"credential_invalid","message":"the credential that opened the stream is not valid any more: open another with a new one","retryable":false}`, "EOF")
 }
 
 // A consumer that takes nothing is given up after the time for a write, holds
