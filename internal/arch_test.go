@@ -59,7 +59,7 @@ var (
 		"internal/platform/result", "internal/platform/spec", "internal/platform/aggregate", "internal/platform/repo", "internal/platform/eventstore",
 		"internal/platform/access", "internal/platform/flag", "internal/platform/webhook", "internal/platform/queue", "internal/platform/blob",
 		"internal/platform/identity/directory", "internal/platform/audit", "internal/platform/feed", "internal/inference/job",
-		"internal/inference/experiment/...", "internal/inference/evidence/...", "internal/inference/shadow", "internal/inference/release", "internal/inference/record",
+		"internal/inference/experiment/...", "internal/inference/evidence/...", "internal/inference/shadow", "internal/inference/release", "internal/inference/record", "internal/inference/rollout",
 	}
 	// adapters are where drivers are: one for each.
 	adapters = map[string][]string{

@@ -13,8 +13,10 @@ import (
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/cmd/internal/rollouts"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/rollout"
 	metering "sluice/internal/inference/usage"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/feed"
@@ -42,6 +44,7 @@ type app struct {
 	gate      *gate
 	models    *models.Models
 	jobs      *jobs.Jobs
+	rollouts  *rollouts.Rollouts
 	backlog   *job.Backlog
 	meter     *metering.Meter
 	api       *api.API
@@ -73,9 +76,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions())})))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions())}))))
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +97,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.health.AddCheck("models", a.models.Check)
+	if a.rollouts, err = rollouts.New(a.node, a.models, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	if a.hub, err = newHub(a); err != nil {
 		return nil, err
 	}
@@ -142,7 +148,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

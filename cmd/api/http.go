@@ -11,6 +11,7 @@ import (
 	"sluice/cmd/internal/models"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
+	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
 	"sluice/internal/platform/upload/uploadhttp"
@@ -95,6 +96,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail, Seals: a.node.Seals}.Register(v1, a.node.Bus)
 	a.api.Register(v1)
+	rollouthttp.Register(v1, a.node.Bus)
 	uploadhttp.Register(v1, a.uploads)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	inferenceapi "sluice/internal/inference/api"
+	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/upload/uploadhttp"
 	"sluice/internal/platform/web/problem"
@@ -11,7 +12,7 @@ import (
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), uploadhttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), uploadhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

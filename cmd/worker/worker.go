@@ -12,6 +12,7 @@ import (
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/cmd/internal/rollouts"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/telemetry"
@@ -20,17 +21,18 @@ import (
 
 // worker is the program as a value, so that tests run what production runs.
 type worker struct {
-	cfg     config.Config
-	build   telemetry.Build
-	log     *slog.Logger
-	stdout  io.Writer
-	health  *telemetry.Health
-	tracing *telemetry.Tracing
-	node    *node.Node
-	models  *models.Models // nil where it runs no predictions
-	jobs    *jobs.Jobs
-	ops     *web.Server
-	ready   func(*worker)
+	cfg      config.Config
+	build    telemetry.Build
+	log      *slog.Logger
+	stdout   io.Writer
+	health   *telemetry.Health
+	tracing  *telemetry.Tracing
+	node     *node.Node
+	models   *models.Models     // nil where it runs no predictions
+	rollouts *rollouts.Rollouts // as models
+	jobs     *jobs.Jobs
+	ops      *web.Server
+	ready    func(*worker)
 }
 
 // newWorker builds every part; nothing listens or works before run.
@@ -47,7 +49,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, jobs.Need(cfg, node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health})); err != nil {
+	if w.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health}))); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -79,6 +81,9 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 			return err
 		}
 		w.health.AddCheck("models", w.models.Check)
+		if w.rollouts, err = rollouts.New(w.node, w.models, metrics, w.log); err != nil {
+			return err
+		}
 	}
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)
 	return err
@@ -93,7 +98,7 @@ func (w *worker) run(ctx context.Context) error {
 	components := []lifecycle.Component{{Name: "traces", Stop: w.tracing.Stop}, ops}
 	components = append(components, w.node.Components()...)
 	if w.models != nil {
-		components = append(components, w.models.Component())
+		components = append(components, w.rollouts.Component(), w.models.Component())
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,

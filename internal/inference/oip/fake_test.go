@@ -19,7 +19,9 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"go.uber.org/goleak"
 
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/route"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/budget"
@@ -153,6 +155,11 @@ func (m *identityModels) Lookup(name, version string) (*serve.Version, error) {
 		return nil, fault.New(fault.NotFound, "Request for unknown model: '%s' version %s is not found", name, version)
 	}
 	return nil, fault.New(fault.NotFound, "Request for unknown model: '%s' is not found", name)
+}
+
+func (m *identityModels) Choose(name, version string, _ experiment.Request) (route.Choice[*serve.Version], error) {
+	v, err := m.Lookup(name, version)
+	return route.Choice[*serve.Version]{Value: v}, err
 }
 
 func (m *identityModels) Versions(name string) ([]*serve.Version, error) {

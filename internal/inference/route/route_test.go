@@ -9,10 +9,12 @@ import (
 	"sluice/internal/platform/fault"
 )
 
+func digest(n int64) string { return "d" + strconv.FormatInt(n, 10) }
+
 func table(labels map[string]int64, numbers ...int64) *Table[int64] {
 	m := Model[int64]{Labels: labels}
 	for _, n := range numbers {
-		m.Versions = append(m.Versions, Numbered[int64]{n, strconv.FormatInt(n, 10), n})
+		m.Versions = append(m.Versions, Numbered[int64]{n, strconv.FormatInt(n, 10), digest(n), n})
 	}
 	return new(Table[int64]).With("m", m)
 }
@@ -33,9 +35,9 @@ func TestPick(t *testing.T) {
 		{"m", "02", 0, fault.NotFound},
 		{"other", "", 0, fault.NotFound},
 	} {
-		got, err := tab.Pick(c.name, c.version)
-		if (err != nil) != (c.kind != 0) || (err != nil && !fault.Is(err, c.kind)) || got != c.want {
-			t.Errorf("Pick(%q, %q) = %d, %v", c.name, c.version, got, err)
+		got, err := tab.Pick(c.name, c.version, nil)
+		if (err != nil) != (c.kind != 0) || (err != nil && !fault.Is(err, c.kind)) || got.Value != c.want {
+			t.Errorf("Pick(%q, %q) = %d, %v", c.name, c.version, got.Value, err)
 		}
 	}
 }
@@ -51,12 +53,12 @@ func TestTablesAreImmutable(t *testing.T) {
 			if rapid.Bool().Draw(t, "drop") {
 				after = after.Without(name)
 			} else {
-				after = after.With(name, Model[int64]{Versions: []Numbered[int64]{{7, "7", 7}}})
+				after = after.With(name, Model[int64]{Versions: []Numbered[int64]{{7, "7", "d7", 7}}})
 			}
 		}
 		for version, want := range map[string]int64{"": 2, "1": 1, "a": 1} {
-			if got, err := before.Pick("m", version); err != nil || got != want {
-				t.Fatalf("Pick(m, %q) = %d, %v after a copy was changed; want %d", version, got, err, want)
+			if got, err := before.Pick("m", version, nil); err != nil || got.Value != want {
+				t.Fatalf("Pick(m, %q) = %d, %v after a copy was changed; want %d", version, got.Value, err, want)
 			}
 		}
 	})
@@ -65,7 +67,7 @@ func TestTablesAreImmutable(t *testing.T) {
 func TestPickDoesNotAllocate(t *testing.T) {
 	tab := table(map[string]int64{"stable": 2}, 1, 2)
 	for _, version := range []string{"", "1", "stable"} {
-		if n := testing.AllocsPerRun(100, func() { _, _ = tab.Pick("m", version) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _, _ = tab.Pick("m", version, nil) }); n != 0 {
 			t.Errorf("Pick(m, %q) allocates %.0f times", version, n)
 		}
 	}

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/record"
+	"sluice/internal/inference/route"
 	"sluice/internal/inference/tensor"
 )
 
@@ -26,6 +28,14 @@ type Codec interface {
 	Decode(ctx context.Context, v *Version, req *Request) error
 	// Encode writes the answer. The response is only valid during the call.
 	Encode(ctx context.Context, v *Version, resp *Response) error
+}
+
+// Asking is a Codec that knows what experiments look at. Without it a request has
+// no more than a tenant.
+type Asking interface {
+	// Value returns a value of the request: a header, an attribute or its id, or ""
+	// where it has none. See experiment.Request.
+	Value(ctx context.Context, from experiment.Source, name string) string
 }
 
 // Request is one prediction as a codec decoded it.
@@ -57,6 +67,8 @@ type Sequence struct {
 
 // Response is the answer to a Request: the wanted outputs, in the order asked.
 type Response struct {
+	// Choice is how the request came to its version.
+	Choice  record.Choice
 	Outputs []tensor.Tensor
 	// Ports are the signature's ports of Outputs, index by index.
 	Ports  []*model.Port
@@ -133,9 +145,12 @@ type Models interface {
 	// Predict serves one request through the codec. It returns the error for
 	// the edge to write; it writes nothing itself.
 	Predict(ctx context.Context, c Codec) error
-	// Lookup returns a live version: by decimal number, by label, or for ""
-	// the routing table's choice. Its errors carry the protocol's texts.
+	// Lookup returns a live version: by decimal number, by alias, by label, or for
+	// "" the routing table's choice, of those in no experiment. Its errors carry the
+	// protocol's texts.
 	Lookup(name, version string) (*Version, error)
+	// Choose is Lookup for one request, which an experiment may give to an arm.
+	Choose(name, version string, r experiment.Request) (route.Choice[*Version], error)
 	// Versions returns the live versions of a model, ascending.
 	Versions(name string) ([]*Version, error)
 	// Names returns the names of models with a live version, sorted.

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/engine"
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
@@ -20,6 +22,7 @@ type call struct {
 	part     engine.Part
 	task     batcher.Task[*call]
 	wanted   []int // indices of the outputs to answer with, in the order asked
+	asker    asker
 }
 
 var calls = sync.Pool{New: func() any {
@@ -40,7 +43,15 @@ func (c *call) free() {
 	c.response = Response{Outputs: c.response.Outputs[:0], Ports: c.response.Ports[:0]}
 	c.part.Reset()
 	c.wanted = c.wanted[:0]
+	c.asker = asker{}
 	calls.Put(c)
+}
+
+// ask returns what the request is routed by.
+func (c *call) ask(ctx context.Context, codec Codec) (name, version string, r experiment.Request) {
+	name, version = codec.Target()
+	c.asker = asker{ctx, codec}
+	return name, version, &c.asker
 }
 
 // arrange checks the request against the signature and puts its inputs into
@@ -153,7 +164,7 @@ func (c *call) answer(v *Version, timing Timing) {
 		c.response.Outputs = append(c.response.Outputs, c.part.Outputs[o])
 		c.response.Ports = append(c.response.Ports, &v.graph.Outputs[o])
 	}
-	c.response.Timing, c.response.Prediction = timing, c.request.Prediction
+	c.response.Timing, c.response.Prediction, c.response.Choice = timing, c.request.Prediction, c.request.Choice
 	u := Use{Rows: c.part.Rows, Compute: timing.Infer * time.Duration(c.part.Rows) / time.Duration(max(timing.BatchRows, c.part.Rows, 1))}
 	for i := range c.part.Inputs {
 		u.InputBytes += int64(len(c.part.Inputs[i].Data))

@@ -215,7 +215,7 @@ func (s *Server) swap(m *modelState, e modelrepo.Entry, next map[int64]*loaded, 
 	}
 	routing := route.Model[*Version]{Labels: e.Config.Labels}
 	for number, l := range next {
-		routing.Versions = append(routing.Versions, route.Numbered[*Version]{Number: number, Text: l.version.Text, Value: l.version})
+		routing.Versions = append(routing.Versions, route.Numbered[*Version]{Number: number, Text: l.version.Text, Digest: l.version.SHA256, Value: l.version})
 	}
 	s.table.Store(s.table.Load().With(e.Name, routing))
 	return retired
@@ -231,7 +231,7 @@ func (s *Server) retire(ctx context.Context, versions []*Version) {
 			s.cfg.Log.WarnContext(ctx, "a replaced model version still answers requests; it is freed when the last one ends",
 				"model", v.Name, "version", v.Text, "waited", s.cfg.DrainTimeout.String())
 		}
-		if _, err := s.table.Load().Pick(v.Name, v.Text); err != nil {
+		if _, err := s.table.Load().Pick(v.Name, v.Text, nil); err != nil {
 			s.metrics.forget(v)
 		}
 	}

@@ -10,19 +10,22 @@ import (
 // Predict takes one request from its wire form to its answer: route, decode,
 // check, batch and run, encode. It writes nothing itself: the error is for the
 // edge to word. Everything it uses comes from pools and goes back to them.
-func (s *Server) Predict(ctx context.Context, codec Codec) error {
-	v, err := s.acquire(codec.Target())
+func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
+	c := newCall()
+	defer c.free()
+	chosen, err := s.acquire(c.ask(ctx, codec))
 	if err != nil {
 		s.metrics.unrouted.Inc()
 		return err
 	}
+	v := chosen.Value
 	defer v.release()
 	v.Stats.Pending.Add(1)
 	defer v.Stats.Pending.Add(-1)
 
-	c := newCall()
-	defer c.free()
 	start := time.Now()
+	defer func() { meter(&chosen, start, err) }()
+	c.request.Choice = recorded(&chosen)
 	if err := codec.Decode(ctx, v, &c.request); err != nil {
 		return v.refused(ctx, start, c, err)
 	}

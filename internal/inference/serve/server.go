@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/inference/engine"
 	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/modelrepo"
 	"sluice/internal/inference/onnx"
@@ -109,14 +110,14 @@ func (s *Server) tryHere(ctx context.Context, spec engine.Spec, _ string) (probe
 }
 
 // acquire returns the version that serves a request, with a reference taken.
-func (s *Server) acquire(name, version string) (*Version, error) {
+func (s *Server) acquire(name, version string, r experiment.Request) (route.Choice[*Version], error) {
 	for {
-		v, err := s.table.Load().Pick(name, version)
+		chosen, err := s.table.Load().Pick(name, version, r)
 		if err != nil {
-			return nil, s.explain(name, version, err)
+			return chosen, s.explain(name, version, err)
 		}
-		if v.acquire() {
-			return v, nil
+		if chosen.Value.acquire() {
+			return chosen, nil
 		}
 		// The version was retired between the two steps: the table that
 		// replaced it is there already.
@@ -148,11 +149,23 @@ func (s *Server) explain(name, version string, err error) error {
 
 // Lookup implements Models.
 func (s *Server) Lookup(name, version string) (*Version, error) {
-	v, err := s.table.Load().Pick(name, version)
+	chosen, err := s.Choose(name, version, nil)
+	return chosen.Value, err
+}
+
+// Choose implements Models.
+func (s *Server) Choose(name, version string, r experiment.Request) (route.Choice[*Version], error) {
+	chosen, err := s.table.Load().Pick(name, version, r)
 	if err != nil {
-		return nil, s.explain(name, version, err)
+		return chosen, s.explain(name, version, err)
 	}
-	return v, nil
+	return chosen, nil
+}
+
+// Name has requests routed by other aliases and experiments from here on; names
+// has those of each model. Requests in progress end as they began.
+func (s *Server) Name(names map[string]route.Names) {
+	s.update(func() { s.table.Store(s.table.Load().Named(names)) })
 }
 
 // Versions implements Models.

@@ -15,8 +15,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	pb "sluice/internal/inference/oip/oippb"
+	"sluice/internal/inference/route"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/budget"
@@ -122,6 +124,11 @@ func (m *identityModels) Lookup(name, version string) (*serve.Version, error) {
 		}
 	}
 	return nil, fault.New(fault.NotFound, "Request for unknown model: '%s' is not found", name)
+}
+
+func (m *identityModels) Choose(name, version string, _ experiment.Request) (route.Choice[*serve.Version], error) {
+	v, err := m.Lookup(name, version)
+	return route.Choice[*serve.Version]{Value: v}, err
 }
 
 func (m *identityModels) Versions(name string) ([]*serve.Version, error) {

@@ -1,0 +1,98 @@
+package route
+
+import (
+	"time"
+
+	"sluice/internal/inference/experiment"
+)
+
+// Default is the alias that also serves requests which name no version, where a
+// model has it.
+const Default = "champion"
+
+// Names say what serves the requests for aliases of one model. The empty name is
+// that of requests which name no version.
+type Names map[string]Name
+
+// Name is what an alias stands for.
+type Name struct {
+	// Version serves whoever is in no experiment.
+	Version int64
+	// Split divides the alias's requests; nil does not.
+	Split *Split
+}
+
+// Split divides the requests of an alias among versions.
+type Split struct {
+	ID   string // of the experiment or release
+	Plan *experiment.Plan
+	Arms []Arm // as the plan has them
+	// Shadow gets copies of the requests that have an arm, for nobody to see its
+	// answers; nil for none.
+	Shadow *Arm
+}
+
+// Arm is a version that a split gives requests to.
+type Arm struct {
+	Name   string
+	Digest string // of the version: whatever has its number, an arm is of one file
+	Meter  Meter  // is told of the arm's requests; nil is not
+}
+
+// Meter counts what became of the requests of an arm. It must be quick, and safe
+// for concurrent use.
+type Meter interface {
+	// Answered is told how long the model took.
+	Answered(r experiment.Reason, took time.Duration)
+	// Failed is told of requests that were not answered, but of those whose client
+	// has gone.
+	Failed(r experiment.Reason)
+}
+
+// served is a Name with the versions that are live.
+type served[V any] struct {
+	number int64 // of base
+	base   *Numbered[V]
+	split  *Split
+	arms   []armed[V]
+}
+
+// armed is the version of an arm.
+type armed[V any] struct {
+	value V
+	live  bool
+}
+
+// serve takes the names over.
+func (m *Model[V]) serve(names Names) {
+	m.names = make(map[string]*served[V], len(names))
+	for alias, n := range names {
+		s := &served[V]{number: n.Version, base: m.numbered(n.Version), split: n.Split}
+		if n.Split != nil {
+			for _, arm := range n.Split.Arms {
+				v, live := m.digested(arm.Digest)
+				s.arms = append(s.arms, armed[V]{v, live})
+			}
+		}
+		m.names[alias] = s
+	}
+	m.bare = m.names[""]
+}
+
+// choose returns the version for a request. One whose arm is not live here is
+// served as if it was in no experiment: it fails for no comparison's sake.
+func (s *served[V]) choose(name, alias string, r experiment.Request) (Choice[V], error) {
+	if s.split != nil && r != nil {
+		a := s.split.Plan.Assign(r)
+		if a.Arm >= 0 && s.arms[a.Arm].live {
+			return Choice[V]{s.arms[a.Arm].value, s.split, a.Arm, a.Reason}, nil
+		}
+	}
+	if s.base == nil {
+		if alias == "" {
+			alias = Default
+		}
+		return Choice[V]{}, notReady(name, s.number, "alias", alias)
+	}
+	return Choice[V]{Value: s.base.Value}, nil
+}

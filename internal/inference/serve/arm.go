@@ -1,0 +1,65 @@
+package serve
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/record"
+	"sluice/internal/inference/route"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+)
+
+// asker is what experiments see of a request.
+type asker struct {
+	ctx   context.Context //nolint:containedctx // for as long as the request is routed
+	codec Codec
+}
+
+// Value implements experiment.Request.
+func (a *asker) Value(from experiment.Source, name string) string {
+	if from == experiment.Tenant {
+		if p, ok := access.From(a.ctx); ok {
+			return p.Tenant
+		}
+		return ""
+	}
+	if c, ok := a.codec.(Asking); ok {
+		if v := c.Value(a.ctx, from, name); v != "" {
+			return v
+		}
+	}
+	if from == experiment.RequestID {
+		return strconv.FormatUint(unnamed.Add(1), 36)
+	}
+	return ""
+}
+
+// unnamed counts the requests without an id that have to be told apart.
+var unnamed atomic.Uint64
+
+// recorded returns a choice as the log has it.
+func recorded(c *route.Choice[*Version]) record.Choice {
+	if c.Split == nil {
+		return record.Choice{}
+	}
+	return record.Choice{Experiment: c.Split.ID, Arm: c.Split.Arms[c.Arm].Name, ByRule: c.Reason == experiment.ByRule}
+}
+
+// meter tells the arm of a choice, if there is one, what became of its request.
+func meter(c *route.Choice[*Version], began time.Time, err error) {
+	if c.Split == nil {
+		return
+	}
+	m := c.Split.Arms[c.Arm].Meter
+	switch {
+	case m == nil || err != nil && fault.Is(err, fault.Canceled):
+	case err == nil:
+		m.Answered(c.Reason, time.Since(began))
+	default:
+		m.Failed(c.Reason)
+	}
+}
