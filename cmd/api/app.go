@@ -16,6 +16,7 @@ import (
 	"sluice/cmd/internal/rollouts"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/registry"
 	"sluice/internal/inference/rollout"
 	metering "sluice/internal/inference/usage"
 	"sluice/internal/platform/config"
@@ -50,6 +51,8 @@ type app struct {
 	api       *api.API
 	hub       *feed.Hub
 	uploads   *upload.Service
+	versions  *registry.Service
+	trials    *registry.Trials
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -76,9 +79,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(needRegistry(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions())}))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions())})))))
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +151,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -11,6 +11,7 @@ import (
 	"sluice/cmd/internal/models"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
+	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
 	"sluice/internal/platform/identity/password"
@@ -57,6 +58,9 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.uploads, err = newUploads(a, memory); err != nil {
 		return nil, err
 	}
+	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
+		return nil, err
+	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
@@ -98,6 +102,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	a.api.Register(v1)
 	rollouthttp.Register(v1, a.node.Bus)
 	uploadhttp.Register(v1, a.uploads)
+	registryhttp.Register(v1, a.versions, a.uploads)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

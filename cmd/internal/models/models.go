@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +38,10 @@ type Models struct {
 	// Server is the server as the program itself uses it.
 	Server *serve.Server
 
-	cfg    config.Model
-	engine engine.Engine
+	cfg     config.Model
+	engine  engine.Engine
+	repo    *modelrepo.Repo
+	sandbox probe.Sandbox
 }
 
 // Used is told what online requests take; nil where nobody wants to know.
@@ -58,17 +61,16 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 	if err != nil {
 		return nil, err
 	}
-	trial, err := newTrial(library, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log})
+	sandbox, err := newSandbox(library)
 	if err != nil {
 		return nil, err
 	}
-	limits := onnx.DefaultLimits()
-	limits.MaxBytes = min(limits.MaxBytes, int64(cfg.Model.MaxFile))
+	limits := Limits(cfg)
 	settings := serve.Config{
 		Limits:   limits,
-		Defaults: model.Defaults{MaxBatch: cfg.Model.MaxBatch, SLO: cfg.Model.SLO, QueueSize: cfg.Model.MaxQueue},
+		Defaults: Defaults(cfg),
 		MaxQueue: cfg.Model.MaxQueue,
-		Trial:    trial, Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
+		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
 		Used: used, Log: log, Metrics: metrics,
 	}
 	if cfg.Model.Control == "poll" {
@@ -79,7 +81,35 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 	if err != nil {
 		return nil, err
 	}
-	return &Models{steps, server, cfg.Model, ort}, nil
+	return &Models{steps, server, cfg.Model, ort, repo, sandbox}, nil
+}
+
+// Limits are those of model files.
+func Limits(cfg config.Config) onnx.Limits {
+	l := onnx.DefaultLimits()
+	l.MaxBytes = min(l.MaxBytes, int64(cfg.Model.MaxFile))
+	return l
+}
+
+// Defaults are for what a model's configuration leaves open.
+func Defaults(cfg config.Config) model.Defaults {
+	return model.Defaults{MaxBatch: cfg.Model.MaxBatch, SLO: cfg.Model.SLO, QueueSize: cfg.Model.MaxQueue}
+}
+
+// Try tries a model in the sandbox, with a golden run where there is one.
+func (m *Models) Try(ctx context.Context, spec engine.Spec, golden *probe.Golden) (probe.Report, error) {
+	return m.sandbox.TryGolden(ctx, spec, golden)
+}
+
+// Taken says which numbers of a model the repository's folder has.
+func (m *Models) Taken(ctx context.Context, name string) (func(int64) bool, error) {
+	e, _ := m.repo.Find(ctx, name) // one that is broken may have numbers, too
+	if ctx.Err() != nil {
+		return nil, fault.Of(ctx.Err())
+	}
+	return func(number int64) bool {
+		return slices.ContainsFunc(e.Versions, func(v modelrepo.Version) bool { return v.Number == number })
+	}, nil
 }
 
 // Component returns the server as a part of a program, which loads the models

@@ -16,17 +16,20 @@ import (
 // runs itself as a sandboxed child process before it loads a file.
 const ProbeCommand = "probe-model"
 
-// newTrial returns how a new model file is tried: in a child process, once for
-// each file and runtime.
-func newTrial(library string, cache probe.Cache) (serve.TrialFunc, error) {
+// newSandbox returns where model files are tried: in a child process.
+func newSandbox(library string) (probe.Sandbox, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "the program's own file, which the sandbox runs, cannot be found")
+		return probe.Sandbox{}, fault.Wrap(fault.Internal, err, "the program's own file, which the sandbox runs, cannot be found")
 	}
-	sandbox := probe.Sandbox{Command: []string{self, ProbeCommand, library}}
+	return probe.Sandbox{Command: []string{self, ProbeCommand, library}}, nil
+}
+
+// newTrial returns how a new model file is tried: once for each file and runtime.
+func newTrial(sandbox probe.Sandbox, cache probe.Cache) serve.TrialFunc {
 	return func(ctx context.Context, spec engine.Spec, sha256 string) (probe.Report, error) {
 		return cache.Get(ctx, spec, sha256, sandbox.Try)
-	}, nil
+	}
 }
 
 // Probe is the child: api probe-model <library>, with the model on its standard

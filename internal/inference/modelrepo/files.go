@@ -138,19 +138,9 @@ func (r *Repo) labels(cfg *model.Config, read func(string) ([]byte, bool, error)
 		if !utf8.Valid(data) {
 			return fault.New(fault.Invalid, "%s: output %q: label file %q is not UTF-8 text", cfg.Source, out.Name, out.LabelFile)
 		}
-		out.Labels = lines(string(data))
+		out.Labels = model.LabelLines(string(data))
 	}
 	return nil
-}
-
-// lines splits a label file: line n names class n, so blank lines count, but
-// for those at the end.
-func lines(s string) []string {
-	s = strings.TrimRight(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
-	if s == "" {
-		return nil
-	}
-	return strings.Split(s, "\n")
 }
 
 // versions lists the versions that have a model file. One whose file is not

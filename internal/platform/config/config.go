@@ -44,6 +44,7 @@ type Config struct {
 	Webhook  Webhook  `key:"webhook"`
 	Limit    Limit    `key:"limit"`
 	Model    Model    `key:"model"`
+	Registry Registry `key:"registry"`
 	Job      Job      `key:"job"`
 	Log      Log      `key:"log"`
 	Trace    Trace    `key:"trace"`
@@ -166,6 +167,11 @@ type Model struct {
 	MaxBatch     int           `key:"max_batch" default:"32" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
 	MaxQueue     int           `key:"max_queue" default:"4096" min:"1" max:"1000000" help:"requests waiting per model version; further ones are refused at once"`
 	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
+}
+
+// Registry configures the versions of models that clients register.
+type Registry struct {
+	Retention time.Duration `key:"retention" default:"168h" min:"1m" max:"8760h" help:"time for which a deleted version can be restored; then its files are removed"`
 }
 
 // Job configures durable predictions.

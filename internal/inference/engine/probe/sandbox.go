@@ -34,11 +34,13 @@ type request struct {
 	Batches   bool
 	MaxRows   int
 	Execution model.Execution
+	Golden    *Golden `json:",omitempty"`
 }
 
 type reply struct {
 	Report Report `json:"report"`
 	Error  string `json:"error"`
+	Code   string `json:"code,omitempty"`
 }
 
 // Try opens the model in a child process, runs it on synthetic rows, and
@@ -46,6 +48,12 @@ type reply struct {
 // loaded here: it was refused, crashed, hung, or ran over its limits. Where ctx
 // ends, the error is of its kind and says nothing about the model.
 func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
+	return s.TryGolden(ctx, spec, nil)
+}
+
+// TryGolden is Try, with a golden run that the model has to answer as it says; nil
+// is none. One that it answers otherwise is an error with CodeGolden.
+func (s Sandbox) TryGolden(ctx context.Context, spec engine.Spec, golden *Golden) (Report, error) {
 	timeout := s.Timeout
 	if timeout <= 0 {
 		timeout = time.Minute
@@ -53,7 +61,7 @@ func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	header, err := json.Marshal(request{spec.Name, len(spec.Data), spec.Signature, spec.Batches, spec.MaxRows, spec.Execution})
+	header, err := json.Marshal(request{spec.Name, len(spec.Data), spec.Signature, spec.Batches, spec.MaxRows, spec.Execution, golden})
 	if err != nil {
 		return Report{}, fault.Wrap(fault.Internal, err, "cannot describe model %q to the sandbox", spec.Name)
 	}
@@ -78,7 +86,7 @@ func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
 			"model %q crashed its trial run in the sandbox", spec.Name)
 	}
 	if r.Error != "" {
-		return Report{}, fault.New(fault.Invalid, "%s", r.Error)
+		return Report{}, fault.New(fault.Invalid, "%s", r.Error).WithCode(r.Code)
 	}
 	return r.Report, nil
 }
@@ -89,7 +97,7 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, open func() (engine
 	var r reply
 	report, err := try(ctx, in, open)
 	if r.Report = report; err != nil {
-		r.Error = fault.Of(err).Message
+		r.Error, r.Code = fault.Of(err).Message, fault.Of(err).Code
 		if cause := fault.Of(err).Cause; cause != nil {
 			r.Error += ": " + cause.Error()
 		}
@@ -126,6 +134,11 @@ func try(ctx context.Context, in io.Reader, open func() (engine.Engine, error)) 
 		return Report{}, err
 	}
 	defer func() { _ = session.Close() }()
+	if q.Golden != nil {
+		if err := q.Golden.Run(ctx, session, spec); err != nil {
+			return Report{}, err
+		}
+	}
 	return Invariance(ctx, session, spec), nil
 }
 

@@ -1,0 +1,335 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/inference/model"
+	"sluice/internal/inference/onnx"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/budget"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// InUse says why a version may not be archived or deleted, such as an alias that
+// names it, or "". It is asked in the unit of work that would do so, with what
+// belongs to the platform in its reach.
+type InUse func(ctx context.Context, from repo.Reading, model string, number int64) (why string, err error)
+
+// Source is a finished upload that becomes a file.
+type Source struct {
+	Name   string // of the file
+	SHA256 string
+	Bytes  int64
+	Object string // the upload's
+}
+
+// Config holds what a Service may be given; the zero value has defaults.
+type Config struct {
+	Limits    onnx.Limits    // of model files; default onnx.DefaultLimits
+	Defaults  model.Defaults // for what configurations leave open
+	Retention time.Duration  // for which a deleted version can be restored; default 7 days
+	// InUse are all asked before a version is archived or deleted.
+	InUse []InUse
+	// Taken says which numbers of a model are not to be given; nil is none.
+	Taken   func(ctx context.Context, model string) (func(number int64) bool, error)
+	Memory  *budget.Budget        // of which each inspection holds what it reads; nil is without limit
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil registers nowhere
+}
+
+func (c Config) withDefaults() Config {
+	if c.Limits.MaxBytes == 0 {
+		c.Limits = onnx.DefaultLimits()
+	}
+	if c.Retention <= 0 {
+		c.Retention = 7 * 24 * time.Hour
+	}
+	if c.Taken == nil {
+		c.Taken = func(context.Context, string) (func(int64) bool, error) { return func(int64) bool { return false }, nil }
+	}
+	if c.Memory == nil {
+		c.Memory = budget.New(math.MaxInt64, "")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Bucket is what the registry needs of a bucket.
+type Bucket interface {
+	blob.Reader
+	blob.Writer
+	blob.Copier
+}
+
+// Service takes versions.
+type Service struct {
+	store    *repo.Store
+	bus      *cqrs.Bus
+	bucket   Bucket
+	cfg      Config
+	outcomes *prometheus.CounterVec
+	// reading bounds how many versions are inspected at a time.
+	reading chan struct{}
+}
+
+// New returns the service, and registers its commands and queries with the bus.
+func New(store *repo.Store, bus *cqrs.Bus, bucket Bucket, cfg Config) (*Service, error) {
+	s := &Service{store: store, bus: bus, bucket: bucket, cfg: cfg.withDefaults(), reading: make(chan struct{}, 2),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_model_versions_total",
+			Help: "Versions of models by what became of them: registered, known, refused, ready, rejected, purged."}, []string{"outcome"})}
+	s.register(bus)
+	if cfg.Metrics == nil {
+		return s, nil
+	}
+	if err := cfg.Metrics.Register(s.outcomes); err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "the metrics of the model registry cannot be registered")
+	}
+	return s, nil
+}
+
+// Bus returns the bus that answers the commands and queries of this package.
+func (s *Service) Bus() *cqrs.Bus { return s.bus }
+
+// Register is what makes a version.
+type Register struct {
+	Model   string
+	Number  int64 // wanted; 0 is the next that is free
+	Sources []Source
+	Hold    bool
+	Notes   Notes
+	Lineage Lineage
+}
+
+// Register makes a version of uploads. The same files again are the version that
+// they were before, and known is true: nothing about it changes. What was deleted
+// is restored. Nothing is kept of what is refused.
+func (s *Service) Register(ctx context.Context, r Register) (v *Version, known bool, err error) {
+	defer func() {
+		switch {
+		case err != nil:
+			s.outcomes.WithLabelValues("refused").Inc()
+		case known:
+			s.outcomes.WithLabelValues("known").Inc()
+		default:
+			s.outcomes.WithLabelValues("registered").Inc()
+		}
+	}()
+	files, err := s.check(&r)
+	if err != nil {
+		return nil, false, err
+	}
+	digest := Digest(files)
+	n, err := cqrs.Ask(ctx, s.bus, numbered{model: r.Model, digest: digest})
+	if err != nil {
+		return nil, false, err
+	}
+	if n != 0 && r.Number != 0 && r.Number != n {
+		return nil, false, errExists(r.Model, n)
+	}
+	if n != 0 {
+		if v, err = cqrs.Ask(ctx, s.bus, Find{Model: r.Model, Number: n}); !errors.Is(err, repo.ErrNotFound) {
+			return v, true, err
+		}
+	}
+	v, err = s.inspect(ctx, &r, files)
+	if err != nil {
+		return nil, false, err
+	}
+	v.Digest = digest
+	return s.keep(ctx, v, r.Number)
+}
+
+// check returns the files that are to be, without their objects.
+func (s *Service) check(r *Register) ([]File, error) {
+	if err := model.ValidName(r.Model); err != nil {
+		return nil, fault.Wrap(fault.Unprocessable, err, "%s", fault.Of(err).Message).WithCode("model_name_invalid")
+	}
+	names := make([]string, len(r.Sources))
+	files := make([]File, len(r.Sources))
+	for i, src := range r.Sources {
+		names[i], files[i] = src.Name, File(src)
+	}
+	if err := checkNames(names); err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if most := limit(f.Name, s.cfg.Limits.MaxBytes); f.Bytes > most {
+			return nil, fault.New(fault.TooLarge, "file %q has %d bytes, at most %d are allowed", f.Name, f.Bytes, most).WithCode("version_file_too_large")
+		}
+	}
+	return files, checkNotes(&r.Notes)
+}
+
+// inspect reads the uploads and returns the version that they make.
+func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Version, error) {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return nil, fault.Of(ctx.Err())
+	}
+	memory := s.cfg.Memory.Account()
+	defer memory.Release()
+	read := func(f File) ([]byte, error) {
+		if err := memory.Acquire(f.Bytes); err != nil {
+			return nil, err
+		}
+		return ReadFile(ctx, s.bucket, f)
+	}
+	v := &Version{Model: r.Model, Files: files, Hold: r.Hold, Notes: r.Notes, Lineage: r.Lineage}
+	config, err := ReadConfig(r.Model, files, read)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := v.golden(read); err != nil {
+		return nil, err
+	}
+	onnxFile, _ := v.File(ModelFile)
+	data, err := read(onnxFile)
+	if err != nil {
+		return nil, err
+	}
+	found, err := onnx.Inspect(data, s.cfg.Limits)
+	if err != nil {
+		return nil, refused(err)
+	}
+	resolved, _, err := model.Resolve(config, found.Signature, s.cfg.Defaults)
+	if err != nil {
+		return nil, badConfig(err)
+	}
+	v.SHA256, v.Inputs, v.Outputs, v.Warnings = found.SHA256, ports(found.Signature.Inputs), ports(found.Signature.Outputs), resolved.Warnings
+	return v, nil
+}
+
+// refused is what clients are told of a model file that the gate refuses.
+func refused(err error) error {
+	f := fault.Of(err)
+	if f.Kind == fault.TooLarge {
+		return err
+	}
+	return fault.Wrap(fault.Unprocessable, err, "the model file is refused: %s", f.Message).WithCode("model_refused")
+}
+
+// keep copies the files to objects of the version's own, and commits it.
+func (s *Service) keep(ctx context.Context, v *Version, wanted int64) (*Version, bool, error) {
+	var err error
+	if v.Number, err = s.number(ctx, v, wanted); err != nil {
+		return nil, false, err
+	}
+	if old, err := s.again(ctx, v); err != nil || old != nil {
+		return old, false, err
+	}
+	kept := make([]File, 0, len(v.Files))
+	for _, f := range v.Files {
+		to := objectName(IDOf(v.Model, v.Number), repo.RandomName())
+		if _, err := s.bucket.Copy(ctx, f.Object, to, f.SHA256); err != nil {
+			s.drop(ctx, kept)
+			return nil, false, err
+		}
+		f.Object = to
+		kept = append(kept, f)
+	}
+	v.Files = kept
+	made, err := cqrs.Send(ctx, s.bus, add{version: *v})
+	if err == nil {
+		return made, false, nil
+	}
+	if errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrProcessed) {
+		if made, found := cqrs.Ask(ctx, s.bus, Find{Model: v.Model, Number: v.Number}); found == nil {
+			if made.Files[0].Object != kept[0].Object { // another request came first
+				s.drop(ctx, kept)
+			}
+			return made, errors.Is(err, repo.ErrExists), nil
+		}
+	}
+	if !fault.Of(err).Kind.Retryable() && fault.Of(err).Kind != fault.Internal { // else it may have been kept
+		s.drop(ctx, kept)
+	}
+	return nil, false, err
+}
+
+// number returns the number that the version has, or is given.
+func (s *Service) number(ctx context.Context, v *Version, wanted int64) (int64, error) {
+	taken, err := s.cfg.Taken(ctx, v.Model)
+	if err != nil {
+		return 0, err
+	}
+	for attempt := 1; ; attempt++ {
+		n, err := cqrs.Ask(ctx, s.bus, numbered{model: v.Model, digest: v.Digest})
+		if err != nil || n != 0 {
+			return n, err
+		}
+		n, err = cqrs.Send(ctx, s.bus, number{model: v.Model, digest: v.Digest, wanted: wanted, taken: taken})
+		// The model's first versions may come at once; and what gave the number may
+		// have done so before, and its answer was lost.
+		again := errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrProcessed)
+		if !again || attempt == 3 {
+			return n, err
+		}
+	}
+}
+
+// again restores a version that was deleted, where its objects are still there;
+// nil is none.
+func (s *Service) again(ctx context.Context, v *Version) (*Version, error) {
+	old, err := cqrs.Ask(ctx, s.bus, gone{model: v.Model, number: v.Number})
+	if errors.Is(err, repo.ErrNotFound) || err == nil && !old.Deleted() {
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	if err != nil {
+		return nil, err
+	}
+	back, err := cqrs.Send(ctx, s.bus, Restore{Model: v.Model, Number: v.Number})
+	if fault.CodeOf(err) == codeGone {
+		return nil, s.purge(ctx, old)
+	}
+	return back, err
+}
+
+// drop deletes objects that no version will name. Where that fails, the sweep of
+// objects that nothing owns does it.
+func (s *Service) drop(ctx context.Context, files []File) {
+	ctx = context.WithoutCancel(ctx)
+	for _, f := range files {
+		if err := s.bucket.Delete(ctx, f.Object); err != nil {
+			s.cfg.Log.WarnContext(ctx, "a file of a model version could not be removed; the sweep will do it", "object", f.Object, "error", err)
+		}
+	}
+}
+
+// unused returns why a version is needed, nil where nobody needs it.
+func (s *Service) unused(ctx context.Context, from repo.Reading, v *Version) error {
+	for _, ask := range s.cfg.InUse {
+		why, err := ask(ctx, from, v.Model, v.Number)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			return errInUse(v, why)
+		}
+	}
+	return nil
+}
+
+// Served yields what every node serves.
+func Served(ctx context.Context, store *repo.Store) ([]Version, error) {
+	var all []Version
+	for v, err := range Versions.All(ctx, store.Read(repo.Scope{}), spec.Query[Version]{Where: stageField.Eq(Ready)}) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
