@@ -63,7 +63,7 @@ var (
 	}
 	// adapters are where drivers are: one for each.
 	adapters = map[string][]string{
-		"github.com/mattn/go-sqlite3/...":   {"internal/platform/repo/sqliterepo/..."},
+		"github.com/mattn/go-sqlite3/...":   {"internal/platform/sqlite", "internal/platform/repo/sqliterepo/..."},
 		"github.com/gocql/gocql/...":        {"internal/platform/repo/scyllarepo/..."},
 		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/...", "cmd/worker"},
 		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
@@ -73,6 +73,7 @@ var (
 	// edges speak a wire protocol; they alone know requests and connections.
 	edges = []string{
 		"internal/inference/oip/...", "internal/inference/api/...", "internal/platform/web/...", "internal/platform/rpc/...",
+		"internal/inference/record/recordhttp",
 		"internal/platform/telemetry/...", "internal/platform/feed/feedhttp/...", "internal/platform/feed/feedgrpc/...", "internal/platform/admin/...", "cmd/...", "loadtest/...",
 	}
 	servers = []string{

@@ -13,9 +13,11 @@ import (
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/cmd/internal/records"
 	"sluice/cmd/internal/rollouts"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry"
 	"sluice/internal/inference/rollout"
 	metering "sluice/internal/inference/usage"
@@ -43,6 +45,7 @@ type app struct {
 
 	node      *node.Node
 	gate      *gate
+	records   *records.Records
 	models    *models.Models
 	jobs      *jobs.Jobs
 	rollouts  *rollouts.Rollouts
@@ -81,13 +84,13 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	}
 	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(needRegistry(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions())})))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions())})))))
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.node.Close(context.WithoutCancel(ctx)))
+			err = errors.Join(err, a.records.Close(), a.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	if a.gate, err = newGate(cfg, a.node, a.registry); err != nil {
@@ -96,7 +99,10 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.meter, err = metering.NewMeter(a.node.Store, metering.MeterConfig{Metrics: a.registry, Log: a.log}); err != nil {
 		return nil, err
 	}
-	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter)); err != nil {
+	if a.records, err = records.Open(ctx, cfg, a.log, a.registry, a.health); err != nil {
+		return nil, err
+	}
+	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter), a.records.Recorder()); err != nil {
 		return nil, err
 	}
 	a.health.AddCheck("models", a.models.Check)
@@ -151,7 +157,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -11,6 +11,7 @@ import (
 	"sluice/cmd/internal/models"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
+	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
@@ -102,6 +103,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	a.api.Register(v1)
 	rollouthttp.Register(v1, a.node.Bus)
 	uploadhttp.Register(v1, a.uploads)
+	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	inferenceapi "sluice/internal/inference/api"
+	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
@@ -13,7 +14,7 @@ import (
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), recordhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

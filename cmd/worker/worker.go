@@ -12,6 +12,7 @@ import (
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/cmd/internal/records"
 	"sluice/cmd/internal/rollouts"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
@@ -30,6 +31,7 @@ type worker struct {
 	node     *node.Node
 	models   *models.Models     // nil where it runs no predictions
 	rollouts *rollouts.Rollouts // as models
+	records  *records.Records
 	jobs     *jobs.Jobs
 	ops      *web.Server
 	ready    func(*worker)
@@ -54,9 +56,12 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.node.Close(context.WithoutCancel(ctx)))
+			err = errors.Join(err, w.records.Close(), w.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if w.records, err = records.Open(ctx, cfg, w.log, registry, w.health); err != nil {
+		return nil, err
+	}
 	if err = w.open(ctx, registry); err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		return err
 	}
 	if w.cfg.Job.Concurrency > 0 {
-		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil); err != nil {
+		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil, w.records.Recorder()); err != nil {
 			return err
 		}
 		w.health.AddCheck("models", w.models.Check)
@@ -97,6 +102,7 @@ func (w *worker) run(ctx context.Context) error {
 	ops.Drain = nil // probes and metrics are wanted until the end
 	components := []lifecycle.Component{{Name: "traces", Stop: w.tracing.Stop}, ops}
 	components = append(components, w.node.Components()...)
+	components = append(components, w.records.Component())
 	if w.models != nil {
 		components = append(components, w.rollouts.Component(), w.models.Component())
 	}

@@ -7,6 +7,7 @@ import (
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/oip"
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/budget"
 )
@@ -37,8 +38,10 @@ func (p predictor) Progress(model, version string) int64 {
 }
 
 // Predict implements job.Predictor.
-func (p predictor) Predict(ctx context.Context, tenant, model, version string, input job.Message) (job.Answer, error) {
-	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: model, Version: version, Body: input.Body, Text: input.Text, Class: batcher.Bulk, Tenant: tenant})
+func (p predictor) Predict(ctx context.Context, q job.Question) (job.Answer, error) {
+	id, _ := record.ParseID(string(q.ID)) // of another form it is logged under an id of its own
+	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: q.Model, Version: q.Version, Body: q.Input.Body, Text: q.Input.Text, Class: batcher.Bulk, Tenant: q.Tenant,
+		Prediction: id, Attempt: q.Attempt, ClientRef: q.ClientRef})
 	if err != nil {
 		return job.Answer{}, err
 	}

@@ -47,8 +47,9 @@ type Models struct {
 // Used is told what online requests take; nil where nobody wants to know.
 type Used func(ctx context.Context, v *serve.Version, at time.Time, u serve.Use)
 
-// Open opens the runtime and the repository; it loads no model yet.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool, used Used) (*Models, error) {
+// Open opens the runtime and the repository; it loads no model yet. The recorder
+// may be nil.
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool, used Used, recorder serve.Recorder) (*Models, error) {
 	library, err := ortlib.Locate(ctx, ortlib.Config{Path: cfg.ONNXRuntime, Logger: log})
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		Defaults: Defaults(cfg),
 		MaxQueue: cfg.Model.MaxQueue,
 		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
-		Used: used, Log: log, Metrics: metrics,
+		Used: used, Recorder: recorder, Log: log, Metrics: metrics,
 	}
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval

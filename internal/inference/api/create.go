@@ -61,7 +61,7 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 		return nil, err
 	}
 	if !async {
-		return a.predict(ctx, model, version, question)
+		return a.predict(ctx, model, version, in.Body.ClientRef, question)
 	}
 	if err := durable(v); err != nil {
 		return nil, err
@@ -78,14 +78,17 @@ func durable(v *version) error {
 }
 
 // predict answers at once.
-func (a *API) predict(ctx context.Context, model, version string, question []byte) (*out, error) {
+func (a *API) predict(ctx context.Context, model, version, ref string, question []byte) (*out, error) {
 	p, _ := access.From(ctx)
-	answered, err := oip.Answer(withoutDeadline{ctx}, a.models, a.memory, oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant})
+	answered, err := oip.Answer(withoutDeadline{ctx}, a.models, a.memory, oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, ClientRef: ref})
 	if err != nil {
 		return nil, err
 	}
 	o := &out{Status: http.StatusOK, ModelVersion: answered.Version, Body: Prediction{Object: "prediction", Status: string(job.Succeeded), Model: model,
 		Version: answered.Version, Digest: answered.SHA256}}
+	if !answered.Prediction.IsZero() {
+		o.PredictionID = answered.Prediction.String()
+	}
 	t := answered.Timing
 	o.Body.Metrics = &Metrics{BatchMS: ms(t.Queue), InferMS: ms(t.Infer), BatchSize: t.BatchRows}
 	o.Body.Output, err = outputs(answered.Body)

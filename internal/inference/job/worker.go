@@ -34,7 +34,16 @@ type Predictor interface {
 	Version(model, version string) (string, error)
 	// Progress counts the runs of a version that have ended.
 	Progress(model, version string) int64
-	Predict(ctx context.Context, tenant, model, version string, input Message) (Answer, error)
+	Predict(ctx context.Context, q Question) (Answer, error)
+}
+
+// Question is what an attempt asks a version of a model.
+type Question struct {
+	ID                     ID
+	Attempt                int // from 1
+	Tenant, Model, Version string
+	ClientRef              string
+	Input                  Message
 }
 
 // Worker runs predictions that the queue says are due.
@@ -198,7 +207,7 @@ func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, e
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	answer, err := w.predictor.Predict(ctx, p.Tenant, p.Model, p.Tried, Message{input, p.Input.Text})
+	answer, err := w.predictor.Predict(ctx, Question{p.ID, p.Attempt, p.Tenant, p.Model, p.Tried, p.ClientRef, Message{input, p.Input.Text}})
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}

@@ -43,8 +43,8 @@ type predict func(ctx context.Context, input []byte) (Answer, error)
 func (predict) Version(_, version string) (string, error) { return cmp.Or(version, "1"), nil }
 func (predict) Progress(_, _ string) int64                { return time.Now().UnixNano() }
 
-func (p predict) Predict(ctx context.Context, _, _, _ string, input Message) (Answer, error) {
-	return p(ctx, input.Body)
+func (p predict) Predict(ctx context.Context, q Question) (Answer, error) {
+	return p(ctx, q.Input.Body)
 }
 
 // bench is all that carries a prediction from its submission to its end.

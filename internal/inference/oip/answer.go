@@ -2,10 +2,12 @@ package oip
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"time"
 
 	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/stream"
 	"sluice/internal/platform/budget"
@@ -23,6 +25,11 @@ type Question struct {
 	Text   *int
 	Class  batcher.Class
 	Tenant string
+	// Prediction and Attempt name a durable prediction in the log; zero for a new
+	// one. ClientRef is the client's name for it, where Body has none.
+	Prediction record.ID
+	Attempt    int
+	ClientRef  string
 }
 
 // Answered is an answer, and how it came about.
@@ -31,9 +38,11 @@ type Answered struct {
 	Text    *int   // how many bytes of Body are JSON, where binary tensors follow; nil for all
 	Version string // that answered
 	SHA256  string // of its file, hex
-	Timing  serve.Timing
-	Use     serve.Use
-	Step    serve.Step
+	// Prediction names the prediction in the log; zero where there is none.
+	Prediction record.ID
+	Timing     serve.Timing
+	Use        serve.Use
+	Step       serve.Step
 }
 
 // Answer has a model answer a question, the same way as any request goes. What it
@@ -52,7 +61,7 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 	if err := models.Predict(ctx, c); err != nil {
 		return Answered{}, c.identify(err)
 	}
-	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Timing: c.reply.timing, Use: c.reply.use}
+	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Prediction: c.reply.prediction, Timing: c.reply.timing, Use: c.reply.use}
 	if c.reply.binary {
 		a.Text = new(c.reply.textSize)
 	}
@@ -100,7 +109,9 @@ func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.
 		return err
 	}
 	c.served, c.sha256 = v.Text, v.SHA256
-	req.Class, req.Tenant = c.question.Class, c.question.Tenant
+	q := &c.question
+	req.Class, req.Tenant, req.Prediction, req.Attempt = q.Class, q.Tenant, q.Prediction, q.Attempt
+	req.ID = cmp.Or(req.ID, q.ClientRef)
 	if deadline, ok := ctx.Deadline(); ok && req.Timeout == 0 {
 		req.Timeout = max(time.Until(deadline), time.Nanosecond)
 	}

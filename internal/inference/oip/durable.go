@@ -113,7 +113,7 @@ func (a *rest) accept(c echo.Context, q Question, wait time.Duration, free func(
 	}
 	h := c.Response().Header()
 	h.Set("Location", o.Location)
-	h.Set("Prediction-Id", id)
+	h.Set(PredictionID, id)
 	h.Set("Preference-Applied", Applied(wait))
 	switch {
 	case !o.Final:

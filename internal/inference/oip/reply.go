@@ -8,11 +8,15 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/inference/tensor/tensorjson"
 	"sluice/internal/platform/budget"
 )
+
+// PredictionID is the header with the id of the prediction that an answer is.
+const PredictionID = "Prediction-Id"
 
 // reply is an encoded answer.
 type reply struct {
@@ -21,6 +25,8 @@ type reply struct {
 	binary   bool // there are binary outputs behind it, maybe of no bytes
 	timing   serve.Timing
 	use      serve.Use
+	// prediction names it in the log; zero where there is none.
+	prediction record.ID
 }
 
 func (r *reply) reset() {
@@ -44,7 +50,7 @@ func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Resp
 			return err
 		}
 	}
-	c.reply.timing, c.reply.use = resp.Timing, resp.Use
+	c.reply.timing, c.reply.use, c.reply.prediction = resp.Timing, resp.Use, resp.Prediction
 	c.reply.timing.Encode = time.Since(start)
 	return nil
 }
@@ -133,6 +139,9 @@ func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) 
 		h[HeaderLength] = values.number(r.textSize)
 	}
 	h["Server-Timing"] = values.timing(&r.timing, time.Since(start))
+	if !r.prediction.IsZero() {
+		h[PredictionID] = values.add(r.prediction.Append(values.text[:values.n]))
+	}
 	body := r.body.B
 	if accept := c.Request().Header["Accept-Encoding"]; len(accept) > 0 {
 		if packed, encoding := compress(account, body, accept); packed != nil {
@@ -152,7 +161,7 @@ func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) 
 type headerValues struct {
 	text   [256]byte
 	n      int
-	values [3]string
+	values [4]string
 	used   int
 }
 

@@ -2,13 +2,11 @@ package record
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
-	"sluice/internal/platform/fault"
+	"sluice/internal/platform/aggregate"
 )
 
 // ID is a prediction's id: a UUID, of version 7 where the prediction is not
@@ -16,7 +14,7 @@ import (
 type ID [16]byte
 
 // prefix is how ids are written.
-const prefix = "pred_"
+const prefix = "pred"
 
 // NewID returns an id for a prediction that is begun now (RFC 9562 §5.7). It does
 // not allocate. Its random bits tell predictions apart; they keep nothing secret.
@@ -39,14 +37,17 @@ func (id ID) Time() (time.Time, bool) {
 }
 
 // String is the id as clients know it.
-func (id ID) String() string { return prefix + uuid.UUID(id).String() }
+func (id ID) String() string { return string(id.Append(nil)) }
+
+// Append appends the id as clients know it.
+func (id ID) Append(b []byte) []byte { return hex.AppendEncode(append(b, prefix+"_"...), id[:]) }
 
 // ParseID reads an id as String writes it. What cannot be one is fault.Invalid.
-func ParseID(text string) (ID, error) {
-	if rest, ok := strings.CutPrefix(text, prefix); ok && len(rest) == 36 {
-		if id, err := uuid.Parse(rest); err == nil {
-			return ID(id), nil
-		}
+func ParseID(text string) (id ID, err error) {
+	checked, err := aggregate.ParseID[string](prefix, text)
+	if err != nil {
+		return id, err
 	}
-	return ID{}, fault.New(fault.Invalid, "%q is no prediction's id: they are %s and a UUID", fault.Clip(text, 60), prefix).WithCode("prediction_id_invalid")
+	_, err = hex.Decode(id[:], []byte(checked[len(prefix)+1:]))
+	return id, err
 }

@@ -46,6 +46,7 @@ type Config struct {
 	Model    Model    `key:"model"`
 	Registry Registry `key:"registry"`
 	Job      Job      `key:"job"`
+	Record   Record   `key:"record"`
 	Log      Log      `key:"log"`
 	Trace    Trace    `key:"trace"`
 	Runtime  Runtime  `key:"runtime"`
@@ -184,6 +185,15 @@ type Job struct {
 	MaxStall           time.Duration `key:"max_stall" default:"2m" min:"1s" max:"24h" help:"time that an attempt waits while its model completes no run at all; the model is taken to hang then, and another worker tries"`
 	MaxHold            time.Duration `key:"max_hold" default:"1h" min:"1m" max:"720h" help:"time that a durable prediction waits for a worker which has its model, or for the end of the model's quarantine; then it becomes a dead letter"`
 	Quarantine         int           `key:"quarantine" default:"3" min:"0" max:"1000" help:"deaths of workers that ran one version of a model, at different times and with different predictions, after which that version is not run any more; 0 never stops running it"`
+}
+
+// Record configures the log of predictions.
+type Record struct {
+	URL            string        `key:"url" secret:"true" help:"sqlite:path; none keeps no log; empty is sqlite:predictions.db in data_dir"`
+	Buffer         int           `key:"buffer" default:"32768" min:"1" max:"10000000" help:"settled predictions that may wait to be logged; further ones are not logged, and counted"`
+	Keep           time.Duration `key:"keep" default:"168h" min:"1h" max:"87600h" help:"time for which entries are kept"`
+	KeepStatistics time.Duration `key:"keep_statistics" default:"9600h" min:"1h" max:"87600h" help:"time for which what each minute comes to is kept"`
+	MaxSize        Size          `key:"max_size" default:"20GiB" min:"1MiB" max:"16TiB" help:"largest SQLite file; further predictions are not logged, and counted"`
 }
 
 // Log configures the log on standard error.

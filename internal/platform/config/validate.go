@@ -83,6 +83,12 @@ func (c *Config) checkStores(add func(format string, args ...any)) {
 			add("%s has an unknown form, expected %s:…", s.key, strings.Join(s.schemes, ":… or "))
 		}
 	}
+	if u := c.Record.URL; u != "" && u != "none" && !hasScheme(u, []string{"sqlite"}) {
+		add("record.url has an unknown form, expected none or sqlite:…")
+	}
+	if c.Record.KeepStatistics < c.Record.Keep {
+		add("record.keep_statistics is %s, expected at least record.keep (%s)", c.Record.KeepStatistics, c.Record.Keep)
+	}
 	for _, u := range c.NATS.URL {
 		if !hasScheme(u, []string{"nats", "tls"}) {
 			add("nats.url has an entry of an unknown form, expected nats://host:port or tls://host:port")

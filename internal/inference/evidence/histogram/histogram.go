@@ -12,6 +12,7 @@
 package histogram
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"iter"
 	"math"
@@ -147,6 +148,35 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 			return fault.New(fault.Invalid, "there is no bucket %d", p[0]).WithCode("histogram_bucket")
 		}
 		if err := h.AddBucket(int(p[0]), p[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AppendBinary implements encoding.BinaryAppender: for each bucket that is not
+// empty the distance from the one before and its count, as unsigned varints.
+func (h *Histogram) AppendBinary(b []byte) ([]byte, error) {
+	last := 0
+	for bucket, n := range h.Buckets() {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(bucket-last)), uint64(n))
+		last = bucket
+	}
+	return b, nil
+}
+
+// MergeBinary counts all that was counted in what AppendBinary has written. After
+// an error some of it may be counted.
+func (h *Histogram) MergeBinary(data []byte) error {
+	bucket := 0
+	for len(data) > 0 {
+		step, n := binary.Uvarint(data)
+		count, m := binary.Uvarint(data[max(n, 0):])
+		if n <= 0 || m <= 0 || step >= buckets || count > math.MaxInt64 {
+			return fault.New(fault.Invalid, "a histogram ends in the middle of a bucket, or counts what cannot be").WithCode("histogram_malformed")
+		}
+		data, bucket = data[n+m:], bucket+int(step)
+		if err := h.AddBucket(bucket, int64(count)); err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,14 @@ func TestMergeLaws(t *testing.T) {
 		if got := text(t, right); got != want {
 			t.Fatalf("in another order: got %s, want %s", got, want)
 		}
+		packed, err := of(a).AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unpacked := of(slices.Concat(b, c))
+		if err := unpacked.MergeBinary(packed); err != nil || text(t, unpacked) != want {
+			t.Fatalf("packed and merged: got %s, %v, want %s", text(t, unpacked), err, want)
+		}
 		var back Histogram
 		if err := json.Unmarshal([]byte(want), &back); err != nil || text(t, &back) != want || back.Count() != left.Count() {
 			t.Fatalf("%v: %s came back as %s", err, want, text(t, &back))
@@ -152,4 +160,25 @@ func BenchmarkQuantile(b *testing.B) {
 	for b.Loop() {
 		h.Quantile(0.99)
 	}
+}
+
+// No bytes make a histogram panic or count what cannot be.
+func FuzzMergeBinary(f *testing.F) {
+	packed, _ := of([]time.Duration{1, 1, time.Second, math.MaxInt64}).AppendBinary(nil)
+	f.Add(packed)
+	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		h := new(Histogram)
+		err := h.MergeBinary(data)
+		if err != nil && !fault.Is(err, fault.Invalid) {
+			t.Fatal(err)
+		}
+		sum := int64(0)
+		for _, n := range h.Buckets() {
+			sum += n
+		}
+		if sum != h.Count() || sum < 0 {
+			t.Fatalf("%d buckets' durations, %d in all", sum, h.Count())
+		}
+	})
 }

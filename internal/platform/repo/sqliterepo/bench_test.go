@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/repotest"
+	"sluice/internal/platform/sqlite"
 )
 
 func BenchmarkDriver(b *testing.B) { repotest.Benchmark(b, open) }
@@ -45,7 +46,7 @@ func BenchmarkGroupCommit(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer f.Close()
-		page := make([]byte, 4*pageSize)
+		page := make([]byte, 4*sqlite.PageSize)
 		start := time.Now()
 		for b.Loop() {
 			if _, err := f.Write(page); err != nil {

@@ -32,7 +32,7 @@ func (d *Driver) Commit(ctx context.Context, c *repo.Changeset) error {
 
 func (p *plan) run(c *conn) (refused, failed error) {
 	for _, k := range p.checks {
-		switch n, err := c.one(k.statement); {
+		switch n, err := c.One(k.statement); {
 		case err != nil:
 			return nil, err
 		case n != k.want:
@@ -40,7 +40,7 @@ func (p *plan) run(c *conn) (refused, failed error) {
 		}
 	}
 	for _, w := range p.writes {
-		if err := c.exec(w); err != nil {
+		if err := c.Exec(w); err != nil {
 			return nil, err
 		}
 	}
@@ -113,17 +113,17 @@ func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit in
 	}
 	err = d.writer.run(ctx, func(c *conn) error {
 		var keys [][2]value
-		err := c.query(context.Background(), newStatement(t.expired, micros(now), int64(limit)), func(row []value) error {
+		err := c.Query(context.Background(), newStatement(t.expired, micros(now), int64(limit)), func(row []value) error {
 			keys = append(keys, [2]value{row[0], row[1]})
 			return nil
 		})
 		n = len(keys)
 		for _, k := range keys {
 			if err == nil {
-				err = c.exec(newStatement(t.erase, k[0], k[1]))
+				err = c.Exec(newStatement(t.erase, k[0], k[1]))
 			}
 			if err == nil {
-				err = c.exec(newStatement(eraseHistory, k[0], kind, k[1]))
+				err = c.Exec(newStatement(eraseHistory, k[0], kind, k[1]))
 			}
 		}
 		return err
@@ -139,7 +139,7 @@ func (d *Driver) count(ctx context.Context, s statement) (int, error) {
 	n := 0
 	err := d.writer.run(ctx, func(c *conn) error {
 		n = 0
-		return c.query(context.Background(), s, func([]value) error { n++; return nil })
+		return c.Query(context.Background(), s, func([]value) error { n++; return nil })
 	})
 	if err != nil {
 		return 0, err

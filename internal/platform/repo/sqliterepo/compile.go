@@ -19,14 +19,14 @@ type query struct {
 
 func (q *query) add(sql string, args ...value) {
 	q.WriteString(sql)
-	q.bind(args...)
+	q.Bind(args...)
 }
 
 func (q *query) finish() (statement, error) {
-	if len(q.args) > maxArguments {
-		return statement{}, spec.Unsupported("its rule compares with %d values, at most %d are possible", len(q.args), maxArguments)
+	if q.Arguments() > maxArguments {
+		return statement{}, spec.Unsupported("its rule compares with %d values, at most %d are possible", q.Arguments(), maxArguments)
 	}
-	q.sql = q.String()
+	q.SQL = q.String()
 	return q.statement, nil
 }
 
@@ -141,7 +141,7 @@ func (q *query) compare(c *spec.Compare) {
 		}
 		q.add(column + " IN (" + places(len(c.Values)) + ")")
 		for _, v := range c.Values {
-			q.bind(argument(v))
+			q.Bind(argument(v))
 		}
 	case spec.Prefix:
 		q.prefix(column, c.Values[0].Text)

@@ -138,7 +138,7 @@ type tally struct {
 func (s *tally) check(t *testing.T, d *stored, store *repo.Store) {
 	t.Helper()
 	var check string
-	if err := d.readers.query(t.Context(), statement{sql: "PRAGMA quick_check"}, func(row []value) error { check = row[0].(string); return nil }); err != nil || check != "ok" {
+	if err := d.readers.Query(t.Context(), newStatement("PRAGMA quick_check"), func(row []value) error { check = row[0].(string); return nil }); err != nil || check != "ok" {
 		t.Fatalf("the file is damaged: %q, %v", check, err)
 	}
 	pending, err := d.Pending(t.Context(), 0, 1_000_000)

@@ -53,17 +53,17 @@ func (d *Driver) Migrate(ctx context.Context, schemas []*repo.Schema) error {
 	d.tables.set(all)
 	return d.writer.run(ctx, func(c *conn) error {
 		// What the planner goes by where several indexes might do.
-		return c.script("PRAGMA analysis_limit = 400; PRAGMA optimize = 0x10002")
+		return c.Script("PRAGMA analysis_limit = 400; PRAGMA optimize = 0x10002")
 	})
 }
 
 // migrateFixed applies the migrations that the store does not have yet.
 func migrateFixed(c *conn) error {
-	if err := c.script(ledger); err != nil {
+	if err := c.Script(ledger); err != nil {
 		return err
 	}
 	applied := map[int64]string{}
-	err := c.query(context.Background(), statement{sql: "SELECT version, checksum FROM migrations"}, func(row []value) error {
+	err := c.Query(context.Background(), newStatement("SELECT version, checksum FROM migrations"), func(row []value) error {
 		r := reader{row: row}
 		applied[r.integer()] = r.text()
 		return nil
@@ -103,10 +103,10 @@ func apply(c *conn, version int64, name, applied string) error {
 	case checksum:
 		return nil
 	case "":
-		if err := c.script(string(text)); err != nil {
+		if err := c.Script(string(text)); err != nil {
 			return err
 		}
-		return c.exec(newStatement("INSERT INTO migrations VALUES (?, ?, ?, unixepoch())", version, name, checksum))
+		return c.Exec(newStatement("INSERT INTO migrations VALUES (?, ?, ?, unixepoch())", version, name, checksum))
 	default:
 		return fault.New(fault.Internal, "migration %s is not the one that was applied to the store: migrations are never changed, only added", name).WithCode("schema_changed")
 	}
@@ -140,7 +140,7 @@ var sqlTypes = map[spec.Type]string{spec.TypeText: "TEXT NOT NULL DEFAULT ''", s
 // prepareKind makes the table and the columns that are missing, and says whether
 // there are any to fill.
 func prepareKind(c *conn, s *repo.Schema) (fill bool, err error) {
-	err = c.script(fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %[1]s (
+	err = c.Script(fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %[1]s (
 		tenant TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, sequence INTEGER NOT NULL,
 		created_at INTEGER NOT NULL, created_by TEXT NOT NULL, updated_at INTEGER NOT NULL, updated_by TEXT NOT NULL,
 		deleted_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, doc BLOB NOT NULL,
@@ -150,7 +150,7 @@ func prepareKind(c *conn, s *repo.Schema) (fill bool, err error) {
 		return false, err
 	}
 	there := map[string]string{}
-	err = c.query(context.Background(), newStatement("SELECT name, type, filled FROM kind_columns WHERE kind = ?", s.Kind), func(row []value) error {
+	err = c.Query(context.Background(), newStatement("SELECT name, type, filled FROM kind_columns WHERE kind = ?", s.Kind), func(row []value) error {
 		r := reader{row: row}
 		name := r.text()
 		there[name] = r.text()
@@ -177,20 +177,20 @@ func prepareKind(c *conn, s *repo.Schema) (fill bool, err error) {
 }
 
 func addColumn(c *conn, kind string, column repo.Column) error {
-	err := c.script(fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", tableName(kind), columnName(column.Name), sqlTypes[column.Type]))
+	err := c.Script(fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s", tableName(kind), columnName(column.Name), sqlTypes[column.Type]))
 	if err != nil {
 		return err
 	}
-	return c.exec(newStatement("INSERT INTO kind_columns VALUES (?, ?, ?, 0)", kind, column.Name, column.Type.String()))
+	return c.Exec(newStatement("INSERT INTO kind_columns VALUES (?, ?, ?, 0)", kind, column.Name, column.Type.String()))
 }
 
 // distrust notes that columns will hold wrong values from now on.
 func distrust(c *conn, kind string, unknown map[string]string) error {
 	for name := range unknown {
-		if err := c.script("DROP INDEX IF EXISTS " + indexName(kind, name)); err != nil {
+		if err := c.Script("DROP INDEX IF EXISTS " + indexName(kind, name)); err != nil {
 			return err
 		}
-		if err := c.exec(newStatement("UPDATE kind_columns SET filled = 0 WHERE kind = ? AND name = ?", kind, name)); err != nil {
+		if err := c.Exec(newStatement("UPDATE kind_columns SET filled = 0 WHERE kind = ? AND name = ?", kind, name)); err != nil {
 			return err
 		}
 	}
@@ -204,7 +204,7 @@ func indexName(kind, column string) string { return tableName(kind) + "__" + col
 func refill(c *conn, s *repo.Schema, after *[2]value) (more bool, err error) {
 	var records []repo.Record
 	st := newStatement(fmt.Sprintf("SELECT %s FROM %s WHERE (tenant, id) > (?, ?) ORDER BY tenant, id LIMIT %d", strings.Join(fixed, ", "), tableName(s.Kind), refillBatch), after[0], after[1])
-	err = c.query(context.Background(), st, func(row []value) error {
+	err = c.Query(context.Background(), st, func(row []value) error {
 		r, err := record(s.Kind, nil, row)
 		records = append(records, r)
 		return err
@@ -220,10 +220,10 @@ func refill(c *conn, s *repo.Schema, after *[2]value) (more bool, err error) {
 		}
 		st := newStatement(update)
 		for _, f := range r.Fields {
-			st.bind(argument(f))
+			st.Bind(argument(f))
 		}
-		st.bind(r.Tenant, r.ID)
-		if err := c.exec(st); err != nil {
+		st.Bind(r.Tenant, r.ID)
+		if err := c.Exec(st); err != nil {
 			return false, err
 		}
 		*after = [2]value{r.Tenant, r.ID}
@@ -235,14 +235,14 @@ func refill(c *conn, s *repo.Schema, after *[2]value) (more bool, err error) {
 func finishKind(c *conn, s *repo.Schema) error {
 	for _, column := range s.Columns {
 		name := columnName(column.Name)
-		err := c.script(fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (tenant, %s, id, deleted_at, expires_at)", indexName(s.Kind, column.Name), tableName(s.Kind), name))
+		err := c.Script(fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s ON %s (tenant, %s, id, deleted_at, expires_at)", indexName(s.Kind, column.Name), tableName(s.Kind), name))
 		if err != nil {
 			return err
 		}
 	}
 	filled := newStatement("UPDATE kind_columns SET filled = 1 WHERE filled = 0 AND kind = ? AND name IN ("+places(len(s.Columns))+")", s.Kind)
 	for _, column := range s.Columns {
-		filled.bind(column.Name)
+		filled.Bind(column.Name)
 	}
-	return c.exec(filled)
+	return c.Exec(filled)
 }

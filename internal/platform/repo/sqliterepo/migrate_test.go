@@ -16,7 +16,7 @@ func migrate(d *stored, t *testing.T, s *repo.Schema) error {
 
 func (d *stored) script(t *testing.T, sql string) {
 	t.Helper()
-	if err := d.writer.run(t.Context(), func(c *conn) error { return c.script(sql) }); err != nil {
+	if err := d.writer.run(t.Context(), func(c *conn) error { return c.Script(sql) }); err != nil {
 		t.Fatal(err)
 	}
 }

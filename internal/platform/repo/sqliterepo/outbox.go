@@ -46,7 +46,7 @@ func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, 
 			missing[m.ID] = true
 		}
 		positions := make([]value, 0, len(messages))
-		err := c.query(context.Background(), statement{sql: selectPositions}, func(row []value) error {
+		err := c.Query(context.Background(), newStatement(selectPositions), func(row []value) error {
 			if id, _ := row[0].(string); missing[id] {
 				positions = append(positions, row[1])
 				delete(missing, id)
@@ -58,7 +58,7 @@ func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, 
 		})
 		for _, p := range positions {
 			if err == nil {
-				err = c.exec(newStatement(markPublished, at.UnixMicro(), p))
+				err = c.Exec(newStatement(markPublished, at.UnixMicro(), p))
 			}
 		}
 		return err
@@ -77,7 +77,7 @@ func (d *Driver) Trim(ctx context.Context, _ int, before time.Time, limit int) (
 
 // Backlog implements repo.Outbox.
 func (d *Driver) Backlog(ctx context.Context, _ int) (n int, oldest time.Time, err error) {
-	err = d.readers.query(ctx, statement{sql: selectBacklog}, func(row []value) error {
+	err = d.readers.Query(ctx, newStatement(selectBacklog), func(row []value) error {
 		r := reader{row: row}
 		if n = int(r.integer()); n > 0 {
 			oldest = r.time()

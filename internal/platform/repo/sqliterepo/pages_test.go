@@ -75,7 +75,7 @@ func TestDeepPages(t *testing.T) {
 func BenchmarkDeepPages(b *testing.B) {
 	const n = 1_000_000
 	d, store := newStore(b, storePath(b), Config{})
-	if err := d.writer.run(b.Context(), func(c *conn) error { return c.script(fillSQL(n, true)) }); err != nil {
+	if err := d.writer.run(b.Context(), func(c *conn) error { return c.Script(fillSQL(n, true)) }); err != nil {
 		b.Fatal(err)
 	}
 	for name, order := range pageOrders {

@@ -16,7 +16,7 @@ func (d *Driver) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
 		return repo.Record{}, err
 	}
 	var found repo.Record
-	err = d.readers.query(ctx, newStatement(t.get, key.Tenant, key.ID), func(row []value) (err error) {
+	err = d.readers.Query(ctx, newStatement(t.get, key.Tenant, key.ID), func(row []value) (err error) {
 		found, err = record(t.kind, t.columns, row)
 		return err
 	})
@@ -33,7 +33,7 @@ func (d *Driver) Find(ctx context.Context, s *repo.Schema, q *repo.FindQuery) ([
 		return nil, err
 	}
 	out := make([]repo.Record, 0, min(q.Limit, 64))
-	err = d.readers.query(ctx, st, func(row []value) error {
+	err = d.readers.Query(ctx, st, func(row []value) error {
 		r, err := record(s.Kind, s.Columns, row)
 		out = append(out, r)
 		return err
@@ -48,7 +48,7 @@ func (d *Driver) Summarise(ctx context.Context, s *repo.Schema, q *repo.SummaryQ
 		return nil, err
 	}
 	var out []spec.Group
-	err = d.readers.query(ctx, st, func(row []value) error {
+	err = d.readers.Query(ctx, st, func(row []value) error {
 		g := spec.Group{Values: make([]spec.Value, len(types))}
 		var err error
 		if q.By != "" {
@@ -94,7 +94,7 @@ func message(row []value) repo.Message {
 // messages runs a statement that selects messages.
 func (d *Driver) messages(ctx context.Context, s statement) ([]repo.Message, error) {
 	var out []repo.Message
-	err := d.readers.query(ctx, s, func(row []value) error {
+	err := d.readers.Query(ctx, s, func(row []value) error {
 		out = append(out, message(row))
 		return nil
 	})

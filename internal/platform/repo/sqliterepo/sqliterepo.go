@@ -19,9 +19,7 @@ package sqliterepo
 import (
 	"context"
 	"errors"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +28,7 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/sqlite"
 )
 
 // Config holds what a Driver may be given; the zero value has defaults.
@@ -63,7 +62,7 @@ func (c Config) withDefaults() Config {
 type Driver struct {
 	tables  tables
 	writer  *writer
-	readers *readers
+	readers *sqlite.Readers
 	close   func() error
 }
 
@@ -73,44 +72,32 @@ var _ repo.Driver = (*Driver)(nil)
 // sqlite:path. Only the process's user may read the file.
 func Open(ctx context.Context, address string, cfg Config) (*Driver, error) {
 	cfg = cfg.withDefaults()
-	path := strings.TrimPrefix(address, "sqlite:")
-	if path == "" || strings.HasPrefix(path, ":memory:") || strings.ContainsRune(path, 0) {
-		return nil, fault.New(fault.Invalid, "a store needs a file, got %q: expected sqlite:path", fault.Clip(address, 256)).WithCode("invalid_store_address")
+	path, err := sqlite.Path(address)
+	if err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := private(path); err != nil {
+	if err := sqlite.Private(path); err != nil {
 		return nil, err
 	}
 	m, err := newMetrics(cfg.Metrics)
 	if err != nil {
 		return nil, err
 	}
-	c, err := connect(path, cfg, writing)
+	options := sqlite.Options{Readers: cfg.Readers, Patience: cfg.Patience, MaxSize: cfg.MaxSize}
+	c, err := sqlite.Writer(path, options)
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReaders(path, cfg)
+	r, err := sqlite.OpenReaders(path, options)
 	if err != nil {
-		return nil, errors.Join(err, c.close())
+		return nil, errors.Join(err, c.Close())
 	}
 	d := &Driver{writer: startWriter(c, cfg, m), readers: r}
-	d.close = sync.OnceValue(func() error { return errors.Join(d.writer.stop(), d.readers.stop()) })
+	d.close = sync.OnceValue(func() error { return errors.Join(d.writer.stop(), d.readers.Close()) })
 	return d, nil
-}
-
-// private makes the file, if need be, such that others cannot read it; the files
-// that SQLite puts beside it take over its mode.
-func private(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the path is the operator's configuration
-	if err == nil {
-		err = errors.Join(f.Chmod(0o600), f.Close())
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "the store's file cannot be opened: it needs a folder that exists and may be written").WithCode("storage_failed")
-	}
-	return nil
 }
 
 // Features implements repo.Driver.
@@ -120,7 +107,7 @@ func (d *Driver) Features() repo.Features {
 
 // Ping implements repo.Driver: it reads and takes the lock for writing.
 func (d *Driver) Ping(ctx context.Context) error {
-	err := d.readers.query(ctx, statement{sql: "SELECT 1"}, func([]value) error { return nil })
+	err := d.readers.Query(ctx, newStatement("SELECT 1"), func([]value) error { return nil })
 	if err != nil {
 		return err
 	}

@@ -159,9 +159,9 @@ func explain(t *testing.T, d *stored, q spec.Query[item], after *repo.Position) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	st.sql = "EXPLAIN QUERY PLAN " + st.sql
+	st.SQL = "EXPLAIN QUERY PLAN " + st.SQL
 	var steps []string
-	err = d.readers.query(t.Context(), st, func(row []value) error {
+	err = d.readers.Query(t.Context(), st, func(row []value) error {
 		steps = append(steps, fmt.Sprint(row[len(row)-1]))
 		return nil
 	})

@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/sqlite"
 )
 
 // writer owns the one connection that writes, and commits in groups: all jobs
@@ -87,7 +88,7 @@ func (w *writer) enqueue(j *job) error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if w.closed {
-		return errClosed
+		return sqlite.ErrClosed
 	}
 	select {
 	case w.queue <- j:
@@ -116,7 +117,7 @@ func (w *writer) loop() {
 		}
 		clear(batch)
 	}
-	w.done <- translate(w.conn.close())
+	w.done <- sqlite.Translate(w.conn.Close())
 }
 
 // take fills a batch with what is waiting now.
@@ -167,17 +168,17 @@ func (w *writer) commit(batch []*job) {
 // together sets the outcomes of jobs that share a transaction. It returns false
 // where one of several failed and nothing has happened.
 func (w *writer) together(batch []*job) bool {
-	if err := w.conn.exec(statement{sql: "BEGIN IMMEDIATE"}); err != nil {
-		return w.fail(batch, translate(err))
+	if err := w.conn.Exec(newStatement("BEGIN IMMEDIATE")); err != nil {
+		return w.fail(batch, sqlite.Translate(err))
 	}
 	for _, j := range batch {
 		var failed error
 		if j.err, failed = j.do(w.conn); failed != nil {
 			w.rollback()
-			return len(batch) == 1 && w.fail(batch, translate(failed))
+			return len(batch) == 1 && w.fail(batch, sqlite.Translate(failed))
 		}
 	}
-	if err := w.conn.exec(statement{sql: "COMMIT"}); err != nil {
+	if err := w.conn.Exec(newStatement("COMMIT")); err != nil {
 		w.rollback()
 		return w.fail(batch, uncommitted(err))
 	}
@@ -194,8 +195,8 @@ func (w *writer) fail(batch []*job, err error) bool {
 // rollback ends the transaction, unless SQLite has done so itself. Where it
 // cannot, the next BEGIN fails and says why.
 func (w *writer) rollback() {
-	if !w.conn.raw.AutoCommit() {
-		_ = w.conn.exec(statement{sql: "ROLLBACK"})
+	if w.conn.InTransaction() {
+		_ = w.conn.Exec(newStatement("ROLLBACK"))
 	}
 }
 
@@ -206,5 +207,5 @@ func uncommitted(err error) error {
 	if e, ok := errors.AsType[sqlite3.Error](err); ok && e.Code == sqlite3.ErrIoErr {
 		return fault.Wrap(fault.Unavailable, errors.Join(repo.ErrOutcomeUnknown, err), "%s", repo.ErrOutcomeUnknown.Message).WithCode(repo.ErrOutcomeUnknown.Code)
 	}
-	return translate(err)
+	return sqlite.Translate(err)
 }

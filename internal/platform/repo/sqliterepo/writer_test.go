@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/sqlite"
 )
 
 // hold keeps the writer in a transaction until release is called.
@@ -78,10 +79,10 @@ func TestOutcomesOfTheirOwn(t *testing.T) {
 					errs[i] = add(t.Context(), store, "there")
 				case i == 7 && broken:
 					errs[i] = d.writer.run(t.Context(), func(c *conn) error {
-						if err := c.exec(newStatement(insertMark, "c", "m", int64(1))); err != nil {
+						if err := c.Exec(newStatement(insertMark, "c", "m", int64(1))); err != nil {
 							return err
 						}
-						return c.exec(statement{sql: "INSERT INTO inbox VALUES (NULL, NULL, NULL)"})
+						return c.Exec(newStatement("INSERT INTO inbox VALUES (NULL, NULL, NULL)"))
 					})
 				default:
 					errs[i] = add(t.Context(), store, fmt.Sprint("item_", i))
@@ -160,7 +161,7 @@ func TestCancelled(t *testing.T) {
 	defer cancel()
 	err := d.writer.run(ctx, func(c *conn) error {
 		cancel()
-		return c.exec(newStatement(insertMark, "c", "m", int64(1)))
+		return c.Exec(newStatement(insertMark, "c", "m", int64(1)))
 	})
 	if err != nil {
 		t.Errorf("what had begun: %v", err)
@@ -216,7 +217,7 @@ func TestAnotherProcessHoldsTheLock(t *testing.T) {
 
 // A full store refuses changes, keeps what it has, and goes on once there is room.
 func TestFull(t *testing.T) {
-	d, store := newStore(t, storePath(t), Config{MaxSize: 90 * pageSize})
+	d, store := newStore(t, storePath(t), Config{MaxSize: 90 * sqlite.PageSize})
 	var (
 		mu   sync.Mutex
 		kept []itemID

@@ -1,4 +1,4 @@
-package sqliterepo
+package sqlite
 
 import (
 	"errors"
@@ -10,14 +10,11 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// errClosed is what everything fails with after Close.
-var errClosed = fault.New(fault.Unavailable, "the store is closed").WithCode("store_closed")
+// ErrClosed is what everything fails with after Close.
+var ErrClosed error = fault.New(fault.Unavailable, "the store is closed").WithCode("store_closed")
 
-// errBusy is what a change fails with that would make the queue too long.
-var errBusy = fault.New(fault.Unavailable, "too many changes are waiting for the disk: try again later").WithCode("store_busy").WithRetryAfter(time.Second)
-
-// translate classifies an error of SQLite; others stay as they are.
-func translate(err error) error {
+// Translate classifies an error of SQLite; others stay as they are.
+func Translate(err error) error {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	if !ok {
 		return err

@@ -1,0 +1,90 @@
+// Package recordhttp is the prediction log in the native API: what models did, by
+// version and arm, and the entries themselves.
+package recordhttp
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web/api"
+	"sluice/internal/platform/web/problem"
+)
+
+// The permissions of the prediction log.
+const (
+	ReadStatistics access.Permission = "statistics:read"
+	ReadLog        access.Permission = "prediction_log:read"
+)
+
+// Permissions declares them. Entries may show what clients have sent, so fewer read
+// them than see statistics.
+func Permissions() []access.Declaration {
+	return []access.Declaration{
+		{Permission: ReadStatistics, About: "see how many predictions models made, how they ended and how long they took", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: ReadLog, About: "read the entries of the prediction log", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
+	}
+}
+
+// Problems are the failures that only occur here.
+func Problems() []problem.Type {
+	return []problem.Type{
+		{Code: "time_invalid", Title: "A time cannot be understood, or lies wrong", Fix: "Send from and to in RFC 3339, such as 2026-01-31T12:00:00Z, from before to."},
+		{Code: "statistics_too_large", Title: "The statistics would be too large", Fix: "Ask for a shorter time, or group by less."},
+		{Code: "record_off", Title: "The server keeps no log of predictions", Fix: "Start it with another record.url than none."},
+		{Code: "cursor_invalid", Title: "The cursor is none", Fix: "Send next_cursor as the page before has it, or none for the first page."},
+	}
+}
+
+// handler serves the operations from a store; nil where no log is kept.
+type handler struct{ store record.Store }
+
+// Register adds the operations. Without a store they say that no log is kept.
+func Register(v *api.API, store record.Store) {
+	h := handler{store}
+	h.registerStatistics(v)
+	h.registerLog(v)
+}
+
+// tenant returns whose log a request may read.
+func (h handler) tenant(ctx context.Context) (string, error) {
+	p, known := access.From(ctx)
+	switch {
+	case !known:
+		return "", access.ErrNoCredential
+	case h.store == nil:
+		return "", fault.New(fault.Unsupported, "this server keeps no log of predictions: it was started with record.url=none").WithCode("record_off")
+	}
+	return p.Tenant, nil
+}
+
+// span reads a time from and to. Either may be empty; a from that is empty is so
+// long before to.
+func span(from, to string, long time.Duration, now time.Time) (a, b time.Time, err error) {
+	if b = now.UTC(); to != "" {
+		if b, err = moment("to", to); err != nil {
+			return a, b, err
+		}
+	}
+	if a = b.Add(-long); from != "" {
+		if a, err = moment("from", from); err != nil {
+			return a, b, err
+		}
+	}
+	if !a.Before(b) {
+		err = fault.New(fault.Invalid, "from is %s and to %s: from has to be before to", a.Format(time.RFC3339), b.Format(time.RFC3339)).WithCode("time_invalid")
+	}
+	return a, b, err
+}
+
+func moment(name, text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+		return t, fault.New(fault.Invalid, "%s is %q, expected a time such as 2026-01-31T12:00:00Z", name, fault.Clip(text, 40)).WithCode("time_invalid")
+	}
+	return t.UTC(), nil
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

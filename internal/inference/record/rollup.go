@@ -1,0 +1,158 @@
+package record
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/histogram"
+	"sluice/internal/inference/evidence/sequential"
+)
+
+// Series is what statistics tell apart.
+type Series struct {
+	Model   string
+	Version string
+	Choice
+	Bulk bool
+}
+
+// Series returns the one that the entry counts in.
+func (e *Entry) Series() Series { return Series{e.Model, e.Version, e.Choice, e.Bulk} }
+
+// Compare orders series.
+func (s Series) Compare(o Series) int {
+	return cmp.Or(cmp.Compare(s.Model, o.Model), cmp.Compare(s.Version, o.Version), cmp.Compare(s.Experiment, o.Experiment), cmp.Compare(s.Arm, o.Arm),
+		falseFirst(s.ByRule, o.ByRule), falseFirst(s.Shadow, o.Shadow), falseFirst(s.Bulk, o.Bulk))
+}
+
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// Rollup is what the entries of a series, begun in some time, come to. Rollups add
+// up.
+type Rollup struct {
+	Start time.Time // of the time; zero for all that was asked for
+	Series
+	Outcomes [len(outcomes)]int64 // by number
+	Rows     int64                // that were answered
+	// Latency is the total time of those that succeeded.
+	Latency *histogram.Histogram
+	// Scores are those of the labels, by their names.
+	Scores map[string]sequential.Moments
+}
+
+// Add counts another's entries.
+func (r *Rollup) Add(o *Rollup) {
+	for i, n := range o.Outcomes {
+		r.Outcomes[i] += n
+	}
+	r.Rows += o.Rows
+	if o.Latency.Count() > 0 {
+		if r.Latency == nil {
+			r.Latency = new(histogram.Histogram)
+		}
+		r.Latency.Merge(o.Latency)
+	}
+	for name, m := range o.Scores {
+		r.Score(name, m)
+	}
+}
+
+// Score counts labels.
+func (r *Rollup) Score(name string, m sequential.Moments) {
+	if r.Scores == nil {
+		r.Scores = map[string]sequential.Moments{}
+	}
+	sum := r.Scores[name]
+	sum.Merge(m)
+	r.Scores[name] = sum
+}
+
+// Count counts an entry.
+func (r *Rollup) Count(e *Entry) {
+	r.Outcomes[e.Outcome]++
+	if e.Outcome != Succeeded {
+		return
+	}
+	r.Rows += int64(e.Rows)
+	if r.Latency == nil {
+		r.Latency = new(histogram.Histogram)
+	}
+	r.Latency.Add(e.Latency.Total)
+}
+
+// Numbers returns what is measured of an arm, for a judgement. Requests that were
+// wrong or whose clients went say nothing of it and do not count; those that were
+// refused failed. The quality is that of the labels of the name.
+func (r *Rollup) Numbers(label string) evidence.Numbers {
+	failed := r.Outcomes[Failed] + r.Outcomes[Refused]
+	return evidence.Numbers{
+		Requests: sequential.Count{N: r.Outcomes[Succeeded] + failed, Hits: failed},
+		Latency:  r.Latency, Quality: r.Scores[label],
+	}
+}
+
+// Arms sums up rollups by the arms of an experiment, as a comparison needs them:
+// without requests that a rule gave their arm, and without those that nobody waited
+// for. Shadow chooses those whose answers nobody got, and leaves out all others, or
+// the reverse.
+func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
+	arms := map[string]*Rollup{}
+	for i := range rollups {
+		r := &rollups[i]
+		if r.Experiment != experiment || r.ByRule || r.Bulk || r.Shadow != shadow {
+			continue
+		}
+		if arms[r.Arm] == nil {
+			arms[r.Arm] = &Rollup{Series: Series{Model: r.Model, Choice: Choice{Experiment: experiment, Arm: r.Arm, Shadow: shadow}}}
+		}
+		arms[r.Arm].Add(r)
+	}
+	return arms
+}
+
+// Tally adds up rollups by series and step of time. A step of 0 is all time.
+type Tally struct {
+	step time.Duration
+	sums map[slot]*Rollup
+}
+
+type slot struct {
+	start int64
+	Series
+}
+
+// NewTally returns an empty tally.
+func NewTally(step time.Duration) *Tally { return &Tally{step, map[slot]*Rollup{}} }
+
+// Of returns the rollup that something of a series at a time belongs to.
+func (t *Tally) Of(s Series, at time.Time) *Rollup {
+	start := time.Time{}
+	if t.step > 0 {
+		start = at.UTC().Truncate(t.step)
+	}
+	k := slot{start.UnixMilli(), s}
+	if t.sums[k] == nil {
+		t.sums[k] = &Rollup{Start: start, Series: s}
+	}
+	return t.sums[k]
+}
+
+// Rollups returns them ordered by start and series.
+func (t *Tally) Rollups() []Rollup {
+	out := make([]Rollup, 0, len(t.sums))
+	for _, r := range t.sums {
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b Rollup) int { return cmp.Or(a.Start.Compare(b.Start), a.Compare(b.Series)) })
+	return out
+}

@@ -1,0 +1,52 @@
+package sqliterecord
+
+import (
+	"strconv"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/sqlite"
+)
+
+// schema is the form of the file. Entries lie by tenant and time, so that what is
+// appended goes to few pages. What repeats in them, the series, they name by number.
+const schema = `
+	CREATE TABLE IF NOT EXISTS tenants (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+	CREATE TABLE IF NOT EXISTS series (
+		no INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, experiment TEXT NOT NULL, arm TEXT NOT NULL,
+		by_rule INTEGER NOT NULL, shadow INTEGER NOT NULL, bulk INTEGER NOT NULL,
+		UNIQUE (tenant, model, version, experiment, arm, by_rule, shadow, bulk)) STRICT;
+	CREATE TABLE IF NOT EXISTS entries (
+		tenant INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, attempt INTEGER NOT NULL, series INTEGER NOT NULL,
+		outcome INTEGER NOT NULL, code TEXT, rows INTEGER NOT NULL, batch_rows INTEGER NOT NULL,
+		decode INTEGER NOT NULL, queue INTEGER NOT NULL, infer INTEGER NOT NULL, encode INTEGER NOT NULL, total INTEGER NOT NULL,
+		client_ref TEXT, input_digest BLOB, output_digest BLOB,
+		PRIMARY KEY (tenant, at, id, attempt)) STRICT, WITHOUT ROWID;
+	CREATE INDEX IF NOT EXISTS entries_attempts ON entries (tenant, id) WHERE attempt > 0; -- of which the id tells no time
+	CREATE INDEX IF NOT EXISTS entries_refs ON entries (tenant, client_ref) WHERE client_ref IS NOT NULL;
+	CREATE TABLE IF NOT EXISTS rollups (
+		series INTEGER NOT NULL, minute INTEGER NOT NULL, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL, refused INTEGER NOT NULL,
+		invalid INTEGER NOT NULL, cancelled INTEGER NOT NULL, rows INTEGER NOT NULL, latency BLOB NOT NULL,
+		PRIMARY KEY (series, minute)) STRICT, WITHOUT ROWID;
+	CREATE TABLE IF NOT EXISTS labels (
+		series INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, name TEXT NOT NULL, value TEXT, score REAL, observed INTEGER NOT NULL, labelled INTEGER NOT NULL,
+		PRIMARY KEY (series, at, id, name)) STRICT, WITHOUT ROWID;
+	CREATE TABLE IF NOT EXISTS scores (
+		series INTEGER NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, mean REAL NOT NULL, m2 REAL NOT NULL,
+		PRIMARY KEY (series, minute, name)) STRICT, WITHOUT ROWID;`
+
+// form is the number of the schema, kept in the file.
+const form = 1
+
+// migrate brings the file into the form that the package knows.
+func migrate(c *sqlite.Conn) error {
+	have, err := c.One(sqlite.New("PRAGMA user_version"))
+	if err != nil {
+		return err
+	}
+	if have > form {
+		return fault.New(fault.Unsupported, "the prediction log was written by a newer version of the program (form %d, this one knows %d): use that version", have, form).WithCode("store_too_new")
+	}
+	return transaction(c, func() error {
+		return c.Script(schema + "PRAGMA user_version = " + strconv.Itoa(form))
+	})
+}

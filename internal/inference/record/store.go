@@ -1,0 +1,81 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Store keeps the log of all tenants. It is safe for concurrent use, also by
+// several processes.
+type Store interface {
+	Appender
+	// Find returns a tenant's entries, from the latest on, in the order of their places.
+	Find(ctx context.Context, q Query) ([]Entry, error)
+	// Statistics returns what a tenant's entries come to, ordered by start and
+	// series: of each step of time, whole minutes, or of the whole time for 0. Minutes
+	// count as a whole, those that begin in the filter's time.
+	Statistics(ctx context.Context, f Filter, step time.Duration) ([]Rollup, error)
+	// Label notes what turned out about a tenant's predictions, now, and says of each
+	// what became of it. The last one of a name stays.
+	Label(ctx context.Context, tenant string, labels []Label, now time.Time) ([]Labelled, error)
+	// Expire forgets entries, with their labels, that were begun before a time, and
+	// statistics of minutes before another. It may leave those of the last day before.
+	Expire(ctx context.Context, entries, statistics time.Time) error
+	// Ping says whether the store can be reached.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// Filter chooses entries. What is empty is not asked for, but for the tenant.
+type Filter struct {
+	Tenant                          string
+	From, To                        time.Time // up to To, without it
+	Model, Version, Experiment, Arm string
+}
+
+// Query asks for a page of entries.
+type Query struct {
+	Filter
+	ID        ID
+	ClientRef string
+	Outcomes  []Outcome // any of these; empty for all
+	After     Place     // where the page before ended
+	Forward   bool      // from the earliest entry on
+	Limit     int
+}
+
+// MaxLimit is how many entries a page has at most.
+const MaxLimit = 1000
+
+// Resolution is the time that statistics are kept of.
+const Resolution = time.Minute
+
+// Label is what turned out about a prediction.
+type Label struct {
+	ID        ID     // of the prediction, or
+	ClientRef string // the client's own name for it
+	Name      string // what is labelled; a prediction has one label of each name
+	Value     json.RawMessage
+	Score     *float64  // how good the prediction was; more is better. Nil for none
+	Observed  time.Time // when it turned out
+}
+
+// Bounds of labels.
+const (
+	MaxLabelName  = 64  // bytes
+	MaxLabelValue = 512 // bytes
+	MaxLabels     = 1000
+)
+
+// Labelled says what became of a label.
+type Labelled uint8
+
+// What becomes of labels.
+const (
+	Added     Labelled = iota
+	Replaced           // the prediction had another one of that name
+	Unchanged          // it had this one
+	Unknown            // there is no such prediction, or it is forgotten
+	Ambiguous          // the client gave several predictions that name
+)
