@@ -10,11 +10,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/cmd/internal/batches"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
 	"sluice/cmd/internal/records"
 	"sluice/cmd/internal/rollouts"
+	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/record/recordhttp"
@@ -49,6 +51,7 @@ type app struct {
 	models    *models.Models
 	jobs      *jobs.Jobs
 	rollouts  *rollouts.Rollouts
+	batches   *batches.Batches
 	backlog   *job.Backlog
 	meter     *metering.Meter
 	api       *api.API
@@ -82,9 +85,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(needRegistry(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions())})))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions())}))))))
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +160,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/feed"
@@ -29,16 +30,19 @@ func eventPermissions() []access.Declaration {
 func newHub(a *app) (*feed.Hub, error) {
 	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, End: map[string][]string{
 		job.Predictions.Name: {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
+		batch.Batches.Name:   {"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"},
 	}})
 }
 
 // eventLabels are what feeds can be narrowed by beside kind, id and type: the
-// model of a prediction.
+// model of a prediction or a batch.
 func eventLabels(m *repo.Message) map[string]string {
-	if m.Kind != job.Predictions.Name {
+	if m.Kind != job.Predictions.Name && m.Kind != batch.Batches.Name {
 		return nil
 	}
-	var c job.Changed
+	var c struct {
+		Model string `json:"model"`
+	}
 	if json.Unmarshal(m.Data, &c) != nil || c.Model == "" {
 		return nil
 	}
@@ -60,6 +64,9 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	events := routes.On(e, web.Always(eventsRead))
 	events.Add(http.MethodGet, "/v1/events", func(c echo.Context) error { return h.List(c.Response(), c.Request(), feedhttp.Target{}) })
 	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
+	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", stream(func(c echo.Context) feedhttp.Target {
+		return feedhttp.Target{Kind: batch.Batches.Name, Subject: c.Param("id"), Oldest: true}
+	}))
 	predictions := routes.On(e, web.Always(job.Read))
 	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true}

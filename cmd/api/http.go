@@ -7,8 +7,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"sluice/cmd/internal/batches"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
+	batchapi "sluice/internal/batch/api"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/record/recordhttp"
@@ -49,6 +51,8 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.backlog.Queued, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	predictor := batches.NewPredictor(a.models.Public)
+	a.batches = batches.New(a.cfg, a.node, &predictor, a.log)
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
 		MaxBody: int64(a.cfg.HTTP.MaxBody),
 		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Take: a.gate.take},
@@ -105,6 +109,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	uploadhttp.Register(v1, a.uploads)
 	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
+	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Options).Register(v1)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

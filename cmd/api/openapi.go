@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/web"
@@ -50,6 +51,7 @@ var feedOperations = []plainRoute{
 	{method: "GET", path: "/v1/events", id: "list-events", summary: "List events", answer: object("data", list(anything), "next_cursor", text, "has_more", boolean, "gap", anything)},
 	{method: "GET", path: "/v1/events/stream", id: "stream-events", summary: "Follow events", answer: anything, stream: true},
 	{method: "GET", path: "/v1/predictions/{id}/events", id: "stream-prediction-events", summary: "Follow a durable prediction", answer: anything, stream: true},
+	{method: "GET", path: "/v1/batches/{id}/events", id: "stream-batch-events", summary: "Follow a batch", answer: anything, stream: true},
 	{method: "GET", path: "/v1/models/{model}/predictions/events", id: "stream-model-predictions", summary: "Follow the durable predictions of a model", answer: anything, stream: true},
 }
 
@@ -96,6 +98,9 @@ func plainRoutes() []huma.Operation {
 		permission := eventsRead
 		if strings.Contains(o.path, "/predictions/") {
 			permission = job.Read
+		}
+		if strings.Contains(o.path, "/batches/") {
+			permission = batch.Read
 		}
 		all = append(all, o.describe("events", permission))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 
+	batchapi "sluice/internal/batch/api"
 	inferenceapi "sluice/internal/inference/api"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
@@ -14,7 +15,7 @@ import (
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), recordhttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

@@ -37,6 +37,7 @@ var fixtures = map[string]fixture{
 	"/v1/feature-flags":      {create: `{"key":"%s"}`, change: `{"enabled":true}`, chosen: true},
 	"/v1/predictions":        {create: predictionBody, post: "/v1/models/iris/predictions", status: 202, stays: true, moves: true},
 	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
+	"/v1/batches":            {await: awaitBatch, stays: true, moves: true},
 	"/v1/audit-entries":      {await: awaitKeyEntry, moves: true, filter: "kind:eq:api_keys"},
 }
 
@@ -48,6 +49,24 @@ const (
 func awaitKeyEntry(w *world, t *testing.T) string {
 	t.Helper()
 	return w.awaitOne(t, w.acme, "/v1/audit-entries", "kind:eq:api_keys", func(map[string]any) bool { return true })
+}
+
+// awaitBatch has a batch of acme's run to its end.
+func awaitBatch(w *world, t *testing.T) string {
+	t.Helper()
+	upload := w.must(t, 201, "POST", "/v1/uploads", `{"content_type":"text/csv"}`, w.acme)["id"].(string)
+	w.must(t, 200, "PATCH", "/v1/uploads/"+upload, "input\n\"[1,2,3,4]\"\n", w.acme, "Content-Type", "application/partial-upload", "Upload-Offset", "0", "Upload-Complete", "?1")
+	const body = `{"input":{"upload_id":"%s"},"format":"csv","model":"iris","output":{"format":"csv"}}`
+	w.must(t, 202, "POST", "/v1/batches", fmt.Sprintf(body, upload), w.acme) // for a second page
+	id := w.must(t, 202, "POST", "/v1/batches", fmt.Sprintf(body, upload), w.acme)["id"].(string)
+	w.must(t, 404, "POST", "/v1/batches", fmt.Sprintf(body, upload), w.rival) // another's file is none
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if b := w.must(t, 200, "GET", "/v1/batches/"+id, "", w.acme); b["status"] == "completed" {
+			return id
+		} else if time.Now().After(end) {
+			t.Fatalf("it does not end: %v", b)
+		}
+	}
 }
 
 // awaitDelivery has something happen that a webhook of acme's is told of.
@@ -123,6 +142,7 @@ func (w *world) walkTenants(t *testing.T) {
 			t.Errorf("%s %s has no fixture: say in fixtures how one of its things is made, or why it needs none", r.Method, r.Path)
 		case single:
 			later = append(later, func() { s.compare(t, r, f, th) })
+		case r.Method == http.MethodPost && f.create == "": // see its await
 		case r.Method == http.MethodPost:
 			later = append(later, func() { s.repeat(t, collection, f) })
 		default: // first, while rival's own audit entries name nothing of acme's

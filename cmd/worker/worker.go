@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/cmd/internal/batches"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
@@ -33,6 +34,7 @@ type worker struct {
 	rollouts *rollouts.Rollouts // as models
 	records  *records.Records
 	jobs     *jobs.Jobs
+	batches  *batches.Batches
 	ops      *web.Server
 	ready    func(*worker)
 }
@@ -51,7 +53,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health}))); err != nil {
+	if w.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health})))); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -90,6 +92,11 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 			return err
 		}
 	}
+	var predictor *batches.Predictor
+	if w.models != nil {
+		predictor = new(batches.NewPredictor(w.models.Public))
+	}
+	w.batches = batches.New(w.cfg, w.node, predictor, w.log)
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)
 	return err
 }
@@ -108,7 +115,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
-	}, append(components, w.jobs.Usage(), w.jobs.Component())...)
+	}, append(components, w.jobs.Usage(), w.jobs.Component(), w.batches.Component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -145,6 +145,8 @@ type Reader interface {
 	Read(c *Chunk, l Limit) error
 	// Position returns where the next chunk begins.
 	Position() Position
+	// Forward goes on at a later position, which a reader of the same file has given.
+	Forward(to Position) error
 	// Close gives back what the file takes.
 	io.Closer
 }

@@ -58,6 +58,9 @@ type textReader struct {
 // Position implements Reader.
 func (r *textReader) Position() Position { return r.scan.at }
 
+// Forward implements Reader.
+func (r *textReader) Forward(to Position) error { return r.scan.forward(to) }
+
 // Close implements Reader.
 func (r *textReader) Close() error { return r.body.Close() }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"iter"
 
 	"sluice/internal/platform/fault"
 )
@@ -148,6 +149,41 @@ func (s *scanner) pass(n int) {
 	s.at.Line += int64(bytes.Count(s.buf[s.start:s.start+n], []byte{s.eol}))
 	s.at.Offset += int64(n)
 	s.start += n
+}
+
+// forward goes on at a later position.
+func (s *scanner) forward(to Position) error {
+	n := to.Offset - s.at.Offset
+	if n < 0 {
+		return fault.New(fault.Internal, "a reader at byte %d cannot go back to %d", s.at.Offset, to.Offset)
+	}
+	buffered := min(n, int64(s.end-s.start))
+	s.start += int(buffered)
+	s.at = to
+	_, err := io.CopyN(io.Discard, s.r, n-buffered)
+	return err
+}
+
+// Records splits text into records, each with its end: lines, and in CSV (RFC 4180)
+// without those between quotes.
+func Records(text []byte, f Format) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		s := &scanner{buf: text, end: len(text), eol: '\n', eof: true, max: len(text)}
+		if f == CSV {
+			s.delimiter, s.quote = ',', '"'
+		}
+		for s.start < s.end {
+			state := quoting{last: s.delimiter}
+			n := s.find(text[s.start:], &state)
+			if n < 0 {
+				n = len(text) - s.start
+			}
+			if !yield(text[s.start : s.start+n]) {
+				return
+			}
+			s.start += n
+		}
+	}
 }
 
 // fill reads more behind what is there.

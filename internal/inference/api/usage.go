@@ -34,7 +34,7 @@ type UsageGroup struct {
 	Start   *api.Time `json:"start,omitempty"`
 	Model   string    `json:"model,omitempty"`
 	Version string    `json:"version,omitempty" doc:"That answered or, where none did, that was asked for."`
-	Mode    string    `json:"mode,omitempty" enum:"online,durable"`
+	Mode    string    `json:"mode,omitempty" enum:"online,durable,batch"`
 	UsageAmount
 }
 

@@ -36,6 +36,7 @@ type Mode string
 const (
 	Online  Mode = "online"  // an answer at once; those that are refused or fail do not count
 	Durable Mode = "durable" // a durable prediction, however it ended
+	Batch   Mode = "batch"   // rows of a batch, as they are answered, and the batch as one request with its end
 )
 
 // What is the thing that was used, and how.

@@ -47,6 +47,7 @@ type Config struct {
 	Registry Registry `key:"registry"`
 	Job      Job      `key:"job"`
 	Record   Record   `key:"record"`
+	Batch    Batch    `key:"batch"`
 	Log      Log      `key:"log"`
 	Trace    Trace    `key:"trace"`
 	Runtime  Runtime  `key:"runtime"`
@@ -194,6 +195,16 @@ type Record struct {
 	Keep           time.Duration `key:"keep" default:"168h" min:"1h" max:"87600h" help:"time for which entries are kept"`
 	KeepStatistics time.Duration `key:"keep_statistics" default:"9600h" min:"1h" max:"87600h" help:"time for which what each minute comes to is kept"`
 	MaxSize        Size          `key:"max_size" default:"20GiB" min:"1MiB" max:"16TiB" help:"largest SQLite file; further predictions are not logged, and counted"`
+}
+
+// Batch configures batches: files of rows that a model answers.
+type Batch struct {
+	Concurrency int           `key:"concurrency" default:"2" min:"0" max:"256" help:"chunks of batches that this process runs at once, each in some tens of megabytes; 0 leaves them to others"`
+	MaxOpen     int           `key:"max_open" default:"16" min:"1" max:"10000" help:"batches of a tenant that have not ended; further ones are answered 429"`
+	MaxRows     int           `key:"max_rows" default:"10000000" min:"1" max:"1000000000" help:"rows of one batch; with row ids each takes about 16 bytes of memory while they are counted"`
+	MaxInflated Size          `key:"max_inflated" default:"20GiB" min:"1KiB" max:"1TiB" help:"bytes that a compressed file may inflate to"`
+	Lease       time.Duration `key:"lease" default:"30s" min:"1s" max:"10m" help:"time without a sign of life after which a worker counts as dead, and another runs its chunk"`
+	Keep        time.Duration `key:"keep" default:"168h" min:"1m" max:"8760h" help:"time for which a batch and its results are kept from its end on"`
 }
 
 // Log configures the log on standard error.

@@ -1,0 +1,143 @@
+// Package batches runs batches in a process, on its own models, and has those that
+// are due announced again.
+package batches
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/cmd/internal/node"
+	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/job"
+	"sluice/internal/batch/run"
+	"sluice/internal/inference/usage"
+	"sluice/internal/platform/config"
+	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+)
+
+// Need adds to a node what batches need of it.
+func Need(cfg config.Config, d node.Deps) node.Deps {
+	d.Schemas = append(d.Schemas, job.Batches.Schema())
+	d.Streams = append(d.Streams, job.Stream(cfg.NATS.Replicas, node.Retain))
+	d.Expiring = append(d.Expiring, job.Batches.Name)
+	d.Objects = append(d.Objects, node.Objects{Folder: job.Folder, Owned: job.Owned})
+	return d
+}
+
+// Batches is a process's part in batches.
+type Batches struct {
+	Options ingest.Options
+
+	node        *node.Node
+	cfg         run.Config
+	worker      *run.Worker // nil where this process runs none
+	concurrency int
+	log         *slog.Logger
+}
+
+// New returns the part of a process, and registers the commands and queries of
+// batches with its bus. The predictor may be nil where it runs none.
+func New(cfg config.Config, n *node.Node, p *Predictor, log *slog.Logger) *Batches {
+	settings := run.Config{
+		Job:     job.Config{Timing: job.Timing{Keep: cfg.Batch.Keep, Lease: cfg.Batch.Lease}, MaxOpen: cfg.Batch.MaxOpen, Used: metered},
+		MaxRows: int64(cfg.Batch.MaxRows), Options: ingest.Options{Inflation: ingest.Inflation{Max: int64(cfg.Batch.MaxInflated)}},
+		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Log: log,
+	}
+	job.Register(n.Bus, settings.Job)
+	b := &Batches{Options: settings.Options, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency, log: log}
+	if p != nil && b.concurrency > 0 {
+		b.worker = run.NewWorker(n.Store, *p, n.Blobs, settings)
+	}
+	return b
+}
+
+// metered has the usage of a batch's rows counted, once, with the commit that counts
+// the rows, and the batch itself with its end.
+func metered(tx *repo.Tx, b *job.Batch, u job.Used, ended bool) error {
+	e := usage.Entry{What: usage.What{Model: b.Model, Version: b.ModelVersion, Mode: usage.Batch},
+		Amount: usage.Amount{Rows: u.Rows, ComputeUS: u.ComputeUS, InputBytes: u.InputBytes, OutputBytes: u.OutputBytes}}
+	if ended {
+		e.Requests = 1
+		switch b.Status {
+		case job.Completed:
+			e.Succeeded = 1
+		case job.Failed:
+			e.Failed = 1
+		case job.Cancelled:
+			e.Cancelled = 1
+		default:
+			e.Expired = 1
+		}
+	}
+	return usage.Publish(tx, repo.Key{Kind: job.Batches.Name, ID: string(b.ID)}, e)
+}
+
+// Component takes work from the queue until the drain, and says again what is due.
+func (b *Batches) Component() lifecycle.Component {
+	taking, drain := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	return lifecycle.Component{
+		Name: "batches",
+		Run: func(ctx context.Context) error {
+			defer close(done)
+			defer context.AfterFunc(ctx, drain)()
+			var beside sync.WaitGroup
+			beside.Go(func() { b.remind(taking) })
+			defer beside.Wait()
+			defer drain()
+			if b.worker == nil {
+				<-taking.Done()
+				return nil
+			}
+			return b.worker.Run(taking, b.node.Queue, b.concurrency)
+		},
+		Drain: func(ctx context.Context) error {
+			drain()
+			select {
+			case <-done:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		},
+	}
+}
+
+// interval is how often what is due is looked for.
+const interval = 5 * time.Second
+
+// remind says again what is due of every tenant, in one process at a time, until
+// ctx ends.
+func (b *Batches) remind(ctx context.Context) {
+	for ctx.Err() == nil {
+		lease, err := b.node.Store.Acquire(ctx, "batches-remind", b.node.Owner(), interval)
+		if err == nil {
+			err = lease.Hold(ctx, interval, b.rounds)
+		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			b.log.WarnContext(ctx, "due batches could not be announced again", "error", err)
+		}
+		pause.For(ctx, interval)
+	}
+}
+
+// rounds looks after all tenants again and again.
+func (b *Batches) rounds(ctx context.Context) error {
+	for ctx.Err() == nil {
+		for tenant, err := range b.node.Directory.Tenants(ctx) {
+			if err != nil {
+				return err
+			}
+			if _, err := job.Remind(ctx, b.node.Store, tenant, b.cfg.Job, max(b.concurrency, 1)); err != nil && ctx.Err() == nil { // the others are looked after all the same
+				b.log.WarnContext(ctx, "due batches of a tenant could not be announced again", "tenant", tenant, "error", err)
+			}
+		}
+		pause.For(ctx, interval)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/job"
+	"sluice/internal/batch/run"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/blob/memblob"
+	"sluice/internal/platform/fault"
+)
+
+// Parts are read as one text, from any place on; one that is damaged is no end.
+func TestJoined(t *testing.T) {
+	bucket := memblob.New(memblob.Config{})
+	a := &API{bucket: bucket}
+	rapid.Check(t, func(rt *rapid.T) {
+		head := rapid.StringN(0, 5, 10).Draw(rt, "head")
+		whole := head
+		var parts []job.Object
+		for i, text := range rapid.SliceOfN(rapid.StringN(0, 5, 10), 0, 5).Draw(rt, "parts") {
+			o := job.Object{Key: "acme/" + string(rune('a'+i)), Bytes: int64(len(text))}
+			sum := sha256.Sum256([]byte(text))
+			o.SHA256 = hex.EncodeToString(sum[:])
+			if _, err := bucket.Put(t.Context(), o.Key, strings.NewReader(text), blob.PutOptions{}); err != nil {
+				rt.Fatal(err)
+			}
+			parts = append(parts, o)
+			whole += text
+		}
+		offset := rapid.IntRange(0, len(whole)).Draw(rt, "offset")
+		r, err := a.joined(head, parts)(t.Context(), int64(offset), 0)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || string(got) != whole[offset:] {
+			rt.Fatalf("%q, %v, want %q", got, err, whole[offset:])
+		}
+		if err := r.Close(); err != nil {
+			rt.Fatal(err)
+		}
+	})
+	_, _ = bucket.Put(t.Context(), "acme/x", bytes.NewReader([]byte("rotten")), blob.PutOptions{})
+	r, _ := a.joined("", []job.Object{{Key: "acme/x", Bytes: 6, SHA256: strings.Repeat("0", 64)}})(t.Context(), 0, 0)
+	if _, err := io.ReadAll(r); fault.CodeOf(err) != blob.CodeChecksum {
+		t.Error(err)
+	}
+}
+
+func TestInputs(t *testing.T) {
+	one := &run.Model{Inputs: []run.Port{{Name: "x", Type: "FP32", Shape: []int64{2, 2}}}}
+	two := &run.Model{Inputs: []run.Port{{Name: "x", Type: "FP32"}, {Name: "y", Type: "INT64", Shape: []int64{1}}}}
+	f := func(columns ...string) *ingest.File { return &ingest.File{Format: ingest.CSV, Columns: columns} }
+	for name, tt := range map[string]struct {
+		file    *ingest.File
+		in      NewBatch
+		model   *run.Model
+		want    string // columns
+		wantErr bool
+	}{
+		"named":       {f("a", "b"), NewBatch{Columns: map[string][]string{"x": {"4", "3", "2", "1"}}}, one, "4 3 2 1", false},
+		"a list":      {f("id", "x"), NewBatch{}, one, "x", false},
+		"the others":  {f("a", "id", "b", "note", "c", "d"), NewBatch{RowID: "id", Output: &NewBatchOutput{IncludeInput: []string{"note"}}}, one, "a b c d", false},
+		"too many":    {f("a", "b", "c", "d", "e"), NewBatch{}, one, "x", false}, // which is found missing
+		"each its":    {f("y", "x"), NewBatch{}, two, "x y", false},
+		"some":        {f("y", "z"), NewBatch{Columns: map[string][]string{"x": {"z"}}}, two, "z y", false},
+		"not enough":  {f("a", "b"), NewBatch{Columns: map[string][]string{"x": {"a", "b"}}}, one, "", true},
+		"no input":    {f("a", "b"), NewBatch{Columns: map[string][]string{"z": {"a", "b"}}}, two, "", true},
+		"JSON, named": {&ingest.File{Format: ingest.JSONL}, NewBatch{}, one, "x", false},
+	} {
+		got, err := inputs(tt.file, &tt.in, tt.model)
+		var columns []string
+		for _, in := range got {
+			columns = append(columns, in.Columns...)
+		}
+		if (err != nil) != tt.wantErr || strings.Join(columns, " ") != tt.want {
+			t.Errorf("%s: %v, %v", name, columns, err)
+		}
+	}
+	if got, _ := inputs(f("x"), &NewBatch{}, one); got[0].Width != 4 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	for text, want := range map[string][2]string{"m": {"m", ""}, "m:3": {"m", "3"}, "m@stable": {"m", "stable"}, ":3": {":3", ""}} {
+		if model, version := target(text); model != want[0] || version != want[1] {
+			t.Errorf("%s: %s, %s", text, model, version)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/job"
+	"sluice/internal/batch/run"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/upload"
+)
+
+// create checks a file's first rows against a model, and accepts the batch.
+func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
+	if p, ok := access.From(ctx); !ok || !p.Can(job.Write) {
+		return cqrs.Send(ctx, a.bus, job.Submit{}) // which the bus refuses
+	}
+	name, version := target(in.Model)
+	m, err := a.models.Model(name, version)
+	if err != nil {
+		return nil, err
+	}
+	u, _, err := a.uploads.Content(ctx, upload.ID(in.Input.UploadID))
+	if err != nil {
+		return nil, err
+	}
+	b := job.Batch{Model: name, ModelVersion: m.Version, Stop: in.OnRowError == "stop", MaxErrorRatio: 1, Metadata: in.Metadata, Output: job.Output{Format: ingest.JSONL}}
+	b.ID = aggregate.NewID[job.ID](job.Prefix, uuid.Must(uuid.NewV7()))
+	if in.MaxErrorRatio != nil {
+		b.MaxErrorRatio = *in.MaxErrorRatio
+	}
+	if in.DeadlineAt != nil {
+		if b.Deadline = in.DeadlineAt.Time; !b.Deadline.After(a.store.Now()) {
+			return nil, fault.New(fault.Unprocessable, "deadline_at has passed").WithCode("deadline_passed")
+		}
+	}
+	if o := in.Output; o != nil {
+		if b.Spec.Keep = o.IncludeInput; o.Format != "" {
+			b.Output.Format = ingest.Format(o.Format)
+		}
+	}
+	if err := a.check(ctx, &b, in, &m, run.Source(a.bucket, u.Object)); err != nil {
+		return nil, err
+	}
+	b.Input = job.Object{Key: job.Key(u.Tenant, b.ID), Bytes: u.Length, SHA256: u.SHA256}
+	if _, err := a.bucket.Copy(ctx, u.Object, b.Input.Key, u.SHA256); err != nil {
+		return nil, err
+	}
+	made, err := cqrs.Send(ctx, a.bus, job.Submit{Batch: b})
+	if err != nil && !fault.Of(err).Kind.Retryable() { // else it may have been accepted; the sweep knows
+		_ = a.bucket.Delete(context.WithoutCancel(ctx), b.Input.Key)
+	}
+	return made, err
+}
+
+// target takes "name", "name:version" or "name@label" apart.
+func target(text string) (model, version string) {
+	if i := strings.LastIndexAny(text, "@:"); i > 0 {
+		return text[:i], text[i+1:]
+	}
+	return text, ""
+}
+
+// check finds out how the file is read and what the model's inputs are made of, and
+// tries the first rows.
+func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) error {
+	f := ingest.File{Format: ingest.Format(in.Format), Coding: ingest.Coding{Encoding: in.Encoding}}
+	if d := in.CSV; d != nil {
+		f.Dialect = ingest.Dialect{Delimiter: d.Delimiter, Quote: d.Quote, Header: d.Header, Decimal: d.Decimal}
+	}
+	named := ingest.Spec{ID: in.RowID, Keep: b.Spec.Keep}
+	for _, input := range slices.Sorted(maps.Keys(in.Columns)) {
+		named.Keep = append(slices.Clone(named.Keep), in.Columns[input]...)
+	}
+	f, err := ingest.Inspect(ctx, src, f, &named, a.options)
+	if err != nil {
+		return err
+	}
+	b.File, b.Spec.ID = f, in.RowID
+	if b.Spec.Inputs, err = inputs(&f, in, m); err != nil {
+		return err
+	}
+	if f.Format == ingest.CSV { // of the columns that are there by default
+		if f, err = ingest.Inspect(ctx, src, f, &b.Spec, a.options); err != nil {
+			return err
+		}
+	}
+	s := run.Schema(b, m)
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if b.Output.Format == ingest.CSV {
+		if b.Output.Head, err = run.Head(s, b.Output.Format); err != nil {
+			return err
+		}
+	}
+	return a.try(ctx, b, src)
+}
+
+// inputs says which columns the model's inputs are made of.
+func inputs(f *ingest.File, in *NewBatch, m *run.Model) ([]ingest.Input, error) {
+	for name := range in.Columns {
+		if !slices.ContainsFunc(m.Inputs, func(p run.Port) bool { return p.Name == name }) {
+			return nil, fault.New(fault.Unprocessable, "columns names %q, which is no input of the model", fault.Clip(name, 80)).WithCode("columns_invalid")
+		}
+	}
+	all := make([]ingest.Input, len(m.Inputs))
+	for i, p := range m.Inputs {
+		width := 1
+		for _, n := range p.Shape {
+			width *= int(n)
+		}
+		columns := in.Columns[p.Name]
+		if len(columns) == 0 {
+			columns = []string{p.Name}
+			if rest := others(f, in); len(m.Inputs) == 1 && !slices.Contains(f.Columns, p.Name) && len(rest) == width {
+				columns = rest
+			}
+		}
+		if len(columns) != 1 && len(columns) != width {
+			return nil, fault.New(fault.Unprocessable, "the input %q has %d elements in a row, and columns has %d for it: name as many, or one whose cells are lists", p.Name, width, len(columns)).WithCode("columns_invalid")
+		}
+		all[i] = ingest.Input{Name: p.Name, Type: p.Type, Width: width, Columns: columns}
+	}
+	return all, nil
+}
+
+// others are the columns that are not named otherwise.
+func others(f *ingest.File, in *NewBatch) []string {
+	return slices.DeleteFunc(slices.Clone(f.Columns), func(c string) bool {
+		return c == in.RowID || in.Output != nil && slices.Contains(in.Output.IncludeInput, c)
+	})
+}
+
+// How many rows are tried before a batch is accepted.
+const (
+	tried      = 1000
+	triedBytes = 1 << 20
+)
+
+// try reads the first rows. They may have errors, unless all have, or one is one too
+// many.
+func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) error {
+	r, err := ingest.Open(ctx, src, b.File, &b.Spec, b.File.First, a.options)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	c := new(ingest.Chunk)
+	if err := r.Read(c, ingest.Limit{Rows: tried, Bytes: triedBytes}); errors.Is(err, io.EOF) {
+		return fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
+	} else if err != nil {
+		return err
+	}
+	if len(c.Errors) < c.Rows && !(b.Stop && len(c.Errors) > 0) {
+		return nil
+	}
+	var details []fault.Detail
+	for _, e := range c.Errors[:min(len(c.Errors), job.MaxErrors)] {
+		text := e.Message
+		if e.Column != "" {
+			text = "column " + fault.Clip(e.Column, 80) + ": " + text
+		}
+		details = append(details, fault.Detail{Line: int(e.Line), Code: e.Code, Message: text})
+	}
+	return fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(c.Errors), c.Rows).WithCode("rows_invalid_file").WithDetails(details...)
+}

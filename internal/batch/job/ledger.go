@@ -1,0 +1,379 @@
+package job
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"sluice/internal/batch/ingest"
+	"sluice/internal/platform/fault"
+)
+
+// Chunk is some rows of the file, in the ledger of its batch.
+type Chunk struct {
+	Begin  ingest.Position `json:"b"`
+	Rows   int             `json:"n"`
+	Twice  []int           `json:"2,omitempty"` // rows whose id another row has before them
+	Fence  int             `json:"f,omitempty"`
+	Until  time.Time       `json:"u,omitzero"` // when its worker counts as dead; zero: none has it
+	Tries  int             `json:"t,omitempty"`
+	Done   bool            `json:"d,omitempty"`
+	Failed int             `json:"e,omitempty"` // rows, of the result that there is
+	Result Object          `json:"r,omitzero"`  // also of a chunk that is run again for its failed rows
+	Errors Object          `json:"x,omitzero"`  // the failed rows, as JSON Lines
+}
+
+// succeeded is how many rows have, of the result that there is.
+func (c *Chunk) succeeded() int {
+	if c.Result.Key == "" {
+		return 0
+	}
+	return c.Rows - c.Failed
+}
+
+// Timing is how long the parts of a batch's life may take.
+type Timing struct {
+	Lease    time.Duration // of a claim without a sign of life
+	Notice   time.Duration // until a message that nobody has acted on is sent again
+	Keep     time.Duration // of everything, from the end on
+	Attempts int           // at one chunk, by workers that died or could not
+}
+
+func (t Timing) withDefaults() Timing {
+	t.Lease = cmp.Or(t.Lease, 30*time.Second)
+	t.Notice = cmp.Or(t.Notice, 30*time.Second)
+	t.Keep = cmp.Or(t.Keep, 7*24*time.Hour)
+	t.Attempts = cmp.Or(t.Attempts, 5)
+	return t
+}
+
+// Step is what a worker has claimed.
+type Step int
+
+// The steps.
+const (
+	Nothing  Step = iota // others do what there is to do
+	Plan                 // count the rows, and cut them into chunks
+	Compute              // run a chunk
+	Finalize             // sum up the results
+)
+
+// Claim is a worker's right to do a step.
+type Claim struct {
+	Step  Step
+	Chunk int // of Compute
+	Fence int
+}
+
+// ErrStale is what a worker is told whose claim does not count any more.
+var ErrStale = fault.New(fault.Conflict, "the claim is not the latest any more").WithCode("stale_claim")
+
+// look has somebody look after the batch at a time, or when its deadline passes.
+func (b *Batch) look(at time.Time) {
+	b.Due = at
+	if !b.Deadline.IsZero() && b.Deadline.Before(at) && b.Ending == "" {
+		b.Due = b.Deadline
+	}
+}
+
+// Accept begins the batch's life.
+func (b *Batch) Accept(now time.Time, t Timing) {
+	b.look(now.Add(t.Notice))
+	b.move(Validating)
+}
+
+// Claim gives a worker the next thing to do.
+func (b *Batch) Claim(now time.Time, t Timing) Claim {
+	if b.expire(now, t); b.Status.Final() || b.Status == Paused {
+		return Claim{}
+	}
+	if b.Status != Running {
+		return b.claimWhole(now, t)
+	}
+	for i := range b.Chunks {
+		c := &b.Chunks[i]
+		if c.Done || now.Before(c.Until) {
+			continue
+		}
+		if c.Tries >= t.Attempts {
+			b.end(Failed, &Failure{"attempts_exhausted", "a chunk of the file was begun too often without an outcome: the workers stopped in the middle of it, or could not run it", true}, now, t)
+			return b.claimWhole(now, t)
+		}
+		c.Fence++
+		c.Tries++
+		c.Until = now.Add(t.Lease)
+		b.look(c.Until)
+		if b.StartedAt.IsZero() {
+			b.StartedAt = now
+		}
+		return Claim{Compute, i, c.Fence}
+	}
+	return Claim{}
+}
+
+// claimWhole claims what one worker does for the whole batch.
+func (b *Batch) claimWhole(now time.Time, t Timing) Claim {
+	if now.Before(b.Until) {
+		return Claim{}
+	}
+	step := Finalize
+	if b.Status == Validating {
+		step = Plan
+		if b.Tries >= t.Attempts {
+			b.end(Failed, &Failure{"attempts_exhausted", "the file could not be read: the workers stopped in the middle of it", true}, now, t)
+			step = Finalize
+		}
+	}
+	b.Fence++
+	b.Tries++
+	b.Until = now.Add(t.Lease)
+	b.look(b.Until)
+	return Claim{step, 0, b.Fence}
+}
+
+// current returns ErrStale where a claim does not count.
+func (b *Batch) current(c Claim) error {
+	switch {
+	case c.Step == Compute && b.Status == Running && c.Chunk < len(b.Chunks) && b.Chunks[c.Chunk].Fence == c.Fence && !b.Chunks[c.Chunk].Done,
+		c.Step == Plan && b.Status == Validating && b.Fence == c.Fence,
+		c.Step == Finalize && (b.Status == Finalizing || b.Status == Cancelling) && b.Fence == c.Fence:
+		return nil
+	}
+	return ErrStale
+}
+
+// Extend is a sign of life of a worker.
+func (b *Batch) Extend(c Claim, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	if c.Step == Compute {
+		b.Chunks[c.Chunk].Until = now.Add(t.Lease)
+	} else {
+		b.Until = now.Add(t.Lease)
+	}
+	b.look(now.Add(t.Lease))
+	return nil
+}
+
+// GiveBack ends a claim without an outcome: at it was no fault of the chunk's where
+// innocent, and the next worker begins after pause.
+func (b *Batch) GiveBack(c Claim, innocent bool, pause time.Duration, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	tries, until := &b.Tries, &b.Until
+	if c.Step == Compute {
+		tries, until = &b.Chunks[c.Chunk].Tries, &b.Chunks[c.Chunk].Until
+	}
+	if innocent {
+		*tries--
+	}
+	*until = now.Add(pause)
+	if pause == 0 {
+		*until = time.Time{}
+	}
+	b.look(now.Add(pause))
+	return nil
+}
+
+// Planned has the chunks run that a worker has cut the file into.
+func (b *Batch) Planned(c Claim, chunks []Chunk, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	b.Chunks, b.Until, b.Tries = chunks, time.Time{}, 0
+	for i := range chunks {
+		b.Counts.Total += int64(chunks[i].Rows)
+	}
+	b.Since = now
+	b.look(now.Add(t.Notice))
+	b.move(Running)
+	if len(chunks) == 0 {
+		b.end(Completed, nil, now, t)
+	}
+	return nil
+}
+
+// Outcome is what a worker has made of a chunk.
+type Outcome struct {
+	Result, Errors Object
+	Rows           []RowError // those that failed, by index
+	Failed         int        // as many
+	Used           Used
+}
+
+// Computed counts a chunk, and ends the batch with the last one, or where too many
+// rows have failed.
+func (b *Batch) Computed(c Claim, o Outcome, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	chunk := &b.Chunks[c.Chunk]
+	b.Counts.Succeeded += int64(chunk.Rows - o.Failed - chunk.succeeded())
+	chunk.Done, chunk.Until, chunk.Tries = true, time.Time{}, 0
+	chunk.Result, chunk.Errors, chunk.Failed = o.Result, o.Errors, o.Failed
+	b.Counts.Failed += int64(o.Failed)
+	b.Used.Add(o.Used)
+	b.note(o.Rows)
+	b.look(now.Add(t.Lease))
+	switch {
+	case b.Stop && b.Counts.Failed > 0:
+		b.end(Failed, &Failure{Code: "row_failed", Message: "a row has failed, and the batch was to stop then"}, now, t)
+	case float64(b.Counts.Failed) > b.MaxErrorRatio*float64(b.Counts.Total):
+		b.end(Failed, &Failure{Code: "too_many_row_errors", Message: "more rows have failed than max_error_ratio allows"}, now, t)
+	case b.Counts.Pending() == 0:
+		b.end(Completed, nil, now, t)
+	case b.Percent() > b.Told:
+		b.tell(true)
+	}
+	return nil
+}
+
+// note adds errors of rows, of which the first are kept.
+func (b *Batch) note(rows []RowError) {
+	b.Errors = append(b.Errors, rows[:min(len(rows), MaxErrors)]...)
+	slices.SortFunc(b.Errors, func(x, y RowError) int { return cmp.Compare(x.Index, y.Index) })
+	b.Errors = b.Errors[:min(len(b.Errors), MaxErrors)]
+}
+
+// Fail ends the batch because of what its file or its model is.
+func (b *Batch) Fail(c Claim, f Failure, rows []RowError, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	b.note(rows)
+	b.end(Failed, &f, now, t)
+	return nil
+}
+
+// end has no more rows run. The results are summed up then.
+func (b *Batch) end(s Status, f *Failure, now time.Time, t Timing) {
+	pending := b.Counts.Pending()
+	if s == Expired {
+		b.Counts.Expired += pending
+	} else {
+		b.Counts.Cancelled += pending
+	}
+	for i := range b.Chunks {
+		b.Chunks[i].Until = time.Time{}
+	}
+	b.Ending, b.Failure, b.Until, b.Tries = s, f, time.Time{}, 0
+	b.Fence++ // whoever validates
+	b.look(now.Add(t.Notice))
+	if s == Cancelled {
+		b.move(Cancelling)
+		return
+	}
+	b.move(Finalizing)
+}
+
+// Finish makes the batch final.
+func (b *Batch) Finish(c Claim, results *Object, now time.Time, t Timing) error {
+	if err := b.current(c); err != nil {
+		return err
+	}
+	b.Results, b.Until, b.CompletedAt = results, time.Time{}, now
+	b.Due, b.Keep = never, now.Add(t.Keep)
+	b.move(b.Ending)
+	return nil
+}
+
+// expire ends a batch whose deadline has passed.
+func (b *Batch) expire(now time.Time, t Timing) {
+	if b.Ending == "" && !b.Deadline.IsZero() && !now.Before(b.Deadline) {
+		b.end(Expired, nil, now, t)
+	}
+}
+
+// Cancel says that the batch is wanted no more; what is done stays. One that ends
+// already does so as it would have.
+func (b *Batch) Cancel(now time.Time, t Timing) {
+	if b.Ending == "" {
+		b.end(Cancelled, nil, now, t)
+	}
+}
+
+// errState is a change that does not fit the batch's state.
+func (b *Batch) errState(verb string) error {
+	return fault.New(fault.Conflict, "a batch that is %s cannot be %s", b.Status, verb).WithCode("batch_state")
+}
+
+// Pause has no chunk begun until Resume. Those that run end.
+func (b *Batch) Pause() error {
+	switch b.Status {
+	case Paused:
+		return nil
+	case Running:
+		b.Due = never
+		if !b.Deadline.IsZero() {
+			b.Due = b.Deadline
+		}
+		for i := range b.Chunks {
+			if c := &b.Chunks[i]; !c.Until.IsZero() { // what runs is run again
+				c.Fence++
+				c.Tries--
+				c.Until = time.Time{}
+			}
+		}
+		b.move(Paused)
+		return nil
+	}
+	return b.errState("paused")
+}
+
+// Resume goes on after Pause.
+func (b *Batch) Resume(now time.Time, t Timing) error {
+	switch b.Status {
+	case Running, Validating:
+		return nil
+	case Paused:
+		b.run(now, t)
+		return nil
+	}
+	return b.errState("resumed")
+}
+
+func (b *Batch) run(now time.Time, t Timing) {
+	b.Since, b.Base = now, b.Counts.Succeeded+b.Counts.Failed
+	b.look(now.Add(t.Notice))
+	b.move(Running)
+}
+
+// Retry runs the rows again that have not succeeded, and no others.
+func (b *Batch) Retry(now time.Time, t Timing) error {
+	switch {
+	case !b.Status.Final():
+		return b.errState("retried")
+	case len(b.Chunks) == 0:
+		return fault.New(fault.Conflict, "the batch has no rows that could be run again: its file could not be read").WithCode("batch_state")
+	case b.Counts.Succeeded == b.Counts.Total:
+		return fault.New(fault.Conflict, "all rows of the batch have succeeded").WithCode("batch_state")
+	}
+	for i := range b.Chunks {
+		c := &b.Chunks[i]
+		if c.Done && c.Failed == 0 {
+			continue
+		}
+		c.Done, c.Tries = false, 0
+	}
+	b.Counts.Failed, b.Counts.Cancelled, b.Counts.Expired = 0, 0, 0
+	b.Ending, b.Failure, b.Errors, b.Results, b.Deadline = "", nil, nil, nil, time.Time{}
+	b.CompletedAt, b.Keep, b.Told = time.Time{}, time.Time{}, 0
+	b.Retries++
+	b.run(now, t)
+	return nil
+}
+
+// Remind says whether somebody has to be told that the batch is due, and notes that.
+func (b *Batch) Remind(now time.Time, t Timing) (overdue bool) {
+	if b.Status.Final() || now.Before(b.Due) {
+		return false
+	}
+	if b.expire(now, t); b.Status == Paused {
+		b.Due = never
+		return false
+	}
+	b.Due = now.Add(t.Notice)
+	return true
+}

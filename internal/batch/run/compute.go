@@ -1,0 +1,170 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/job"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/fault"
+)
+
+// compute runs one chunk, or of one that was run before the rows that failed.
+func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
+	m, err := t.predictor.Model(b.Model, b.ModelVersion)
+	if err != nil {
+		return err
+	}
+	entry := &b.Chunks[c.Chunk]
+	chunk := new(ingest.Chunk)
+	if err := t.read(ctx, b, entry, chunk); err != nil {
+		return err
+	}
+	again, err := t.failedBefore(ctx, entry)
+	if err != nil {
+		return err
+	}
+	p := newPass(b, entry, m, chunk, again)
+	if err := p.predict(ctx, t.predictor); err != nil {
+		return err
+	}
+	o, err := t.keep(ctx, b, entry, p)
+	if err != nil {
+		t.drop(ctx, o)
+		return err
+	}
+	if _, err = t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Computed(c, o, now, t.cfg.Job.Timing) }); err != nil {
+		if errors.Is(err, job.ErrStale) {
+			t.drop(ctx, o)
+		}
+		return err
+	}
+	t.drop(ctx, job.Outcome{Result: entry.Result, Errors: entry.Errors}) // those before
+	return nil
+}
+
+// read fills the chunk with the rows of the ledger's entry. The file stays open for
+// the next.
+func (t *turn) read(ctx context.Context, b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err error) {
+	if t.open != nil && t.open.Position().Offset > entry.Begin.Offset {
+		t.close()
+	}
+	if t.open == nil {
+		// It outlives this step, and ends with the turn.
+		if t.open, err = ingest.Open(context.WithoutCancel(ctx), Source(t.bucket, b.Input.Key), b.File, &b.Spec, entry.Begin, t.cfg.Options); err != nil {
+			t.open = nil
+			return err
+		}
+	}
+	if err := t.open.Forward(entry.Begin); err != nil {
+		return err
+	}
+	err = t.open.Read(chunk, ingest.Limit{Rows: entry.Rows, Bytes: math.MaxInt64})
+	if errors.Is(err, io.EOF) || err == nil && chunk.Rows != entry.Rows {
+		return fault.New(fault.Unprocessable, "the file is not the one that was validated: it has fewer rows").WithCode("input_changed")
+	}
+	return err
+}
+
+// keep writes what became of the rows.
+func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass) (o job.Outcome, err error) {
+	o.Used, o.Failed = p.used, len(p.failed)
+	for _, e := range p.failed {
+		if len(o.Rows) == job.MaxErrors {
+			break
+		}
+		o.Rows = append(o.Rows, e)
+	}
+	text, err := p.results()
+	if err != nil {
+		return o, err
+	}
+	if p.again != nil {
+		old, err := t.load(ctx, entry.Result)
+		if err != nil {
+			return o, err
+		}
+		text = merge(old, text, b.Output.Format, p.again)
+	}
+	if o.Result, err = t.put(ctx, b, text, int64(entry.Rows)); err != nil || len(p.failed) == 0 {
+		return o, err
+	}
+	o.Errors, err = t.put(ctx, b, p.errors(), int64(len(p.failed)))
+	return o, err
+}
+
+// merge puts new records in the place of those of an old text that are run again.
+func merge(old, text []byte, f ingest.Format, again []int) []byte {
+	fresh := slices.Collect(ingest.Records(text, f))
+	out := make([]byte, 0, len(old)+len(text))
+	row, next := 0, 0
+	for record := range ingest.Records(old, f) {
+		if next < len(again) && again[next] == row && next < len(fresh) {
+			record = fresh[next]
+			next++
+		}
+		out = append(out, record...)
+		row++
+	}
+	return out
+}
+
+// put keeps a text as an object.
+func (t *turn) put(ctx context.Context, b *job.Batch, text []byte, rows int64) (job.Object, error) {
+	sum := sha256.Sum256(text)
+	o := job.Object{Key: job.Key(b.Tenant, b.ID), Bytes: int64(len(text)), SHA256: hex.EncodeToString(sum[:]), Rows: rows}
+	_, err := t.bucket.Put(ctx, o.Key, bytes.NewReader(text), blob.PutOptions{PartOptions: blob.PartOptions{Size: o.Bytes, SHA256: o.SHA256}})
+	return o, err
+}
+
+// load returns an object's bytes, of which it is checked that they are whole.
+func (t *turn) load(ctx context.Context, o job.Object) ([]byte, error) {
+	body, err := t.bucket.Get(ctx, o.Key, blob.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer body.Body.Close()
+	body.Info.SHA256 = o.SHA256
+	return io.ReadAll(body.Verified())
+}
+
+// drop deletes objects that the batch will never name. Where that fails, the sweep
+// does it.
+func (t *turn) drop(ctx context.Context, o job.Outcome) {
+	for _, key := range []string{o.Result.Key, o.Errors.Key} {
+		if key != "" {
+			_ = t.bucket.Delete(context.WithoutCancel(ctx), key)
+		}
+	}
+}
+
+// finalize sums the results up, and ends the batch.
+func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
+	hash := sha256.New()
+	all := job.Object{Bytes: int64(len(b.Output.Head))}
+	_, _ = io.WriteString(hash, b.Output.Head)
+	for i := range b.Chunks {
+		o := b.Chunks[i].Result
+		if o.Key == "" {
+			continue
+		}
+		text, err := t.load(ctx, o)
+		if err != nil {
+			return err
+		}
+		_, _ = hash.Write(text)
+		all.Bytes += o.Bytes
+		all.Rows += o.Rows
+	}
+	all.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Finish(c, &all, now, t.cfg.Job.Timing) })
+	return err
+}

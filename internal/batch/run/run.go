@@ -1,0 +1,302 @@
+// Package run works on batches: it cuts their files into chunks, has a model answer
+// each chunk's rows, and writes what it says as a part of the results.
+//
+// A chunk is the unit of everything: it is read, decoded, predicted in runs of the
+// model's best size, encoded and kept by one worker, and counted by one commit.
+// As many chunks are under way in a process as its consumer runs handlers, so that
+// the reading and encoding of some is beside the computing of others, in the memory
+// of that many chunks.
+//
+// Limits: a row that ends the process is not told from the others of its chunk.
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/job"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/relay"
+	"sluice/internal/platform/repo"
+)
+
+// Port is an input or output of a model, and Shape what one row of it has.
+type Port struct {
+	Name  string
+	Type  ingest.Type
+	Shape []int64 // -1: it varies
+}
+
+// Model is what has to be known of a model to run rows on it.
+type Model struct {
+	Version string
+	Inputs  []Port
+	Outputs []Port
+	Best    int // rows of a run, for the most rows per second
+}
+
+// Tensor is a tensor of some rows, the first extent of whose shape is their number.
+// Its data is as the Open Inference Protocol has it.
+type Tensor struct {
+	Name  string
+	Type  ingest.Type
+	Shape []int64
+	Data  []byte
+}
+
+// Answer is what a model gave.
+type Answer struct {
+	Outputs []Tensor // as the model has them, in its order
+	Used    job.Used
+}
+
+// Predictor has models answer, in the class of work that waits for spare rows.
+type Predictor interface {
+	// Model describes a version that this process has, or would answer with where
+	// version is empty. Its error says why rows cannot be run on it.
+	Model(model, version string) (Model, error)
+	// Predict runs rows. An error that is the rows' own is Invalid or Internal.
+	Predict(ctx context.Context, tenant, model, version string, inputs []Tensor) (Answer, error)
+}
+
+// Bucket is what workers need of a bucket.
+type Bucket interface {
+	blob.Reader
+	blob.Writer
+}
+
+// Config holds the settings of workers; the zero value has defaults.
+type Config struct {
+	Job       job.Config
+	MaxRows   int64          // of a batch; default 10,000,000
+	Options   ingest.Options // of reading
+	ChunkRows int            // default 16384
+	ChunkSize int64          // bytes of the file; default 4 MiB, and more in files of many chunks
+	Workers   int            // that share a batch; default 4
+	Slice     time.Duration  // after which others' batches have their turn; default 10s
+	Drain     time.Duration  // for chunks to end when a worker stops; default 10s
+	Log       *slog.Logger   // nil discards
+}
+
+func (c Config) withDefaults() Config {
+	c.Job = c.Job.WithDefaults()
+	if c.MaxRows <= 0 {
+		c.MaxRows = 10_000_000
+	}
+	if c.ChunkRows <= 0 {
+		c.ChunkRows = 16384
+	}
+	if c.ChunkSize <= 0 {
+		c.ChunkSize = 4 << 20
+	}
+	if c.Workers <= 0 {
+		c.Workers = 4
+	}
+	if c.Slice <= 0 {
+		c.Slice = 10 * time.Second
+	}
+	if c.Drain <= 0 {
+		c.Drain = 10 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Worker works on batches that the queue says are due.
+type Worker struct {
+	store     *repo.Store
+	predictor Predictor
+	bucket    Bucket
+	cfg       Config
+}
+
+// NewWorker returns a worker.
+func NewWorker(store *repo.Store, p Predictor, b Bucket, cfg Config) *Worker {
+	return &Worker{store: store, predictor: p, bucket: b, cfg: cfg.withDefaults()}
+}
+
+// maxDeliveries is so high that no message is given up that is one: attempts are
+// counted in the store.
+const maxDeliveries = 1 << 20
+
+// Run takes work from the queue until ctx ends, and then finishes what it has.
+func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) error {
+	return q.Consume(ctx, queue.Consumer{Name: "batches", Stream: job.StreamName, Concurrency: concurrency, Lease: w.cfg.Job.Lease, Drain: w.cfg.Drain,
+		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Job.Lease}}, func(handling context.Context, d queue.Delivery) error {
+		return w.handle(ctx, handling, d)
+	})
+}
+
+// handle works on one batch until there is nothing to do, or its slice is over.
+func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
+	m, err := relay.Decode(&d.Message)
+	if err != nil {
+		return err
+	}
+	var hint job.Hint
+	if err := json.Unmarshal(m.Data, &hint); err != nil {
+		return fault.Wrap(fault.Invalid, err, "the message %s does not say which model it is about", m.ID).WithCode("message_malformed")
+	}
+	if _, err := w.predictor.Model(hint.Model, hint.Version); err != nil && fault.Of(err).Kind != fault.Unprocessable {
+		return fault.Wrap(fault.Unavailable, err, "this process does not have the model: another may").WithCode("model_not_here").WithRetryAfter(time.Second)
+	}
+	t := &turn{Worker: w, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
+	defer t.close()
+	for end := w.store.Now().Add(w.cfg.Slice); ; {
+		more, err := t.step(ctx, d)
+		switch {
+		case errors.Is(err, repo.ErrNotFound), errors.Is(err, job.ErrStale), err == nil && !more:
+			return nil
+		case err != nil:
+			return err
+		case taking.Err() != nil || w.store.Now().After(end):
+			return t.announce(ctx, 1)
+		}
+	}
+}
+
+// turn is a worker's time with one batch.
+type turn struct {
+	*Worker
+	id    job.ID
+	scope repo.Scope
+	open  ingest.Reader // of the batch's file; nil for none
+}
+
+func (t *turn) close() {
+	if t.open != nil {
+		_ = t.open.Close()
+		t.open = nil
+	}
+}
+
+// announce calls so many workers.
+func (t *turn) announce(ctx context.Context, workers int) error {
+	return t.store.Do(ctx, t.scope, func(ctx context.Context, tx *repo.Tx) error {
+		b, err := job.Batches.Get(ctx, tx, t.id)
+		if err != nil {
+			return err
+		}
+		return job.Announce(tx, &b, workers)
+	})
+}
+
+// update changes the batch.
+func (t *turn) update(ctx context.Context, f func(b *job.Batch, now time.Time) error) (b job.Batch, err error) {
+	err = t.store.Do(ctx, t.scope, func(ctx context.Context, tx *repo.Tx) error {
+		b, err = job.Update(ctx, tx, t.id, t.cfg.Job, func(b *job.Batch) error { return f(b, tx.Now()) })
+		return err
+	})
+	return b, err
+}
+
+// step claims the next thing to do and does it. It returns whether there was any.
+func (t *turn) step(ctx context.Context, d queue.Delivery) (more bool, err error) {
+	var claim job.Claim
+	b, err := t.update(ctx, func(b *job.Batch, now time.Time) error { claim = b.Claim(now, t.cfg.Job.Timing); return nil })
+	if err != nil || claim.Step == job.Nothing {
+		return false, err
+	}
+	run, stop := context.WithCancel(ctx)
+	var alive sync.WaitGroup
+	alive.Go(func() { t.keepAlive(run, claim, d, stop) })
+	err = t.do(run, &b, claim)
+	lost := run.Err() != nil && ctx.Err() == nil
+	stop()
+	alive.Wait()
+	switch {
+	case err == nil:
+		return true, nil
+	case lost:
+		return true, nil // its claim is another's by now
+	}
+	return t.failed(context.WithoutCancel(ctx), &b, claim, err, ctx.Err() != nil)
+}
+
+func (t *turn) do(ctx context.Context, b *job.Batch, c job.Claim) error {
+	switch c.Step {
+	case job.Plan:
+		return t.plan(ctx, b, c)
+	case job.Compute:
+		return t.compute(ctx, b, c)
+	}
+	return t.finalize(ctx, b, c)
+}
+
+// failed says what became of a step that could not be done.
+func (t *turn) failed(ctx context.Context, b *job.Batch, c job.Claim, cause error, stopping bool) (more bool, err error) {
+	t.close()
+	if errors.Is(cause, job.ErrStale) || errors.Is(cause, repo.ErrNotFound) {
+		return true, nil
+	}
+	f := fault.Of(cause)
+	_, err = t.update(ctx, func(b *job.Batch, now time.Time) error {
+		if c.Step != job.Finalize && !stopping && (f.Kind == fault.Unprocessable || f.Kind == fault.NotFound && fault.CodeOf(cause) != "model_not_found") {
+			return b.Fail(c, job.Failure{Code: fault.CodeOf(f), Message: f.Text()}, lines(f), now, t.cfg.Job.Timing)
+		}
+		pause := max(f.RetryAfter, time.Second)
+		if stopping {
+			pause = 0
+		}
+		return b.GiveBack(c, stopping || f.Kind == fault.Unavailable || f.Kind == fault.Canceled, pause, now, t.cfg.Job.Timing)
+	})
+	switch {
+	case err != nil && !errors.Is(err, job.ErrStale):
+		return false, err
+	case stopping:
+		return false, fault.Wrap(fault.Unavailable, cause, "the worker stops").WithCode("worker_stops")
+	case f.Kind == fault.Unprocessable:
+		return true, nil
+	}
+	t.cfg.Log.WarnContext(ctx, "a step of a batch failed, and is tried again", "batch", string(b.ID), "chunk", c.Chunk, "error", cause)
+	return false, fault.Wrap(fault.Unavailable, cause, "the step is tried again").WithCode("step_failed").WithRetryAfter(max(f.RetryAfter, time.Second))
+}
+
+// lines are the errors of rows that an error of the file has.
+func lines(f *fault.Error) []job.RowError {
+	var rows []job.RowError
+	for _, d := range f.Details {
+		rows = append(rows, job.RowError{Index: -1, Line: int64(d.Line), Code: d.Code, Message: d.Message})
+	}
+	return rows
+}
+
+// keepAlive gives signs of life until ctx ends, and ends the step whose claim is
+// lost.
+func (t *turn) keepAlive(ctx context.Context, c job.Claim, d queue.Delivery, stop func()) {
+	tick := time.NewTicker(t.cfg.Job.Lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Extend(c, now, t.cfg.Job.Timing) })
+		if err == nil {
+			err = d.Extend(ctx)
+		}
+		if errors.Is(err, job.ErrStale) || errors.Is(err, repo.ErrNotFound) {
+			stop()
+			return
+		}
+	}
+}
+
+// source is the batch's file.
+type source struct {
+	bucket blob.Reader
+	key    string
+}
+
+// Source returns an object as a file to be read.
+func Source(b blob.Reader, key string) ingest.Source { return source{b, key} }
