@@ -68,6 +68,7 @@ var (
 		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/...", "cmd/worker"},
 		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
 		"github.com/parquet-go/...":         {"internal/batch/encode/parquet", "internal/batch/ingest/..."},
+		"github.com/spf13/cobra/...":        {"cmd/sluice"},
 		"github.com/danielgtaylor/huma/...": {"internal/platform/web/api/...", "cmd/..."},
 	}
 	// edges speak a wire protocol; they alone know requests and connections.
@@ -111,6 +112,12 @@ var rules = []rule{
 		from:    []string{"..."},
 		except:  []string{"cmd/..."},
 		forbids: []string{"cmd/..."},
+	},
+	{
+		why:     "clients know the API and nothing of what is behind it",
+		from:    []string{"cmd/sluice", "internal/client/..."},
+		forbids: []string{"internal/inference/...", "internal/batch/...", "internal/platform/repo/...", "internal/platform/queue/...", "cmd/..."},
+		deep:    true,
 	},
 	{
 		why:     "production code does not depend on load generators and comparisons",
@@ -163,7 +170,7 @@ var rules = []rule{
 		why:  "constructors wire the program in plain sight, log/slog logs, and package config configures",
 		from: []string{"..."},
 		forbids: []string{
-			"github.com/google/wire/...", "go.uber.org/fx/...", "go.uber.org/dig/...", "github.com/spf13/...",
+			"github.com/google/wire/...", "go.uber.org/fx/...", "go.uber.org/dig/...", "github.com/spf13/viper/...",
 			"github.com/sirupsen/logrus/...", "go.uber.org/zap/...", "github.com/rs/zerolog/...", "log",
 		},
 	},

@@ -53,7 +53,7 @@ func column(out []byte, port *model.Port, rows []Row) (_ []byte, wrong []fault.D
 		}
 		flat, shape, err := flatten(value)
 		if err == nil {
-			err = fits(port, shape, first)
+			shape, err = fits(port, shape, first)
 		}
 		if err != nil {
 			wrong = append(wrong, detail(i, port.Name, "invalid_value", fault.Of(err).Text()))
@@ -84,21 +84,22 @@ func column(out []byte, port *model.Port, rows []Row) (_ []byte, wrong []fault.D
 }
 
 // fits checks a value's extents: those of the port, where it has them, and those
-// of the first row, where they may vary. One value may stand for a list of it.
-func fits(port *model.Port, shape, first []int) error {
+// of the first row, where they may vary. One value may stand for a list of it, whose
+// extents are returned then.
+func fits(port *model.Port, shape, first []int) ([]int, error) {
 	want := port.Shape[1:]
 	if len(shape) == 0 && len(want) == 1 && (want[0] == 1 || want[0] < 0) {
 		shape = []int{1}
 	}
 	if len(shape) != len(want) {
-		return fault.New(fault.Unprocessable, "expected %d nested lists, got %d", len(want), len(shape))
+		return nil, fault.New(fault.Unprocessable, "expected %d nested lists, got %d", len(want), len(shape))
 	}
 	for d, n := range shape {
 		if want[d] >= 0 && int64(n) != want[d] || first != nil && d < len(first) && n != first[d] {
-			return fault.New(fault.Unprocessable, "expected lists of the shape %v, got %v", want, shape)
+			return nil, fault.New(fault.Unprocessable, "expected lists of the shape %v, got %v", want, shape)
 		}
 	}
-	return nil
+	return shape, nil
 }
 
 // flatten returns the values of nested lists, separated by commas, and the lists'

@@ -40,6 +40,14 @@ func TestTensors(t *testing.T) {
 	}
 }
 
+// A value alone stands for a list of it, also where the list's length is open.
+func TestValueForAList(t *testing.T) {
+	got, err := tensors(testVersion(), rows(t, `[{"x":[1,2],"n":7,"text":"a"},{"x":[1,2],"n":7,"text":["b"]}]`))
+	if err != nil || !strings.HasSuffix(string(got), `"shape":[2,1],"data":["a","b"]}]`) {
+		t.Errorf("got %s, %v", got, err)
+	}
+}
+
 func TestWrongRows(t *testing.T) {
 	for name, tc := range map[string]struct {
 		rows string

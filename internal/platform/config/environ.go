@@ -39,7 +39,7 @@ func (l *loader) fromEnv(vars map[string]string) {
 		isKnown[k] = true
 	}
 	for _, name := range sortedKeys(vars) {
-		if strings.HasPrefix(name, envPrefix) && !isKnown[name] && !isServiceLink(name, vars[name]) {
+		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, clientPrefix) && !isKnown[name] && !isServiceLink(name, vars[name]) {
 			l.problem("unknown environment variable %s; the nearest known one is %s", name, nearest(name, known))
 		}
 	}

@@ -12,6 +12,9 @@ import (
 
 const envPrefix = "SLUICE_"
 
+// clientPrefix is of what the command-line client reads, which may run beside.
+const clientPrefix = envPrefix + "CLIENT_"
+
 // configEnv and configFlag name the configuration file: they are not settings.
 const (
 	configEnv  = envPrefix + "CONFIG"

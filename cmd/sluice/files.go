@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sluice/internal/client"
+	"sluice/internal/platform/fault"
+)
+
+// types of files by their ending, where the system's own list may lack them.
+var types = map[string]string{
+	".csv": "text/csv", ".jsonl": "application/jsonl", ".ndjson": "application/jsonl", ".json": "application/json", ".parquet": "application/vnd.apache.parquet",
+	".arrow": "application/vnd.apache.arrow.file", ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+	".gz": "application/gzip", ".zst": "application/zstd", ".onnx": "application/octet-stream",
+}
+
+// typeOf guesses a file's type by its name.
+func typeOf(name string) string {
+	end := strings.ToLower(filepath.Ext(name))
+	media, _, _ := mime.ParseMediaType(mime.TypeByExtension(end))
+	return cmp.Or(types[end], media, "application/octet-stream")
+}
+
+func (p *program) upload() *cobra.Command {
+	var media, resume string
+	cmd := &cobra.Command{
+		Use: "upload FILE", Short: "Upload a file, and print the upload's id",
+		Long: "Uploads a file, and goes on where it broke off. The server holds it to its SHA-256. After this program was stopped, --resume ID goes on.",
+		Args: exactly(1, "a file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := os.Open(args[0])
+			if err != nil {
+				return usage{err}
+			}
+			defer file.Close()
+			info, err := file.Stat()
+			if err != nil {
+				return usage{err}
+			}
+			if !info.Mode().IsRegular() {
+				return usagef("%s is no file that can be read twice", args[0])
+			}
+			name := filepath.Base(args[0])
+			f := &client.File{Name: name, Type: cmp.Or(media, typeOf(name)), Content: file, Size: info.Size()}
+			bar := p.bar(name, info.Size())
+			send := p.client.Upload
+			if resume != "" {
+				send = func(ctx context.Context, f *client.File, done func(int64)) (*client.Upload, error) {
+					return p.client.Resume(ctx, f, resume, done)
+				}
+			}
+			u, err := send(cmd.Context(), f, bar.set)
+			bar.end()
+			if u != nil && err != nil && client.Passing(err) {
+				fmt.Fprintf(p.err, "sluice: go on with: sluice upload --resume %s %s\n", u.ID, args[0])
+			}
+			if err != nil {
+				return err
+			}
+			if u.State != "complete" {
+				return fault.New(fault.Conflict, "the upload %s is %s: begin another", u.ID, u.State)
+			}
+			_, err = fmt.Fprintln(p.out, u.ID)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&media, "type", "", "its content type; by the file's name without it")
+	cmd.Flags().StringVar(&resume, "resume", "", "the id of an upload of the same file that broke off")
+	return cmd
+}
+
+func (p *program) download() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use: "download PATH", Short: "Download what a path of the API has, such as /v1/predictions/ID/output",
+		Args: exactly(1, "a path, such as the output_url of a prediction"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !strings.HasPrefix(args[0], "/") {
+				return usagef("a path begins with /, got %q", args[0])
+			}
+			return p.fetch(cmd.Context(), args[0], out)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "-", "file to write; - is the standard output")
+	return cmd
+}
+
+// fetch downloads into a file, which appears when it is whole, or to the standard
+// output.
+func (p *program) fetch(ctx context.Context, path, out string) error {
+	bar := p.bar(filepath.Base(path), -1)
+	defer bar.end()
+	if out == "-" {
+		return p.client.Download(ctx, path, p.out, bar.of)
+	}
+	part, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+".part-*")
+	if err != nil {
+		return usage{err}
+	}
+	defer func() { _ = os.Remove(part.Name()) }() // it is gone where all went well
+	err = p.client.Download(ctx, path, part, bar.of)
+	if err == nil {
+		err = part.Sync()
+	}
+	if failed := part.Close(); err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(part.Name(), out)
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake answers like the API does, in little.
+func fake(t *testing.T) string {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/models/{model}/predictions", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case r.PathValue("model") == "broken":
+			fmt.Fprint(w, `{"id":"","status":"failed","error":{"code":"internal","message":"it broke"}}`)
+		case r.PathValue("model") == "none":
+			w.WriteHeader(404)
+			fmt.Fprint(w, `{"title":"No such model","status":404,"code":"model_not_found","detail":"there is no model none"}`)
+		case r.Header.Get("Accept") == "text/event-stream":
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "event: output\nid: s-1\ndata: {\"step\":1}\n\nevent: error\nid: s-2\ndata: {\"code\":\"draining\",\"message\":\"the server stops\"}\n\n")
+		case r.Header.Get("Prefer") != "":
+			fmt.Fprintf(w, `{"id":"pred_1","status":"queued %s","output_url":"/v1/predictions/pred_1/output"}`, r.Header.Get("Prefer"))
+		default:
+			fmt.Fprintf(w, `{"status":"succeeded","output":%s}`, body)
+		}
+	})
+	mux.HandleFunc("GET /v1/predictions", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer sk_1" {
+			w.WriteHeader(401)
+			return
+		}
+		fmt.Fprintf(w, `{"data":[{"id":"pred_1","status":"failed","model":"iris","client_ref":"\u001b[2J","attempts":2,"error":{"code":"poison"}}],"has_more":false,"q":%q}`, r.URL.RawQuery)
+	})
+	mux.HandleFunc("GET /v1/predictions/pred_1/events", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "event: prediction.failed\nid: e-1\ndata: {\"subject\":\"pred_1\",\"time\":\"T\",\"data\":{\"status\":\"failed\"}}\n\nevent: end\nid: e-1\ndata: {}\n\n")
+	})
+	mux.HandleFunc("GET /v1/predictions/pred_1/output", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "content") })
+	mux.HandleFunc("GET /v1/predictions/pred_1", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"pred_1","status":"succeeded","output":{"outputs":[]}}`)
+	})
+	mux.HandleFunc("POST /v2/repository/index", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"name":"iris","version":"2","state":"READY","reason":""}]`)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// sluice runs a command, and returns what it says and its exit code.
+func sluice(t *testing.T, input string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, []string{"SLUICE_CLIENT_URL=" + fake(t), "SLUICE_CLIENT_KEY=sk_1"}, terminal{strings.NewReader(input), &o, &e, true})
+	http.DefaultClient.CloseIdleConnections()
+	return o.String(), e.String(), code
+}
+
+func TestCommands(t *testing.T) {
+	rows := filepath.Join(t.TempDir(), "rows.json")
+	if err := os.WriteFile(rows, []byte("\xef\xbb\xbf"+`{"rows":[{"x":1}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		line, input string
+		code        int
+		out, errs   string // parts of them
+	}{
+		{line: `predict iris --row {"x":1}`, out: `{"rows":[{"x":1}]}`},
+		{line: `predict iris -f ` + rows + ` --client-ref me`, out: `{"client_ref":"me","rows":[{"x":1}]}`},
+		{line: `predict iris -f -`, input: `{"inputs":[]}`, out: `{"inputs":[]}`},
+		{line: `predict iris --row {"x":1} --async`, out: "pred_1 queued respond-async /v1/predictions/pred_1/output"},
+		{line: `predict iris --row {"x":1} --wait 5 -o json`, out: `"status":"queued wait=5"`},
+		{line: `predict iris --row {"x":1} --stream`, code: exitFailed, out: `s-1  output  {"step":1}`, errs: "the server stops (draining)"},
+		{line: `predict broken --row {"x":1}`, code: exitFailed, errs: "the prediction failed: it broke (internal)"},
+		{line: `predict none --row {"x":1}`, code: exitRefused, errs: "there is no model none (404 model_not_found)"},
+		{line: `predict iris --row x`, code: exitUsage, errs: "--row x is no JSON"},
+		{line: `predict iris -f ` + rows + `.none`, code: exitUsage, errs: "no such file"},
+		{line: `predict iris`, code: exitUsage, errs: "row file"},
+		{line: `predict iris --row {} --async --stream`, code: exitUsage, errs: "async"},
+		{line: `predict`, code: exitUsage, errs: "the name of a model"},
+		{line: `jobs list`, out: "pred_1  failed  iris   -        ·[2J  2"},
+		{line: `jobs list -o json`, out: `"client_ref":"\u001b[2J"`},
+		{line: `jobs get pred_1 --wait 3s`, out: `{"outputs":[]}`},
+		{line: `jobs tail pred_1`, out: "e-1  T  pred_1  prediction.failed  {\"status\":\"failed\"}\ne-1  end  {}\n"},
+		{line: `jobs tail pred_1 -o json`, out: `{"data":{"subject":"pred_1","time":"T","data":{"status":"failed"}},"id":"e-1","type":"prediction.failed"}`},
+		{line: `jobs tail pred_1 --model x`, code: exitUsage, errs: "or neither"},
+		{line: `models list`, out: "iris  2        READY"},
+		{line: `download /v1/predictions/pred_1/output`, out: "content"},
+		{line: `download v1`, code: exitUsage, errs: "begins with /"},
+		{line: `get /v1/predictions`, out: `"has_more":false`},
+		{line: `upload ` + rows + `.none`, code: exitUsage, errs: "no such file"},
+		{line: `audit verify`, code: exitFailed, errs: "takes one folder"},
+		{line: `--output xml models list`, code: exitUsage, errs: "--output is table or json"},
+		{line: `--url nowhere models list`, code: exitUsage, errs: "no address of a server"},
+		{line: `--nonsense`, code: exitUsage, errs: "unknown flag"},
+		{line: `frob`, code: exitUsage, errs: "unknown command"},
+		{line: `completion bash`, out: "bash completion"},
+		{line: `help predict`, out: "--row"},
+	} {
+		t.Run(tc.line, func(t *testing.T) {
+			out, errs, code := sluice(t, tc.input, strings.Fields(tc.line)...)
+			if code != tc.code || !strings.Contains(out, tc.out) || !strings.Contains(errs, tc.errs) {
+				t.Errorf("exit %d, wants %d\nout: %s\nerr: %s", code, tc.code, out, errs)
+			}
+		})
+	}
+}
+
+// A download appears as a whole or not at all.
+func TestDownloadToAFile(t *testing.T) {
+	folder := t.TempDir()
+	out := filepath.Join(folder, "out")
+	if _, errs, code := sluice(t, "", "download", "/v1/predictions/pred_1/output", "--out", out); code != exitOK {
+		t.Fatal(errs)
+	}
+	if b, err := os.ReadFile(out); string(b) != "content" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, _, code := sluice(t, "", "download", "/v1/none", "--out", out+"2"); code != exitRefused {
+		t.Errorf("exit %d", code)
+	}
+	if left, err := os.ReadDir(folder); len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestInterruption(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var o, e bytes.Buffer
+	if code := run(ctx, []string{"models", "list"}, []string{"SLUICE_CLIENT_URL=" + fake(t)}, terminal{nil, &o, &e, false}); code != exitCanceled {
+		t.Errorf("exit %d: %s", code, e.String())
+	}
+}
+
+func TestBar(t *testing.T) {
+	var e bytes.Buffer
+	p := &program{terminal: terminal{err: &e, live: true}}
+	b := p.bar("a\x1b", 2048)
+	b.set(0)
+	b.set(2048)
+	b.end()
+	if got := e.String(); !strings.Contains(got, "a· ["+strings.Repeat("#", barWidth)+"] 100 %") || !strings.HasSuffix(got, "\n") {
+		t.Errorf("%q", got)
+	}
+	e.Reset()
+	unknown := p.bar("x", -1)
+	unknown.of(5<<20, -1)
+	if got := e.String(); !strings.Contains(got, "x  5.0 MiB  ") {
+		t.Errorf("%q", got)
+	}
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 3 << 40: "3.0 TiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %s", n, got)
+		}
+	}
+}
