@@ -38,7 +38,7 @@ var mutants = []mutant{
 		{platform + "cqrs/middleware.go", "	return publish(tx, e)\n}\n\n// auditTime", "	tx.AfterCommit(func() {\n		time.Sleep(5 * time.Millisecond)\n		_ = b.store.Do(context.Background(), repo.Scope{Tenant: tx.Tenant(), Actor: e.Actor, Request: e.Request, Operation: tx.Scope().Operation}, func(_ context.Context, tx *repo.Tx) error { return publish(tx, e) })\n	})\n	return nil\n}\n\n// auditTime"},
 	}, []string{"half", "not once"}},
 	{"the group commit answers before it commits", []edit{
-		{platform + "repo/sqliterepo/writer.go", "	if err := w.conn.exec(statement{sql: \"COMMIT\"}); err != nil {", "	for _, j := range batch {\n		j.outcome <- j.err\n	}\n	time.Sleep(10 * time.Millisecond)\n	if err := w.conn.exec(statement{sql: \"COMMIT\"}); err != nil {"},
+		{platform + "repo/sqliterepo/writer.go", "	if err := w.conn.Exec(newStatement(\"COMMIT\")); err != nil {", "	for _, j := range batch {\n		j.outcome <- j.err\n	}\n	time.Sleep(10 * time.Millisecond)\n	if err := w.conn.Exec(newStatement(\"COMMIT\")); err != nil {"},
 		{platform + "repo/sqliterepo/writer.go", "		j.outcome <- j.err\n	}\n	if messages", "		select {\n		case j.outcome <- j.err:\n		default:\n		}\n	}\n	if messages"},
 	}, []string{"lost", "half", "reading", "deletion", "restoration", "change", "forgotten", "unanswered"}},
 	{"there is no inbox", []edit{
