@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,54 @@ func TestPredictionsAreLogged(t *testing.T) {
 	}
 	if status, text := fetch(t, "GET", base+"/v1/models/iris/statistics?group_by=minute&from=2020-01-01T00:00:00Z", ""); status != 422 {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// Labels are joined to predictions whichever way these are named, and come back as
+// scores of the version that answered.
+func TestFeedback(t *testing.T) {
+	a, _ := startApp(t)
+	base := "http://" + a.http.Addr()
+	_, resp := predict(t, "POST", base+"/v1/models/iris/predictions", `{"client_ref":"mine","inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}`)
+	id := resp.Header.Get("Prediction-Id")
+	get(t, base+"/v1/prediction-log?id="+id, func(p logPage) bool { return len(p.Data) == 1 })
+	post := func(kind, body string) (int, string) {
+		got := infer(t, "POST", base+"/v1/feedback", []byte(body), "Content-Type", kind)
+		return got.StatusCode, string(got.body)
+	}
+	if status, text := post("application/json", `{"prediction_id":"`+id+`","label_name":"right","label":true}`); status != 200 || !strings.Contains(text, `"added"`) {
+		t.Errorf("%d %s", status, text)
+	}
+	status, text := post("application/x-ndjson", `{"client_ref":"mine","label_name":"right","label":false}
+
+{"client_ref":"nobody's","label":1}
+{"client_ref":"mine","label":{}}
+{"client_ref":"mine","label":"a text"}
+{"client_ref":"mine","label":"a text"}
+not JSON`)
+	var report recordhttp.Report
+	if err := json.Unmarshal([]byte(text), &report); err != nil || status != 200 {
+		t.Fatalf("%d %s, %v", status, text, err)
+	}
+	if report.Lines != 6 || report.Replaced != 1 || report.Added != 1 || report.Unchanged != 1 || report.Rejected != 3 || len(report.Errors) != 3 {
+		t.Errorf("%+v", report)
+	}
+	for _, e := range report.Errors {
+		if want := map[int]string{3: "prediction_unknown", 4: "feedback_invalid", 7: "feedback_invalid"}[e.Line]; want != e.Code || e.Detail == "" {
+			t.Errorf("%+v, want %s", e, want)
+		}
+	}
+	for body, want := range map[string]int{`{"prediction_id":"pred_00000000000000000000000000000000","label":1}`: 404, `{"label":1}`: 400, `{"client_ref":"mine"}`: 400, `{"client_ref":"mine","label":1,"x":1}`: 400, `{"client_ref":"mine","score":1e300}`: 400} {
+		if status, text := post("application/json", body); status != want {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+	}
+	if status, text := post("text/plain", "x"); status != 415 {
+		t.Errorf("%d %s", status, text)
+	}
+	stats := get(t, base+"/v1/models/iris/statistics", func(s recordhttp.Statistics) bool { return len(s.Data) == 1 })
+	if l := stats.Data[0].Labels; len(l) != 1 || l[0].Name != "right" || l[0].Count != 1 || l[0].Mean != 0 {
+		t.Errorf("%+v", l)
 	}
 }
 

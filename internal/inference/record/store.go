@@ -71,6 +71,11 @@ const (
 // Labelled says what became of a label.
 type Labelled uint8
 
+// String names what became of it.
+func (l Labelled) String() string {
+	return [...]string{"added", "replaced", "unchanged", "unknown", "ambiguous"}[l]
+}
+
 // What becomes of labels.
 const (
 	Added     Labelled = iota

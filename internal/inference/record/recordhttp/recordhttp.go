@@ -17,6 +17,7 @@ import (
 const (
 	ReadStatistics access.Permission = "statistics:read"
 	ReadLog        access.Permission = "prediction_log:read"
+	WriteFeedback  access.Permission = "feedback:write"
 )
 
 // Permissions declares them. Entries may show what clients have sent, so fewer read
@@ -25,6 +26,7 @@ func Permissions() []access.Declaration {
 	return []access.Declaration{
 		{Permission: ReadStatistics, About: "see how many predictions models made, how they ended and how long they took", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
 		{Permission: ReadLog, About: "read the entries of the prediction log", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: WriteFeedback, About: "say what turned out about predictions", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
 	}
 }
 
@@ -33,6 +35,10 @@ func Problems() []problem.Type {
 	return []problem.Type{
 		{Code: "time_invalid", Title: "A time cannot be understood, or lies wrong", Fix: "Send from and to in RFC 3339, such as 2026-01-31T12:00:00Z, from before to."},
 		{Code: "statistics_too_large", Title: "The statistics would be too large", Fix: "Ask for a shorter time, or group by less."},
+		{Code: "feedback_invalid", Title: "The label cannot be understood", Fix: "Send prediction_id or client_ref, and label, score or both; detail says what is wrong."},
+		{Code: "feedback_too_long", Title: "There are too many labels", Fix: "Send them in several requests."},
+		{Code: "prediction_unknown", Title: "No such prediction is logged", Fix: "Send the id as the header Prediction-Id, or the durable prediction, has it, once the prediction is in GET /v1/prediction-log."},
+		{Code: "client_ref_ambiguous", Title: "Several predictions have that client_ref", Fix: "Name one of them by prediction_id."},
 		{Code: "record_off", Title: "The server keeps no log of predictions", Fix: "Start it with another record.url than none."},
 		{Code: "cursor_invalid", Title: "The cursor is none", Fix: "Send next_cursor as the page before has it, or none for the first page."},
 	}
@@ -46,6 +52,7 @@ func Register(v *api.API, store record.Store) {
 	h := handler{store}
 	h.registerStatistics(v)
 	h.registerLog(v)
+	h.registerFeedback(v)
 }
 
 // tenant returns whose log a request may read.

@@ -83,3 +83,23 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is sent as a label is taken or refused in words, and what is taken is
+// within bounds.
+func FuzzLabel(f *testing.F) {
+	for _, text := range []string{`{"client_ref":"a","label":1}`, `{"prediction_id":"pred_01900000000070008000000000000000","label":"x","score":-1e12,"observed_at":"2026-01-02T03:04:05Z"}`, `{"client_ref":"a","label":null}`, `[]`, `{"client_ref":"a","label":1}{}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l, err := label(text, time.Now())
+		if err != nil {
+			if !fault.Is(err, fault.Invalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if l.ID.IsZero() == (l.ClientRef == "") || l.Name == "" || len(l.Name) > record.MaxLabelName || len(l.Value) > record.MaxLabelValue || (l.Value == nil && l.Score == nil) || (l.Score != nil && !(*l.Score >= -maxScore && *l.Score <= maxScore)) {
+			t.Fatalf("%q became %+v", text, l)
+		}
+	})
+}

@@ -1,0 +1,172 @@
+package recordhttp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/web/api"
+)
+
+// Bounds of feedback.
+const (
+	maxFeedback = 16 << 20 // bytes
+	maxLines    = 100_000
+	maxErrors   = 1000 // that are told
+)
+
+// Labelled says what became of a label.
+type Labelled struct {
+	Object string `json:"object"`
+	Result string `json:"result" enum:"added,replaced,unchanged"`
+}
+
+// Report says what became of many labels, line by line.
+type Report struct {
+	Object    string      `json:"object"`
+	Lines     int         `json:"lines" doc:"That were not empty: the sum of the next four."`
+	Added     int         `json:"added"`
+	Replaced  int         `json:"replaced"`
+	Unchanged int         `json:"unchanged"`
+	Rejected  int         `json:"rejected"`
+	Errors    []LineError `json:"errors" doc:"Why lines were rejected, the first thousand."`
+}
+
+// LineError says why a line was rejected.
+type LineError struct {
+	Line   int    `json:"line" doc:"From 1."`
+	Code   string `json:"code"`
+	Detail string `json:"detail"`
+}
+
+// registerFeedback adds what takes labels.
+func (h handler) registerFeedback(v *api.API) {
+	op := api.Operation{ID: "create-feedback", Method: http.MethodPost, Path: "/feedback", Summary: "Say what turned out about predictions", Tags: []string{"prediction log"}, Permission: WriteFeedback,
+		MaxBody: maxFeedback, Consumes: []string{"application/json", ndjson},
+		Description: "One label as JSON, or one a line as NDJSON: `prediction_id` or `client_ref`; `label`, a number, boolean or text; `label_name` (\"label\" without it), of which a prediction has one each; " +
+			"`score`, how good the prediction was, more being better, which a label that is a number or boolean is itself; `observed_at`. Labels may come late and again: the last one stays. " +
+			"A label by NDJSON that is rejected keeps no other from being taken: the answer has the number of its line, and why."}
+	api.RegisterRaw(v, op, func(ctx context.Context, w http.ResponseWriter, r *http.Request, _ *struct{}) error {
+		answer, err := h.feedback(ctx, r)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		return json.NewEncoder(w).Encode(answer)
+	})
+}
+
+const ndjson = "application/x-ndjson"
+
+func (h handler) feedback(ctx context.Context, r *http.Request) (any, error) {
+	tenant, err := h.tenant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(r.Body) // MaxBody bounds it
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC()
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == ndjson { // or JSON: others were refused
+		return h.lines(ctx, tenant, body, now)
+	}
+	return h.one(ctx, tenant, body, now)
+}
+
+// one takes a single label.
+func (h handler) one(ctx context.Context, tenant string, body []byte, now time.Time) (*Labelled, error) {
+	l, err := label(body, now)
+	if err != nil {
+		return nil, err
+	}
+	became, err := h.store.Label(ctx, tenant, []record.Label{l}, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := rejected(became[0], &l); err != nil {
+		return nil, err
+	}
+	return &Labelled{"feedback", became[0].String()}, nil
+}
+
+// lines takes a label of each line.
+func (h handler) lines(ctx context.Context, tenant string, body []byte, now time.Time) (*Report, error) {
+	if n := bytes.Count(body, []byte{'\n'}); n > maxLines {
+		return nil, fault.New(fault.Unprocessable, "there are %d lines, at most %d are taken at once: send several requests", n, maxLines).WithCode("feedback_too_long")
+	}
+	report := &Report{Object: "feedback_report", Errors: []LineError{}}
+	var labels []record.Label
+	var numbers []int // of their lines
+	flush := func() error {
+		if len(labels) == 0 {
+			return nil
+		}
+		became, err := h.store.Label(ctx, tenant, labels, now)
+		if err != nil {
+			return err
+		}
+		for i, b := range became {
+			report.count(numbers[i], b, rejected(b, &labels[i]))
+		}
+		labels, numbers = labels[:0], numbers[:0]
+		return nil
+	}
+	number := 0
+	for line := range bytes.SplitSeq(body, []byte{'\n'}) {
+		number++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		l, err := label(line, now)
+		if err != nil {
+			report.count(number, 0, err)
+			continue
+		}
+		if labels, numbers = append(labels, l), append(numbers, number); len(labels) == record.MaxLabels {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return report, flush()
+}
+
+// count counts what became of a line, which was rejected with err or was not.
+func (r *Report) count(line int, became record.Labelled, err error) {
+	r.Lines++
+	switch {
+	case err != nil:
+		r.Rejected++
+		if len(r.Errors) < maxErrors {
+			r.Errors = append(r.Errors, LineError{line, fault.CodeOf(err), fault.Of(err).Message})
+		}
+	case became == record.Added:
+		r.Added++
+	case became == record.Replaced:
+		r.Replaced++
+	default:
+		r.Unchanged++
+	}
+}
+
+// rejected says why a label was not taken.
+func rejected(became record.Labelled, l *record.Label) error {
+	name := l.ClientRef
+	if !l.ID.IsZero() {
+		name = l.ID.String()
+	}
+	switch became {
+	case record.Unknown:
+		return fault.New(fault.NotFound, "no prediction %q is in the log: it was not logged, or its entry has expired; it takes about a second to appear", name).WithCode("prediction_unknown")
+	case record.Ambiguous:
+		return fault.New(fault.Conflict, "several predictions have the client_ref %q: name one by prediction_id", name).WithCode("client_ref_ambiguous")
+	}
+	return nil
+}
