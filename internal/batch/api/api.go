@@ -54,6 +54,8 @@ func Problems() []problem.Type {
 	return []problem.Type{
 		{Code: "rows_invalid_file", Title: "The rows do not fit the model", Fix: mend},
 		{Code: "columns_missing", Title: "The file lacks columns", Fix: "Say in columns which columns of the file make which input of the model, or give the file a header with the names that errors has."},
+		{Code: "file_page_too_large", Title: "A page of the file is too large", Fix: "Write the Parquet file with pages of some megabytes at most."},
+		{Code: "column_type", Title: "A column's type cannot be read", Fix: "Write its values as numbers or texts, or as lists of them, or leave it out."},
 		{Code: "columns_invalid", Title: "The columns cannot be understood", Fix: "Name for each input of the model as many columns as it has elements in a row, or one whose cells are lists of that many."},
 		{Code: "model_not_batchable", Title: "The model takes no files of rows", Fix: "Use a model that batches, without state, whose inputs have fixed shapes beyond their rows."},
 		{Code: "dialect_invalid", Title: "The dialect cannot be understood", Fix: "Leave csv out, so that it is found out, or set what detail names."},
@@ -79,7 +81,7 @@ type NewBatch struct {
 	Input struct {
 		UploadID string `json:"upload_id" maxLength:"64" doc:"A completed upload: the file. The batch keeps its own copy."`
 	} `json:"input"`
-	Format        string              `json:"format" enum:"csv,jsonl" doc:"Of the file, which may be compressed with gzip or zstd."`
+	Format        string              `json:"format" enum:"csv,jsonl,parquet" doc:"Of the file. CSV and JSON Lines may be compressed with gzip or zstd."`
 	Model         string              `json:"model" maxLength:"255" doc:"name, name:version or name@label. All rows are answered by the version that it is now."`
 	RowID         string              `json:"row_id,omitempty" maxLength:"255" doc:"The column with the rows' own names, which are repeated in the results; each must be there once."`
 	Columns       map[string][]string `json:"columns,omitempty" doc:"For inputs of the model the columns that they are made of: as many as the input has elements in a row, or one whose cells are JSON lists. Without it a column with the input's name; or, for the only input of a model, all columns but the others that are named here."`

@@ -90,7 +90,7 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 	if b.Spec.Inputs, err = inputs(&f, in, m); err != nil {
 		return err
 	}
-	if f.Format == ingest.CSV { // of the columns that are there by default
+	if f.Format != ingest.JSONL { // of the columns that are there by default
 		if f, err = ingest.Inspect(ctx, src, f, &b.Spec, a.options); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-// Package ingest reads files of rows into columns: CSV and JSON Lines, plain or
+// Package ingest reads files of rows into columns: Parquet, CSV and JSON Lines, plain or
 // compressed. What a model takes becomes tensors, row after row in the form that it
 // runs on; a row that cannot be read is an error with its line, and costs no other.
 //

@@ -340,7 +340,7 @@ func (filler) Read(p []byte) (int, error) {
 }
 
 func TestHugeCell(t *testing.T) {
-	src := endless{1 << 30}
+	src := endless{256 << 20}
 	f := File{Format: CSV, Dialect: Dialect{Delimiter: ",", Quote: `"`, Decimal: ".", Header: new(true)}, Columns: []string{"id", "a", "b", "note"}}
 	got, err := collect(t, src, f, two, Limit{Rows: 10, Bytes: 1 << 40}, false)
 	if err != nil || len(got) != 3 || got[1].Code != CodeTooLarge || got[1].Line != 2 || got[2].ID != "r2" || got[2].Line != 3 {

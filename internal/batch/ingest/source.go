@@ -21,6 +21,13 @@ type Source interface {
 	Open(ctx context.Context, offset int64) (io.ReadCloser, error)
 }
 
+// Random is a Source that can be read at any place, which Parquet takes.
+type Random interface {
+	Source
+	// File returns the bytes and how many there are. Reads end with ctx.
+	File(ctx context.Context) (io.ReaderAt, int64, error)
+}
+
 // Coding says how a text file's content is wrapped.
 type Coding struct {
 	Compression string `json:"compression,omitempty"` // gzip, zstd; empty: none

@@ -15,18 +15,19 @@ import (
 // Format is how rows are written.
 type Format string
 
-// The formats of text.
+// The formats.
 const (
-	CSV   Format = "csv"
-	JSONL Format = "jsonl"
+	CSV     Format = "csv"
+	JSONL   Format = "jsonl"
+	Parquet Format = "parquet"
 )
 
-// File says all that it takes to read a text file; Inspect finds it out.
+// File says all that it takes to read a file; Inspect finds it out.
 type File struct {
 	Format  Format   `json:"format"`
 	Coding  Coding   `json:"coding"`
 	Dialect Dialect  `json:"dialect,omitzero"`  // of CSV
-	Columns []string `json:"columns,omitempty"` // of CSV, in the file's order
+	Columns []string `json:"columns,omitempty"` // but of JSON Lines, in the file's order
 	// First is where the rows begin: behind the header.
 	First Position `json:"first"`
 }
@@ -55,6 +56,9 @@ func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File,
 		return f, fault.New(fault.Unprocessable, "the encoding %q is not known: expected utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1", fault.Clip(e, 40)).WithCode("encoding_unknown")
 	}
 	o = o.withDefaults()
+	if f.Format == Parquet {
+		return inspectParquet(ctx, src, f, s)
+	}
 	coding, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
 	if err != nil {
 		return f, err
@@ -151,6 +155,9 @@ func (f *File) scanner(r io.Reader, at Position, o Options) *scanner {
 // f.First.
 func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Options) (Reader, error) {
 	o = o.withDefaults()
+	if f.Format == Parquet {
+		return openParquet(ctx, src, s, at)
+	}
 	body, err := f.Coding.open(ctx, src, at.Offset, o.Inflation)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		return err
 	}
 	entry := &b.Chunks[c.Chunk]
-	chunk := new(ingest.Chunk)
+	chunk := &t.chunk
 	if err := t.read(ctx, b, entry, chunk); err != nil {
 		return err
 	}

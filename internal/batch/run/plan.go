@@ -114,3 +114,12 @@ func (s *ids) add(h uint64) bool {
 		}
 	}
 }
+
+// File implements ingest.Random.
+func (s source) File(ctx context.Context) (io.ReaderAt, int64, error) {
+	f, err := blob.OpenFile(ctx, s.bucket, s.key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, f.Size(), nil
+}

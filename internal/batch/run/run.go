@@ -170,6 +170,7 @@ type turn struct {
 	id    job.ID
 	scope repo.Scope
 	open  ingest.Reader // of the batch's file; nil for none
+	chunk ingest.Chunk  // the memory of one after the other
 }
 
 func (t *turn) close() {
