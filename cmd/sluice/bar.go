@@ -17,6 +17,7 @@ type bar struct {
 	drawn time.Time
 	from  int64 // where this run began
 	begun bool
+	unit  func(int64) string
 }
 
 const (
@@ -25,7 +26,12 @@ const (
 )
 
 func (p *program) bar(name string, total int64) *bar {
-	return &bar{p: p, name: plain(name), total: total, began: time.Now()}
+	return &bar{p: p, name: plain(name), total: total, began: time.Now(), unit: size}
+}
+
+// counter is a bar of things.
+func (p *program) counter(name, things string) *bar {
+	return &bar{p: p, name: plain(name), began: time.Now(), unit: func(n int64) string { return fmt.Sprintf("%d %s", n, things) }}
 }
 
 // set says how much is done.
@@ -41,13 +47,13 @@ func (b *bar) of(done, total int64) {
 	}
 	b.drawn = time.Now()
 	rate := float64(done-b.from) / max(time.Since(b.began).Seconds(), 1e-3)
-	b.line(done, total, size(int64(rate))+"/s", remaining(done, total, rate))
+	b.line(done, total, b.unit(int64(rate))+"/s", remaining(done, total, rate))
 }
 
 // line draws it.
 func (b *bar) line(done, total int64, rate, left string) {
 	if total < 0 {
-		fmt.Fprintf(b.p.err, "\r\x1b[K%s  %s  %s", b.name, size(done), rate)
+		fmt.Fprintf(b.p.err, "\r\x1b[K%s  %s  %s", b.name, b.unit(done), rate)
 		return
 	}
 	share := float64(done) / float64(max(total, 1))

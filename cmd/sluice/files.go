@@ -36,37 +36,9 @@ func (p *program) upload() *cobra.Command {
 		Long: "Uploads a file, and goes on where it broke off. The server holds it to its SHA-256. After this program was stopped, --resume ID goes on.",
 		Args: exactly(1, "a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := os.Open(args[0])
-			if err != nil {
-				return usage{err}
-			}
-			defer file.Close()
-			info, err := file.Stat()
-			if err != nil {
-				return usage{err}
-			}
-			if !info.Mode().IsRegular() {
-				return usagef("%s is no file that can be read twice", args[0])
-			}
-			name := filepath.Base(args[0])
-			f := &client.File{Name: name, Type: cmp.Or(media, typeOf(name)), Content: file, Size: info.Size()}
-			bar := p.bar(name, info.Size())
-			send := p.client.Upload
-			if resume != "" {
-				send = func(ctx context.Context, f *client.File, done func(int64)) (*client.Upload, error) {
-					return p.client.Resume(ctx, f, resume, done)
-				}
-			}
-			u, err := send(cmd.Context(), f, bar.set)
-			bar.end()
-			if u != nil && err != nil && client.Passing(err) {
-				fmt.Fprintf(p.err, "sluice: go on with: sluice upload --resume %s %s\n", u.ID, args[0])
-			}
+			u, err := p.send(cmd.Context(), args[0], media, resume)
 			if err != nil {
 				return err
-			}
-			if u.State != "complete" {
-				return fault.New(fault.Conflict, "the upload %s is %s: begin another", u.ID, u.State)
 			}
 			_, err = fmt.Fprintln(p.out, u.ID)
 			return err
@@ -75,6 +47,39 @@ func (p *program) upload() *cobra.Command {
 	cmd.Flags().StringVar(&media, "type", "", "its content type; by the file's name without it")
 	cmd.Flags().StringVar(&resume, "resume", "", "the id of an upload of the same file that broke off")
 	return cmd
+}
+
+// send uploads a file, with a bar, or goes on with an upload of it.
+func (p *program) send(ctx context.Context, path, media, resume string) (*client.Upload, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, usage{err}
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, usage{err}
+	}
+	if !info.Mode().IsRegular() {
+		return nil, usagef("%s is no file that can be read twice", path)
+	}
+	name := filepath.Base(path)
+	f := &client.File{Name: name, Type: cmp.Or(media, typeOf(name)), Content: file, Size: info.Size()}
+	bar := p.bar(name, info.Size())
+	defer bar.end()
+	var u *client.Upload
+	if resume == "" {
+		u, err = p.client.Upload(ctx, f, bar.set)
+	} else {
+		u, err = p.client.Resume(ctx, f, resume, bar.set)
+	}
+	if u != nil && err != nil && client.Passing(err) {
+		fmt.Fprintf(p.err, "\nsluice: go on with: sluice upload --resume %s %s\n", u.ID, path)
+	}
+	if err == nil && u.State != "complete" {
+		err = fault.New(fault.Conflict, "the upload %s is %s: begin another", u.ID, u.State)
+	}
+	return u, err
 }
 
 func (p *program) download() *cobra.Command {

@@ -55,9 +55,70 @@ func fake(t *testing.T) string {
 	mux.HandleFunc("POST /v2/repository/index", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `[{"name":"iris","version":"2","state":"READY","reason":""}]`)
 	})
+	uploads(mux)
+	batches(mux)
+	versions(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// uploads takes any content in one piece.
+func uploads(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/uploads", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"upl_1","state":"open","offset":0}`)
+	})
+	mux.HandleFunc("GET /v1/uploads/upl_1", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"upl_1","state":"open","offset":0}`)
+	})
+	mux.HandleFunc("PATCH /v1/uploads/upl_1", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, `{"id":"upl_1","state":"complete"}`)
+	})
+}
+
+// batches has one that ends when it is looked at twice, or fails at once.
+func batches(mux *http.ServeMux) {
+	looks := 0
+	mux.HandleFunc("POST /v1/batches", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"id":"batch_1","status":"validating","model":%q}`, body)
+	})
+	mux.HandleFunc("GET /v1/batches/{id}", func(w http.ResponseWriter, r *http.Request) {
+		looks++
+		switch {
+		case r.PathValue("id") == "batch_2":
+			fmt.Fprint(w, `{"id":"batch_2","status":"failed","row_counts":{"total":0},"error":{"code":"model_gone","message":"the model is gone"}}`)
+		case looks == 1:
+			fmt.Fprint(w, `{"id":"batch_1","status":"in_progress","row_counts":{"total":4,"pending":2,"succeeded":2}}`)
+		default:
+			fmt.Fprint(w, `{"id":"batch_1","status":"completed","row_counts":{"total":4,"pending":0,"succeeded":4},"progress":{"percent":100}}`)
+		}
+	})
+	mux.HandleFunc("POST /v1/batches/batch_1/{act}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"id":"batch_1","status":"after %s"}`, r.PathValue("act"))
+	})
+	mux.HandleFunc("GET /v1/batches/batch_1/{what}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("what")) })
+}
+
+// versions has an alias of iris, and none of others.
+func versions(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/models/{model}/versions", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"model":%q,"number":3}`, body)
+	})
+	mux.HandleFunc("GET /v1/models/{model}/aliases/{alias}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) })
+	mux.HandleFunc("GET /v1/models/iris/aliases/champion", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"7"`)
+		fmt.Fprint(w, `{}`)
+	})
+	mux.HandleFunc("PUT /v1/models/{model}/aliases/{alias}", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.PathValue("alias") == "safe" {
+			w.WriteHeader(http.StatusAccepted)
+		}
+		fmt.Fprintf(w, `{"model":%q,"alias":%q,"version":"2"}`, r.Header.Get("If-None-Match"), string(body)+r.Header.Get("If-Match"))
+	})
 }
 
 // sluice runs a command, and returns what it says and its exit code.
@@ -102,6 +163,21 @@ func TestCommands(t *testing.T) {
 		{line: `download /v1/predictions/pred_1/output`, out: "content"},
 		{line: `download v1`, code: exitUsage, errs: "begins with /"},
 		{line: `get /v1/predictions`, out: `"has_more":false`},
+		{line: `upload ` + rows, out: "upl_1\n", errs: "rows.json [##############################] 100 %"},
+		{line: `batch submit ` + rows + ` -m iris`, code: exitUsage, errs: "--format is needed"},
+		{line: `batch submit ` + rows + ` -m iris --format csv --columns x`, code: exitUsage, errs: "INPUT=COLUMN"},
+		{line: `batch submit ` + rows, code: exitUsage, errs: "model"},
+		{line: `batch submit ` + rows + ` -m iris --format csv --columns input=a,b --row-id id --include a,b -o json`,
+			out: `{\"columns\":{\"input\":[\"a\",\"b\"]},\"format\":\"csv\",\"input\":{\"upload_id\":\"upl_1\"},\"model\":\"iris\",\"output\":{\"include_input\":[\"a\",\"b\"]},\"row_id\":\"id\"}`},
+		{line: `batch submit ` + rows + ` -m iris --format csv --watch`, out: "batch_1  completed  -      -        4     4", errs: " 50 %"},
+		{line: `batch watch batch_2`, code: exitFailed, out: "batch_2  failed", errs: "the model is gone (model_gone)"},
+		{line: `batch pause batch_1`, out: "after pause"},
+		{line: `batch results batch_1 --errors`, out: "errors"},
+		{line: `models register new ` + rows + ` --label a=b --hold`, out: `{"files":[{"name":"rows.json","upload_id":"upl_1"}],"hold":true,"labels":{"a":"b"}}`},
+		{line: `models register new`, code: exitUsage, errs: "at least one file"},
+		{line: `models promote iris 2`, out: `{"version":"2"}"7"`},
+		{line: `models promote other 2 --protect`, out: `{"protected":true,"version":"2"}`},
+		{line: `models promote iris 2 --alias safe`, errs: "somebody else has to approve"},
 		{line: `upload ` + rows + `.none`, code: exitUsage, errs: "no such file"},
 		{line: `audit verify`, code: exitFailed, errs: "takes one folder"},
 		{line: `--output xml models list`, code: exitUsage, errs: "--output is table or json"},

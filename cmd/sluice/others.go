@@ -13,7 +13,8 @@ import (
 )
 
 func (p *program) models() *cobra.Command {
-	cmd := &cobra.Command{Use: "models", Short: "The models that are served"}
+	cmd := &cobra.Command{Use: "models", Short: "Models, their versions and aliases"}
+	cmd.AddCommand(p.versions()...)
 	cmd.AddCommand(&cobra.Command{
 		Use: "list", Short: "List models, their versions and states", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
