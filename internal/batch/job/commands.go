@@ -38,7 +38,7 @@ const (
 
 // Stream is the stream of those messages. It keeps what nobody has handled.
 func Stream(replicas int, duplicates time.Duration) queue.Stream {
-	const room = 64 << 20 // a batch has a few hints at a time
+	const room = 16 << 20 // a batch has a few hints at a time
 	return queue.Stream{Name: StreamName, Subjects: []string{streamBatches + ".>"}, Retention: queue.Work, Discard: queue.Refuse, MaxBytes: room, Replicas: replicas, Duplicates: duplicates}
 }
 
