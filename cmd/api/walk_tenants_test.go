@@ -84,7 +84,7 @@ var madeAt = map[string]string{"/v1/models/:model/predictions": "/v1/predictions
 
 // ofEverybody has what belongs to the whole server: models do, their quarantines and
 // aliases. Who may use them sees the same, whatever the tenant.
-var ofEverybody = []string{"/v1/quarantines", "/v1/models/:model/aliases", "/v1/models/:model/versions", "/v2", "/v2/models", "/v1/models/:model/stream", "/v2/repository", "/v2/systemsharedmemory", "/v2/cudasharedmemory", "/v2/trace", "/v2/logging"}
+var ofEverybody = []string{"/v1/quarantines", "/v1/models/:model/aliases", "/v1/models/:model/versions", "/v1/experiments", "/v1/releases", "/v2", "/v2/models", "/v1/models/:model/stream", "/v2/repository", "/v2/systemsharedmemory", "/v2/cudasharedmemory", "/v2/trace", "/v2/logging"}
 
 // ofPlatform has what shows more than one tenant, for which a tenant's
 // administrator has no permission.

@@ -3,42 +3,66 @@
 package rollouts
 
 import (
+	"context"
 	"log/slog"
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/internal/inference/release"
 	"sluice/internal/inference/rollout"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/repo"
 )
 
 // Need adds to a node what rollouts need of it.
 func Need(d node.Deps) node.Deps {
-	d.Schemas = append(d.Schemas, rollout.Aliases.Schema())
+	d.Schemas = append(d.Schemas, rollout.Aliases.Schema(), rollout.Experiments.Schema(), release.Releases.Schema(), rollout.TallyKind.Schema())
+	d.Expiring = append(d.Expiring, rollout.TallyKind.Name)
 	return d
 }
 
 // Rollouts is a process's part in rollouts.
 type Rollouts struct {
+	Service  *rollout.Service
+	Evidence rollout.Evidence
+
+	node     *node.Node
+	log      *slog.Logger
 	follower *rollout.Follower
+	driver   *rollout.Driver
 }
 
 // New returns the part of a process that serves models, and registers the commands
 // and queries of rollouts with its bus. Call it before the store is used.
 func New(n *node.Node, m *models.Models, metrics prometheus.Registerer, log *slog.Logger) (*Rollouts, error) {
-	rollout.Register(n.Bus, catalog{m.Server})
-	f, err := rollout.NewFollower(n.Store, n.Queue, m.Server, rollout.FollowerConfig{Log: log, Metrics: metrics})
-	return &Rollouts{f}, err
+	versions := catalog{m.Server}
+	rollout.Register(n.Bus, versions)
+	r := &Rollouts{Service: rollout.NewService(n.Bus, versions), Evidence: rollout.Counted{Store: n.Store}, node: n, log: log}
+	var err error
+	if r.follower, err = rollout.NewFollower(n.Store, n.Queue, m.Server, rollout.FollowerConfig{Log: log, Metrics: metrics}); err != nil {
+		return nil, err
+	}
+	r.driver, err = rollout.NewDriver(n.Store, r.Evidence, rollout.DriverConfig{Owner: n.Owner(), Log: log, Metrics: metrics})
+	return r, err
 }
 
-// Component follows the store. Start it before the models: they are never served
-// in another way than it says.
+// Component follows the store, writes what was counted of releases, and drives them
+// where no other process does. Start it before the models: they are never served in
+// another way than it says.
 func (r *Rollouts) Component() lifecycle.Component {
-	return lifecycle.Component{Name: "rollouts", Start: r.follower.Refresh, Run: r.follower.Run}
+	return lifecycle.Component{Name: "rollouts", Start: r.follower.Refresh, Run: func(ctx context.Context) error {
+		var beside sync.WaitGroup
+		beside.Go(func() { r.follower.Tallies().Write(ctx, r.node.Store, repo.RandomName(), r.log) })
+		beside.Go(func() { r.driver.Run(ctx) })
+		defer beside.Wait()
+		return r.follower.Run(ctx)
+	}}
 }
 
 // catalog has the versions that this process serves.

@@ -165,6 +165,7 @@ type Prediction struct {
 	Model       string          `json:"model"`
 	Version     string          `json:"version,omitempty" doc:"Of the model that answered."`
 	Digest      string          `json:"artifact_digest,omitempty" doc:"SHA-256 of that model's file."`
+	Arm         string          `json:"arm,omitempty" doc:"Of the experiment or release that the prediction is in."`
 	Output      json.RawMessage `json:"output,omitempty" doc:"The outputs, as in the Open Inference Protocol."`
 	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here, or not JSON."`
 	Error       *Failure        `json:"error,omitempty"`
@@ -214,7 +215,7 @@ func target(text string) (model, version string) {
 
 // summary shows a durable prediction without its output.
 func summary(prefix string, p *job.Prediction) Prediction {
-	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
+	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, Arm: p.Arm.Name, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
 		Attempts: p.Attempt - p.Base, DeadLetter: p.Dead(), Replays: p.Replays, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
 	v.URLs = &URLs{Self: self, Cancel: self + "/cancel"}

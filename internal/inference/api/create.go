@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 )
 
 type createIn struct {
+	api.Headers
 	Model       string `path:"model" maxLength:"300" doc:"The model: name, name:version or name@label."`
 	Prefer      string `header:"Prefer" maxLength:"100" doc:"respond-async, or wait=N with 1 to 60 seconds (RFC 7240)."`
 	CancelAfter string `header:"Cancel-After" maxLength:"20" doc:"The time after which a durable prediction expires if it has not ended: 30s, 5m."`
@@ -35,6 +37,7 @@ type out struct {
 	Applied      string `header:"Preference-Applied"`
 	ModelVersion string `header:"Model-Version"`
 	PredictionID string `header:"Prediction-Id"`
+	Arm          string `header:"Experiment-Arm"`
 	Body         Prediction
 }
 
@@ -61,12 +64,12 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 		return nil, err
 	}
 	if !async {
-		return a.predict(ctx, model, version, in.Body.ClientRef, question)
+		return a.predict(ctx, model, version, in.Body.ClientRef, question, in.Header())
 	}
 	if err := durable(v); err != nil {
 		return nil, err
 	}
-	return a.submit(ctx, prefix, model, version, question, in, wait)
+	return a.submit(ctx, prefix, model, version, question, in, a.arm(ctx, model, version, in.Header()), wait)
 }
 
 // durable says why a version answers no durable predictions.
@@ -78,14 +81,14 @@ func durable(v *version) error {
 }
 
 // predict answers at once.
-func (a *API) predict(ctx context.Context, model, version, ref string, question []byte) (*out, error) {
+func (a *API) predict(ctx context.Context, model, version, ref string, question []byte, header http.Header) (*out, error) {
 	p, _ := access.From(ctx)
-	answered, err := oip.Answer(withoutDeadline{ctx}, a.models, a.memory, oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, ClientRef: ref})
+	answered, err := oip.Answer(withoutDeadline{ctx}, a.models, a.memory, oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, ClientRef: ref, Header: header})
 	if err != nil {
 		return nil, err
 	}
 	o := &out{Status: http.StatusOK, ModelVersion: answered.Version, Body: Prediction{Object: "prediction", Status: string(job.Succeeded), Model: model,
-		Version: answered.Version, Digest: answered.SHA256}}
+		Version: answered.Version, Digest: answered.SHA256, Arm: answered.Arm}, Arm: answered.Arm}
 	if !answered.Prediction.IsZero() {
 		o.PredictionID = answered.Prediction.String()
 	}
@@ -105,12 +108,12 @@ func (withoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // submit accepts a durable prediction, and waits for its end if asked to.
-func (a *API) submit(ctx context.Context, prefix, model, version string, question []byte, in *createIn, wait time.Duration) (*out, error) {
+func (a *API) submit(ctx context.Context, prefix, model, version string, question []byte, in *createIn, arm job.Arm, wait time.Duration) (*out, error) {
 	deadline, err := deadline(in.Body.Deadline, in.CancelAfter, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, ClientRef: in.Body.ClientRef, Deadline: deadline, Priority: job.Priority(in.Body.Priority)}, job.Message{Body: question})
+	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, Arm: arm, ClientRef: in.Body.ClientRef, Deadline: deadline, Priority: job.Priority(in.Body.Priority)}, job.Message{Body: question})
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +163,7 @@ func (a *API) refusal(tenant string, s *job.Submit) error {
 	if err := a.admission.Admit(tenant); err != nil || a.cfg.Ward == nil {
 		return err
 	}
-	v, err := a.models.Lookup(s.Model, s.Version)
+	v, err := a.models.Lookup(s.Model, cmp.Or(s.Arm.Version, s.Version))
 	if err != nil {
 		return err
 	}
@@ -206,7 +209,7 @@ func (a *API) answer(ctx context.Context, prefix string, p *job.Prediction) (*ou
 	if err != nil {
 		return nil, err
 	}
-	return &out{Status: http.StatusOK, ETag: api.ETag(p.Root.Version), ModelVersion: p.Served, PredictionID: string(p.ID), Body: v}, nil
+	return &out{Status: http.StatusOK, ETag: api.ETag(p.Root.Version), ModelVersion: p.Served, PredictionID: string(p.ID), Arm: p.Arm.Name, Body: v}, nil
 }
 
 // question makes the Open Inference Protocol's JSON of what a client sent.

@@ -93,7 +93,7 @@ func as(ctx context.Context, subject string, permissions ...access.Permission) c
 
 func (b *bench) submitted(ctx context.Context, t *testing.T, wait time.Duration) Prediction {
 	t.Helper()
-	o, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, wait)
+	o, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, job.Arm{}, wait)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestRefusedLeavesNothing(t *testing.T) {
 	b := newBench(t)
 	b.limit.err = fault.New(fault.Unavailable, "full").WithCode("predictions_full").WithRetryAfter(3 * time.Second)
 	ctx := as(web.WithOperationID(t.Context(), uuid.NewString()), "key_1", job.Run)
-	_, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, 0)
+	_, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, job.Arm{}, 0)
 	if f := fault.Of(err); f.Code != "predictions_full" || f.RetryAfter != 3*time.Second {
 		t.Errorf("got %v", err)
 	}

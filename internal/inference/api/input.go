@@ -54,7 +54,7 @@ func (i *input) predict(ctx context.Context, emit func(oip.Answered) error) erro
 	if err := i.account.Acquire(int64(len(body))); err != nil {
 		return err
 	}
-	q := oip.Question{Model: s.model, Version: s.version, Body: body, Tenant: s.principal.Tenant}
+	q := oip.Question{Model: s.model, Version: s.version, Body: body, Tenant: s.principal.Tenant, Header: s.header}
 	return oip.Steps(withoutDeadline{ctx}, s.api.models, s.api.memory, q, i.own, emit)
 }
 

@@ -77,7 +77,7 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err := asked.Acquire(int64(len(question))); err != nil {
 		return err
 	}
-	q := oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant}
+	q := oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, Header: r.Header}
 	o, err := a.lives.begin(r.Context(), p.Tenant, func(ctx context.Context, o *live) error {
 		defer asked.Release()
 		return a.relate(ctx, o, prefix, q)

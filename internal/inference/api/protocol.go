@@ -33,7 +33,7 @@ func (p protocol) Accept(ctx context.Context, q oip.Question, cancelAfter string
 	if err != nil {
 		return "", err
 	}
-	made, err := p.accept(ctx, job.Submit{Model: q.Model, Version: q.Version, Deadline: deadline}, job.Message{Body: q.Body, Text: q.Text})
+	made, err := p.accept(ctx, job.Submit{Model: q.Model, Version: q.Version, Arm: p.arm(ctx, q.Model, q.Version, q.Header), Deadline: deadline}, job.Message{Body: q.Body, Text: q.Text})
 	if err != nil {
 		return "", err
 	}

@@ -115,7 +115,7 @@ func (a *API) socket(r *http.Request, text string) (*socket, error) {
 	if !found {
 		return nil, fault.New(fault.Invalid, "the WebSocket must offer the subprotocol %s in Sec-WebSocket-Protocol", Subprotocol).WithCode("subprotocol_missing")
 	}
-	s := &socket{api: a, cfg: &a.cfg.Socket, principal: p}
+	s := &socket{api: a, cfg: &a.cfg.Socket, principal: p, header: r.Header}
 	s.model, s.version = target(text)
 	if _, err := a.models.Lookup(s.model, s.version); err != nil {
 		return nil, err
@@ -164,6 +164,7 @@ type socket struct {
 	api            *API
 	cfg            *SocketConfig
 	principal      *access.Principal
+	header         http.Header // of the request that opened it
 	model, version string
 	c              *websocket.Conn
 	ctx            context.Context //nolint:containedctx // the connection's

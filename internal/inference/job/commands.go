@@ -36,6 +36,7 @@ type Submit struct {
 	cqrs.Returns[*Prediction]
 	ID             ID // that its payload was kept for; empty makes one
 	Model, Version string
+	Arm            Arm // whose version runs it instead, where there is one
 	Input          Payload
 	ClientRef      string
 	Deadline       time.Time // zero: none
@@ -128,7 +129,11 @@ func (c Config) withDefaults() Config {
 func Register(b *cqrs.Bus, cfg Config) {
 	cfg = cfg.withDefaults()
 	cqrs.Handle(b, Run, func(ctx context.Context, tx *repo.Tx, c Submit) (*Prediction, error) {
-		p := &Prediction{Model: c.Model, Version: c.Version, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline, Priority: c.Priority}
+		version := c.Version
+		if c.Arm.Version != "" {
+			version = c.Arm.Version
+		}
+		p := &Prediction{Model: c.Model, Version: version, Arm: c.Arm, Input: c.Input, ClientRef: c.ClientRef, Deadline: c.Deadline, Priority: c.Priority}
 		if p.ID = c.ID; p.ID == "" {
 			p.ID = repo.NewID[ID](tx, Prefix)
 		}

@@ -52,6 +52,14 @@ type Failure struct {
 	Retryable bool   `json:"retryable"`
 }
 
+// Arm is the arm of an experiment that a prediction was given to when it was
+// accepted: it is run by that version, whatever becomes of the experiment.
+type Arm struct {
+	Experiment string `json:"experiment"`
+	Name       string `json:"name"`
+	Version    string `json:"version"`
+}
+
 // Prediction is one durable prediction.
 type Prediction struct {
 	aggregate.Root[ID]
@@ -68,6 +76,7 @@ type Prediction struct {
 	Failure   *Failure `json:"failure,omitempty"`
 	ClientRef string   `json:"client_ref,omitempty"`
 	Priority  Priority `json:"priority,omitempty"`
+	Arm       Arm      `json:"arm,omitzero"`
 
 	Attempt     int       `json:"attempt"`              // the fence of the attempt under way, or of the last
 	GivenBack   int       `json:"given_back,omitempty"` // attempts of this life that workers which stopped in order gave back

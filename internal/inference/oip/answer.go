@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"net/http"
 	"time"
 
 	"sluice/internal/inference/batcher"
@@ -30,6 +31,7 @@ type Question struct {
 	Prediction record.ID
 	Attempt    int
 	ClientRef  string
+	Header     http.Header // of the request, for experiments to look at
 }
 
 // Answered is an answer, and how it came about.
@@ -43,12 +45,14 @@ type Answered struct {
 	Timing     serve.Timing
 	Use        serve.Use
 	Step       serve.Step
+	Arm        string // of an experiment that answered; "" for none
 }
 
 // Answer has a model answer a question, the same way as any request goes. What it
 // takes counts in memory while it lasts. A deadline of ctx is the request's.
 func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Question) (Answered, error) {
 	c := &questionCall{inferCall: newInferCall(memory.Account(), q.Model, q.Version), question: q}
+	c.header = q.Header
 	defer c.free()
 	var err error
 	if c.body, err = getSlab(&c.account, int64(len(q.Body))); err != nil {
@@ -61,7 +65,7 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 	if err := models.Predict(ctx, c); err != nil {
 		return Answered{}, c.identify(err)
 	}
-	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Prediction: c.reply.prediction, Timing: c.reply.timing, Use: c.reply.use}
+	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Prediction: c.reply.prediction, Timing: c.reply.timing, Use: c.reply.use, Arm: c.reply.arm}
 	if c.reply.binary {
 		a.Text = new(c.reply.textSize)
 	}
@@ -73,6 +77,7 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 // that.
 func Steps(ctx context.Context, models *stream.Models, memory *budget.Budget, q Question, own *stream.Own, emit func(Answered) error) error {
 	c := &questionCall{inferCall: newInferCall(memory.Account(), q.Model, q.Version), question: q, emit: emit}
+	c.header = q.Header
 	defer c.free()
 	var err error
 	if c.body, err = getSlab(&c.account, int64(len(q.Body))); err != nil {

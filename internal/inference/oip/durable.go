@@ -92,7 +92,7 @@ func (a *rest) question(c echo.Context) (q Question, free func(), err error) {
 	if err = call.Decode(c.Request().Context(), v, &serve.Request{}); err != nil {
 		return q, free, call.identify(err)
 	}
-	q = Question{Model: model, Version: version, Body: call.body.B, Text: &text}
+	q = Question{Model: model, Version: version, Body: call.body.B, Text: &text, Header: c.Request().Header}
 	if p, ok := access.From(c.Request().Context()); ok {
 		q.Tenant = p.Tenant
 	}

@@ -84,6 +84,7 @@ func (a *rest) runGenerate(c echo.Context, call *generateCall) (err error) {
 		return fault.New(fault.Invalid, "generate takes no compressed requests, got Content-Encoding %.40q", encoding)
 	}
 	call.model, call.version = target(c)
+	call.header = c.Request().Header
 	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
 	}

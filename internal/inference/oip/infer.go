@@ -2,6 +2,7 @@ package oip
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ func (a *rest) infer(c echo.Context) error {
 	model, version := target(c)
 	call := newInferCall(a.config.Memory.Account(), model, version)
 	defer call.free()
+	call.header = c.Request().Header
 	var err error
 	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err
@@ -50,6 +52,7 @@ func (a *rest) infer(c echo.Context) error {
 // body it holds and leaves the answer in reply. It is pooled as a whole.
 type inferCall struct {
 	model, version string
+	header         http.Header    // of the request
 	account        budget.Account // of all memory that the call holds
 	body           *tensor.Slab
 	text           []byte // the JSON part of body; nil in a raw request

@@ -27,6 +27,7 @@ type reply struct {
 	use      serve.Use
 	// prediction names it in the log; zero where there is none.
 	prediction record.ID
+	arm        string // of an experiment; "" for none
 }
 
 func (r *reply) reset() {
@@ -50,7 +51,7 @@ func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Resp
 			return err
 		}
 	}
-	c.reply.timing, c.reply.use, c.reply.prediction = resp.Timing, resp.Use, resp.Prediction
+	c.reply.timing, c.reply.use, c.reply.prediction, c.reply.arm = resp.Timing, resp.Use, resp.Prediction, resp.Choice.Arm
 	c.reply.timing.Encode = time.Since(start)
 	return nil
 }
@@ -141,6 +142,9 @@ func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) 
 	h["Server-Timing"] = values.timing(&r.timing, time.Since(start))
 	if !r.prediction.IsZero() {
 		h[PredictionID] = values.add(r.prediction.Append(values.text[:values.n]))
+	}
+	if r.arm != "" {
+		h[HeaderArm] = []string{r.arm}
 	}
 	body := r.body.B
 	if accept := c.Request().Header["Accept-Encoding"]; len(accept) > 0 {

@@ -82,6 +82,9 @@ var (
 	status = spec.TextField("status", func(s *State) Status { return s.Status })
 )
 
+// OfModel selects the releases of a model.
+func OfModel(name string) spec.Spec[State] { return model.Eq(name) }
+
 // Releases keeps them.
 var Releases = eventstore.Source[ID, State]{
 	Name: "releases", Codec: codec(), Apply: Apply, Form: 1, Columns: []spec.Column[State]{model, alias, status},

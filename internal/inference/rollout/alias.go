@@ -65,6 +65,8 @@ type Alias struct {
 	// for none. Nothing else changes it meanwhile.
 	Holder string    `json:"holder,omitempty"`
 	HeldAt time.Time `json:"held_at,omitzero"`
+	// Next is what it points to once a release that holds it has promoted.
+	Next *Pointing `json:"next,omitempty"`
 }
 
 // AliasSet says what an alias points to from here on.
@@ -95,7 +97,8 @@ type AliasRejected struct{}
 
 // AliasHeld says that an experiment or release divides the alias's requests.
 type AliasHeld struct {
-	Holder string `json:"holder"`
+	Holder string    `json:"holder"`
+	Next   *Pointing `json:"next,omitempty"` // see Alias
 }
 
 // AliasFreed says that it does so no more.
@@ -124,10 +127,13 @@ func (AliasFreed) EventType() string { return "alias.freed" }
 // Aliases keeps them.
 var Aliases = eventstore.Source[AliasID, Alias]{
 	Name: "aliases", Codec: aliasCodec(), Apply: applyAlias, Form: 1,
-	Columns: []spec.Column[Alias]{ofModel},
+	Columns: []spec.Column[Alias]{ofModel, ofHeld},
 }
 
-var ofModel = spec.TextField("model", func(a *Alias) string { return a.Model })
+var (
+	ofModel = spec.TextField("model", func(a *Alias) string { return a.Model })
+	ofHeld  = spec.BoolField("held", func(a *Alias) bool { return a.Holder != "" })
+)
 
 func aliasCodec() *eventstore.Codec {
 	c := eventstore.NewCodec()
@@ -146,7 +152,7 @@ func applyAlias(a *Alias, e aggregate.Event, at time.Time) {
 	case AliasSet:
 		a.Model, a.Name, a.Pointing, a.Exists, a.Proposed = e.Model, e.Alias, e.Pointing, true, nil
 		if e.Release != "" {
-			a.Holder, a.HeldAt = "", time.Time{}
+			a.Holder, a.HeldAt, a.Next = "", time.Time{}, nil
 		}
 	case AliasRemoved:
 		a.Pointing, a.Exists, a.Proposed = Pointing{}, false, nil
@@ -155,9 +161,9 @@ func applyAlias(a *Alias, e aggregate.Event, at time.Time) {
 	case AliasRejected:
 		a.Proposed = nil
 	case AliasHeld:
-		a.Holder, a.HeldAt = e.Holder, at
+		a.Holder, a.HeldAt, a.Next = e.Holder, at, e.Next
 	case AliasFreed:
-		a.Holder, a.HeldAt = "", time.Time{}
+		a.Holder, a.HeldAt, a.Next = "", time.Time{}, nil
 	}
 }
 
@@ -215,4 +221,29 @@ func (a *Alias) decide(approve bool, by string) ([]aggregate.Event, error) {
 		return []aggregate.Event{AliasRemoved{ProposedBy: p.By}}, nil
 	}
 	return []aggregate.Event{AliasSet{Model: a.Model, Alias: a.Name, Pointing: p.Pointing, ProposedBy: p.By}}, nil
+}
+
+// hold lets an experiment or release divide the alias's requests.
+func (a *Alias) hold(holder string, next *Pointing) ([]aggregate.Event, error) {
+	if a.Holder == holder {
+		return nil, nil
+	}
+	if err := a.free(); err != nil {
+		return nil, err
+	}
+	if a.Proposed != nil {
+		return nil, fault.New(fault.Conflict, "a change of this alias waits for an approval: have it decided first").WithCode("alias_proposed")
+	}
+	return []aggregate.Event{AliasHeld{holder, next}}, nil
+}
+
+// settle ends a hold: with what the alias was held for, where that was promoted.
+func (a *Alias) settle(holder string, promoted bool) ([]aggregate.Event, error) {
+	switch {
+	case a.Holder != holder:
+		return nil, nil
+	case promoted && a.Next != nil:
+		return []aggregate.Event{AliasSet{Model: a.Model, Alias: a.Name, Pointing: *a.Next, Release: holder}}, nil
+	}
+	return []aggregate.Event{AliasFreed{holder}}, nil
 }

@@ -135,6 +135,12 @@ func (c DecideAlias) Target() (kind, id string) {
 
 // Register adds the commands and queries to the bus.
 func Register(b *cqrs.Bus, catalog Catalog) {
+	registerAliases(b, catalog)
+	registerExperiments(b)
+	registerReleases(b)
+}
+
+func registerAliases(b *cqrs.Bus, catalog Catalog) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c SetAlias) (*LoadedAlias, error) {
 		return set(ctx, tx, catalog, c)
 	}, cqrs.Platform())

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/internal/inference/release"
 	"sluice/internal/inference/route"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
@@ -35,6 +37,8 @@ type Follower struct {
 	store   *repo.Store
 	queue   queue.Reader
 	router  Router
+	tallies *Tallies
+	splits  map[string]*split // by holder, of the last reading
 	cfg     FollowerConfig
 	changed chan struct{} // has a token where the store may have something new
 	since   prometheus.Gauge
@@ -49,7 +53,7 @@ func NewFollower(store *repo.Store, q queue.Reader, router Router, cfg FollowerC
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{store: store, queue: q, router: router, cfg: cfg, changed: make(chan struct{}, 1),
+	f := &Follower{store: store, queue: q, router: router, tallies: newTallies(), cfg: cfg, changed: make(chan struct{}, 1),
 		since:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_rollout_read_timestamp_seconds", Help: "When aliases, experiments and releases were last read from the store: what this node routes by is as old."}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_rollout_read_failures_total", Help: "Readings of aliases, experiments and releases that failed; what was known before holds."}),
 	}
@@ -65,10 +69,16 @@ func NewFollower(store *repo.Store, q queue.Reader, router Router, cfg FollowerC
 	return f, nil
 }
 
+// followed are the kinds of which the routing is made.
+var followed = []string{Aliases.Name, Experiments.Name, release.Releases.Name}
+
+// Tallies returns what this node counts of releases.
+func (f *Follower) Tallies() *Tallies { return f.tallies }
+
 // committed notes that this process has changed something.
 func (f *Follower) committed(c *repo.Changeset) {
 	for i := range c.Puts {
-		if c.Puts[i].Kind == Aliases.Name {
+		if slices.Contains(followed, c.Puts[i].Kind) {
 			f.wake()
 			return
 		}
@@ -107,7 +117,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh reads the store once. Before a node serves, call it until it succeeds.
+// Refresh reads the store once, also before Run. It is not for several goroutines.
 func (f *Follower) Refresh(ctx context.Context) error {
 	now := f.store.Now()
 	names, err := f.read(ctx)
@@ -141,8 +151,11 @@ func (f *Follower) hear(ctx context.Context) error {
 		return err
 	}
 	f.wake() // what came before is in the store
-	subject := repo.StreamEvents + "._." + Aliases.Name + ".*"
-	for _, err := range f.queue.Read(ctx, queue.Read{Stream: stream, Filters: []string{subject}, From: b.Last + 1, Follow: true}) {
+	var subjects []string
+	for _, kind := range followed {
+		subjects = append(subjects, repo.StreamEvents+"._."+kind+".*")
+	}
+	for _, err := range f.queue.Read(ctx, queue.Read{Stream: stream, Filters: subjects, From: b.Last + 1, Follow: true}) {
 		if err != nil {
 			return err
 		}

@@ -2,41 +2,140 @@ package rollout
 
 import (
 	"context"
+	"errors"
+	"iter"
+	"strings"
 
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/release"
 	"sluice/internal/inference/route"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
 
+// split is how a holder divides requests, as of a version of it.
+type split struct {
+	version int64
+	*route.Split
+}
+
 // read makes the names of all models of what the store has.
 func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
-	names, from := map[string]route.Names{}, f.store.Read(repo.Scope{})
-	for query := (spec.Query[Alias]{Limit: spec.MaxLimit}); ; {
-		page, err := Aliases.Find(ctx, from, query)
+	names, splits := map[string]route.Names{}, map[string]*split{}
+	for a, err := range allAliases(ctx, f.store, spec.Spec[Alias]{}) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page.Items {
-			add(names, &page.Items[i].State)
+		if a.State.Exists {
+			s, err := f.split(ctx, &a.State, splits)
+			if err != nil {
+				return nil, err
+			}
+			add(names, &a.State, s)
 		}
-		if query.After = page.Next; query.After == "" {
-			return names, nil
+	}
+	f.splits = splits
+	f.tallies.retain(splits)
+	return names, nil
+}
+
+// allAliases goes through the aliases that a rule selects, page by page.
+func allAliases(ctx context.Context, store *repo.Store, where spec.Spec[Alias]) iter.Seq2[LoadedAlias, error] {
+	return func(yield func(LoadedAlias, error) bool) {
+		for query := (spec.Query[Alias]{Where: where, Limit: spec.MaxLimit}); ; {
+			page, err := Aliases.Find(ctx, store.Read(repo.Scope{}), query)
+			if err != nil {
+				yield(LoadedAlias{}, err)
+				return
+			}
+			for _, a := range page.Items {
+				if !yield(a, nil) {
+					return
+				}
+			}
+			if query.After = page.Next; query.After == "" {
+				return
+			}
 		}
 	}
 }
 
 // add adds an alias to the names of its model.
-func add(names map[string]route.Names, a *Alias) {
-	if !a.Exists {
-		return
-	}
+func add(names map[string]route.Names, a *Alias, s *route.Split) {
 	of := names[a.Model]
 	if of == nil {
 		of = route.Names{}
 		names[a.Model] = of
 	}
-	of[a.Name] = route.Name{Version: a.Version}
+	of[a.Name] = route.Name{Version: a.Version, Split: s}
 	if a.Name == route.Default {
 		of[""] = of[a.Name]
 	}
+}
+
+// split returns how the holder of an alias divides its requests, nil where it does
+// not, or is not there. What has not changed is taken over from the last reading.
+func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split) (*route.Split, error) {
+	if a.Holder == "" {
+		return nil, nil //nolint:nilnil // nil does not divide
+	}
+	version, made, err := f.holder(ctx, a.Holder)
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil, nil //nolint:nilnil // it is about to be made, or came to nothing
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := f.splits[a.Holder]
+	if s == nil || s.version != version {
+		s = &split{version: version}
+		if s.Split, err = made(); err != nil {
+			return nil, err
+		}
+	}
+	splits[a.Holder] = s
+	return s.Split, nil
+}
+
+// holder reads what holds an alias: its version, and what makes a split of it.
+func (f *Follower) holder(ctx context.Context, id string) (int64, func() (*route.Split, error), error) {
+	if strings.HasPrefix(id, ExperimentPrefix+"_") {
+		x, err := Experiments.Get(ctx, f.store.Read(repo.Scope{}), ExperimentID(id))
+		return x.Version, func() (*route.Split, error) { return ofExperiment(id, &x.State) }, err
+	}
+	r, err := release.Releases.Get(ctx, f.store.Read(repo.Scope{}), release.ID(id))
+	return r.Version, func() (*route.Split, error) { return f.ofRelease(id, &r.State) }, err
+}
+
+// ofExperiment returns how an experiment divides requests.
+func ofExperiment(id string, x *Experiment) (*route.Split, error) {
+	if x.Stopped {
+		return nil, nil //nolint:nilnil // nil does not divide
+	}
+	plan, err := experiment.Compile(x.Config)
+	s := &route.Split{ID: id, Plan: plan}
+	for _, arm := range x.Arms {
+		s.Arms = append(s.Arms, route.Arm{Name: arm.Name, Digest: arm.Digest})
+	}
+	return s, err
+}
+
+// ofRelease returns how a release divides requests. One that has promoted serves
+// all by the candidate, until its alias points to it.
+func (f *Follower) ofRelease(id string, r *release.State) (*route.Split, error) {
+	if r.Status == release.RolledBack {
+		return nil, nil //nolint:nilnil // nil does not divide
+	}
+	plan, err := experiment.Compile(experiment.Config{Salt: id, Allocation: r.Allocation, Unit: standardUnit})
+	if err != nil {
+		return nil, err
+	}
+	s := &route.Split{ID: id, Plan: plan, Arms: []route.Arm{{Name: release.Champion, Digest: r.Plan.Champion}, {Name: release.Candidate, Digest: r.Plan.Candidate}}}
+	if !r.Status.Final() {
+		t := f.tallies.of(release.ID(id), r.Step)
+		for i := range s.Arms {
+			s.Arms[i].Meter = &t.arms[i]
+		}
+	}
+	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
@@ -37,6 +38,14 @@ func (s *step) Target() (name, version string) {
 		version = s.own.version
 	}
 	return name, version
+}
+
+// Value implements serve.Asking.
+func (s *step) Value(ctx context.Context, from experiment.Source, name string) string {
+	if c, ok := s.inner.(serve.Asking); ok {
+		return c.Value(ctx, from, name)
+	}
+	return ""
 }
 
 // Decode implements serve.Codec.

@@ -26,6 +26,9 @@ import (
 // doubling from there to the longest time.Duration has 64.
 const buckets = 128 + 64*(63-7)
 
+// Size is one more than the greatest number of a bucket.
+const Size = buckets
+
 // Histogram counts durations. The zero value is empty and ready for use. It
 // takes up to 29 KB, and 18 KB if nothing takes an hour. It is not safe for
 // concurrent use.

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 
+	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/serve"
@@ -102,6 +105,25 @@ func within(part string, err error) error {
 // Target implements serve.Codec.
 func (c *call) Target() (model, version string) {
 	return string(c.msg.model), string(c.msg.version)
+}
+
+// Value implements serve.Asking. What HTTP has as headers is metadata.
+func (c *call) Value(ctx context.Context, from experiment.Source, name string) string {
+	if from == experiment.Attribute {
+		return experiment.AttributeOf(first(ctx, experiment.HeaderAttributes), name)
+	}
+	if from == experiment.Header {
+		return first(ctx, name)
+	}
+	return oip.Value(ctx, nil, from, name)
+}
+
+// first returns the first value of the call's metadata with a name.
+func first(ctx context.Context, name string) string {
+	if values := metadata.ValueFromIncomingContext(ctx, name); len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // Decode implements serve.Codec.
@@ -256,7 +278,10 @@ func findPort(ports []model.Port, name []byte) int {
 }
 
 // Encode implements serve.Codec.
-func (c *call) Encode(_ context.Context, v *serve.Version, resp *serve.Response) error {
+func (c *call) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
+	if arm := resp.Choice.Arm; arm != "" {
+		_ = grpc.SetHeader(ctx, metadata.Pairs(oip.HeaderArm, arm)) // a stream that has begun has sent its own
+	}
 	for i, k := range c.topK {
 		if k == 0 {
 			continue

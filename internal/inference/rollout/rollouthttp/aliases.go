@@ -1,4 +1,5 @@
-// Package rollouthttp has aliases of models as resources of the native API.
+// Package rollouthttp has aliases of models, experiments and releases as resources of
+// the native API.
 //
 // A change is conditional: If-Match names the version that it is meant for, and
 // If-None-Match: * makes what is not there yet (RFC 9110, section 13.1). What is
@@ -137,7 +138,11 @@ func number(n int64) string {
 }
 
 // Register adds the operations to the API.
-func Register(a *api.API, b *cqrs.Bus) { aliases(a, b) }
+func Register(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
+	aliases(a, b)
+	experiments(a, b, s)
+	releases(a, b, s, e)
+}
 
 func aliases(a *api.API, b *cqrs.Bus) {
 	const path = "/models/{model}/aliases/{alias}"
@@ -224,11 +229,9 @@ func history(ctx context.Context, b *cqrs.Bus, in *historyIn) (*historyOut, erro
 		}
 		q.AsOf = t.Add(time.Millisecond - time.Microsecond) // what is shown to have happened then, had
 	}
-	if in.Cursor != "" {
-		var err error
-		if q.After, err = strconv.ParseInt(in.Cursor, 10, 64); err != nil || q.After < 0 {
-			return nil, fault.New(fault.Invalid, "the cursor is none of this list's").WithCode("invalid_cursor")
-		}
+	var err error
+	if q.After, err = sequence(in.Cursor); err != nil {
+		return nil, err
 	}
 	changes, err := cqrs.Ask(ctx, b, q)
 	if err != nil {

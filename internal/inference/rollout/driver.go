@@ -1,0 +1,168 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+)
+
+// DriverConfig holds what a Driver may be given; the zero value has defaults.
+type DriverConfig struct {
+	Owner    string                // this process; default a random name
+	Interval time.Duration         // between two looks at each release; default 1s
+	Lease    time.Duration         // of driving; default 5s
+	Log      *slog.Logger          // nil discards
+	Metrics  prometheus.Registerer // nil registers nowhere
+}
+
+// Driver judges releases by their evidence, and has what follows happen: one
+// process at a time does it. It also ends the holds of what is over.
+type Driver struct {
+	store    *repo.Store
+	evidence Evidence
+	cfg      DriverConfig
+	outcomes *prometheus.CounterVec
+}
+
+// NewDriver returns a driver of the store's releases.
+func NewDriver(store *repo.Store, e Evidence, cfg DriverConfig) (*Driver, error) {
+	if cfg.Owner == "" {
+		cfg.Owner = "driver-" + repo.RandomName()
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = time.Second
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Driver{store: store, evidence: e, cfg: cfg, outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_release_decisions_total", Help: "Judgements of releases that were logged, by what followed."}, []string{"outcome"})}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(d.outcomes); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
+		}
+	}
+	return d, nil
+}
+
+// Run drives until ctx ends, while this process has the lease.
+func (d *Driver) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		lease, err := d.store.Acquire(ctx, "releases-drive", d.cfg.Owner, d.cfg.Lease)
+		if err == nil {
+			err = lease.Hold(ctx, d.cfg.Lease, func(ctx context.Context) error {
+				for ctx.Err() == nil {
+					d.Round(ctx)
+					pause.For(ctx, d.cfg.Interval)
+				}
+				return nil
+			})
+		}
+		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			d.cfg.Log.WarnContext(ctx, "releases cannot be driven by this process", "error", err)
+		}
+		pause.For(ctx, d.cfg.Interval)
+	}
+}
+
+// Round looks once at everything that holds an alias.
+func (d *Driver) Round(ctx context.Context) {
+	for a, err := range allAliases(ctx, d.store, ofHeld.Eq(true)) {
+		if err == nil && a.State.Holder != "" {
+			err = d.look(ctx, &a)
+		}
+		if err != nil && ctx.Err() == nil {
+			d.cfg.Log.WarnContext(ctx, "a release cannot be driven; that is tried again", "model", a.State.Model, "alias", a.State.Name, "holder", a.State.Holder, "error", err)
+		}
+	}
+}
+
+// patience is how long an alias may be held by what is not there: who begins to
+// hold it is about to make that, or has died between the two.
+const patience = time.Minute
+
+// look looks at what holds an alias.
+func (d *Driver) look(ctx context.Context, a *LoadedAlias) error {
+	over, promoted, err := d.state(ctx, a)
+	if err != nil || !over {
+		return err
+	}
+	return d.store.Do(ctx, driving, func(ctx context.Context, tx *repo.Tx) error {
+		_, err := Aliases.Append(ctx, tx, a.Root.ID, func(l LoadedAlias) ([]aggregate.Event, error) { return l.State.settle(a.State.Holder, promoted) })
+		return err
+	})
+}
+
+var driving = repo.Scope{Actor: "system"}
+
+// state says whether what holds an alias is over, after it was driven on.
+func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool, err error) {
+	id, from := a.State.Holder, d.store.Read(repo.Scope{})
+	if strings.HasPrefix(id, ExperimentPrefix+"_") {
+		x, err := Experiments.Get(ctx, from, ExperimentID(id))
+		if errors.Is(err, repo.ErrNotFound) {
+			return d.lost(a), false, nil
+		}
+		return x.State.Stopped, false, err
+	}
+	r, err := release.Releases.Get(ctx, from, release.ID(id))
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		return d.lost(a), false, nil
+	case err == nil && !r.State.Status.Final():
+		err = d.assess(ctx, &r)
+	}
+	return r.State.Status.Final(), r.State.Status == release.Promoted, err
+}
+
+func (d *Driver) lost(a *LoadedAlias) bool { return d.store.Now().Sub(a.State.HeldAt) > patience }
+
+// assess judges a release by what was measured, and brings r up to date.
+func (d *Driver) assess(ctx context.Context, r *LoadedRelease) error {
+	measured, err := d.evidence.Measure(ctx, r)
+	if err != nil {
+		return err
+	}
+	before, outcome := *r, release.Outcome("")
+	err = d.store.Do(ctx, driving, func(ctx context.Context, tx *repo.Tx) error {
+		outcome = ""
+		*r, err = release.Releases.Append(ctx, tx, before.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
+			if l.State.Status.Final() || l.State.Step != before.State.Step {
+				return nil, nil // somebody was faster; the numbers are of another step
+			}
+			events, err := l.State.Assess(measured, tx.Now())
+			if len(events) > 0 {
+				if j, ok := events[0].(release.Judged); ok {
+					outcome = j.Outcome
+				}
+			}
+			return events, err
+		})
+		return err
+	})
+	if err != nil || outcome == "" {
+		return err
+	}
+	d.outcomes.WithLabelValues(string(outcome)).Inc()
+	log := d.cfg.Log.With("release", string(r.Root.ID), "model", r.State.Plan.Model, "alias", r.State.Plan.Alias, "step", before.State.Step, "outcome", string(outcome), "status", string(r.State.Status))
+	if r.State.Verdict == evidence.Fail {
+		log.WarnContext(ctx, "a release was judged", "reason", r.State.Reason)
+		return nil
+	}
+	log.InfoContext(ctx, "a release was judged")
+	return nil
+}

@@ -1,0 +1,208 @@
+package rollout
+
+import (
+	"net/textproto"
+	"slices"
+	"time"
+
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/model"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/eventstore"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spec"
+)
+
+// ExperimentID is the id of an experiment, exp_….
+type ExperimentID string
+
+// ExperimentPrefix is how ids of experiments begin.
+const ExperimentPrefix = "exp"
+
+// Arm is a version that takes part in an experiment.
+type Arm struct {
+	Name    string `json:"name"`
+	Version int64  `json:"version"`
+	Digest  string `json:"digest"`
+}
+
+// Experiment is how an alias's requests are divided, as its events have made it.
+type Experiment struct {
+	Model   string            `json:"model"`
+	Alias   string            `json:"alias"`
+	Config  experiment.Config `json:"config"`
+	Arms    []Arm             `json:"arms"` // as the allocation has them
+	Stopped bool              `json:"stopped,omitempty"`
+	Reason  string            `json:"reason,omitempty"` // for that
+}
+
+// ExperimentStarted says how an alias's requests are divided.
+type ExperimentStarted struct {
+	Model  string            `json:"model"`
+	Alias  string            `json:"alias"`
+	Config experiment.Config `json:"config"`
+	Arms   []Arm             `json:"arms"`
+}
+
+// ExperimentReweighted says that arms have other shares.
+type ExperimentReweighted struct {
+	Allocation *experiment.Allocation `json:"allocation"`
+}
+
+// ExperimentStopped says that the alias's requests are divided no more.
+type ExperimentStopped struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// EventType implements aggregate.Event.
+func (ExperimentStarted) EventType() string { return "experiment.started" }
+
+// EventType implements aggregate.Event.
+func (ExperimentReweighted) EventType() string { return "experiment.reweighted" }
+
+// EventType implements aggregate.Event.
+func (ExperimentStopped) EventType() string { return "experiment.stopped" }
+
+// Experiments keeps them.
+var Experiments = eventstore.Source[ExperimentID, Experiment]{
+	Name: "experiments", Codec: experimentCodec(), Apply: applyExperiment, Form: 1,
+	Columns: []spec.Column[Experiment]{experimentModel, experimentStopped},
+}
+
+var (
+	experimentModel   = spec.TextField("model", func(e *Experiment) string { return e.Model })
+	experimentStopped = spec.BoolField("stopped", func(e *Experiment) bool { return e.Stopped })
+)
+
+func experimentCodec() *eventstore.Codec {
+	c := eventstore.NewCodec()
+	eventstore.Register[ExperimentStarted](c)
+	eventstore.Register[ExperimentReweighted](c)
+	eventstore.Register[ExperimentStopped](c)
+	return c
+}
+
+// applyExperiment changes the state by what has happened.
+func applyExperiment(x *Experiment, e aggregate.Event, _ time.Time) {
+	switch e := e.(type) {
+	case ExperimentStarted:
+		x.Model, x.Alias, x.Config, x.Arms = e.Model, e.Alias, e.Config, e.Arms
+	case ExperimentReweighted:
+		x.Config.Allocation = e.Allocation
+	case ExperimentStopped:
+		x.Stopped, x.Reason = true, e.Reason
+	}
+}
+
+// WeightedArm is an arm as somebody asks for it.
+type WeightedArm struct {
+	Name    string
+	Version string
+	Weight  int // in basis points
+}
+
+// design makes an experiment of what somebody asks for; id is its salt.
+func design(catalog Catalog, id ExperimentID, c StartExperiment) (*ExperimentStarted, error) {
+	if err := checkName(c.Alias); err != nil {
+		return nil, err
+	}
+	e := &ExperimentStarted{Model: c.Model, Alias: c.Alias, Config: experiment.Config{Salt: string(id), Unit: canonical(c.Unit), Rules: slices.Clone(c.Rules)}}
+	for i := range e.Config.Rules {
+		when := slices.Clone(e.Config.Rules[i].When)
+		for j := range when {
+			when[j].Key = canonical([]experiment.Key{when[j].Key})[0]
+		}
+		e.Config.Rules[i].When = when
+	}
+	var first Artifact
+	for i, arm := range c.Arms {
+		a, err := catalog.Find(c.Model, arm.Version)
+		if err != nil {
+			return nil, missing(c.Model, arm.Version, err)
+		}
+		if i == 0 {
+			first = a
+		}
+		if err := alike(c.Model, first, a); err != nil {
+			return nil, err
+		}
+		e.Arms = append(e.Arms, Arm{arm.Name, a.Version, a.Digest})
+	}
+	var err error
+	if e.Config.Allocation, err = experiment.Allocate(weights(c.Arms)...); err != nil {
+		return nil, err
+	}
+	return e, e.Config.Validate()
+}
+
+// canonical writes the names of headers as HTTP does.
+func canonical(keys []experiment.Key) []experiment.Key {
+	keys = slices.Clone(keys)
+	for i := range keys {
+		if keys[i].From == experiment.Header {
+			keys[i].Name = textproto.CanonicalMIMEHeaderKey(keys[i].Name)
+		}
+	}
+	return keys
+}
+
+func weights(arms []WeightedArm) []experiment.Arm {
+	var out []experiment.Arm
+	for _, a := range arms {
+		out = append(out, experiment.Arm{Name: a.Name, Weight: a.Weight})
+	}
+	return out
+}
+
+// alike refuses to divide requests among versions that do not take the same,
+// or whose answers depend on earlier requests.
+func alike(name string, a, b Artifact) error {
+	for _, x := range []Artifact{a, b} {
+		if x.Steps {
+			return fault.New(fault.Unprocessable, "version %d of model '%s' keeps state, or answers step by step: such requests are not divided among versions", x.Version, fault.Clip(name, 64)).WithCode("arms_stateful")
+		}
+	}
+	if !slices.EqualFunc(a.Signature.Inputs, b.Signature.Inputs, samePort) || !slices.EqualFunc(a.Signature.Outputs, b.Signature.Outputs, samePort) {
+		return fault.New(fault.Unprocessable, "versions %d and %d of model '%s' do not take and give the same tensors: a client of one could not be served by the other", a.Version, b.Version, fault.Clip(name, 64)).WithCode("arms_differ")
+	}
+	return nil
+}
+
+func samePort(a, b model.Port) bool {
+	return a.Name == b.Name && a.Datatype == b.Datatype && a.Shape.Equal(b.Shape)
+}
+
+// reweigh gives the arms other shares, by name.
+func (x *Experiment) reweigh(arms []experiment.Arm) ([]aggregate.Event, error) {
+	if x.Stopped {
+		return nil, errStopped
+	}
+	now := x.Config.Allocation.Arms()
+	if len(arms) != len(now) || slices.ContainsFunc(arms, func(a experiment.Arm) bool {
+		return !slices.ContainsFunc(now, func(b experiment.Arm) bool { return b.Name == a.Name })
+	}) {
+		return nil, fault.New(fault.Unprocessable, "name each of the %d arms of the experiment once: arms do not change while it lives, only weights", len(now)).WithCode("experiment_arms")
+	}
+	ordered := slices.Clone(now) // the arms' order is that of Arms
+	for i := range ordered {
+		ordered[i].Weight = arms[slices.IndexFunc(arms, func(a experiment.Arm) bool { return a.Name == ordered[i].Name })].Weight
+	}
+	if slices.Equal(ordered, now) {
+		return nil, nil
+	}
+	next, err := x.Config.Allocation.Reweight(ordered...)
+	return []aggregate.Event{ExperimentReweighted{next}}, err
+}
+
+var errStopped = fault.New(fault.Conflict, "the experiment has been stopped: begin another").WithCode("experiment_stopped")
+
+// stop ends the experiment; ending it again changes nothing.
+func (x *Experiment) stop(reason string) ([]aggregate.Event, error) {
+	if x.Stopped {
+		return nil, nil
+	}
+	if len(reason) > MaxReason {
+		return nil, fault.New(fault.Unprocessable, "the reason has %d bytes, at most %d are allowed", len(reason), MaxReason).WithCode("reason_too_long")
+	}
+	return []aggregate.Event{ExperimentStopped{reason}}, nil
+}
