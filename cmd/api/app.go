@@ -59,6 +59,7 @@ type app struct {
 	uploads   *upload.Service
 	versions  *registry.Service
 	trials    *registry.Trials
+	follower  lifecycle.Component // of the ready versions
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -112,6 +113,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.rollouts, err = rollouts.New(a.node, a.models, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	if a.follower, err = a.models.Follow(cfg, a.node, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	if a.hub, err = newHub(a); err != nil {
 		return nil, err
 	}
@@ -160,7 +164,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

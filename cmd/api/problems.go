@@ -23,6 +23,7 @@ func modelProblems() []problem.Type {
 	return []problem.Type{
 		{Code: "model_not_found", Title: "There is no such model", Fix: "POST /v2/repository/index lists the models that there are."},
 		{Code: "version_not_found", Title: "The model has no such version", Fix: "GET /v2/models/{model} lists its versions."},
+		{Code: "model_loading", Title: "The version is being loaded", Fix: "Send the same request again after as long as Retry-After says."},
 		{Code: "model_not_ready", Title: "The model cannot answer now", Fix: "Wait as long as Retry-After says; where it stays so, GET /v2/models/{model}/ready and the index say why."},
 		{Code: "batch_too_large", Title: "The request has more rows than the model takes at once", Fix: "Send fewer rows with each request; detail names the most."},
 		{Code: "overloaded", Title: "The model cannot answer in time", Fix: "Send the same request again after as long as Retry-After says, with growing pauses, or allow more time."},

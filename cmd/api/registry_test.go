@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -195,4 +196,71 @@ func TestRegistryRefuses(t *testing.T) {
 			t.Errorf("%s: %d %s", path, e.StatusCode, e.body)
 		}
 	}
+}
+
+// What is registered is served, by its number and its alias, also after a restart,
+// until it is deleted, which nobody may who would take it from an alias or a durable
+// prediction.
+func TestRegistryServes(t *testing.T) {
+	models, dir := t.TempDir(), t.TempDir()
+	if err := os.CopyFS(filepath.Join(models, "iris"), os.DirFS("../../models/iris")); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--data-dir=" + dir, "--models=", "--model-repository=" + models}
+	a, stop := startApp(t, flags...)
+	base := "http://" + a.http.Addr()
+	body := fmt.Sprintf(`{"upload_id":%q}`, put(t, base, onnxtest.MLP(1, 4, 3)))
+	_, v := registerVersion(t, base, "fresh", body)
+	if v = settled(t, base, v.URLs.Self); v.Stage != "ready" || v.Number != 1 {
+		t.Fatalf("%+v", v)
+	}
+	_, beside := registerVersion(t, base, "iris", body)
+	if beside = settled(t, base, beside.URLs.Self); beside.Stage != "ready" || beside.Number != 3 {
+		t.Fatalf("%+v", beside)
+	}
+	const rows = `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}`
+	answers := func(base, model string, want int) exchange {
+		t.Helper()
+		var e exchange
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // nodes learn of it in moments
+			if e = infer(t, "POST", base+"/v2/models/"+model+"/infer", []byte(rows), "Content-Type", "application/json"); e.StatusCode == want {
+				return e
+			}
+		}
+		t.Fatalf("%s: %d %s, want %d", model, e.StatusCode, e.body, want)
+		return e
+	}
+	first := answers(base, "fresh", 200)
+	if got := answers(base, "iris/versions/3", 200); !strings.Contains(string(got.body), `"model_version":"3"`) {
+		t.Errorf("%s", got.body)
+	}
+	if e := infer(t, "GET", base+"/v2/models/fresh", nil); e.StatusCode != 200 || !strings.Contains(string(e.body), `"shape":[-1,4]`) {
+		t.Errorf("%d %s", e.StatusCode, e.body)
+	}
+	if e := infer(t, "PUT", base+"/v1/models/fresh/aliases/champion", []byte(`{"version":"1"}`), "Content-Type", "application/json", "If-None-Match", "*"); e.StatusCode/100 != 2 {
+		t.Fatalf("%d %s", e.StatusCode, e.body)
+	}
+	if e := infer(t, "DELETE", base+v.URLs.Self, nil, "If-Match", "*"); e.StatusCode != 409 || !strings.Contains(string(e.body), "the alias champion names it") {
+		t.Errorf("under an alias: %d %s", e.StatusCode, e.body)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	a, _ = startApp(t, flags...)
+	base = "http://" + a.http.Addr()
+	again := infer(t, "POST", base+"/v2/models/fresh/infer", []byte(rows), "Content-Type", "application/json") // it is there from the start
+	if output := func(e exchange) string { _, o, _ := strings.Cut(string(e.body), `"outputs"`); return o }; output(again) != output(first) || output(first) == "" {
+		t.Errorf("after a restart: %d %s, before %s", again.StatusCode, again.body, first.body)
+	}
+	if e := infer(t, "DELETE", base+"/v1/models/fresh/aliases/champion", nil, "If-Match", "*"); e.StatusCode/100 != 2 {
+		t.Fatalf("%d %s", e.StatusCode, e.body)
+	}
+	if e := infer(t, "DELETE", base+v.URLs.Self, nil, "If-Match", "*"); e.StatusCode != 204 {
+		t.Fatalf("%d %s", e.StatusCode, e.body)
+	}
+	answers(base, "fresh", 404)
+	if e := infer(t, "POST", base+v.URLs.Self+"/restore", nil); e.StatusCode != 200 {
+		t.Fatalf("%d %s", e.StatusCode, e.body)
+	}
+	answers(base, "fresh", 200)
 }

@@ -15,6 +15,7 @@ import (
 	"sluice/cmd/internal/node"
 	"sluice/cmd/internal/records"
 	"sluice/cmd/internal/rollouts"
+	versions "sluice/internal/inference/registry"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/telemetry"
@@ -30,8 +31,9 @@ type worker struct {
 	health   *telemetry.Health
 	tracing  *telemetry.Tracing
 	node     *node.Node
-	models   *models.Models     // nil where it runs no predictions
-	rollouts *rollouts.Rollouts // as models
+	models   *models.Models      // nil where it runs no predictions
+	rollouts *rollouts.Rollouts  // as models
+	follower lifecycle.Component // of the ready versions of the registry
 	records  *records.Records
 	jobs     *jobs.Jobs
 	batches  *batches.Batches
@@ -53,7 +55,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health})))); err != nil {
+	if w.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()})))); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -88,6 +90,9 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 			return err
 		}
 		w.health.AddCheck("models", w.models.Check)
+		if w.follower, err = w.models.Follow(w.cfg, w.node, metrics, w.log); err != nil {
+			return err
+		}
 		if w.rollouts, err = rollouts.New(w.node, w.models, metrics, w.log); err != nil {
 			return err
 		}
@@ -111,7 +116,7 @@ func (w *worker) run(ctx context.Context) error {
 	components = append(components, w.node.Components()...)
 	components = append(components, w.records.Component())
 	if w.models != nil {
-		components = append(components, w.rollouts.Component(), w.models.Component())
+		components = append(components, w.rollouts.Component(), w.follower, w.models.Component())
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,

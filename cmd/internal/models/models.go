@@ -72,6 +72,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		Defaults: Defaults(cfg),
 		MaxQueue: cfg.Model.MaxQueue,
 		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
+		LoadWait: cfg.Registry.Wait, Memory: demanded(cfg.Registry.Memory),
 		Used: used, Recorder: recorder, Log: log, Metrics: metrics,
 	}
 	if cfg.Model.Control == "poll" {

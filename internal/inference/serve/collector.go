@@ -27,19 +27,41 @@ var (
 	ready     = describe("sluice_model_ready", "1 for a version that serves, 0 for one that was refused, is being loaded or was unloaded.")
 )
 
+var (
+	demanded  = prometheus.NewDesc("sluice_model_demand_bytes", "Memory of the versions that were loaded on demand, by measure.", nil, nil)
+	loadedNow = prometheus.NewDesc("sluice_model_demand_loaded", "Versions that were loaded on demand and are not unloaded.", nil, nil)
+)
+
+// held returns the memory of all loaded offers, in bytes, and their number.
+func (s *Server) held() (bytes int64, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.models {
+		for _, o := range m.offers {
+			if o.live != nil {
+				bytes, n = bytes+o.size, n+1
+			}
+		}
+	}
+	return bytes, n
+}
+
 func describe(name, help string, more ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append(append([]string{}, byVersion...), more...), nil)
 }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{success, failure, count, execution, pending, request, queue, input, infer, output, queued, running, ready} {
+	for _, d := range []*prometheus.Desc{success, failure, count, execution, pending, request, queue, input, infer, output, queued, running, ready, demanded, loadedNow} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
+	held, n := c.s.held()
+	ch <- prometheus.MustNewConstMetric(demanded, prometheus.GaugeValue, float64(held))
+	ch <- prometheus.MustNewConstMetric(loadedNow, prometheus.GaugeValue, float64(n))
 	for _, e := range c.s.Index() {
 		up := 0.0
 		if e.State == Ready {
@@ -77,6 +99,9 @@ func (v *Version) collect(ch chan<- prometheus.Metric) {
 		"REJECTED": s.Rejected.Load(), "CANCELED": s.Canceled.Load(), "BACKEND": s.Broken.Load(), "OTHER": s.Wrong.Load(),
 	} {
 		emit(failure, prometheus.CounterValue, float64(n), reason)
+	}
+	if v.runtime.batcher == nil {
+		return // not loaded
 	}
 	b := v.runtime.batcher.Stats()
 	emit(queued, prometheus.GaugeValue, float64(b.Queued))

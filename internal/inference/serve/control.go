@@ -22,7 +22,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	for _, name := range s.cfg.Only {
-		if !slices.ContainsFunc(entries, func(e modelrepo.Entry) bool { return e.Name == name }) {
+		if !slices.ContainsFunc(entries, func(e modelrepo.Entry) bool { return e.Name == name }) && !s.offer(name) {
 			return fault.New(fault.NotFound, "model %q is to be served, but the repository does not have it", name)
 		}
 	}
@@ -82,6 +82,9 @@ func (s *Server) follow(ctx context.Context, entries []modelrepo.Entry) {
 
 // Load implements Models.
 func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error {
+	if len(opts.Files) == 0 && opts.ConfigJSON == "" && s.offer(name) {
+		return nil
+	}
 	e, err := s.repo.Overlay(ctx, name, modelrepo.Override{Config: opts.ConfigJSON, Files: opts.Files})
 	if err != nil {
 		return fault.Wrap(fault.Of(err).Kind, err, "failed to load '%s': %s", name, fault.Of(err).Message)
@@ -90,6 +93,19 @@ func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error 
 		return s.apply(ctx, e, fromUpload)
 	}
 	return s.apply(ctx, e, fromRequest)
+}
+
+// offer has a model that the repository does not have served as it is offered
+// again. It returns whether there is one.
+func (s *Server) offer(name string) (there bool) {
+	s.update(func() {
+		m := s.models[name]
+		if there = m != nil && len(m.offers) > 0 && m.entry.Name == ""; there {
+			m.unloaded = false
+			s.publish(name, m)
+		}
+	})
+	return there
 }
 
 // Unload implements Models.
@@ -107,14 +123,27 @@ func (s *Server) Unload(ctx context.Context, name string) error {
 // the server knows of it, as it does of uploads.
 func (s *Server) remove(ctx context.Context, name string, forget bool) error {
 	return s.exclusive(ctx, name, func(m *modelState) error {
+		var cooled []*Version
+		s.update(func() {
+			if forget && len(m.offers) > 0 {
+				m.entry, m.configured = modelrepo.Entry{}, false // the repository has lost it; it is offered
+				return
+			}
+			m.unloaded = true
+			for _, o := range m.offers {
+				if o.live != nil {
+					cooled = append(cooled, o.live)
+					o.live = nil
+				}
+			}
+		})
 		retired := s.swap(m, modelrepo.Entry{Name: name}, map[int64]*loaded{}, map[string]string{})
 		s.update(func() {
-			m.unloaded = true
-			if forget || m.uploaded {
+			if (forget || m.uploaded) && len(m.offers) == 0 {
 				delete(s.models, name)
 			}
 		})
-		s.retire(ctx, retired)
+		s.retire(ctx, append(retired, cooled...))
 		return nil
 	})
 }
@@ -122,6 +151,7 @@ func (s *Server) remove(ctx context.Context, name string, forget bool) error {
 // Close takes every model out of service and frees it once its last requests
 // are answered, or the drain timeout has passed.
 func (s *Server) Close(ctx context.Context) error {
+	s.endLoads()
 	for _, name := range s.Names() {
 		if err := s.remove(ctx, name, false); err != nil {
 			return err
@@ -196,6 +226,22 @@ func (m *modelState) index(name string) []IndexEntry {
 	for number := range m.live {
 		text := strconv.FormatInt(number, 10)
 		add(text, Ready, m.problems[text])
+	}
+	if !m.unloaded {
+		for number, o := range m.offers {
+			switch {
+			case o.loading != nil:
+				add(o.cold.Text, Loading, "")
+			case o.failed != nil:
+				add(o.cold.Text, Unavailable, fault.Of(o.failed).Message)
+			default:
+				add(strconv.FormatInt(number, 10), Ready, "")
+			}
+		}
+	} else {
+		for number := range m.offers {
+			add(strconv.FormatInt(number, 10), Unavailable, "unloaded")
+		}
 	}
 	for version, reason := range m.problems {
 		add(version, Unavailable, reason)

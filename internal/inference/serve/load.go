@@ -24,6 +24,8 @@ type modelState struct {
 	// The rest is guarded by Server.mu.
 	entry    modelrepo.Entry
 	live     map[int64]*loaded
+	offers   map[int64]*offered
+	labels   map[string]int64  // of the configuration in effect
 	problems map[string]string // version, or "" for the model: why it does not serve
 	loading  bool
 	unloaded bool // taken out of service on request
@@ -90,7 +92,11 @@ func (s *Server) apply(ctx context.Context, e modelrepo.Entry, origin origin) er
 		s.warn(ctx, e.Name, slices.Concat(e.Config.Warnings, e.Warnings))
 		next, problems := s.openAll(ctx, m, e)
 		retired := s.swap(m, e, next, problems)
-		s.update(func() { s.settle(m, e.Name, origin) })
+		s.update(func() {
+			if s.settle(m, e.Name, origin); len(m.offers) > 0 {
+				s.publish(e.Name, m)
+			}
+		})
 		s.retire(ctx, retired)
 		return joinProblems(e.Name, problems)
 	})
@@ -115,7 +121,7 @@ func (s *Server) settle(m *modelState, name string, from origin) {
 	if from == fromRepository {
 		m.configured, m.unloaded = true, false
 	}
-	if len(m.live) == 0 && m.uploaded {
+	if len(m.live) == 0 && m.uploaded && len(m.offers) == 0 {
 		delete(s.models, name) // a refused upload leaves nothing behind
 	}
 }
@@ -149,6 +155,11 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 			continue
 		}
 		s.warn(ctx, e.Name, v.Config.Warnings[len(e.Config.Warnings):]) // those that the model file brought
+		s.update(func() {
+			if m.offers[number] != nil {
+				s.cfg.Log.WarnContext(ctx, shadowed, "model", e.Name, "version", number)
+			}
+		})
 		next[number] = &loaded{version: v, fingerprint: e.Versions[at].Fingerprint, config: e.Config}
 		s.cfg.Log.InfoContext(ctx, "model version loaded", "model", e.Name, "version", number, "sha256", v.SHA256,
 			"took_ms", time.Since(began).Milliseconds(), "max_batch", v.MaxRows, "cross_request_batching", v.CrossRequest, "invariance", v.Invariance)
@@ -209,16 +220,36 @@ func (s *Server) swap(m *modelState, e modelrepo.Entry, next map[int64]*loaded, 
 	if e.Err != nil {
 		return nil // the configuration is broken: what it says of labels, too
 	}
-	if len(next) == 0 {
-		s.table.Store(s.table.Load().Without(e.Name))
-		return retired
-	}
-	routing := route.Model[*Version]{Labels: e.Config.Labels}
-	for number, l := range next {
-		routing.Versions = append(routing.Versions, route.Numbered[*Version]{Number: number, Text: l.version.Text, Digest: l.version.SHA256, Value: l.version})
-	}
-	s.table.Store(s.table.Load().With(e.Name, routing))
+	m.labels = e.Config.Labels
+	s.publish(e.Name, m)
 	return retired
+}
+
+// publish puts what is there of a model into the table; s.mu is held. Of a number
+// that is both offered and in the repository, the latter is served.
+func (s *Server) publish(name string, m *modelState) {
+	routing := route.Model[*Version]{Labels: m.labels}
+	add := func(v *Version) {
+		routing.Versions = append(routing.Versions, route.Numbered[*Version]{Number: v.Number, Text: v.Text, Digest: v.SHA256, Value: v})
+	}
+	for _, l := range m.live {
+		add(l.version)
+	}
+	for number, o := range m.offers {
+		if m.live[number] != nil || m.unloaded {
+			continue
+		}
+		if o.live != nil {
+			add(o.live)
+		} else {
+			add(o.cold)
+		}
+	}
+	if len(routing.Versions) == 0 {
+		s.table.Store(s.table.Load().Without(name))
+		return
+	}
+	s.table.Store(s.table.Load().With(name, routing))
 }
 
 // retire waits until replaced versions have answered their last requests.

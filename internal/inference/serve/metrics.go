@@ -20,6 +20,7 @@ type metrics struct {
 	refusals                    *prometheus.CounterVec
 	isolated                    *prometheus.CounterVec
 	unrouted                    prometheus.Counter
+	loads                       *prometheus.CounterVec
 }
 
 // durations reach from tens of microseconds to half a minute.
@@ -46,7 +47,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "sluice_inference_unrouted_total", Help: "Requests for a model or version that is not served.",
 		}),
 	}
-	r.MustRegister(m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
+	m.loads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_model_loads_total", Help: "Versions that are loaded on demand, by what became of them: loaded, failed, evicted for others.",
+	}, []string{"outcome"})
+	r.MustRegister(m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
 	return m
 }
 

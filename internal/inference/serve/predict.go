@@ -13,7 +13,8 @@ import (
 func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
 	c := newCall()
 	defer c.free()
-	chosen, err := s.acquire(c.ask(ctx, codec))
+	name, version, asking := c.ask(ctx, codec)
+	chosen, err := s.acquire(ctx, name, version, asking)
 	if err != nil {
 		s.metrics.unrouted.Inc()
 		return err

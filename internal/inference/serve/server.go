@@ -54,6 +54,12 @@ type Config struct {
 	// Used is told what each online request that was answered took, and when. It
 	// must be quick. Work of other classes is counted by who has it done.
 	Used func(ctx context.Context, v *Version, at time.Time, u Use)
+	// LoadWait is how long a request waits for a version that is loaded on demand;
+	// then it is refused, to be tried again.
+	LoadWait time.Duration
+	// Memory bounds what versions that are loaded on demand take together, in bytes
+	// by measure; 0 is no bound. One that is larger by itself is loaded alone.
+	Memory int64
 	// Recorder takes note of every request that came to a version; nil for none.
 	Recorder Recorder
 	Log      *slog.Logger          // nil discards
@@ -73,6 +79,9 @@ type Server struct {
 	began  bool // the first load is complete
 
 	opening chan struct{} // bounds how many models are opened at a time
+	single  chan struct{} // the same for those that are opened on demand
+	loads   sync.WaitGroup
+	closing bool // no more loads on demand
 }
 
 // New returns a server that serves nothing until Start.
@@ -89,7 +98,7 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 	if cfg.Limits.MaxBytes == 0 {
 		cfg.Limits = onnx.DefaultLimits()
 	}
-	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2)}
+	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1)}
 	if cfg.Trial == nil {
 		s.cfg.Trial = s.tryHere
 	}
@@ -110,7 +119,7 @@ func (s *Server) tryHere(ctx context.Context, spec engine.Spec, _ string) (probe
 }
 
 // acquire returns the version that serves a request, with a reference taken.
-func (s *Server) acquire(name, version string, r experiment.Request) (route.Choice[*Version], error) {
+func (s *Server) acquire(ctx context.Context, name, version string, r experiment.Request) (route.Choice[*Version], error) {
 	for {
 		chosen, err := s.table.Load().Pick(name, version, r)
 		if err != nil {
@@ -118,6 +127,12 @@ func (s *Server) acquire(name, version string, r experiment.Request) (route.Choi
 		}
 		if chosen.Value.acquire() {
 			return chosen, nil
+		}
+		if chosen.Value.offer != nil {
+			if err := s.warm(ctx, chosen.Value); err != nil {
+				return chosen, err
+			}
+			continue
 		}
 		// The version was retired between the two steps: the table that
 		// replaced it is there already.

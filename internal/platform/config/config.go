@@ -173,6 +173,9 @@ type Model struct {
 
 // Registry configures the versions of models that clients register.
 type Registry struct {
+	Memory    Size          `key:"memory" default:"0" min:"0" max:"16TiB" help:"memory that loaded versions take together, by measure; beyond it those that were not used for longest are unloaded; 0 is half of runtime.memory_limit"`
+	Wait      time.Duration `key:"wait" default:"20s" min:"0s" max:"10m" help:"time that a request waits for its version to be loaded; then it is answered 503, to be tried again; 0 never waits"`
+	Cache     Size          `key:"cache" default:"20GiB" min:"0" max:"1024TiB" help:"files of versions that are kept in data_dir; beyond it those that were not used for longest are removed"`
 	Retention time.Duration `key:"retention" default:"168h" min:"1m" max:"8760h" help:"time for which a deleted version can be restored; then its files are removed"`
 }
 
