@@ -4,7 +4,6 @@ package batches
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"sluice/internal/inference/usage"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
-	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 )
 
@@ -37,7 +35,6 @@ type Batches struct {
 	cfg         run.Config
 	worker      *run.Worker // nil where this process runs none
 	concurrency int
-	log         *slog.Logger
 }
 
 // New returns the part of a process, and registers the commands and queries of
@@ -49,7 +46,7 @@ func New(cfg config.Config, n *node.Node, p *Predictor, log *slog.Logger) *Batch
 		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Log: log,
 	}
 	job.Register(n.Bus, settings.Job)
-	b := &Batches{Options: settings.Options, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency, log: log}
+	b := &Batches{Options: settings.Options, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency}
 	if p != nil && b.concurrency > 0 {
 		b.worker = run.NewWorker(n.Store, *p, n.Blobs, settings)
 	}
@@ -111,33 +108,10 @@ func (b *Batches) Component() lifecycle.Component {
 // interval is how often what is due is looked for.
 const interval = 5 * time.Second
 
-// remind says again what is due of every tenant, in one process at a time, until
-// ctx ends.
+// remind says again what is due of every tenant until ctx ends.
 func (b *Batches) remind(ctx context.Context) {
-	for ctx.Err() == nil {
-		lease, err := b.node.Store.Acquire(ctx, "batches-remind", b.node.Owner(), interval)
-		if err == nil {
-			err = lease.Hold(ctx, interval, b.rounds)
-		}
-		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
-			b.log.WarnContext(ctx, "due batches could not be announced again", "error", err)
-		}
-		pause.For(ctx, interval)
-	}
-}
-
-// rounds looks after all tenants again and again.
-func (b *Batches) rounds(ctx context.Context) error {
-	for ctx.Err() == nil {
-		for tenant, err := range b.node.Directory.Tenants(ctx) {
-			if err != nil {
-				return err
-			}
-			if _, err := job.Remind(ctx, b.node.Store, tenant, b.cfg.Job, max(b.concurrency, 1)); err != nil && ctx.Err() == nil { // the others are looked after all the same
-				b.log.WarnContext(ctx, "due batches of a tenant could not be announced again", "tenant", tenant, "error", err)
-			}
-		}
-		pause.For(ctx, interval)
-	}
-	return nil
+	b.node.Rounds(ctx, "batches-remind", interval, func(ctx context.Context, tenant string) error {
+		_, err := job.Remind(ctx, b.node.Store, tenant, b.cfg.Job, max(b.concurrency, 1))
+		return err
+	})
 }

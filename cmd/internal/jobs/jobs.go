@@ -5,7 +5,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,9 +18,7 @@ import (
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
-	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
-	"sluice/internal/platform/repo"
 )
 
 // Need adds to a node what durable predictions need of it.
@@ -131,38 +128,14 @@ func (j *Jobs) run(ctx context.Context, q queue.Consuming) error {
 // reconcileInterval is how often what is due is looked for.
 const reconcileInterval = 10 * time.Second
 
-// reconcile says again what is due of every tenant, in one process at a time,
-// until ctx ends.
+// reconcile says again what is due of every tenant until ctx ends.
 func (j *Jobs) reconcile(ctx context.Context) {
-	for ctx.Err() == nil {
-		lease, err := j.node.Store.Acquire(ctx, "predictions-reconcile", j.node.Owner(), reconcileInterval)
-		if err == nil {
-			err = lease.Hold(ctx, reconcileInterval, j.rounds)
+	j.node.Rounds(ctx, "predictions-reconcile", reconcileInterval, func(ctx context.Context, tenant string) error {
+		n, err := j.reconciler.Tenant(ctx, tenant)
+		j.window.Touch(tenant) // whoever left something in the store may have ended
+		if n > 0 {
+			j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)
 		}
-		if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
-			j.log.WarnContext(ctx, "due predictions could not be announced again", "error", err)
-		}
-		pause.For(ctx, reconcileInterval)
-	}
-}
-
-// rounds looks after all tenants again and again.
-func (j *Jobs) rounds(ctx context.Context) error {
-	for ctx.Err() == nil {
-		for tenant, err := range j.node.Directory.Tenants(ctx) {
-			if err != nil {
-				return err
-			}
-			n, err := j.reconciler.Tenant(ctx, tenant)
-			j.window.Touch(tenant) // whoever left something in the store may have ended
-			if n > 0 {
-				j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)
-			}
-			if err != nil && ctx.Err() == nil { // the others are looked after all the same
-				j.log.WarnContext(ctx, "due predictions of a tenant could not be announced again", "tenant", tenant, "error", err)
-			}
-		}
-		pause.For(ctx, reconcileInterval)
-	}
-	return nil
+		return err
+	})
 }
