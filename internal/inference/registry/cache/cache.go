@@ -54,7 +54,7 @@ func Open(dir string, limit int64, log *slog.Logger) (*Cache, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // G703: the folder of the operator's own configuration
 		return nil, fault.Wrap(fault.Internal, err, "the folder %s for model files cannot be made", dir)
 	}
 	root, err := os.OpenRoot(dir)
