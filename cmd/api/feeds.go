@@ -7,6 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"sluice/internal/batch/export"
 	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
@@ -31,6 +32,7 @@ func newHub(a *app) (*feed.Hub, error) {
 	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, End: map[string][]string{
 		job.Predictions.Name: {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
 		batch.Batches.Name:   {"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"},
+		export.Exports.Name:  {"export.completed", "export.failed", "export.cancelled"},
 	}})
 }
 

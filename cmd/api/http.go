@@ -11,6 +11,7 @@ import (
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	batchapi "sluice/internal/batch/api"
+	"sluice/internal/batch/export/exporthttp"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/record/recordhttp"
@@ -66,6 +67,9 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
 		return nil, err
 	}
+	if a.exports, err = newExports(a); err != nil {
+		return nil, err
+	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
@@ -110,6 +114,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Options).Register(v1)
+	exporthttp.Register(v1, a.exports)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

@@ -38,6 +38,7 @@ var fixtures = map[string]fixture{
 	"/v1/predictions":        {create: predictionBody, post: "/v1/models/iris/predictions", status: 202, stays: true, moves: true},
 	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
 	"/v1/batches":            {await: awaitBatch, stays: true, moves: true},
+	"/v1/exports":            {create: `{"name":"%s","dataset":"usage","format":"csv"}`, status: 202, moves: true},
 	"/v1/audit-entries":      {await: awaitKeyEntry, moves: true, filter: "kind:eq:api_keys"},
 }
 
@@ -93,7 +94,7 @@ var ofPlatform = []string{"/v1/tenants", "/v1/audit-log"}
 // ofCaller has what is only about who asks, or their tenant as a whole. Whether
 // streams of predictions are kept apart is tested where they are made, in package
 // api: none lasts for a walk.
-var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/prediction-log", "/v1/feedback", "/v1/models/:model/statistics"}
+var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/exports/preview", "/v1/export-datasets", "/v1/prediction-log", "/v1/feedback", "/v1/models/:model/statistics"}
 
 // ofEvents has what shows what happened in a tenant.
 var ofEvents = []string{"/v1/events", "/v1/models/:model/predictions/events"}

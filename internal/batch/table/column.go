@@ -126,3 +126,23 @@ func (c *Column) truncate(n int) {
 	}
 	c.nulls = c.nulls[:min(n, len(c.nulls))]
 }
+
+// AppendCell adds a copy of cell i of another column of the same type.
+func (c *Column) AppendCell(from *Column, i int) {
+	if from.Null(i) {
+		c.AppendNull()
+		return
+	}
+	switch c.Type {
+	case String, JSON:
+		c.AppendText(from.Text(i))
+	case Float:
+		c.Floats = append(c.Floats, from.Floats[i])
+	case Float32:
+		c.Float32s = append(c.Float32s, from.Float32s[i])
+	case Bool:
+		c.Bools = append(c.Bools, from.Bools[i])
+	default:
+		c.Ints = append(c.Ints, from.Ints[i])
+	}
+}

@@ -40,6 +40,7 @@ type Config struct {
 	NATS     NATS     `key:"nats"`
 	Blob     Blob     `key:"blob"`
 	Upload   Upload   `key:"upload"`
+	Export   Export   `key:"export"`
 	Audit    Audit    `key:"audit"`
 	Webhook  Webhook  `key:"webhook"`
 	Limit    Limit    `key:"limit"`
@@ -134,6 +135,15 @@ type Upload struct {
 	MaxUploads int           `key:"max_uploads" default:"1000" min:"1" max:"100000" help:"uploads of a tenant"`
 	Expiry     time.Duration `key:"expiry" default:"24h" min:"1m" max:"47h" help:"time for an upload to be complete, from its beginning"`
 	Keep       time.Duration `key:"keep" default:"168h" min:"1m" max:"8760h" help:"time for which the content of a complete upload is kept"`
+}
+
+// Export configures the files that clients have written of what the store keeps.
+type Export struct {
+	Keep       time.Duration `key:"keep" default:"168h" min:"1m" max:"8760h" help:"time for which the files of a complete export are kept"`
+	PartSize   Size          `key:"part_size" default:"1GiB" min:"64KiB" max:"3GiB" help:"bytes of a file of an export after which the next begins"`
+	Workers    int           `key:"workers" default:"2" min:"0" max:"64" help:"exports that the process runs at a time; 0 leaves them to other processes"`
+	MaxActive  int           `key:"max_active" default:"20" min:"1" max:"10000" help:"exports of a tenant that wait or run"`
+	MaxExports int           `key:"max_exports" default:"1000" min:"1" max:"100000" help:"exports of a tenant that are remembered"`
 }
 
 // Audit configures the log of who did what.

@@ -1,0 +1,165 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"sluice/internal/batch/table"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// run is one attempt at an export.
+type run struct {
+	service *Service
+	scope   repo.Scope
+	id      ID
+	attempt int
+	request Request
+
+	plan     *plan
+	scan     Scan
+	progress Progress
+	parts    []Part
+	folder   string
+	open     *part     // nil where no part is open
+	told     time.Time // when the store was last told of the progress
+}
+
+// tellInterval is how often an attempt says that it is alive.
+const tellInterval = 2 * time.Second
+
+// do writes all parts and publishes them.
+func (r *run) do(ctx context.Context) (err error) {
+	s := r.service
+	if r.plan, err = r.request.plan(s.datasets); err != nil {
+		return err
+	}
+	if r.scan, err = r.plan.dataset.Open(ctx, r.scope.Tenant, r.plan.slice); err != nil {
+		return err
+	}
+	if r.progress.Total, err = r.scan.Count(ctx); err != nil {
+		return err
+	}
+	r.folder = strings.Join([]string{r.scope.Tenant, Folder, string(r.id), repo.RandomName()}, "/")
+	r.told = s.store.Now()
+	if err := r.write(ctx); err != nil {
+		if r.open != nil {
+			r.open.abort(err)
+		}
+		return err
+	}
+	_, err = s.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error {
+		return e.Finish(r.attempt, r.progress, r.parts, now, s.cfg.Keep)
+	})
+	return err
+}
+
+// write writes all rows, and makes sure that they are all.
+func (r *run) write(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil { // also an export without rows has a file, with its header
+		return err
+	}
+	if err := r.copy(ctx); err != nil {
+		return err
+	}
+	// Whatever the store counts now was gone past, or comes now.
+	count, err := r.scan.Count(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.copy(ctx); err != nil {
+		return err
+	}
+	if r.scan.Seen() < count {
+		return fault.New(fault.Unavailable, "the store counts %d records of %s, and %d were read", count, r.plan.dataset.Name, r.scan.Seen()).WithCode("export_short")
+	}
+	return r.end()
+}
+
+// copy writes rows until the scan comes to an end.
+func (r *run) copy(ctx context.Context) error {
+	from, to := table.NewChunk(r.plan.dataset.Schema), table.NewChunk(r.plan.schema)
+	for {
+		err := r.scan.Read(ctx, from)
+		if errors.Is(err, io.EOF) {
+			r.progress.Scanned = r.scan.Seen()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.open.Bytes() >= r.service.cfg.PartSize {
+			if err := r.end(); err != nil {
+				return err
+			}
+			if err := r.begin(ctx); err != nil {
+				return err
+			}
+		}
+		to.Reset()
+		r.plan.project(from, to)
+		if err := r.open.writer.Write(to); err != nil {
+			return r.open.why(err)
+		}
+		r.open.Rows += int64(to.Rows())
+		r.progress.Rows += int64(to.Rows())
+		r.progress.Scanned = r.scan.Seen()
+		if err := r.tell(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// tell says now and then how far the attempt is; that it is not wanted any more it
+// learns here.
+func (r *run) tell(ctx context.Context) error {
+	s := r.service
+	if now := s.store.Now(); now.Sub(r.told) < tellInterval {
+		return nil
+	}
+	p := r.progress
+	p.Bytes += r.open.Bytes()
+	_, err := s.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Advance(r.attempt, p, r.parts, now) })
+	if errors.Is(err, repo.ErrNotFound) {
+		return errLost
+	}
+	if err == nil {
+		r.told = s.store.Now()
+	}
+	return err
+}
+
+// begin opens the next part.
+func (r *run) begin(ctx context.Context) (err error) {
+	name := fmt.Sprintf("%s-%05d%s", r.request.Dataset, len(r.parts)+1, r.plan.options.Extension())
+	r.open, err = newPart(ctx, r.service.bucket, r.folder+"/"+name, r.plan)
+	return err
+}
+
+// end closes the open part.
+func (r *run) end() error {
+	p, err := r.open.close()
+	r.open = nil
+	if err == nil {
+		r.parts = append(r.parts, p)
+		r.progress.Bytes += p.Bytes
+	}
+	return err
+}
+
+// project adds the wanted rows and columns of a dataset's chunk to another.
+func (p *plan) project(from, to *table.Chunk) {
+	for row := range from.Rows() {
+		if !p.keep(from, row) {
+			continue
+		}
+		for i, column := range p.columns {
+			to.Column(i).AppendCell(from.Column(column), row)
+		}
+	}
+}
