@@ -254,7 +254,7 @@ func TestFiltersAndColumns(t *testing.T) {
 	after := time.Unix(1_790_001_000, 0).UTC()
 	e := b.create(t, Request{Format: encode.CSV, Columns: []string{"rows", "country", "id"}, Filters: []Filter{
 		{"rows", "ge", json.RawMessage("500")}, {"country", "ne", json.RawMessage(`"DE"`)}, {"cached", "eq", json.RawMessage("true")},
-		{"score", "lt", json.RawMessage("0.75")}, {"created_at", "gt", json.RawMessage(`"`+after.Format(time.RFC3339)+`"`)}, {"id", "not_null", nil},
+		{"score", "lt", json.RawMessage("0.75")}, {"created_at", "gt", json.RawMessage(`"` + after.Format(time.RFC3339) + `"`)}, {"id", "not_null", nil},
 	}})
 	b.run(e.ID)
 	e = b.find(t, e.ID)

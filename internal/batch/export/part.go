@@ -78,9 +78,9 @@ func (p *part) close() (Part, error) {
 
 // abort leaves no object.
 func (p *part) abort(err error) {
-	p.pipe.CloseWithError(err)
+	_ = p.pipe.CloseWithError(err) // never fails
 	if p.failed == nil {
-		<-p.put
+		p.failed = errors.Join(err, <-p.put)
 	}
 }
 

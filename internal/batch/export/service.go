@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -177,7 +178,7 @@ func (s *Service) sample(ctx context.Context, tenant string, p *plan) (*Sample, 
 	out := &Sample{Rows: table.NewChunk(p.schema)}
 	from := table.NewChunk(p.dataset.Schema)
 	for scan.Seen() < sampleScan {
-		if err := scan.Read(ctx, from); err == io.EOF {
+		if err := scan.Read(ctx, from); errors.Is(err, io.EOF) {
 			return out, nil
 		} else if err != nil {
 			return nil, err

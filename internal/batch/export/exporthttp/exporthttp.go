@@ -105,7 +105,7 @@ func Register(a *api.API, s *export.Service) {
 }
 
 func (e *edge) answer(status int, x *export.Export) *out {
-	o := &out{Status: status, Body: e.view(x)}
+	o := &out{Status: status, Body: e.view(x, e.service.Now())}
 	if !x.Final() {
 		o.Location, o.RetryAfter = o.Body.URLs.Self, "2"
 	}
@@ -143,7 +143,7 @@ func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
 	}
 	views := make([]Export, len(page.Items))
 	for i := range page.Items {
-		views[i] = e.view(&page.Items[i])
+		views[i] = e.view(&page.Items[i], e.service.Now())
 	}
 	return &listOut{api.NewPage(views, page.Next)}, nil
 }
@@ -200,7 +200,7 @@ func (e *edge) manifest(ctx context.Context, in *idIn) (*manifestOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := Manifest{Export: string(x.ID), Request: e.view(x).Request, Scanned: x.Progress.Scanned, Rows: x.Progress.Rows}
+	m := Manifest{Export: string(x.ID), Request: e.view(x, e.service.Now()).Request, Scanned: x.Progress.Scanned, Rows: x.Progress.Rows}
 	for _, p := range x.Parts {
 		m.Parts = append(m.Parts, ManifestPart{p.Name, p.Rows, p.Bytes, p.SHA256})
 	}

@@ -205,10 +205,10 @@ func some(t time.Time) *api.Time {
 	return &api.Time{Time: t}
 }
 
-func (e *edge) view(x *export.Export) Export {
+func (e *edge) view(x *export.Export, now time.Time) Export {
 	self := e.prefix + "/exports/" + string(x.ID)
 	p := x.Progress
-	v := Export{ID: string(x.ID), Object: "export", Name: x.Name, Status: string(x.Now(e.service.Now())), Request: requested(&x.Request),
+	v := Export{ID: string(x.ID), Object: "export", Name: x.Name, Status: string(x.Now(now)), Request: requested(&x.Request),
 		Progress:  Progress{Percent: p.Percent(), RowsScanned: p.Scanned, RowsWritten: p.Rows, Bytes: p.Bytes},
 		CreatedAt: api.Time{Time: x.CreatedAt}, StartedAt: some(x.StartedAt), CompletedAt: some(x.CompletedAt),
 		URLs: ExportURLs{self, self + "/content", self + "/manifest", self + "/cancel"}}
