@@ -281,7 +281,7 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 	for code, r := range map[string]Request{
 		"dataset_unknown":   {Dataset: "nothings"},
 		"column_unknown":    {Columns: []string{"x"}},
-		"columns_invalid":   {Columns: []string{"id", "id"}},
+		"table_invalid":     {Columns: []string{"id", "id"}},
 		"range_invalid":     {From: at(-1), To: at(-2)},
 		"range_invalid ":    {AsOf: at(1)},
 		"time_zone_unknown": {Options: Options{TimeZone: "Local"}},

@@ -59,7 +59,7 @@ const MaxName = 255
 // UTF-8, has a control character, or is there twice.
 func (s Schema) Check() error {
 	if len(s) == 0 || len(s) > MaxColumns {
-		return fault.New(fault.Invalid, "a table has between 1 and %d columns, this one has %d", MaxColumns, len(s)).WithCode("columns_invalid")
+		return fault.New(fault.Invalid, "a table has between 1 and %d columns, this one has %d", MaxColumns, len(s)).WithCode("table_invalid")
 	}
 	seen := make(map[string]int, len(s))
 	for i, f := range s {
@@ -78,11 +78,11 @@ func (s Schema) Check() error {
 		case f.Type < String || f.Type > Time:
 			why = "has a type that does not exist"
 		case twice:
-			return fault.New(fault.Invalid, "columns %d and %d are both called %q: names must differ", first+1, i+1, f.Name).WithCode("columns_invalid")
+			return fault.New(fault.Invalid, "columns %d and %d are both called %q: names must differ", first+1, i+1, f.Name).WithCode("table_invalid")
 		default:
 			continue
 		}
-		return fault.New(fault.Invalid, "column %d (%q) %s", i+1, fault.Clip(f.Name, 80), why).WithCode("columns_invalid")
+		return fault.New(fault.Invalid, "column %d (%q) %s", i+1, fault.Clip(f.Name, 80), why).WithCode("table_invalid")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func Problems() []problem.Type {
 	return []problem.Type{
 		{Code: "dataset_unknown", Title: "There is no such dataset", Fix: "GET /v1/export-datasets lists those that there are."},
 		{Code: "column_unknown", Title: "The dataset has no such column", Fix: "Use the columns that detail names."},
-		{Code: "columns_invalid", Title: "The columns make no table", Fix: "Name each column once."},
+		{Code: "table_invalid", Title: "The columns make no table", Fix: "Name each column once."},
 		{Code: "filter_invalid", Title: "A filter cannot be understood", Fix: "Give column, op (eq, ne, lt, le, gt, ge, is_null, not_null) and a value of the column's type."},
 		{Code: "range_invalid", Title: "The times make no range", Fix: "from has to be before to, and as_of not in the future."},
 		{Code: "time_zone_unknown", Title: "There is no such time zone", Fix: "Use a name of the IANA database, such as Europe/Berlin."},
