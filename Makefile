@@ -87,7 +87,7 @@ bin/services: $(wildcard tools/services/*.go tools/services/cassandra/*) go.mod
 	go build -trimpath -o $@ ./tools/services
 
 .PHONY: services
-services: doctor bin/services ## start NATS x3, MinIO and Cassandra for tests; `bin/services` says what else it can do
+services: doctor bin/services ## start NATS x3, MinIO, Cassandra and ClickHouse for tests; `bin/services` says what else it can do
 	@bin/services start
 	@bin/services env
 

@@ -67,6 +67,7 @@ var (
 		"github.com/gocql/gocql/...":        {"internal/platform/repo/scyllarepo/..."},
 		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/...", "cmd/worker"},
 		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
+		"github.com/ClickHouse/...":         {"internal/inference/record/chrecord"},
 		"github.com/parquet-go/...":         {"internal/batch/encode/parquet", "internal/batch/ingest/..."},
 		"github.com/spf13/cobra/...":        {"cmd/sluice"},
 		"github.com/danielgtaylor/huma/...": {"internal/platform/web/api/...", "cmd/..."},

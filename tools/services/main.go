@@ -1,6 +1,6 @@
 // Command services runs the real servers that contract suites are tested
-// against: a JetStream cluster of three NATS nodes, MinIO, and Apache Cassandra
-// in the place of ScyllaDB. They listen on loopback ports of their own, keep
+// against: a JetStream cluster of three NATS nodes, MinIO, Apache Cassandra in the
+// place of ScyllaDB, and ClickHouse's engine behind a part of its HTTP interface. They listen on loopback ports of their own, keep
 // their data in the user's cache under the checkout's path, and go on running
 // after the command has ended.
 //

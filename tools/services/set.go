@@ -23,7 +23,7 @@ type set struct {
 
 // open describes the set; nothing is started or written.
 func open(p *place) (*set, error) {
-	base, err := p.block(slices.Concat(natsPorts, minioPorts, cassandraPorts))
+	base, err := p.block(slices.Concat(natsPorts, minioPorts, cassandraPorts, clickhousePorts))
 	if err != nil {
 		return nil, err
 	}
@@ -32,12 +32,12 @@ func open(p *place) (*set, error) {
 	return s, nil
 }
 
-// all adds every server. The front of the ClickHouse engine goes here, with a
-// variable SLUICE_TEST_CLICKHOUSE_URL and port 41 of the block.
+// all adds every server.
 func all(s *set) {
 	s.addNATS()
 	s.addMinIO()
 	s.addCassandra()
+	s.addClickHouse()
 }
 
 // add takes a server in; its files go where its name says.

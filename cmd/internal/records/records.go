@@ -7,11 +7,13 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/inference/record"
+	"sluice/internal/inference/record/chrecord"
 	"sluice/internal/inference/record/sqliterecord"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/config"
@@ -51,6 +53,9 @@ func openStore(ctx context.Context, cfg config.Config) (record.Store, error) {
 	address := cfg.Record.URL
 	if address == "" {
 		address = "sqlite:" + filepath.Join(cfg.DataDir, "predictions.db")
+	}
+	if !strings.HasPrefix(address, "sqlite:") {
+		return chrecord.Open(ctx, address, chrecord.Config{Keep: cfg.Record.Keep, KeepStatistics: cfg.Record.KeepStatistics})
 	}
 	return sqliterecord.Open(ctx, address, sqliterecord.Config{MaxSize: int64(cfg.Record.MaxSize)})
 }

@@ -203,7 +203,7 @@ type Job struct {
 
 // Record configures the log of predictions.
 type Record struct {
-	URL            string        `key:"url" secret:"true" help:"sqlite:path; none keeps no log; empty is sqlite:predictions.db in data_dir"`
+	URL            string        `key:"url" secret:"true" help:"sqlite:path, or clickhouse://[user:password@]host:port/database, or http in place of clickhouse for ClickHouse over HTTP; none keeps no log; empty is sqlite:predictions.db in data_dir"`
 	Buffer         int           `key:"buffer" default:"32768" min:"1" max:"10000000" help:"settled predictions that may wait to be logged; further ones are not logged, and counted"`
 	Keep           time.Duration `key:"keep" default:"168h" min:"1h" max:"87600h" help:"time for which entries are kept"`
 	KeepStatistics time.Duration `key:"keep_statistics" default:"9600h" min:"1h" max:"87600h" help:"time for which what each minute comes to is kept"`
