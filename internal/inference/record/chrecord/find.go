@@ -16,19 +16,19 @@ import (
 
 // where returns the conditions of a filter, on a column with the time.
 func where(f *record.Filter, column string) string {
-	sql := " WHERE tenant = " + literal(f.Tenant)
+	all := []string{" WHERE tenant = " + literal(f.Tenant)}
 	for _, by := range []struct{ column, value string }{{"model", f.Model}, {"version", f.Version}, {"experiment", f.Experiment}, {"arm", f.Arm}} {
 		if by.value != "" {
-			sql += " AND " + by.column + " = " + literal(by.value)
+			all = append(all, by.column+" = "+literal(by.value))
 		}
 	}
 	if !f.From.IsZero() {
-		sql += " AND " + column + " >= " + timeLiteral(f.From)
+		all = append(all, column+" >= "+timeLiteral(f.From))
 	}
 	if !f.To.IsZero() {
-		sql += " AND " + column + " < " + timeLiteral(f.To)
+		all = append(all, column+" < "+timeLiteral(f.To))
 	}
-	return sql
+	return strings.Join(all, " AND ")
 }
 
 // Find implements record.Store.
