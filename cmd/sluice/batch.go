@@ -4,26 +4,19 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"sluice/internal/client"
-	"sluice/internal/platform/fault"
-	"sluice/internal/platform/pause"
 )
 
 // batchColumns are what a table of batches shows.
 var batchColumns = []column{{"ID", "id"}, {"STATUS", "status"}, {"MODEL", "model"}, {"VERSION", "version"}, {"ROWS", "row_counts.total"}, {"SUCCEEDED", "row_counts.succeeded"},
 	{"FAILED", "row_counts.failed"}, {"PERCENT", "progress.percent"}, {"CREATED", "created_at"}, {"ERROR", "error.code"}}
-
-// look is how often a batch is looked at while somebody waits for it.
-const look = time.Second
 
 func (p *program) batch() *cobra.Command {
 	cmd := &cobra.Command{Use: "batch", Short: "Have models answer files of rows"}
@@ -211,7 +204,7 @@ type batchState struct {
 	RowCounts struct {
 		Total, Pending, Failed int64
 	} `json:"row_counts"`
-	Error *struct{ Code, Message string } `json:"error"`
+	Error *failure `json:"error"`
 }
 
 // ended reports whether nothing more happens by itself.
@@ -227,44 +220,21 @@ func (b *batchState) ended() bool {
 // where the batch has.
 func (p *program) watch(ctx context.Context, path, out string) error {
 	var b batchState
-	bar := p.counter(filepath.Base(path), "rows")
-	for {
-		a, err := p.client.Call(ctx, client.Request{Path: path})
-		if err == nil {
-			b = batchState{}
-			err = a.Decode(&b)
-		}
-		if err != nil {
-			bar.end()
-			return err
-		}
-		if c := b.RowCounts; c.Total > 0 {
-			bar.of(c.Total-c.Pending, c.Total)
-		}
-		if b.ended() {
-			bar.end()
-			if err := p.table(batchColumns, each([]json.RawMessage{a.Body})); err != nil {
-				return err
-			}
-			break
-		}
-		pause.For(ctx, look)
-		if ctx.Err() != nil {
-			bar.end()
-			fmt.Fprintf(p.err, "sluice: it goes on without this program: sluice batch watch %s\n", b.ID)
-			return ctx.Err()
-		}
+	last, err := p.poll(ctx, path, "batch watch", func(body json.RawMessage) (progress, error) {
+		b = batchState{}
+		err := decode(body, &b)
+		return progress{b.RowCounts.Total - b.RowCounts.Pending, b.RowCounts.Total, b.ended()}, err
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.table(batchColumns, each([]json.RawMessage{last})); err != nil {
+		return err
 	}
 	if out != "" && b.RowCounts.Total > 0 {
 		if err := p.fetch(ctx, path+"/results", out); err != nil {
 			return err
 		}
 	}
-	switch {
-	case b.Error != nil:
-		return fault.New(fault.Internal, "the batch %s is %s: %s (%s)", b.ID, b.Status, b.Error.Message, b.Error.Code)
-	case b.Status != "completed":
-		return fault.New(fault.Internal, "the batch %s is %s", b.ID, b.Status)
-	}
-	return nil
+	return failed("batch", b.ID, b.Status, b.Error)
 }

@@ -58,6 +58,8 @@ func fake(t *testing.T) string {
 	uploads(mux)
 	batches(mux)
 	versions(mux)
+	exports(mux)
+	releases(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
@@ -121,6 +123,41 @@ func versions(mux *http.ServeMux) {
 	})
 }
 
+// exports has one of two files, which is done when it is looked at twice.
+func exports(mux *http.ServeMux) {
+	looks := 0
+	mux.HandleFunc("POST /v1/exports", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"id":"exp_1","status":"queued"}`) })
+	mux.HandleFunc("POST /v1/exports/preview", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"columns":[{"name":"a"}],"rows":[{"a":%q}]}`, body)
+	})
+	mux.HandleFunc("GET /v1/exports/exp_1", func(w http.ResponseWriter, r *http.Request) {
+		if looks++; looks == 1 {
+			fmt.Fprint(w, `{"id":"exp_1","status":"running","progress":{"rows_scanned":1,"rows_total":2}}`)
+			return
+		}
+		fmt.Fprint(w, `{"id":"exp_1","status":"completed","rows":2,"parts":[{"url":"/v1/exports/exp_1/content?part=1"},{"url":"/v1/exports/exp_1/content?part=2"}]}`)
+	})
+	mux.HandleFunc("GET /v1/exports/exp_1/content", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "part "+r.URL.Query().Get("part")) })
+	mux.HandleFunc("GET /v1/exports/exp_2", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"id":"exp_2","status":"expired"}`) })
+}
+
+// releases has one, which can be acted on as it is.
+func releases(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/releases", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"id":"rel_1","model":%q}`, body)
+	})
+	mux.HandleFunc("GET /v1/releases/rel_1", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("ETag", `"4"`)
+		fmt.Fprint(w, `{"id":"rel_1","status":"running"}`)
+	})
+	mux.HandleFunc("POST /v1/releases/rel_1/{act}", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"id":"rel_1","status":%q}`, r.PathValue("act")+r.Header.Get("If-Match")+string(body))
+	})
+}
+
 // sluice runs a command, and returns what it says and its exit code.
 func sluice(t *testing.T, input string, args ...string) (out, errs string, code int) {
 	t.Helper()
@@ -178,6 +215,15 @@ func TestCommands(t *testing.T) {
 		{line: `models promote iris 2`, out: `{"version":"2"}"7"`},
 		{line: `models promote other 2 --protect`, out: `{"protected":true,"version":"2"}`},
 		{line: `models promote iris 2 --alias safe`, errs: "somebody else has to approve"},
+		{line: `export usage`, code: exitUsage, errs: "--format is needed"},
+		{line: `export usage --format csv`, out: "exp_1  completed  -        -       2", errs: " 50 %"},
+		{line: `export predictions --preview --columns a,b --where n>=3 --where s!=x=y --from T --time-zone UTC`,
+			out: `{"columns":["a","b"],"dataset":"predictions","filters":[{"column":"n","op":"ge","value":3},{"column":"s","op":"ne","value":"x=y"}],"format":"jsonl","from":"T","options":{"time_zone":"UTC"}}`},
+		{line: `export x --format csv --where =3`, code: exitUsage, errs: "COLUMN=VALUE"},
+		{line: `export get exp_2`, code: exitFailed, errs: "the export exp_2 is expired"},
+		{line: `releases start -f ` + rows, out: `{"rows":[{"x":1}]}`},
+		{line: `releases get rel_1`, out: "rel_1  running"},
+		{line: `releases pause rel_1 --reason late`, out: `pause"4"{"reason":"late"}`},
 		{line: `upload ` + rows + `.none`, code: exitUsage, errs: "no such file"},
 		{line: `audit verify`, code: exitFailed, errs: "takes one folder"},
 		{line: `--output xml models list`, code: exitUsage, errs: "--output is table or json"},
@@ -211,6 +257,19 @@ func TestDownloadToAFile(t *testing.T) {
 	}
 	if left, err := os.ReadDir(folder); len(left) != 1 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// The files of an export are numbered.
+func TestExportOfSeveralFiles(t *testing.T) {
+	folder := t.TempDir()
+	if _, errs, code := sluice(t, "", "export", "usage", "--out", filepath.Join(folder, "u.csv")); code != exitOK {
+		t.Fatal(errs)
+	}
+	for i, name := range []string{"u-1.csv", "u-2.csv"} {
+		if b, err := os.ReadFile(filepath.Join(folder, name)); string(b) != fmt.Sprintf("part %d", i+1) {
+			t.Errorf("%s has %q, %v", name, b, err)
+		}
 	}
 }
 

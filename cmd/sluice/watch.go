@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"sluice/internal/client"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
+)
+
+// look is how often something is looked at while somebody waits for it.
+const look = time.Second
+
+// progress is how many rows are done, of how many; 0 while that is not known.
+type progress struct {
+	done, total int64
+	ended       bool
+}
+
+// failure is why something has failed.
+type failure struct{ Code, Message string }
+
+// poll draws how far something is until it has ended, and returns what it is then.
+// again is the command that goes on watching.
+func (p *program) poll(ctx context.Context, path, again string, read func(json.RawMessage) (progress, error)) (json.RawMessage, error) {
+	bar := p.counter(filepath.Base(path), "rows")
+	defer bar.end()
+	for {
+		a, err := p.client.Call(ctx, client.Request{Path: path})
+		if err != nil {
+			return nil, err
+		}
+		now, err := read(a.Body)
+		if err != nil {
+			return nil, err
+		}
+		if now.total > 0 {
+			bar.of(now.done, now.total)
+		}
+		if now.ended {
+			return a.Body, nil
+		}
+		if pause.For(ctx, look); ctx.Err() != nil {
+			fmt.Fprintf(p.err, "\nsluice: it goes on without this program: sluice %s %s\n", again, filepath.Base(path))
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// failed is the error of something that has ended in a state other than completed.
+func failed(what, id, status string, why *failure) error {
+	switch {
+	case why != nil:
+		return fault.New(fault.Internal, "the %s %s is %s: %s (%s)", what, id, status, why.Message, why.Code)
+	case status != "completed":
+		return fault.New(fault.Internal, "the %s %s is %s", what, id, status)
+	}
+	return nil
+}
+
+// decode reads an answer.
+func decode(body json.RawMessage, out any) error { return (&client.Answer{Body: body}).Decode(out) }
