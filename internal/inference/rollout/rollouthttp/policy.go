@@ -15,15 +15,23 @@ type Policy struct {
 	Drift       *DriftLimit       `json:"drift,omitempty"`
 }
 
-// The guardrails, see package evidence.
-type (
-	ErrorRateLimit   evidence.ErrorRate
-	LatencyLimit     evidence.Latency
-	QualityLimit     evidence.Quality
-	AgreementLimit   evidence.Agreement
-	SampleRatioLimit evidence.SampleRatio
-	DriftLimit       evidence.Drift
-)
+// ErrorRateLimit limits the share of failed requests.
+type ErrorRateLimit evidence.ErrorRate
+
+// LatencyLimit limits a quantile of the latencies.
+type LatencyLimit evidence.Latency
+
+// QualityLimit limits the mean of the labels' scores.
+type QualityLimit evidence.Quality
+
+// AgreementLimit limits the share of answers that are not the champion's.
+type AgreementLimit evidence.Agreement
+
+// SampleRatioLimit limits how units are divided.
+type SampleRatioLimit evidence.SampleRatio
+
+// DriftLimit limits how far answers are from a reference's.
+type DriftLimit evidence.Drift
 
 func (p Policy) evidence() evidence.Policy {
 	return evidence.Policy{Alpha: p.Alpha, MinRequests: p.MinRequests, ErrorRate: (*evidence.ErrorRate)(p.ErrorRate), Latency: (*evidence.Latency)(p.Latency),
