@@ -75,7 +75,8 @@ type Copier interface {
 	// Copy makes or replaces the object to, with the content, type and metadata
 	// of from. A digest that the caller has computed is kept as the copy's where
 	// from has none; where from has another, the copy is refused with
-	// CodeChecksum. It may be empty.
+	// CodeChecksum. It may be empty. The copy's Modified is when it was made, not
+	// that of from: SweepOrphans spares what is new.
 	Copy(ctx context.Context, from, to, sha256 string) (Info, error)
 }
 

@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) blob.Bucket, f Features) {
 		"OverwriteIsAtomic": testOverwriteIsAtomic,
 		"OpenBodyIsStable":  testOpenBodyIsStable,
 		"Copy":              testCopy,
+		"CopyIsNew":         testCopyIsNew,
 		"List":              testList,
 		"ListPages":         testListPages,
 		"ListUnderChange":   testListUnderChange,

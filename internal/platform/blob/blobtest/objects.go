@@ -266,6 +266,35 @@ func testCopy(t *testing.T, b blob.Bucket, _ Features) {
 	wantContent(t, b, "acme/to/it", "content")
 }
 
+// A copy was modified when it was made. It is made again until the store's clock,
+// which may count in seconds, has moved on.
+func testCopyIsNew(t *testing.T, b blob.Bucket, _ Features) {
+	put(t, b, "acme/old", "content")
+	from, err := b.Stat(t.Context(), "acme/old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		made, err := b.Copy(t.Context(), "acme/old", "acme/new", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Stat(t.Context(), "acme/new")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.Modified.After(from.Modified) && got.Modified.Equal(made.Modified) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the copy was modified at %s by its answer, at %s by stat; expected when it was made, the source is of %s", made.Modified, got.Modified, from.Modified)
+		}
+	}
+	if now, err := b.Stat(t.Context(), "acme/old"); err != nil || !now.Modified.Equal(from.Modified) {
+		t.Errorf("the source was modified at %s, and at %s once it was copied, error %v", from.Modified, now.Modified, err)
+	}
+}
+
 // noUploads fails if a failed put has left an unfinished upload.
 func noUploads(t testing.TB, b blob.UploadLister) {
 	t.Helper()

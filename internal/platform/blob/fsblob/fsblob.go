@@ -4,9 +4,8 @@
 // metadata), then a footer that finds the description. The alternatives were a
 // file beside it, which no file system replaces together with the first, and a
 // pointer to content-addressed data, which needs a collector. With one file,
-// one rename publishes or replaces everything, readers keep the version that
-// they opened, and a copy is a hard link. The bytes come first so that a range
-// is a plain read.
+// one rename publishes or replaces everything, and readers keep the version that
+// they opened. The bytes come first so that a range is a plain read.
 //
 // A write goes to a file in the folder "%tmp", is flushed to the disk, moved to
 // its place (or linked, where nothing may be there), and the folder that names
@@ -20,7 +19,8 @@
 // Known limits: the file system must be local, tell upper from lower case, and
 // know hard links and flock; it is Unix only. A folder's names are read and
 // sorted at once when it is listed. Complete copies the parts, since their
-// bytes must be hashed together. Damage is found where it is asked for (see
+// bytes must be hashed together, and Copy copies the bytes, since a copy has a
+// description of its own. Damage is found where it is asked for (see
 // blob.Verify), not by every read. Presigned addresses are not offered.
 package fsblob
 
@@ -150,33 +150,6 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	return b.remove(key + suffix)
-}
-
-// Copy implements blob.Copier. The copy is a hard link: files never change once
-// they are published.
-func (b *Bucket) Copy(ctx context.Context, from, to, sha256 string) (blob.Info, error) {
-	if err := blob.CheckSHA256(sha256); err != nil {
-		return blob.Info{}, err
-	}
-	if err := blob.CheckKey(to); err != nil {
-		return blob.Info{}, err
-	}
-	info, err := b.Stat(ctx, from)
-	if err != nil {
-		return blob.Info{}, err
-	}
-	if sha256 != "" && sha256 != info.SHA256 {
-		return blob.Info{}, blob.OtherSum(from, info.SHA256, sha256)
-	}
-	tmp := &temp{root: b.root, name: tempName()}
-	defer tmp.discard()
-	if err := b.root.Link(from+suffix, tmp.name); err != nil {
-		return blob.Info{}, missing(from, err)
-	}
-	if info, err = b.stat(tmp.name, to); err != nil { // from may have been replaced since
-		return blob.Info{}, err
-	}
-	return info, b.publish(ctx, tmp, place{name: to})
 }
 
 // PresignGet implements blob.Presigner: it is Unsupported.

@@ -59,17 +59,19 @@ func (t *temp) write(body *blob.Checked, opts blob.UploadOptions, now time.Time)
 	if len(d.Metadata) == 0 {
 		d.Metadata = nil
 	}
+	return d.info("", body.Size()), t.seal(d)
+}
+
+// seal ends the file with its description, and flushes it to the disk.
+func (t *temp) seal(d description) error {
 	tail, err := d.encode()
 	if err != nil {
-		return blob.Info{}, err
+		return err
 	}
 	if _, err := t.file.Write(tail); err != nil {
-		return blob.Info{}, translate(err)
+		return translate(err)
 	}
-	if err := t.file.Sync(); err != nil {
-		return blob.Info{}, translate(err)
-	}
-	return d.info("", body.Size()), nil
+	return translate(t.file.Sync())
 }
 
 // disk translates the errors of a file, so that they are told from the body's.
