@@ -283,3 +283,39 @@ func TestBuryingTwiceLeavesOne(t *testing.T) {
 		t.Errorf("%v: %+v", err, list)
 	}
 }
+
+// Who follows a stream that somebody removes is told, and can leave meanwhile.
+func TestFollowersOfARemovedStreamAreTold(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		q := embedded(time.Second)(t).Queue.(*Queue)
+		if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Publish(t.Context(), queue.Message{ID: "1", Subject: "s"}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		ended := make(chan error, 1)
+		go func() {
+			var last error
+			for _, err := range q.Read(ctx, queue.Read{Stream: "S", Follow: true}) {
+				if last = err; err == nil {
+					q.remove("S")
+					if leaves {
+						leave()
+					}
+				}
+			}
+			ended <- last
+		}()
+		select {
+		case err := <-ended:
+			if (err == nil) != leaves {
+				t.Errorf("leaves: %v, %v", leaves, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("leaves: %v: still reading", leaves)
+		}
+	}
+}

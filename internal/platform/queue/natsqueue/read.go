@@ -6,7 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice/internal/platform/queue"
@@ -68,19 +67,18 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 	}
 	defer messages.Stop()
 	for next := r.From; ; {
-		wait := jetstream.NextContext(ctx)
-		if !r.Follow && pending == 0 {
+		all := !r.Follow && pending == 0
+		if all {
 			if more, err := lags(ctx, s, r.Filters, next, b.Last); !more {
 				return err
 			}
-			wait = jetstream.NextMaxWait(time.Second) // it may also expire before it comes
 		}
-		m, err := messages.Next(wait)
-		if errors.Is(err, nats.ErrTimeout) && ctx.Err() == nil {
-			continue
-		}
+		m, err := following(ctx, messages, all)
 		if err != nil {
 			return translate(err)
+		}
+		if m == nil {
+			continue
 		}
 		meta, err := m.Metadata()
 		if err != nil {
@@ -104,6 +102,21 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 	}
 }
 
+// following returns the next message. Where it is not certain to come, since it may
+// expire before, it returns nil after a moment.
+func following(ctx context.Context, messages jetstream.MessagesContext, uncertain bool) (jetstream.Msg, error) {
+	if !uncertain {
+		return messages.Next(jetstream.NextContext(ctx))
+	}
+	moment, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	m, err := messages.Next(jetstream.NextContext(moment))
+	if err != nil && moment.Err() != nil && ctx.Err() == nil {
+		return nil, nil //nolint:nilnil // as it says
+	}
+	return m, err
+}
+
 // lags reports whether the leader has a message for the filters between two
 // sequences. A consumer reads from one replica, which may be behind what the
 // leader has acknowledged, and counts as pending only what it has itself.
@@ -125,7 +138,9 @@ func lags(ctx context.Context, s jetstream.Stream, patterns []string, from, to u
 
 // readFrom starts an ordered consumer and says how much is there for it.
 func (q *Queue) readFrom(ctx context.Context, r queue.Read) (jetstream.MessagesContext, uint64, error) {
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: filters(r.Filters, -1), InactiveThreshold: time.Minute}
+	// The library makes a lost consumer again without heeding ctx: few tries, a second
+	// apart, and then it is the caller's to go on.
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: filters(r.Filters, -1), InactiveThreshold: time.Minute, MaxResetAttempts: 2}
 	if r.From > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.From
 	}
