@@ -40,7 +40,7 @@ func (p *program) upload() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(p.out, u.ID)
+			_, err = fmt.Fprintln(p.out, plain(u.ID))
 			return err
 		},
 	}
@@ -74,7 +74,7 @@ func (p *program) send(ctx context.Context, path, media, resume string) (*client
 		u, err = p.client.Resume(ctx, f, resume, bar.set)
 	}
 	if u != nil && err != nil && client.Passing(err) {
-		fmt.Fprintf(p.err, "\nsluice: go on with: sluice upload --resume %s %s\n", u.ID, path)
+		fmt.Fprintf(p.err, "\nsluice: go on with: sluice upload --resume %s %s\n", plain(u.ID), path)
 	}
 	if err == nil && u.State != "complete" {
 		err = fault.New(fault.Conflict, "the upload %s is %s: begin another", u.ID, u.State)

@@ -129,7 +129,7 @@ func (p *program) prediction(b json.RawMessage) error {
 			return err
 		}
 	case made.Error == nil:
-		fmt.Fprintf(p.out, "%s %s %s\n", made.ID, made.Status, made.URL)
+		fmt.Fprintf(p.out, "%s %s %s\n", plain(made.ID), plain(made.Status), plain(made.URL))
 	}
 	if made.Error != nil {
 		return fault.New(fault.Internal, "the prediction %s: %s (%s)", made.Status, made.Error.Message, made.Error.Code)

@@ -71,7 +71,7 @@ func (p *program) exit(ctx context.Context, err error) int {
 	if ctx.Err() != nil {
 		return exitCanceled
 	}
-	fmt.Fprintln(p.err, "sluice: "+message(err))
+	fmt.Fprintln(p.err, "sluice: "+lines(message(err)))
 	switch {
 	case errors.As(err, new(usage)), !p.began:
 		return exitUsage

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"sluice/internal/platform/fault"
 )
@@ -22,7 +23,7 @@ func (p *program) raw(b []byte) error {
 	var line bytes.Buffer
 	if err := json.Compact(&line, b); err != nil {
 		line.Reset()
-		line.Write(bytes.TrimSpace(b))
+		line.WriteString(lines(string(bytes.TrimSpace(b))))
 	}
 	line.WriteByte('\n')
 	_, err := line.WriteTo(p.out)
@@ -38,7 +39,7 @@ func (p *program) table(columns []column, things iter.Seq2[json.RawMessage, erro
 func (p *program) rows(w io.Writer, columns []column, things iter.Seq2[json.RawMessage, error]) error {
 	titles := make([]string, len(columns))
 	for i, c := range columns {
-		titles[i] = c.title
+		titles[i] = plain(c.title)
 	}
 	begun := false
 	for thing, err := range things {
@@ -107,12 +108,22 @@ func text(v any) string {
 }
 
 // plain replaces control characters: what others have named must not command this
-// terminal.
-func plain(s string) string {
+// terminal, nor turn around what is written.
+func plain(s string) string { return strings.Map(harmless, s) }
+
+// lines is plain, of a text of several lines.
+func lines(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '·'
+		if r == '\n' {
+			return r
 		}
-		return r
+		return harmless(r)
 	}, s)
+}
+
+func harmless(r rune) rune {
+	if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+		return '·'
+	}
+	return r
 }

@@ -176,6 +176,24 @@ func TestEventsEnd(t *testing.T) {
 	}
 }
 
+// What a POST has begun is not begun again when it breaks off.
+func TestEventsOfAPostAreAskedForOnce(t *testing.T) {
+	var calls atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "retry: 1\n\nevent: output\nid: s-1\ndata: 1\n\n")
+	})
+	n := 0
+	var last error
+	for _, err := range c.Events(t.Context(), Request{Method: "POST", Path: "/predict"}, "") {
+		n, last = n+1, err
+	}
+	if n != 2 || !fault.Is(last, fault.Unavailable) || calls.Load() != 1 {
+		t.Errorf("%d events of %d requests, %v", n, calls.Load(), last)
+	}
+}
+
 func TestFinal(t *testing.T) {
 	cause := errors.New("full")
 	if err := (final{cause}); Passing(err) || !errors.Is(err, cause) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
@@ -29,7 +30,7 @@ func (c *Client) Download(ctx context.Context, path string, out io.Writer, done 
 		if d.at > before {
 			failures = 0
 		}
-		if failures++; ctx.Err() != nil || failures > patience || d.at == 0 || !Passing(err) {
+		if failures++; ctx.Err() != nil || failures > patience || !d.began && StatusOf(err) == 0 || !Passing(err) {
 			return err
 		}
 		pause.For(ctx, rests(failures))
@@ -49,6 +50,7 @@ type downloading struct {
 	done         func(bytes, of int64)
 	at, of       int64
 	etag, digest string
+	began        bool // the server has answered: its address is right
 }
 
 // take reads what one connection gives, from where the last one has ended.
@@ -60,27 +62,34 @@ func (d *downloading) take(ctx context.Context) error {
 	req.Header.Set("Accept", "*/*")
 	req.Header.Set("Accept-Encoding", "identity") // ranges and digests are of the content itself
 	if d.at > 0 {
-		if d.etag == "" {
-			return final{fault.New(fault.Conflict, "the download broke off, and cannot go on: the server gives it no ETag")}
+		if d.etag == "" || strings.HasPrefix(d.etag, "W/") {
+			return final{fault.New(fault.Conflict, "the download broke off, and cannot go on: the server gives it no strong ETag")}
 		}
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.at))
 		req.Header.Set("If-Range", d.etag)
 	}
-	resp, err := d.c.open.Do(req)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := d.c.open.Do(req.WithContext(ctx))
 	if err != nil {
 		return unreachable(err)
 	}
 	defer resp.Body.Close()
+	body := &watched{ReadCloser: resp.Body, timer: time.AfterFunc(silence, cancel)}
+	defer body.timer.Stop()
+	d.began = true
 	switch {
+	case d.at > 0 && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && resp.Header.Get("Content-Range") == fmt.Sprintf("bytes */%d", d.at):
+		return nil // it broke off behind the last byte
 	case resp.StatusCode >= http.StatusBadRequest:
 		_, err := answer(resp)
 		return err
-	case d.at > 0 && resp.StatusCode != http.StatusPartialContent:
+	case d.at > 0 && (resp.StatusCode != http.StatusPartialContent || !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", d.at))):
 		return final{fault.New(fault.Conflict, "the content has changed while it was downloaded: begin again").WithCode("content_changed")}
 	case d.at == 0:
 		d.etag, d.digest, d.of = resp.Header.Get("ETag"), resp.Header.Get("Repr-Digest"), resp.ContentLength
 	}
-	return d.copy(resp.Body)
+	return d.copy(body)
 }
 
 func (d *downloading) copy(from io.Reader) error {

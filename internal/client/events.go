@@ -30,12 +30,15 @@ const (
 	// silence is after how long without a sign of life a connection is given up;
 	// servers send one every 15 s.
 	silence = time.Minute
+	forever = time.Duration(1<<63 - 1)
 )
 
 // Events follows a stream of events behind a cursor, "" for what comes from now on
 // or as the stream has it. Where the connection ends it connects again behind the
-// last event; the sequence ends with ctx, with an event "end" or "error", and with a
-// refusal that is not for now only. Its own cursor is the last event's ID.
+// last event; the sequence ends with ctx, with an event "end", and with a refusal
+// that is not for now only. Its own cursor is the last event's ID. A stream that a
+// POST has begun is not begun again: it ends with its connection, which is an error
+// before its end.
 func (c *Client) Events(ctx context.Context, r Request, after string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		s := &following{c: c, r: r, after: after, rest: time.Second}
@@ -44,11 +47,14 @@ func (c *Client) Events(ctx context.Context, r Request, after string) iter.Seq2[
 			if ctx.Err() != nil || !more && err == nil {
 				return
 			}
+			if err == nil && s.r.Method == http.MethodPost {
+				err = fault.New(fault.Unavailable, "the stream broke off before its end")
+			}
 			if err != nil && !s.again(err) {
 				yield(Event{}, err)
 				return
 			}
-			pause.For(ctx, s.rest)
+			pause.For(ctx, min(s.rest<<min(s.failures, 5), maxRest))
 		}
 	}
 }
@@ -77,7 +83,6 @@ func (s *following) again(err error) bool {
 		return false // the address may be wrong
 	}
 	s.failures++
-	s.rest = min(s.rest<<min(s.failures, 5), maxRest)
 	return true
 }
 
@@ -94,7 +99,7 @@ func (s *following) connect(ctx context.Context, yield func(Event, error) bool) 
 	if s.after != "" {
 		req.Header.Set("Last-Event-ID", s.after)
 	}
-	watch := time.AfterFunc(silence, cancel)
+	watch := time.AfterFunc(silence, cancel) // while nothing comes; what is handed on may take its time
 	defer watch.Stop()
 	resp, err := s.c.open.Do(req)
 	if err != nil {
@@ -112,17 +117,17 @@ func (s *following) connect(ctx context.Context, yield func(Event, error) bool) 
 		return true, err
 	}
 	s.began, s.failures = true, 0
-	return s.read(resp.Body, func() { watch.Reset(silence) }, yield)
+	return s.read(resp.Body, func(d time.Duration) { watch.Reset(d) }, yield)
 }
 
 // read parses events (HTML Standard §9.2).
-func (s *following) read(body io.Reader, alive func(), yield func(Event, error) bool) (more bool, err error) {
+func (s *following) read(body io.Reader, alive func(time.Duration), yield func(Event, error) bool) (more bool, err error) {
 	lines := bufio.NewScanner(body)
 	lines.Buffer(make([]byte, 64<<10), maxEvent)
 	var e Event
 	var data []string
 	for lines.Scan() {
-		alive()
+		alive(silence)
 		name, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch name {
@@ -144,7 +149,10 @@ func (s *following) read(body io.Reader, alive func(), yield func(Event, error) 
 		if e.ID != "" {
 			s.after = e.ID // not before: what is torn comes again
 		}
-		if !yield(e, nil) || e.Type == "end" {
+		alive(forever)
+		wants := yield(e, nil)
+		alive(silence)
+		if !wants || e.Type == "end" {
 			return false, nil
 		}
 		if e.Type == "error" && s.r.Method == http.MethodPost {

@@ -79,6 +79,15 @@ func TestUploadGoesOnWhereItBrokeOff(t *testing.T) {
 	}
 }
 
+func TestResumeWithAnotherFile(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"upl_1","state":"open","offset":9}`)
+	})
+	if _, err := c.Resume(t.Context(), &File{Content: strings.NewReader("x"), Size: 1}, "upl_1", func(int64) {}); !fault.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+}
+
 func TestRefusedUploadIsNotRepeated(t *testing.T) {
 	appends := 0
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -120,6 +129,7 @@ func TestDownloads(t *testing.T) {
 				}
 				if at > 0 && !tc.changes && r.Header.Get("If-Range") == tc.etag {
 					w.Header().Set("Content-Length", strconv.Itoa(len(content)-at))
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", at, len(content)-1, len(content)))
 					w.WriteHeader(http.StatusPartialContent)
 					_, _ = w.Write(content[at:])
 					return

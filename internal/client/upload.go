@@ -78,6 +78,9 @@ func (c *Client) Resume(ctx context.Context, f *File, id string, done func(bytes
 		if u.State != "open" {
 			return &u, nil
 		}
+		if u.Offset > f.Size {
+			return &u, final{fault.New(fault.Invalid, "the upload %s has %d bytes already, and the file only %d: it is another file", u.ID, u.Offset, f.Size)}
+		}
 		before := u.Offset
 		complete, err := c.pieces(ctx, f, &u, done)
 		switch {
@@ -143,6 +146,9 @@ func (c *Client) append(ctx context.Context, f *File, u *Upload, length int64, l
 		complete = "?1"
 	}
 	req.Header.Set("Upload-Complete", complete)
+	body := &watched{ReadCloser: req.Body}
+	req, stop := body.over(req)
+	defer stop()
 	resp, err := c.open.Do(req)
 	if err != nil {
 		return unreachable(err)

@@ -91,7 +91,7 @@ func (l *lives) begin(ctx context.Context, tenant string, run func(ctx context.C
 	ctx, o.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	l.running.Go(func() {
 		defer o.cancel()
-		l.end(ctx, o, fault.Guard(func() error { return run(ctx, o) }))
+		l.end(o, fault.Guard(func() error { return run(ctx, o) }))
 		l.ended(o)
 	})
 	return o, nil
@@ -144,7 +144,7 @@ func (o *live) start() {
 
 // end says how the prediction has ended: as an answer, where nothing was sent yet,
 // or else as an event.
-func (l *lives) end(ctx context.Context, o *live, err error) {
+func (l *lives) end(o *live, err error) {
 	l.mu.Lock()
 	if l.closed && err != nil {
 		err = errDraining
@@ -153,7 +153,9 @@ func (l *lives) end(ctx context.Context, o *live, err error) {
 	select {
 	case <-o.began:
 		if err != nil {
-			_ = o.put(ctx, feed.TypeError, failure(err)) // of what was cancelled nobody reads any more
+			why, _ := json.Marshal(failure(err)) // it always can be
+			o.topic.Fail(why)
+			return
 		}
 	default:
 		l.mu.Lock()

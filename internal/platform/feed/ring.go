@@ -89,14 +89,21 @@ func (r *ring) append(e *Event) {
 }
 
 func (r *ring) put(e *Event) {
-	seq, before := e.Cursor.Seq, r.bytes
-	r.entries = append(r.entries, e)
-	r.bytes += e.cost()
-	r.read, r.known = seq, max(r.known, seq)
+	r.add(e)
+	before := r.bytes
 	for len(r.entries) > 1 && (len(r.entries) > r.maxEvents || r.bytes > r.maxBytes) {
 		r.drop()
 	}
 	r.onBytes(r.bytes - before)
+}
+
+// add is put where nothing may be dropped. Callers hold the lock.
+func (r *ring) add(e *Event) {
+	seq := e.Cursor.Seq
+	r.entries = append(r.entries, e)
+	r.bytes += e.cost()
+	r.read, r.known = seq, max(r.known, seq)
+	r.onBytes(e.cost())
 	r.waiting = slices.DeleteFunc(r.waiting, func(s *Subscription) bool {
 		if seq <= s.pos {
 			return false

@@ -110,11 +110,21 @@ func (t *Topic) Taken() bool {
 
 // End adds an end event: consumers get all that is left and then stop, and those
 // who come back are told that there is nothing more. A second call does nothing.
-func (t *Topic) End() {
+func (t *Topic) End() { t.end(nil) }
+
+// Fail is End with an event before that says why, of type TypeError and with data
+// that is JSON. Both have room even where the topic is full.
+func (t *Topic) Fail(data json.RawMessage) { t.end(data) }
+
+func (t *Topic) end(why json.RawMessage) {
 	r := t.ring
 	r.mu.Lock()
 	if !r.ended {
-		r.put(newEnd(Cursor{Epoch: r.epoch, Seq: r.read + 1}, t.now()))
+		if why != nil {
+			r.add(&Event{Cursor: Cursor{Epoch: r.epoch, Seq: r.read + 1}, Tenant: t.tenant, Type: TypeError, Time: t.now(), Data: why})
+		}
+		r.add(newEnd(Cursor{Epoch: r.epoch, Seq: r.read + 1}, t.now()))
+		r.ended = true
 	}
 	r.mu.Unlock()
 	r.end()

@@ -181,3 +181,23 @@ func TestBlockingTopicKeepsWhatWasNotDelivered(t *testing.T) {
 	s.Close()
 	check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: after("x", 1)}), 3), "2 output", "3 output", "4 output")
 }
+
+// The end, and why, have room where the topic is full: what was not taken yet stays.
+func TestFullTopicEnds(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		topic := newTopic(t, TopicConfig{Block: true, MaxEvents: 2})
+		h := newTestHub(t, newMemory(), Config{})
+		for range 2 {
+			if _, err := topic.Append(t.Context(), "output", "", []byte("1")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{"1 output", "2 output", "3 end"}
+		if fails {
+			topic.Fail([]byte(`{"code":"draining"}`))
+			want = []string{"1 output", "2 output", "3 error", "4 end"}
+		}
+		topic.End()
+		check(t, collect(t, subscribe(t, h, Request{Topic: topic, Start: Start{Oldest: true}}), len(want)), want...)
+	}
+}

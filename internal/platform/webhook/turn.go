@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -23,16 +24,31 @@ func (d *Delivery) line() string {
 	return string(d.Endpoint) + "/" + d.Kind + "/" + d.Subject + "/"
 }
 
-// Behind reports whether an earlier delivery of the same subject to the same
-// endpoint is still on its way. As events of a subject are matched in their order,
-// no earlier one can be made later.
-func Behind(ctx context.Context, from repo.Reading, d *Delivery) (bool, error) {
+// Ahead returns the first delivery of the same subject to the same endpoint that is
+// still on its way, if d waits for it. As events of a subject are matched in their
+// order, no earlier one can be made later.
+func Ahead(ctx context.Context, from repo.Reading, d *Delivery) (first Delivery, waits bool, err error) {
 	own := turn.Of(d).Text
 	if own == "" {
-		return false, nil
+		return first, false, nil
 	}
 	p, err := Deliveries.Find(ctx, from, spec.Query[Delivery]{Where: spec.And(turn.Ge(d.line()), turn.Lt(own)), Order: turn.Asc(), Limit: 1})
-	return len(p.Items) > 0, err
+	if len(p.Items) > 0 {
+		return p.Items[0], true, err
+	}
+	return first, false, err
+}
+
+// Hold has a delivery that waits for another be looked after when that one should
+// have been attempted. Its own turn may come before.
+func (d *Delivery) Hold(first *Delivery, now time.Time) {
+	due := first.Next.Add(notice)
+	if due.Before(now.Add(notice)) {
+		due = now.Add(notice)
+	}
+	if d.Status == Pending && d.Due.Before(due) {
+		d.Due = due
+	}
 }
 
 // Following returns the delivery whose turn it is once d is final; false for none.

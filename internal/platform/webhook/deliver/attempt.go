@@ -31,8 +31,8 @@ func (s *Service) tend(ctx context.Context, i item) (again time.Duration, err er
 	from := s.store.Read(scope)
 	e, err := webhook.Endpoints.Get(ctx, from, i.endpoint)
 	if errors.Is(err, repo.ErrNotFound) || err == nil && e.Disabled {
-		_, err := s.update(ctx, scope, i.id, func(d *webhook.Delivery, now time.Time) error { d.Cancel(now); return nil })
-		return 0, err
+		d, err := s.update(ctx, scope, i.id, func(d *webhook.Delivery, now time.Time) error { d.Cancel(now); return nil })
+		return 0, errors.Join(err, s.follow(ctx, scope, &d))
 	}
 	if err != nil {
 		return 0, err
@@ -48,16 +48,25 @@ func (s *Service) tend(ctx context.Context, i item) (again time.Duration, err er
 		return s.wait(&d), err
 	}
 	d, err := webhook.Deliveries.Get(ctx, from, i.id)
-	if err == nil && !e.Unordered {
-		behind, err := webhook.Behind(ctx, from, &d)
-		if behind || err != nil {
-			return 0, err // it is offered again when its turn has come
-		}
-	}
 	if err != nil {
 		return 0, err
 	}
+	if waits, err := s.waits(ctx, scope, &e, &d); waits || err != nil {
+		return 0, err // it is offered again when its turn has come
+	}
 	return s.attempt(ctx, scope, &e, &h, i.id)
+}
+
+// waits reports whether it is not the delivery's turn yet.
+func (s *Service) waits(ctx context.Context, scope repo.Scope, e *webhook.Endpoint, d *webhook.Delivery) (bool, error) {
+	if e.Unordered {
+		return false, nil
+	}
+	first, waits, err := webhook.Ahead(ctx, s.store.Read(scope), d)
+	if waits && err == nil {
+		_, err = s.update(ctx, scope, d.ID, func(d *webhook.Delivery, now time.Time) error { d.Hold(&first, now); return nil })
+	}
+	return waits, err
 }
 
 // follow offers what was waiting for a delivery that is final now.

@@ -113,13 +113,14 @@ func TestClosedLanes(t *testing.T) {
 }
 
 // However offers, turns and ends are mixed: limits hold, nothing is lost or under
-// way twice, whoever waits and may gets a turn, and nothing is kept at the end.
+// way twice, what is offered while it is under way is taken again, whoever waits and
+// may gets a turn, and nothing is kept at the end.
 func TestLanesLaw(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := limits{rapid.IntRange(1, 4).Draw(t, "per tenant"), rapid.IntRange(1, 3).Draw(t, "per endpoint"), 5}
 		ls := newLanes(l)
 		var running []item
-		waiting := map[item]bool{}
+		waiting, again := map[item]bool{}, map[item]bool{}
 		count := func(f func(item) bool) (n int) {
 			for _, i := range running {
 				if f(i) {
@@ -151,15 +152,23 @@ func TestLanesLaw(t *testing.T) {
 			running = append(running, i)
 		}
 		end := func(n int) {
-			ls.done(running[n])
+			i := running[n]
+			ls.done(i)
+			if again[i] {
+				delete(again, i)
+				waiting[i] = true
+			}
 			running = append(running[:n], running[n+1:]...)
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			switch rapid.IntRange(0, 2).Draw(t, "action") {
 			case 0:
-				i := item{rapid.SampledFrom([]string{"a", "b"}).Draw(t, "tenant"), rapid.SampledFrom([]webhook.EndpointID{"x", "y", "z"}).Draw(t, "endpoint"), webhook.DeliveryID(rapid.StringN(1, 1, 2).Draw(t, "id"))}
-				known := waiting[i] || count(func(r item) bool { return r == i }) > 0
-				if ls.offer(i) && !known {
+				i := item{rapid.SampledFrom([]string{"a", "b"}).Draw(t, "tenant"), rapid.SampledFrom([]webhook.EndpointID{"x", "y", "z"}).Draw(t, "endpoint"), rapid.SampledFrom([]webhook.DeliveryID{"1", "2", "3", "4", "5", "6", "7"}).Draw(t, "id")}
+				underWay := count(func(r item) bool { return r == i }) > 0
+				switch ok := ls.offer(i); {
+				case ok && underWay:
+					again[i] = true
+				case ok:
 					waiting[i] = true
 				}
 			case 1:
