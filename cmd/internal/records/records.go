@@ -98,7 +98,7 @@ func (r *Records) run(ctx context.Context) error {
 }
 
 func (r *Records) stop(ctx context.Context) error {
-	return errors.Join(r.log.Flush(ctx), r.Close())
+	return errors.Join(r.log.End(ctx), r.Close())
 }
 
 // expireInterval is how often what is old is looked for.

@@ -48,6 +48,10 @@ func (o Outcome) String() string { return outcomes[o] }
 // Outcomes returns how outcomes are spelled, by their numbers.
 func Outcomes() []string { return outcomes[:] }
 
+// Failure says whether it speaks against what served the request: that which is the
+// client's doing does not.
+func (o Outcome) Failure() bool { return o == Failed || o == Refused }
+
 // OutcomeOf returns the outcome that an error stands for.
 func OutcomeOf(err error) Outcome {
 	if err == nil {
@@ -95,6 +99,14 @@ type Entry struct {
 	Latency   Latency
 	// The digests of the tensors, where the model's policy asks for them.
 	InputDigest, OutputDigest Digest
+}
+
+// Check says what keeps the entry from being kept by any store, as fault.Invalid.
+func (e *Entry) Check() error {
+	if e.Tenant == "" || e.ID.IsZero() || e.At.UnixMilli() < 0 || int(e.Outcome) >= len(outcomes) {
+		return fault.New(fault.Invalid, "an entry of the prediction log needs a tenant, an id, a time and an outcome, got %q, %s, %s, %d", e.Tenant, e.ID, e.At, e.Outcome).WithCode("entry_invalid")
+	}
+	return nil
 }
 
 // MaxClientRef is how many bytes a client's name for a prediction may have; of a

@@ -36,6 +36,8 @@ type Log struct {
 	buffer  chan *Entry
 	pool    sync.Pool
 	metrics logMetrics
+	crowded chan struct{} // wakes Run: the buffer is half full
+	refused sync.Once     // tells of the first entry that was none
 
 	appending sync.Mutex // held by the one reader of buffer; guards batch
 	batch     []*Entry   // that is not surely appended yet
@@ -55,9 +57,9 @@ func NewLog(to Appender, cfg LogConfig) (*Log, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	l := &Log{to: to, cfg: cfg, buffer: make(chan *Entry, cfg.Buffer), pool: sync.Pool{New: func() any { return new(Entry) }}, metrics: logMetrics{
+	l := &Log{to: to, cfg: cfg, buffer: make(chan *Entry, cfg.Buffer), crowded: make(chan struct{}, 1), pool: sync.Pool{New: func() any { return new(Entry) }}, metrics: logMetrics{
 		appended: counter("sluice_record_appended_total", "Entries of the prediction log that its store has."),
-		dropped:  counter("sluice_record_dropped_total", "Entries of the prediction log that were lost: the buffer was full, or the store refused them."),
+		dropped:  counter("sluice_record_dropped_total", "Entries of the prediction log that were lost: the buffer was full, the store refused them, or could not be reached at the end."),
 		failures: counter("sluice_record_append_failures_total", "Batches of the prediction log that could not be appended, and were tried again."),
 	}}
 	if cfg.Metrics == nil {
@@ -77,14 +79,33 @@ func NewLog(to Appender, cfg LogConfig) (*Log, error) {
 func (l *Log) Entry() *Entry { return l.pool.Get().(*Entry) }
 
 // Record takes an entry, which is the log's from now on. It never waits: without
-// room the entry is dropped and counted.
+// room the entry is dropped and counted, and so is one that fails Check, which would
+// take its batch with it.
 func (l *Log) Record(e *Entry) {
+	if err := e.Check(); err != nil {
+		l.refused.Do(func() {
+			l.cfg.Log.Error("a prediction cannot be logged; further ones are only counted", "error", err)
+		})
+		l.drop(e)
+		return
+	}
 	select {
 	case l.buffer <- e:
 	default:
-		l.metrics.dropped.Inc()
-		l.free(e)
+		l.drop(e)
+		return
 	}
+	if len(l.buffer) >= (l.cfg.Buffer+1)/2 {
+		select {
+		case l.crowded <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (l *Log) drop(e *Entry) {
+	l.metrics.dropped.Inc()
+	l.free(e)
 }
 
 func (l *Log) free(e *Entry) {
@@ -96,11 +117,45 @@ func (l *Log) free(e *Entry) {
 func (l *Log) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if len(l.buffer) < l.cfg.Batch {
-			pause.For(ctx, l.cfg.Interval)
+			l.collect(ctx)
 		}
 		l.next(ctx)
 	}
 	return nil
+}
+
+// collect waits for entries: for the interval, or until the buffer is half full, so
+// that the interval does not bound how many are logged in a second.
+func (l *Log) collect(ctx context.Context) {
+	t := time.NewTimer(l.cfg.Interval)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.crowded:
+	case <-ctx.Done():
+	}
+}
+
+// End appends all that has come, as Flush does, or counts what it cannot append as
+// dropped and says so. Nothing may be recorded any more.
+func (l *Log) End(ctx context.Context) error {
+	err := l.Flush(ctx)
+	if err == nil {
+		return nil
+	}
+	l.appending.Lock()
+	defer l.appending.Unlock()
+	lost := len(l.batch) + len(l.buffer)
+	for _, e := range l.batch {
+		l.drop(e)
+	}
+	clear(l.batch)
+	l.batch = l.batch[:0]
+	for range len(l.buffer) {
+		l.drop(<-l.buffer)
+	}
+	l.cfg.Log.ErrorContext(ctx, "predictions were not logged before the end", "predictions", lost, "error", err)
+	return err
 }
 
 // Flush appends all that has come, or fails with what keeps it from that.

@@ -94,7 +94,12 @@ func (r *Rollup) Count(e *Entry) {
 // wrong or whose clients went say nothing of it and do not count; those that were
 // refused failed. The quality is that of the labels of the name.
 func (r *Rollup) Numbers(label string) evidence.Numbers {
-	failed := r.Outcomes[Failed] + r.Outcomes[Refused]
+	failed := int64(0)
+	for o, n := range r.Outcomes {
+		if Outcome(o).Failure() {
+			failed += n
+		}
+	}
 	return evidence.Numbers{
 		Requests: sequential.Count{N: r.Outcomes[Succeeded] + failed, Hits: failed},
 		Latency:  r.Latency, Quality: r.Scores[label],

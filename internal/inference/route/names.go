@@ -44,8 +44,8 @@ type Arm struct {
 type Meter interface {
 	// Answered is told how long the model took.
 	Answered(r experiment.Reason, took time.Duration)
-	// Failed is told of requests that were not answered, but of those whose client
-	// has gone.
+	// Failed is told of requests that were not answered, but of those that were wrong
+	// or whose client has gone.
 	Failed(r experiment.Reason)
 }
 

@@ -10,7 +10,6 @@ import (
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/route"
 	"sluice/internal/platform/access"
-	"sluice/internal/platform/fault"
 )
 
 // asker is what experiments see of a request.
@@ -49,17 +48,18 @@ func recorded(c *route.Choice[*Version]) record.Choice {
 	return record.Choice{Experiment: c.Split.ID, Arm: c.Split.Arms[c.Arm].Name, ByRule: c.Reason == experiment.ByRule}
 }
 
-// meter tells the arm of a choice, if there is one, what became of its request.
+// meter tells the arm of a choice, if there is one, what became of its request, by
+// the rule of record.Rollup.Numbers: what is the client's doing does not count.
 func meter(c *route.Choice[*Version], began time.Time, err error) {
 	if c.Split == nil {
 		return
 	}
-	m := c.Split.Arms[c.Arm].Meter
+	m, outcome := c.Split.Arms[c.Arm].Meter, record.OutcomeOf(err)
 	switch {
-	case m == nil || err != nil && fault.Is(err, fault.Canceled):
-	case err == nil:
+	case m == nil:
+	case outcome == record.Succeeded:
 		m.Answered(c.Reason, time.Since(began))
-	default:
+	case outcome.Failure():
 		m.Failed(c.Reason)
 	}
 }

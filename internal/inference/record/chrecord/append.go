@@ -10,7 +10,6 @@ import (
 
 	"sluice/internal/inference/evidence/histogram"
 	"sluice/internal/inference/record"
-	"sluice/internal/platform/fault"
 )
 
 // event is what an entry is known by.
@@ -26,8 +25,8 @@ const chunk = 2000
 // Append implements record.Appender.
 func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 	for _, e := range entries {
-		if e.Tenant == "" || e.ID.IsZero() || e.At.UnixMilli() < 0 {
-			return fault.New(fault.Invalid, "an entry of the prediction log needs a tenant, an id and a time, got %q, %s, %s", e.Tenant, e.ID, e.At).WithCode("entry_invalid")
+		if err := e.Check(); err != nil {
+			return err
 		}
 	}
 	known := map[event]bool{}

@@ -7,7 +7,6 @@ import (
 
 	"sluice/internal/inference/evidence/histogram"
 	"sluice/internal/inference/record"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/sqlite"
 )
 
@@ -16,8 +15,8 @@ const insertEntry = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 // Append implements record.Appender, in one transaction.
 func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 	for _, e := range entries {
-		if e.Tenant == "" || e.ID.IsZero() || e.At.UnixMilli() < 0 {
-			return fault.New(fault.Invalid, "an entry of the prediction log needs a tenant, an id and a time, got %q, %s, %s", e.Tenant, e.ID, e.At).WithCode("entry_invalid")
+		if err := e.Check(); err != nil {
+			return err
 		}
 	}
 	return s.write(ctx, func() error {
