@@ -58,7 +58,7 @@ type Label struct {
 	Name      string // what is labelled; a prediction has one label of each name
 	Value     json.RawMessage
 	Score     *float64  // how good the prediction was; more is better. Nil for none
-	Observed  time.Time // when it turned out
+	Observed  time.Time // when it turned out; zero where nobody says: when it was labelled
 }
 
 // Bounds of labels.

@@ -3,6 +3,7 @@ package chrecord
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ func (s *Store) Label(ctx context.Context, tenant string, labels []record.Label,
 		return nil, err
 	}
 	out := make([]record.Labelled, len(labels))
-	changed := map[named]record.Label{}
+	changed := map[named]*placed{}
 	for i, l := range labels {
 		id := l.ID
 		if id.IsZero() {
@@ -53,19 +54,42 @@ func (s *Store) Label(ctx context.Context, tenant string, labels []record.Label,
 		}
 		k := named{id, l.Name}
 		was, had := before[k]
-		switch {
-		case had && string(was.Value) == string(l.Value) && equal(was.Score, l.Score):
-			out[i] = record.Unchanged
-			continue
-		case had:
-			out[i] = record.Replaced
+		if !had {
+			was = new(placed)
 		}
-		before[k], changed[k] = l, l
+		if out[i] = was.became(&l); out[i] == record.Unchanged && was.at(last[id]) {
+			continue
+		}
+		l.Observed = l.ObservedBy(now)
+		before[k] = &placed{Label: l, entry: last[id], others: was.left(last[id])}
+		changed[k] = before[k]
 	}
-	return out, s.put(ctx, tenant, last, changed, now)
+	return out, s.put(ctx, tenant, changed, now)
 }
 
-func equal(a, b *float64) bool { return a == b || a != nil && b != nil && *a == *b }
+// placed is a label with the attempt that has it; without one it is none.
+type placed struct {
+	record.Label
+	entry  *record.Entry // its series, time and id
+	others []*placed     // of other attempts, whose scores would count beside its own
+}
+
+func (p *placed) became(by *record.Label) record.Labelled {
+	if p.entry == nil {
+		return by.Became(nil)
+	}
+	return by.Became(&p.Label)
+}
+
+func (p *placed) at(e *record.Entry) bool { return p.entry != nil && p.entry.At.Equal(e.At) }
+
+// left returns the labels whose scores count no more once the last attempt has one.
+func (p *placed) left(last *record.Entry) []*placed {
+	if p.entry == nil || p.at(last) {
+		return p.others
+	}
+	return append(slices.Clone(p.others), p)
+}
 
 // predictions finds what labels are about: the last attempts, and the ids that
 // clients' names stand for.
@@ -110,24 +134,27 @@ func (s *Store) predictions(ctx context.Context, tenant string, labels []record.
 	return last, byRef, nil
 }
 
-// labelsOf returns the labels that predictions have.
-func (s *Store) labelsOf(ctx context.Context, tenant string, last map[record.ID]*record.Entry) (map[named]record.Label, error) {
-	found := map[named]record.Label{}
+// labelsOf returns the labels that predictions have: of each name that of the last
+// attempt, else the latest.
+func (s *Store) labelsOf(ctx context.Context, tenant string, last map[record.ID]*record.Entry) (map[named]*placed, error) {
+	found := map[named]*placed{}
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(last)), chunk) {
 		list := make([]string, len(ids))
 		for i, id := range ids {
 			list[i] = idLiteral(id)
 		}
-		err := s.rows(ctx, "SELECT id, name, value, score FROM labels FINAL WHERE tenant = "+literal(tenant)+" AND id IN ("+strings.Join(list, ", ")+")", func(r driver.Rows) error {
+		err := s.rows(ctx, "SELECT "+bySeries+", at, id, name, value, score, observed FROM labels FINAL WHERE tenant = "+literal(tenant)+" AND id IN ("+strings.Join(list, ", ")+") ORDER BY labelled, at", func(r driver.Rows) error {
 			var id, value string
-			var l record.Label
-			if err := r.Scan(&id, &l.Name, &value, &l.Score); err != nil {
+			p := placed{entry: new(record.Entry)}
+			e := p.entry
+			if err := r.Scan(&e.Model, &e.Version, &e.Experiment, &e.Arm, &e.ByRule, &e.Shadow, &e.Bulk, &e.At, &id, &p.Name, &value, &p.Score, &p.Observed); err != nil {
 				return err
 			}
-			if value != "" {
-				l.Value = json.RawMessage(value)
+			if e.ID = idOf(id); value != "" {
+				p.Value = json.RawMessage(value)
 			}
-			found[named{idOf(id), l.Name}] = l
+			k := named{e.ID, p.Name}
+			found[k] = p.beside(found[k], last[e.ID])
 			return nil
 		})
 		if err != nil {
@@ -137,8 +164,25 @@ func (s *Store) labelsOf(ctx context.Context, tenant string, last map[record.ID]
 	return found, nil
 }
 
-// put writes what has changed.
-func (s *Store) put(ctx context.Context, tenant string, last map[record.ID]*record.Entry, changed map[named]record.Label, now time.Time) error {
+// beside returns which of two labels of a name a prediction has, the later one being
+// p; the other is noted as such where its score counts.
+func (p *placed) beside(earlier *placed, last *record.Entry) *placed {
+	if earlier == nil {
+		return p
+	}
+	kept, other := p, earlier
+	if earlier.at(last) {
+		kept, other = earlier, p
+	}
+	kept.others = slices.Concat(kept.others, other.others)
+	if other.others = nil; other.Score != nil {
+		kept.others = append(kept.others, other)
+	}
+	return kept
+}
+
+// put writes what has changed. Labels of other attempts stay without their scores.
+func (s *Store) put(ctx context.Context, tenant string, changed map[named]*placed, now time.Time) error {
 	if len(changed) == 0 {
 		return nil
 	}
@@ -146,9 +190,16 @@ func (s *Store) put(ctx context.Context, tenant string, last map[record.ID]*reco
 	if err != nil {
 		return translate(err)
 	}
-	for k, l := range changed {
-		e := last[k.id]
-		if err := b.Append(tenant, e.Model, e.Version, e.Experiment, e.Arm, e.ByRule, e.Shadow, e.Bulk, e.At, string(k.id[:]), k.name, string(l.Value), l.Score, l.Observed, now.UTC()); err != nil {
+	add := func(p *placed, score *float64) error {
+		e := p.entry
+		return b.Append(tenant, e.Model, e.Version, e.Experiment, e.Arm, e.ByRule, e.Shadow, e.Bulk, e.At, string(e.ID[:]), p.Name, string(p.Value), score, p.Observed, now.UTC())
+	}
+	for _, p := range changed {
+		err := add(p, p.Score)
+		for _, o := range p.others {
+			err = errors.Join(err, add(o, nil))
+		}
+		if err != nil {
 			_ = b.Abort()
 			return translate(err)
 		}

@@ -82,7 +82,7 @@ func (h handler) feedback(ctx context.Context, r *http.Request) (any, error) {
 
 // one takes a single label.
 func (h handler) one(ctx context.Context, tenant string, body []byte, now time.Time) (*Labelled, error) {
-	l, err := label(body, now)
+	l, err := label(body)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (h handler) lines(ctx context.Context, tenant string, body []byte, now time
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
-		l, err := label(line, now)
+		l, err := label(line)
 		if err != nil {
 			report.count(number, 0, err)
 			continue

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"time"
 
 	"sluice/internal/inference/record"
 	"sluice/internal/platform/fault"
@@ -30,7 +29,7 @@ func wrong(format string, args ...any) *fault.Error {
 }
 
 // label reads and checks a label.
-func label(text []byte, now time.Time) (l record.Label, err error) {
+func label(text []byte) (l record.Label, err error) {
 	var g given
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -40,7 +39,7 @@ func label(text []byte, now time.Time) (l record.Label, err error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return l, wrong("there is more than one JSON object: send one a line, as %s", ndjson)
 	}
-	l = record.Label{ClientRef: g.ClientRef, Name: g.Name, Score: g.Score, Observed: now}
+	l = record.Label{ClientRef: g.ClientRef, Name: g.Name, Score: g.Score}
 	if l.Name == "" {
 		l.Name = "label"
 	}

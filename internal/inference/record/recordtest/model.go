@@ -143,13 +143,10 @@ func (m *model) set(id record.ID, l record.Label) record.Labelled {
 	}
 	before, had := m.labels[id][l.Name]
 	m.labels[id][l.Name] = l
-	switch {
-	case !had:
+	if !had {
 		return record.Added
-	case cmp.Equal(before.Value, l.Value) && cmp.Equal(before.Score, l.Score):
-		return record.Unchanged
 	}
-	return record.Replaced
+	return l.Became(&before)
 }
 
 // approximately forgives the rounding of sums.

@@ -35,6 +35,9 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("invalid", s.testInvalid)
 	t.Run("odd values", s.testOddValues)
 	t.Run("labels", s.testLabels)
+	t.Run("labels between attempts", s.testLabelsBetweenAttempts)
+	t.Run("labels alike", s.testLabelsAlike)
+	t.Run("labels by name", s.testLabelsByName)
 }
 
 // base is when the tests' predictions are: hours ago, so that none expires.
@@ -286,11 +289,12 @@ func (s Suite) testLabels(t *testing.T) {
 	if err := store.Append(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
+	observed := base()
 	put := func(of func(i int) float64) (out []record.Labelled) {
 		var labels []record.Label
 		for i, e := range list {
 			score := of(i)
-			labels = append(labels, record.Label{ID: e.ID, Name: "right", Value: json.RawMessage(fmt.Sprint(score)), Score: &score, Observed: time.Now()})
+			labels = append(labels, record.Label{ID: e.ID, Name: "right", Value: json.RawMessage(fmt.Sprint(score)), Score: &score, Observed: observed})
 		}
 		out, err := store.Label(t.Context(), tenant, labels, time.Now())
 		if err != nil {

@@ -1,0 +1,39 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"time"
+)
+
+// Became returns what becomes of a label in the place of one of the same name, or of
+// none: Added, Replaced or Unchanged. Numbers are the same however they are written.
+func (l *Label) Became(before *Label) Labelled {
+	switch {
+	case before == nil:
+		return Added
+	case sameScore(l.Score, before.Score) && sameValue(l.Value, before.Value) && (l.Observed.IsZero() || l.Observed.UnixMilli() == before.Observed.UnixMilli()):
+		return Unchanged
+	}
+	return Replaced
+}
+
+// ObservedBy returns when it turned out, as far as is known now.
+func (l *Label) ObservedBy(now time.Time) time.Time {
+	if l.Observed.IsZero() {
+		return now
+	}
+	return l.Observed
+}
+
+func sameScore(a, b *float64) bool { return a == b || a != nil && b != nil && *a == *b }
+
+func sameValue(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	x, err := strconv.ParseFloat(string(a), 64)
+	y, err2 := strconv.ParseFloat(string(b), 64)
+	return err == nil && err2 == nil && x == y
+}
