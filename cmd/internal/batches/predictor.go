@@ -45,7 +45,11 @@ func (p Predictor) Model(name, version string) (run.Model, error) {
 		m.Inputs = append(m.Inputs, in)
 	}
 	for _, port := range v.Signature.Outputs {
-		m.Outputs = append(m.Outputs, rowOf(port))
+		out := rowOf(port)
+		if !out.Type.Readable() {
+			return m, unfit(v, "has the output "+port.Name+" of the type "+string(out.Type)+", which results cannot have")
+		}
+		m.Outputs = append(m.Outputs, out)
 	}
 	return m, nil
 }

@@ -46,9 +46,11 @@ func TestModel(t *testing.T) {
 	stateful.Config.Sequence = new(model.Sequence)
 	single := version(x)
 	single.Batches = false
+	half := version(x)
+	half.Signature.Outputs = []model.Port{{Name: "y", Datatype: tensor.FP16, Shape: tensor.Shape{-1, 2}}}
 	for name, v := range map[string]*serve.Version{
 		"a half": version(model.Port{Name: "x", Datatype: tensor.FP16, Shape: tensor.Shape{-1, 2}}), "varying": version(model.Port{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, -1}}),
-		"stateful": stateful, "single": single,
+		"stateful": stateful, "an output of halves": half, "single": single,
 	} {
 		if _, err := NewPredictor(models{v: v}).Model("m", ""); fault.CodeOf(err) != "model_not_batchable" {
 			t.Errorf("%s: %v", name, err)

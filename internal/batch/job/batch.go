@@ -139,6 +139,8 @@ type Batch struct {
 	Fence       int       `json:"fence,omitempty"` // of who validates or finalizes
 	Until       time.Time `json:"until,omitzero"`  // when that one counts as dead
 	Tries       int       `json:"tries,omitempty"`
+	Cause       string    `json:"cause,omitempty"`     // of the last attempt that failed
+	Absent      time.Time `json:"absent,omitzero"`     // since when no process that came had the model
 	StartedAt   time.Time `json:"started_at,omitzero"` // the first chunk
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Since       time.Time `json:"since,omitzero"` // of the present rate

@@ -48,7 +48,7 @@ type Config struct {
 	Timing
 	MaxOpen int // batches of a tenant that have not ended; default 16
 	// Used counts what a tenant's rows took of a model in the commit that counts
-	// them, and a batch that ends; nil counts nothing.
+	// them, and a batch that ends for the first time; nil counts nothing.
 	Used func(tx *repo.Tx, b *Batch, u Used, ended bool) error
 }
 
@@ -201,7 +201,7 @@ func Update(ctx context.Context, tx *repo.Tx, id ID, cfg Config, f func(*Batch) 
 		before, final := b.Used, b.Status.Final()
 		err := f(b)
 		used = Used{b.Used.Rows - before.Rows, b.Used.ComputeUS - before.ComputeUS, b.Used.InputBytes - before.InputBytes, b.Used.OutputBytes - before.OutputBytes}
-		ended = !final && b.Status.Final()
+		ended = !final && b.Status.Final() && b.Retries == 0
 		return err
 	})
 	if err != nil || used == (Used{}) && !ended {
@@ -213,23 +213,13 @@ func Update(ctx context.Context, tx *repo.Tx, id ID, cfg Config, f func(*Batch) 
 // Announce says in the queue that a batch may have something to do for so many
 // workers.
 func Announce(tx *repo.Tx, b *Batch, workers int) error {
-	data, err := json.Marshal(Hint{b.Model, b.ModelVersion})
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "a message cannot be encoded")
-	}
 	for range workers {
-		m := repo.Message{Stream: streamBatches, Type: "batch.due", Key: repo.Key{Kind: Batches.Name, ID: string(b.ID)}, Data: data}
+		m := repo.Message{Stream: streamBatches, Type: "batch.due", Key: repo.Key{Kind: Batches.Name, ID: string(b.ID)}, Data: json.RawMessage("{}")}
 		if err := tx.Publish(m); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Hint is what such a message says of its batch.
-type Hint struct {
-	Model   string `json:"model"`
-	Version string `json:"version"`
 }
 
 // Remind says again what is due of one tenant, and returns how much that was.
@@ -246,6 +236,9 @@ func Remind(ctx context.Context, store *repo.Store, tenant string, cfg Config, w
 			now, err := Update(ctx, tx, b.ID, cfg, func(b *Batch) error { overdue = b.Remind(tx.Now(), cfg.Timing); return nil })
 			if err != nil || !overdue {
 				return err
+			}
+			if !now.Absent.IsZero() {
+				workers = 1 // looks whether the model is there
 			}
 			return Announce(tx, &now, workers)
 		})

@@ -31,6 +31,9 @@ func (h *history) check(t *rapid.T) {
 	}
 	succeeded, failed := int64(0), int64(0)
 	for i := range h.b.Chunks {
+		if h.b.Chunks[i].Tries < 0 {
+			t.Fatalf("chunk %d has %d attempts", i, h.b.Chunks[i].Tries)
+		}
 		succeeded += int64(h.b.Chunks[i].succeeded())
 		if h.b.Chunks[i].Done {
 			failed += int64(h.b.Chunks[i].Failed)
@@ -104,9 +107,15 @@ func TestAnyHistory(t *testing.T) {
 		}
 		h.b.Accept(h.now, timing)
 		for range rapid.IntRange(0, 60).Draw(rt, "steps") {
-			switch what := rapid.SampledFrom([]string{"claim", "claim", "done", "done", "done", "give back", "extend", "fail", "wait", "cancel", "pause", "resume", "retry", "remind"}).Draw(rt, "what"); what {
+			switch what := rapid.SampledFrom([]string{"claim", "claim", "look", "done", "done", "done", "give back", "extend", "fail", "wait", "cancel", "pause", "resume", "retry", "remind"}).Draw(rt, "what"); what {
 			case "claim":
 				h.claim(rt)
+			case "look":
+				if c, _ := h.b.ClaimWithout(h.now, timing); c.Step == Plan || c.Step == Compute {
+					rt.Fatalf("%+v without the model", c)
+				} else if c.Step == Finalize {
+					h.claims = append(h.claims, c)
+				}
 			case "wait":
 				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(rt, "seconds")) * time.Second)
 			case "cancel":
@@ -224,5 +233,54 @@ func TestVerbs(t *testing.T) {
 	}
 	if c := b.Claim(now, timing); b.Finish(c, &Object{}, now, timing) != nil || b.Status != Cancelled || b.Outcome() != "none_succeeded" {
 		t.Errorf("%+v", b)
+	}
+}
+
+// A retry that is cancelled before it comes to a chunk leaves what that had.
+func TestCancelledRetry(t *testing.T) {
+	b, now := planned(3, 3)
+	for range 2 {
+		_ = b.Computed(b.Claim(now, timing), Outcome{Result: Object{Key: "k"}, Failed: 2}, now, timing)
+	}
+	_ = b.Finish(b.Claim(now, timing), &Object{}, now, timing)
+	if err := b.Retry(now, timing); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Computed(b.Claim(now, timing), Outcome{Result: Object{Key: "k"}}, now, timing)
+	b.Cancel(now, timing)
+	if want := (Counts{Total: 6, Succeeded: 4, Failed: 2}); b.Counts != want {
+		t.Errorf("%+v, want %+v", b.Counts, want)
+	}
+}
+
+// A batch waits for its model, as long as that may take; then it can be retried where
+// it has rows.
+func TestAbsent(t *testing.T) {
+	b, now := planned(3)
+	if c, waits := b.ClaimWithout(now, timing); !waits || c.Step != Nothing || b.Absent.IsZero() {
+		t.Fatalf("%+v, %t", c, waits)
+	}
+	first := b.Claim(now, timing)
+	if !b.Absent.IsZero() {
+		t.Error("a worker has had the model")
+	}
+	now = now.Add(timing.Absent)
+	if err := b.Extend(first, now, timing); err != nil {
+		t.Fatal(err)
+	}
+	if _, waits := b.ClaimWithout(now, timing); !waits || b.Status != Running || !b.Absent.IsZero() {
+		t.Errorf("%s while a worker is at it", b.Status)
+	}
+	now = now.Add(timing.Lease)
+	b.ClaimWithout(now, timing)
+	now = now.Add(timing.Absent)
+	if c, _ := b.ClaimWithout(now, timing); c.Step != Finalize || b.Failure.Code != "model_not_found" || !b.Failure.Retryable {
+		t.Errorf("%+v, %+v", c, b.Failure)
+	}
+	unread := &Batch{}
+	unread.Accept(now, timing)
+	unread.ClaimWithout(now, timing)
+	if c, _ := unread.ClaimWithout(now.Add(timing.Absent), timing); c.Step != Finalize || unread.Failure.Retryable {
+		t.Errorf("%+v, %+v: Retry would refuse it", c, unread.Failure)
 	}
 }

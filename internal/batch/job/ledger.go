@@ -37,6 +37,7 @@ type Timing struct {
 	Notice   time.Duration // until a message that nobody has acted on is sent again
 	Keep     time.Duration // of everything, from the end on
 	Attempts int           // at one chunk, by workers that died or could not
+	Absent   time.Duration // of the model from every process that comes, before the batch fails
 }
 
 func (t Timing) withDefaults() Timing {
@@ -44,6 +45,7 @@ func (t Timing) withDefaults() Timing {
 	t.Notice = cmp.Or(t.Notice, 30*time.Second)
 	t.Keep = cmp.Or(t.Keep, 7*24*time.Hour)
 	t.Attempts = cmp.Or(t.Attempts, 5)
+	t.Absent = cmp.Or(t.Absent, 5*time.Minute)
 	return t
 }
 
@@ -87,6 +89,7 @@ func (b *Batch) Claim(now time.Time, t Timing) Claim {
 	if b.expire(now, t); b.Status.Final() || b.Status == Paused {
 		return Claim{}
 	}
+	b.Absent = time.Time{}
 	if b.Status != Running {
 		return b.claimWhole(now, t)
 	}
@@ -96,7 +99,7 @@ func (b *Batch) Claim(now time.Time, t Timing) Claim {
 			continue
 		}
 		if c.Tries >= t.Attempts {
-			b.end(Failed, &Failure{"attempts_exhausted", "a chunk of the file was begun too often without an outcome: the workers stopped in the middle of it, or could not run it", true}, now, t)
+			b.exhausted("a chunk of the file was begun too often without an outcome", now, t)
 			return b.claimWhole(now, t)
 		}
 		c.Fence++
@@ -111,6 +114,40 @@ func (b *Batch) Claim(now time.Time, t Timing) Claim {
 	return Claim{}
 }
 
+// ClaimWithout is Claim of a worker that does not have the model, which it takes to
+// plan and to compute. A batch whose model nobody has had for some time fails. It
+// returns whether the batch waits for a worker that has the model.
+func (b *Batch) ClaimWithout(now time.Time, t Timing) (c Claim, waits bool) {
+	b.expire(now, t)
+	if b.Status != Running && b.Status != Validating {
+		return b.Claim(now, t), false
+	}
+	switch {
+	case b.alive(now):
+		b.Absent = time.Time{}
+	case b.Absent.IsZero():
+		b.Absent = now
+	case now.Sub(b.Absent) >= t.Absent:
+		b.end(Failed, &Failure{"model_not_found", "no process has had the model's version for " + t.Absent.String() + ": load it, and retry the batch", true}, now, t)
+		return b.claimWhole(now, t), false
+	}
+	return Claim{}, true
+}
+
+// alive says whether a worker is at the batch.
+func (b *Batch) alive(now time.Time) bool {
+	return now.Before(b.Until) || slices.ContainsFunc(b.Chunks, func(c Chunk) bool { return now.Before(c.Until) })
+}
+
+// exhausted ends a batch that workers have tried too often.
+func (b *Batch) exhausted(what string, now time.Time, t Timing) {
+	why := "the workers stopped in the middle of it"
+	if b.Cause != "" {
+		why = "at last because: " + b.Cause
+	}
+	b.end(Failed, &Failure{"attempts_exhausted", what + ", " + why, true}, now, t)
+}
+
 // claimWhole claims what one worker does for the whole batch.
 func (b *Batch) claimWhole(now time.Time, t Timing) Claim {
 	if now.Before(b.Until) {
@@ -120,7 +157,7 @@ func (b *Batch) claimWhole(now time.Time, t Timing) Claim {
 	if b.Status == Validating {
 		step = Plan
 		if b.Tries >= t.Attempts {
-			b.end(Failed, &Failure{"attempts_exhausted", "the file could not be read: the workers stopped in the middle of it", true}, now, t)
+			b.exhausted("the file could not be read", now, t)
 			step = Finalize
 		}
 	}
@@ -167,7 +204,7 @@ func (b *Batch) GiveBack(c Claim, innocent bool, pause time.Duration, now time.T
 		tries, until = &b.Chunks[c.Chunk].Tries, &b.Chunks[c.Chunk].Until
 	}
 	if innocent {
-		*tries--
+		*tries = max(*tries-1, 0)
 	}
 	*until = now.Add(pause)
 	if pause == 0 {
@@ -247,8 +284,18 @@ func (b *Batch) Fail(c Claim, f Failure, rows []RowError, now time.Time, t Timin
 	return nil
 }
 
-// end has no more rows run. The results are summed up then.
+// end has no more rows run. The results are summed up then. Rows that a retry has
+// not come to are what they were before: their chunks have results that say so.
 func (b *Batch) end(s Status, f *Failure, now time.Time, t Timing) {
+	for i := range b.Chunks {
+		if c := &b.Chunks[i]; !c.Done && c.Result.Key != "" {
+			c.Done = true
+			b.Counts.Failed += int64(c.Failed)
+		}
+	}
+	if f != nil {
+		f.Retryable = f.Retryable && len(b.Chunks) > 0 // see Retry
+	}
 	pending := b.Counts.Pending()
 	if s == Expired {
 		b.Counts.Expired += pending
@@ -312,7 +359,7 @@ func (b *Batch) Pause() error {
 		for i := range b.Chunks {
 			if c := &b.Chunks[i]; !c.Until.IsZero() { // what runs is run again
 				c.Fence++
-				c.Tries--
+				c.Tries = max(c.Tries-1, 0)
 				c.Until = time.Time{}
 			}
 		}
@@ -336,6 +383,7 @@ func (b *Batch) Resume(now time.Time, t Timing) error {
 
 func (b *Batch) run(now time.Time, t Timing) {
 	b.Since, b.Base = now, b.Counts.Succeeded+b.Counts.Failed
+	b.Absent, b.Cause = time.Time{}, ""
 	b.look(now.Add(t.Notice))
 	b.move(Running)
 }

@@ -33,6 +33,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		return err
 	}
 	p := newPass(b, entry, m, chunk, again)
+	p.waits = t.cfg.Job.Lease
 	if err := p.predict(ctx, t.predictor); err != nil {
 		return err
 	}

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sourcegraph/conc/pool"
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
+	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
 )
 
@@ -21,7 +23,8 @@ type pass struct {
 	entry *job.Chunk
 	model Model
 	chunk *ingest.Chunk
-	again []int // the rows that are run, ascending; nil: all
+	again []int         // the rows that are run, ascending; nil: all
+	waits time.Duration // for each part, in all
 
 	parts []part // in the order of rows
 
@@ -113,9 +116,9 @@ func (p *pass) predict(ctx context.Context, by Predictor) error {
 // isolate runs a part; where the model cannot, it finds the rows that are the reason
 // by halves, so that they cost no others.
 func (p *pass) isolate(ctx context.Context, by Predictor, one part) ([]part, error) {
-	a, err := by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, p.inputs(one))
+	a, err := p.ask(ctx, by, one)
 	if err == nil {
-		err = fits(a.Outputs, one.last-one.first)
+		err = fits(a.Outputs, p.model.Outputs, one.last-one.first)
 	}
 	switch {
 	case err == nil:
@@ -139,6 +142,31 @@ func (p *pass) isolate(ctx context.Context, by Predictor, one part) ([]part, err
 	return append(left, right...), err
 }
 
+// ask runs a part. One that is refused for now is asked again when the refusal says,
+// as often as waits has time for.
+func (p *pass) ask(ctx context.Context, by Predictor, one part) (a Answer, err error) {
+	const least = 100 * time.Millisecond
+	for left := p.waits; ; {
+		a, err = by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, p.inputs(one))
+		if err == nil {
+			return a, nil
+		}
+		f := fault.Of(err)
+		pause := max(f.RetryAfter, least)
+		if f.Kind != fault.Unavailable && f.Kind != fault.Exhausted || pause > left {
+			return a, err
+		}
+		left -= pause
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return a, fault.Wrap(fault.Canceled, ctx.Err(), "the part is not asked for again")
+		}
+	}
+}
+
 // passing says whether an error says nothing of the rows: the same rows may be
 // answered later, or elsewhere.
 func passing(err error) bool {
@@ -160,11 +188,19 @@ func (p *pass) inputs(one part) []Tensor {
 	return in
 }
 
-// fits refuses outputs that do not have the rows.
-func fits(outputs []Tensor, rows int) error {
-	for _, o := range outputs {
-		if len(o.Shape) == 0 || o.Shape[0] != int64(rows) {
+// fits refuses outputs that do not have the rows, or are not what the model says.
+func fits(outputs []Tensor, ports []Port, rows int) error {
+	if len(outputs) != len(ports) {
+		return fault.New(fault.Internal, "there are %d outputs, and the model has %d", len(outputs), len(ports)).WithCode("output_shape")
+	}
+	for i, o := range outputs {
+		switch {
+		case len(o.Shape) == 0 || o.Shape[0] != int64(rows):
 			return fault.New(fault.Internal, "the output %s does not have a row for each row of the inputs", o.Name).WithCode("output_shape")
+		case o.Type != ports[i].Type:
+			return fault.New(fault.Internal, "the output %s is of the type %s, and the model says %s", o.Name, o.Type, ports[i].Type).WithCode("output_type")
+		case cellType(ports[i]) != table.JSON && elements(o.Shape[1:]) != 1:
+			return fault.New(fault.Internal, "the output %s has %d elements in a row, and the model says one", o.Name, elements(o.Shape[1:])).WithCode("output_shape")
 		}
 	}
 	return nil

@@ -48,11 +48,7 @@ func Schema(b *job.Batch, m *Model) table.Schema {
 
 // cellType is what a row of an output is in a table: one value, or a JSON list.
 func cellType(o Port) table.Type {
-	width := int64(1)
-	for _, n := range o.Shape {
-		width *= n
-	}
-	if width != 1 {
+	if elements(o.Shape) != 1 {
 		return table.JSON
 	}
 	switch o.Type {
@@ -68,6 +64,18 @@ func cellType(o Port) table.Type {
 		return table.JSON // larger than any column of integers
 	}
 	return table.Int
+}
+
+// elements is how many elements a shape has, -1 where that varies.
+func elements(shape []int64) int64 {
+	n := int64(1)
+	for _, extent := range shape {
+		if extent < 0 {
+			return -1
+		}
+		n *= extent
+	}
+	return n
 }
 
 // Head returns what a file of results begins with.

@@ -12,7 +12,6 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -142,13 +141,6 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return err
 	}
-	var hint job.Hint
-	if err := json.Unmarshal(m.Data, &hint); err != nil {
-		return fault.Wrap(fault.Invalid, err, "the message %s does not say which model it is about", m.ID).WithCode("message_malformed")
-	}
-	if _, err := w.predictor.Model(hint.Model, hint.Version); err != nil && fault.Of(err).Kind != fault.Unprocessable {
-		return fault.Wrap(fault.Unavailable, err, "this process does not have the model: another may").WithCode("model_not_here").WithRetryAfter(time.Second)
-	}
 	t := &turn{Worker: w, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
 	defer t.close()
 	for end := w.store.Now().Add(w.cfg.Slice); ; {
@@ -156,6 +148,8 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 		switch {
 		case errors.Is(err, repo.ErrNotFound), errors.Is(err, job.ErrStale), err == nil && !more:
 			return nil
+		case errors.Is(err, errNotHere) && d.Attempt >= asked:
+			return nil // the next reminder asks again
 		case err != nil:
 			return err
 		case taking.Err() != nil || w.store.Now().After(end):
@@ -200,10 +194,36 @@ func (t *turn) update(ctx context.Context, f func(b *job.Batch, now time.Time) e
 	return b, err
 }
 
+// errNotHere is said of a batch that waits for a process that has its model.
+var errNotHere = fault.New(fault.Unavailable, "this process does not have the model: another may").WithCode("model_not_here").WithRetryAfter(time.Second)
+
+// asked is how many processes a message asks for the model, which takes about as long
+// as it is until the next.
+const asked = 20
+
+// claim claims the next thing to do. It takes the model only where that does.
+func (t *turn) claim(ctx context.Context) (b job.Batch, c job.Claim, err error) {
+	waits := false
+	b, err = t.update(ctx, func(b *job.Batch, now time.Time) error {
+		if _, err := t.predictor.Model(b.Model, b.ModelVersion); err == nil || fault.Of(err).Kind == fault.Unprocessable {
+			c, waits = b.Claim(now, t.cfg.Job.Timing), false
+			return nil
+		}
+		since := b.Absent
+		if c, waits = b.ClaimWithout(now, t.cfg.Job.Timing); waits && b.Absent.Equal(since) {
+			return errNotHere // there is nothing to be kept
+		}
+		return nil
+	})
+	if err == nil && waits {
+		err = errNotHere
+	}
+	return b, c, err
+}
+
 // step claims the next thing to do and does it. It returns whether there was any.
 func (t *turn) step(ctx context.Context, d queue.Delivery) (more bool, err error) {
-	var claim job.Claim
-	b, err := t.update(ctx, func(b *job.Batch, now time.Time) error { claim = b.Claim(now, t.cfg.Job.Timing); return nil })
+	b, claim, err := t.claim(ctx)
 	if err != nil || claim.Step == job.Nothing {
 		return false, err
 	}
@@ -244,11 +264,15 @@ func (t *turn) failed(ctx context.Context, b *job.Batch, c job.Claim, cause erro
 		if c.Step != job.Finalize && !stopping && (f.Kind == fault.Unprocessable || f.Kind == fault.NotFound && fault.CodeOf(cause) != "model_not_found") {
 			return b.Fail(c, job.Failure{Code: fault.CodeOf(f), Message: f.Text()}, lines(f), now, t.cfg.Job.Timing)
 		}
+		innocent := stopping || f.Kind == fault.Unavailable || f.Kind == fault.Exhausted || f.Kind == fault.Canceled
+		if !innocent {
+			b.Cause = fault.Clip(f.Text(), 300)
+		}
 		pause := max(f.RetryAfter, time.Second)
 		if stopping {
 			pause = 0
 		}
-		return b.GiveBack(c, stopping || f.Kind == fault.Unavailable || f.Kind == fault.Canceled, pause, now, t.cfg.Job.Timing)
+		return b.GiveBack(c, innocent, pause, now, t.cfg.Job.Timing)
 	})
 	switch {
 	case err != nil && !errors.Is(err, job.ErrStale):

@@ -17,10 +17,12 @@ import (
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
+	"sluice/internal/batch/table"
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/blob/memblob"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/queue"
+	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/memrepo"
 )
@@ -386,8 +388,78 @@ func TestModelVanishes(t *testing.T) {
 		return nil
 	}
 	found := b.finish(1)
-	if found.Status != job.Failed || found.Counts.Succeeded == 0 || found.Counts.Cancelled == 0 || found.Failure.Code != "attempts_exhausted" {
+	if found.Status != job.Failed || found.Counts.Succeeded == 0 || found.Counts.Cancelled == 0 || found.Failure.Code != "model_not_found" || !found.Failure.Retryable {
 		t.Errorf("%s, %+v, %+v", found.Status, found.Counts, found.Failure)
+	}
+}
+
+// What needs no model is done without: a batch that was cancelled ends.
+func TestCancelledWithoutModel(t *testing.T) {
+	b := newBench(t, ingest.CSV, ingest.JSONL, 100)
+	if _, err := b.turn().step(t.Context(), queue.NewDelivery(queue.Message{}, 1, nil)); err != nil {
+		t.Fatal(err)
+	}
+	b.model.absent.Store(true)
+	message := func(attempt int) error {
+		m, err := relay.Encode(&repo.Message{ID: "m", Stream: "batches", Type: "batch.due", Key: repo.Key{Tenant: tenant, Kind: job.Batches.Name, ID: string(id)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.worker.handle(t.Context(), t.Context(), queue.NewDelivery(m, attempt, nil))
+	}
+	if err := message(1); fault.CodeOf(err) != "model_not_here" || !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("%v", err)
+	}
+	if err := message(asked); err != nil {
+		t.Fatalf("the message goes around for ever: %v", err)
+	}
+	if found := b.find(); found.Status != job.Running || found.Absent.IsZero() {
+		t.Fatalf("%+v", found)
+	}
+	if _, err := b.turn().update(t.Context(), func(x *job.Batch, now time.Time) error { x.Cancel(now, b.worker.cfg.Job.Timing); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := message(1); err != nil || b.find().Status != job.Cancelled {
+		t.Errorf("%v, %s", err, b.find().Status)
+	}
+}
+
+// A run that is refused for now is asked for again, and costs the chunk nothing.
+func TestRefused(t *testing.T) {
+	b := newBench(t, ingest.CSV, ingest.JSONL, 30)
+	var runs atomic.Int64
+	b.model.fail = func() error {
+		if runs.Add(1)%3 == 0 {
+			return fault.New(fault.Exhausted, "the queue is full").WithRetryAfter(time.Millisecond)
+		}
+		return nil
+	}
+	if err := b.work(t.Context()); err != nil || b.find().Counts.Succeeded != 29 && b.find().Status != job.Completed {
+		t.Errorf("%v, %+v", err, b.find())
+	}
+}
+
+// What a chunk failed of at last is in the failure.
+func TestCause(t *testing.T) {
+	b := newBench(t, ingest.CSV, ingest.JSONL, 30)
+	b.model.fail = func() error { return fault.New(fault.DeadlineExceeded, "the model is too slow") }
+	if found := b.finish(1); found.Failure == nil || found.Failure.Code != "attempts_exhausted" || !strings.Contains(found.Failure.Message, "the model is too slow") {
+		t.Errorf("%+v", found.Failure)
+	}
+}
+
+func TestCellType(t *testing.T) {
+	for _, shape := range [][]int64{{-1, -1}, {-1}, {2}, {0}} {
+		if got := cellType(Port{Type: "FP32", Shape: shape}); got != table.JSON {
+			t.Errorf("%v: %v", shape, got)
+		}
+	}
+	if got := cellType(Port{Type: "FP32", Shape: []int64{1, 1}}); got != table.Float32 {
+		t.Errorf("%v", got)
+	}
+	one, none := []Port{{Name: "y", Type: "FP32"}}, []Tensor{{"y", "FP32", []int64{2, 0}, nil}}
+	if fault.CodeOf(fits(none, one, 2)) != "output_shape" || fault.CodeOf(fits([]Tensor{{"y", "INT8", []int64{2}, nil}}, one, 2)) != "output_type" || fits(nil, one, 2) == nil {
+		t.Error("outputs that the model does not have are taken")
 	}
 }
 
