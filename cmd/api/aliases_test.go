@@ -32,8 +32,14 @@ func routed(t *testing.T, url, version string, headers ...string) exchange {
 func TestAliases(t *testing.T) {
 	w := newWorld(t)
 	base := "http://" + w.http.Addr()
-	_, engineer := w.issue(t, w.acme, "ml_engineer")
-	_, other := w.issue(t, w.acme, "operator")
+	person := func(login, role string) string {
+		t.Helper()
+		w.must(t, 201, "POST", "/v1/users", `{"login":"`+login+`","password":"`+login+login+`","roles":["`+role+`"]}`, w.acme)
+		return w.must(t, 201, "POST", "/v1/sessions", `{"tenant":"acme","login":"`+login+`","password":"`+login+login+`"}`, "")["token"].(string)
+	}
+	boss, other := person("engineer", "admin"), person("operator", "operator")
+	_, engineer := w.issue(t, boss, "ml_engineer")
+	_, another := w.issue(t, boss, "operator")
 	path := "/v1/models/iris/aliases/champion"
 	auth := []string{"Authorization", "Bearer " + engineer}
 
@@ -58,6 +64,9 @@ func TestAliases(t *testing.T) {
 		code                              string
 	}{
 		{"POST", path + "/approve", "", engineer, `"2"`, 403, "approval_by_requester"},
+		{"POST", path + "/approve", "", boss, `"2"`, 403, "approval_by_requester"},
+		{"POST", path + "/approve", "", another, `"2"`, 403, "approval_by_requester"},
+		{"POST", path + "/approve", "", other, `*`, 400, "etag_invalid"},
 		{"POST", path + "/approve", "", other, `"1"`, 412, "version_mismatch"},
 		{"POST", path + "/approve", "", other, "", 428, "precondition_required"},
 		{"PUT", path, `{"version":"9"}`, engineer, `"2"`, 422, "version_missing"},
@@ -72,6 +81,9 @@ func TestAliases(t *testing.T) {
 		if got := w.send(t, c.method, c.path, c.body, c.by, headers...); got.status != c.status || codeOf(t, []byte(got.body)) != c.code {
 			t.Errorf("%+v: %d %s", c, got.status, got.body)
 		}
+	}
+	if got := w.send(t, "POST", "/v1/experiments", `{"model":"iris","arms":[{"name":"a","version":"1","weight":0},{"name":"b","version":"2","weight":10000}]}`, engineer); got.status != 409 || codeOf(t, []byte(got.body)) != "alias_protected" {
+		t.Errorf("an experiment: %d %s", got.status, got.body)
 	}
 	w.must(t, 200, "POST", path+"/approve", "", other, "If-Match", `"2"`)
 	routed(t, base+"/v2/models/iris/infer", "2", auth...)

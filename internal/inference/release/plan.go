@@ -25,6 +25,8 @@ type Plan struct {
 	// Protected aliases are never promoted without approval.
 	Protected bool   `json:"protected,omitempty"`
 	Steps     []Step `json:"steps"`
+	// Requester is the person behind who begins the release, see access.Principal.
+	Requester string `json:"requester,omitempty"`
 }
 
 // Step is a share of the traffic, and what must be shown before the next.

@@ -85,6 +85,9 @@ var (
 // OfModel selects the releases of a model.
 func OfModel(name string) spec.Spec[State] { return model.Eq(name) }
 
+// Live selects the releases that are not over.
+func Live() spec.Spec[State] { return status.In(Running, Waiting, Paused) }
+
 // Releases keeps them.
 var Releases = eventstore.Source[ID, State]{
 	Name: "releases", Codec: codec(), Apply: Apply, Form: 1, Columns: []spec.Column[State]{model, alias, status},

@@ -51,6 +51,7 @@ type Proposal struct {
 	Pointing
 	Remove bool      `json:"remove,omitempty"` // instead
 	By     string    `json:"by"`               // the principal that asks for it
+	Person string    `json:"person,omitempty"` // who is behind it, see access.Principal
 	At     time.Time `json:"at"`
 }
 
@@ -90,6 +91,7 @@ type AliasProposed struct {
 	Pointing
 	Remove bool   `json:"remove,omitempty"`
 	By     string `json:"by"`
+	Person string `json:"person,omitempty"` // see Proposal
 }
 
 // AliasRejected says that a proposal is none any more.
@@ -157,7 +159,7 @@ func applyAlias(a *Alias, e aggregate.Event, at time.Time) {
 	case AliasRemoved:
 		a.Pointing, a.Exists, a.Proposed = Pointing{}, false, nil
 	case AliasProposed:
-		a.Proposed = &Proposal{e.Pointing, e.Remove, e.By, at}
+		a.Proposed = &Proposal{e.Pointing, e.Remove, e.By, e.Person, at}
 	case AliasRejected:
 		a.Proposed = nil
 	case AliasHeld:
@@ -176,34 +178,40 @@ func (a *Alias) free() error {
 }
 
 // point has the alias point to something, or be proposed to where it is
-// protected.
-func (a *Alias) point(model, name string, to Pointing, by string) ([]aggregate.Event, error) {
+// protected. Nobody in particular can only take the protection away, for nobody
+// else could approve that.
+func (a *Alias) point(model, name string, to Pointing, by asker) ([]aggregate.Event, error) {
 	if err := a.free(); err != nil {
 		return nil, err
 	}
 	switch {
 	case a.Exists && a.Pointing == to && a.Proposed == nil:
 		return nil, nil
-	case a.Exists && a.Protected:
-		return []aggregate.Event{AliasProposed{Pointing: to, By: by}}, nil
+	case to.Protected && by.nobody:
+		return nil, errNobody
+	case a.Exists && a.Protected && !by.nobody:
+		return []aggregate.Event{AliasProposed{Pointing: to, By: by.subject, Person: by.person}}, nil
 	}
 	return []aggregate.Event{AliasSet{Model: model, Alias: name, Pointing: to}}, nil
 }
 
 // remove takes the alias away, or proposes that where it is protected.
-func (a *Alias) remove(by string) ([]aggregate.Event, error) {
+func (a *Alias) remove(by asker) ([]aggregate.Event, error) {
 	if err := a.free(); err != nil {
 		return nil, err
 	}
-	if a.Protected {
-		return []aggregate.Event{AliasProposed{Remove: true, By: by}}, nil
+	switch {
+	case a.Protected && by.nobody:
+		return nil, errNobody
+	case a.Protected:
+		return []aggregate.Event{AliasProposed{Remove: true, By: by.subject, Person: by.person}}, nil
 	}
 	return []aggregate.Event{AliasRemoved{}}, nil
 }
 
 // decide approves what was proposed, or rejects it. Only somebody else than who
 // asked for it can approve; who asked for it may withdraw it.
-func (a *Alias) decide(approve bool, by string) ([]aggregate.Event, error) {
+func (a *Alias) decide(approve bool, by asker) ([]aggregate.Event, error) {
 	p := a.Proposed
 	if p == nil {
 		return nil, fault.New(fault.Conflict, "nothing is proposed for this alias").WithCode("alias_not_proposed")
@@ -211,7 +219,10 @@ func (a *Alias) decide(approve bool, by string) ([]aggregate.Event, error) {
 	if !approve {
 		return []aggregate.Event{AliasRejected{}}, nil
 	}
-	if by == "" || by == p.By {
+	if by.nobody {
+		return nil, errNobody
+	}
+	if by.is(p.By, p.Person) {
 		return nil, fault.New(fault.PermissionDenied, "who has asked for a change cannot approve it: ask somebody else").WithCode("approval_by_requester")
 	}
 	if err := a.free(); err != nil {
@@ -223,7 +234,8 @@ func (a *Alias) decide(approve bool, by string) ([]aggregate.Event, error) {
 	return []aggregate.Event{AliasSet{Model: a.Model, Alias: a.Name, Pointing: p.Pointing, ProposedBy: p.By}}, nil
 }
 
-// hold lets an experiment or release divide the alias's requests.
+// hold lets an experiment or release divide the alias's requests. An experiment,
+// which has nothing next, asks nobody, and so is not for a protected alias.
 func (a *Alias) hold(holder string, next *Pointing) ([]aggregate.Event, error) {
 	if a.Holder == holder {
 		return nil, nil
@@ -231,11 +243,16 @@ func (a *Alias) hold(holder string, next *Pointing) ([]aggregate.Event, error) {
 	if err := a.free(); err != nil {
 		return nil, err
 	}
+	if next == nil && a.Protected {
+		return nil, errProtected
+	}
 	if a.Proposed != nil {
 		return nil, fault.New(fault.Conflict, "a change of this alias waits for an approval: have it decided first").WithCode("alias_proposed")
 	}
 	return []aggregate.Event{AliasHeld{holder, next}}, nil
 }
+
+var errProtected = fault.New(fault.Conflict, "the alias is protected, and an experiment divides its requests without an approval: begin a release, or take the protection away first").WithCode("alias_protected")
 
 // settle ends a hold: with what the alias was held for, where that was promoted.
 func (a *Alias) settle(holder string, promoted bool) ([]aggregate.Event, error) {

@@ -2,11 +2,13 @@ package rollout
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/goleak"
 
 	"sluice/internal/inference/route"
@@ -66,19 +68,48 @@ type bed struct {
 	bus   *cqrs.Bus
 	clock *clock
 	shelf *shelf
+
+	driver *doubtful
+}
+
+// doubtful is a store that does not say whether it kept what changes a kind.
+type doubtful struct {
+	repo.Driver
+	kind string
+	lose bool // and has not
+}
+
+func (d *doubtful) Commit(ctx context.Context, c *repo.Changeset) error {
+	if !slices.ContainsFunc(c.Puts, func(p repo.Put) bool { return p.Kind == d.kind }) {
+		return d.Driver.Commit(ctx, c)
+	}
+	if !d.lose {
+		if err := d.Driver.Commit(ctx, c); err != nil {
+			return err
+		}
+	}
+	return repo.ErrOutcomeUnknown
 }
 
 func newBed(t fataling) *bed {
 	t.Helper()
 	b := &bed{clock: &clock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, shelf: &shelf{most: 5, steps: map[int64]bool{5: true}}}
-	b.store = repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{Now: b.clock.next})
+	b.driver = &doubtful{Driver: memrepo.New(memrepo.Config{OneAggregate: true})}
+	b.store = repo.New(b.driver, repo.Config{Now: b.clock.next})
 	var err error
-	if b.bus, err = cqrs.NewBus(b.store, cqrs.Config{}); err != nil {
+	b.bus, err = cqrs.NewBus(b.store, cqrs.Config{Origin: func(ctx context.Context) cqrs.Origin {
+		operation, _ := ctx.Value(repeated{}).(uuid.UUID)
+		return cqrs.Origin{Operation: operation}
+	}})
+	if err != nil {
 		t.Fatal(err)
 	}
 	Register(b.bus, b.shelf)
 	return b
 }
+
+// repeated has a context be that of one request, whatever is sent with it.
+type repeated struct{}
 
 // as is the context of somebody who may do everything.
 func as(subject string) context.Context {

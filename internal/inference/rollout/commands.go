@@ -145,11 +145,11 @@ func registerAliases(b *cqrs.Bus, catalog Catalog) {
 		return set(ctx, tx, catalog, c)
 	}, cqrs.Platform())
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c RemoveAlias) (*LoadedAlias, error) {
-		return change(ctx, tx, c.Model, c.Alias, c.Expect, func(a *Alias) ([]aggregate.Event, error) { return a.remove(tx.Scope().Actor) })
+		return change(ctx, tx, c.Model, c.Alias, c.Expect, func(a *Alias) ([]aggregate.Event, error) { return a.remove(askerOf(ctx)) })
 	}, cqrs.Platform())
 	decide := func(ctx context.Context, tx *repo.Tx, c DecideAlias) (*LoadedAlias, error) {
 		return change(ctx, tx, c.Model, c.Alias, c.Expect, func(a *Alias) ([]aggregate.Event, error) {
-			events, err := a.decide(c.Approve, tx.Scope().Actor)
+			events, err := a.decide(c.Approve, askerOf(ctx))
 			if err == nil && c.Approve && !a.Proposed.Remove {
 				_, err = find(catalog, a.Model, a.Proposed.Version)
 			}
@@ -197,7 +197,7 @@ func set(ctx context.Context, tx *repo.Tx, catalog Catalog, c SetAlias) (*Loaded
 		}
 		return p
 	}
-	id, by := AliasIDOf(c.Model, c.Alias), tx.Scope().Actor
+	id, by := AliasIDOf(c.Model, c.Alias), askerOf(ctx)
 	a, err := Aliases.Append(ctx, tx, id, func(l LoadedAlias) ([]aggregate.Event, error) {
 		if err := c.Expect.check(l.State.Exists, l.Version); err != nil {
 			return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +26,8 @@ type DriverConfig struct {
 }
 
 // Driver judges releases by their evidence, and has what follows happen: one
-// process at a time does it. It also ends the holds of what is over.
+// process at a time does it. It also ends the holds of what is over, and what has
+// lost its hold: it divides nothing.
 type Driver struct {
 	store    *repo.Store
 	evidence Evidence
@@ -79,15 +79,55 @@ func (d *Driver) Run(ctx context.Context) {
 	}
 }
 
-// Round looks once at everything that holds an alias.
+// Round looks once at everything that holds an alias, or should.
 func (d *Driver) Round(ctx context.Context) {
-	for a, err := range allAliases(ctx, d.store, ofHeld.Eq(true)) {
+	for a, err := range all(ctx, d.store, Aliases, ofHeld.Eq(true)) {
 		if err == nil && a.State.Holder != "" {
 			err = d.look(ctx, &a)
 		}
 		if err != nil && ctx.Err() == nil {
 			d.cfg.Log.WarnContext(ctx, "a release cannot be driven; that is tried again", "model", a.State.Model, "alias", a.State.Name, "holder", a.State.Holder, "error", err)
 		}
+	}
+	for r, err := range all(ctx, d.store, release.Releases, release.Live()) {
+		err = d.unheld(ctx, err, r.State.Plan.Model, r.State.Plan.Alias, string(r.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
+			_, err := release.Releases.Append(ctx, tx, r.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
+				if l.State.Status.Final() {
+					return nil, nil
+				}
+				return l.State.RollBack(holdLost)
+			})
+			return err
+		})
+		d.warn(ctx, err, string(r.Root.ID))
+	}
+	for x, err := range all(ctx, d.store, Experiments, experimentStopped.Eq(false)) {
+		err = d.unheld(ctx, err, x.State.Model, x.State.Alias, string(x.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
+			_, err := Experiments.Append(ctx, tx, x.Root.ID, func(l LoadedExperiment) ([]aggregate.Event, error) { return l.State.stop(holdLost) })
+			return err
+		})
+		d.warn(ctx, err, string(x.Root.ID))
+	}
+}
+
+const holdLost = "it does not hold its alias any more"
+
+// unheld ends something that was read before and does not hold its alias: it never
+// begins before that, and ends it only after it is over.
+func (d *Driver) unheld(ctx context.Context, err error, model, alias, id string, end func(context.Context, *repo.Tx) error) error {
+	if err != nil {
+		return err
+	}
+	a, err := Aliases.Get(ctx, d.store.Read(repo.Scope{}), AliasIDOf(model, alias))
+	if err != nil && !errors.Is(err, repo.ErrNotFound) || a.State.Holder == id {
+		return err
+	}
+	return d.store.Do(ctx, driving, end)
+}
+
+func (d *Driver) warn(ctx context.Context, err error, id string) {
+	if err != nil && ctx.Err() == nil {
+		d.cfg.Log.WarnContext(ctx, "what has lost its hold cannot be ended; that is tried again", "id", id, "error", err)
 	}
 }
 
@@ -112,7 +152,7 @@ var driving = repo.Scope{Actor: "system"}
 // state says whether what holds an alias is over, after it was driven on.
 func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool, err error) {
 	id, from := a.State.Holder, d.store.Read(repo.Scope{})
-	if strings.HasPrefix(id, ExperimentPrefix+"_") {
+	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, from, ExperimentID(id))
 		if errors.Is(err, repo.ErrNotFound) {
 			return d.lost(a), false, nil

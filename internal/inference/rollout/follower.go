@@ -43,6 +43,7 @@ type Follower struct {
 	changed chan struct{} // has a token where the store may have something new
 	since   prometheus.Gauge
 	failed  prometheus.Counter
+	skipped prometheus.Counter
 }
 
 // NewFollower returns the follower of a store. Call it before the store is used.
@@ -54,14 +55,15 @@ func NewFollower(store *repo.Store, q queue.Reader, router Router, cfg FollowerC
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &Follower{store: store, queue: q, router: router, tallies: newTallies(), cfg: cfg, changed: make(chan struct{}, 1),
-		since:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_rollout_read_timestamp_seconds", Help: "When aliases, experiments and releases were last read from the store: what this node routes by is as old."}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_rollout_read_failures_total", Help: "Readings of aliases, experiments and releases that failed; what was known before holds."}),
+		since:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_rollout_read_timestamp_seconds", Help: "When aliases, experiments and releases were last read from the store: what this node routes by is as old."}),
+		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_rollout_read_failures_total", Help: "Readings of aliases, experiments and releases that failed; what was known before holds."}),
+		skipped: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_rollout_skipped_total", Help: "Readings of an experiment or release that could not be understood; as it was before holds."}),
 	}
 	store.Watch(f.committed)
 	if cfg.Metrics == nil {
 		return f, nil
 	}
-	for _, c := range []prometheus.Collector{f.since, f.failed} {
+	for _, c := range []prometheus.Collector{f.since, f.failed, f.skipped} {
 		if err := cfg.Metrics.Register(c); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 		}

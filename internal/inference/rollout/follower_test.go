@@ -82,13 +82,13 @@ func TestEveryNodeFollows(t *testing.T) {
 		for i, version := range []string{"1", "2", "3"} {
 			b.set(t, "key_a", route.Default, version, false)
 			wait("here", int64(i+1), time.Millisecond)
-			wait("there", int64(i+1), time.Second)
+			wait("there", int64(i+1), 4*time.Second) // before the store is asked
 			wait("deaf", int64(i+1), 6*time.Second)
 		}
 		if _, err := cqrs.Send(as("key_a"), bus, RemoveAlias{Model: "m", Alias: "champion", Expect: Expectation{Any: true}}); err != nil {
 			t.Fatal(err)
 		}
-		wait("there", 0, time.Second)
+		wait("there", 0, 4*time.Second)
 		stop()
 		for range running {
 			if err := <-ended; err != nil {

@@ -126,6 +126,9 @@ func registerExperiments(b *cqrs.Bus) {
 			if err := c.Expect.check(true, l.Version); err != nil {
 				return nil, err
 			}
+			if err := open(ctx, tx, &l.State); err != nil {
+				return nil, err
+			}
 			return l.State.reweigh(c.Arms)
 		})
 		return &x, named(err, "experiment", string(c.ID))
@@ -145,6 +148,18 @@ func registerExperiments(b *cqrs.Bus) {
 		}
 		return Experiments.Find(ctx, from, query)
 	}, cqrs.Platform())
+}
+
+// open refuses to give more of the requests for a protected alias to an arm.
+func open(ctx context.Context, tx *repo.Tx, x *Experiment) error {
+	a, err := getAlias(ctx, tx, x.Model, x.Alias)
+	if err == nil && a.State.Protected {
+		return errProtected
+	}
+	if fault.CodeOf(err) == "alias_not_found" {
+		return nil // it was removed, and divides nothing
+	}
+	return err
 }
 
 // named says of what is not there what it is.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"strings"
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
 	"sluice/internal/inference/route"
+	"sluice/internal/platform/eventstore"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -22,7 +22,7 @@ type split struct {
 // read makes the names of all models of what the store has.
 func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 	names, splits := map[string]route.Names{}, map[string]*split{}
-	for a, err := range allAliases(ctx, f.store, spec.Spec[Alias]{}) {
+	for a, err := range all(ctx, f.store, Aliases, spec.Spec[Alias]{}) {
 		if err != nil {
 			return nil, err
 		}
@@ -39,17 +39,17 @@ func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 	return names, nil
 }
 
-// allAliases goes through the aliases that a rule selects, page by page.
-func allAliases(ctx context.Context, store *repo.Store, where spec.Spec[Alias]) iter.Seq2[LoadedAlias, error] {
-	return func(yield func(LoadedAlias, error) bool) {
-		for query := (spec.Query[Alias]{Where: where, Limit: spec.MaxLimit}); ; {
-			page, err := Aliases.Find(ctx, store.Read(repo.Scope{}), query)
+// all goes through what a rule selects, page by page.
+func all[ID ~string, S any](ctx context.Context, store *repo.Store, source eventstore.Source[ID, S], where spec.Spec[S]) iter.Seq2[eventstore.Loaded[ID, S], error] {
+	return func(yield func(eventstore.Loaded[ID, S], error) bool) {
+		for query := (spec.Query[S]{Where: where, Limit: spec.MaxLimit}); ; {
+			page, err := source.Find(ctx, store.Read(repo.Scope{}), query)
 			if err != nil {
-				yield(LoadedAlias{}, err)
+				yield(eventstore.Loaded[ID, S]{}, err)
 				return
 			}
-			for _, a := range page.Items {
-				if !yield(a, nil) {
+			for _, x := range page.Items {
+				if !yield(x, nil) {
 					return
 				}
 			}
@@ -74,7 +74,8 @@ func add(names map[string]route.Names, a *Alias, s *route.Split) {
 }
 
 // split returns how the holder of an alias divides its requests, nil where it does
-// not, or is not there. What has not changed is taken over from the last reading.
+// not, or is not there. What has not changed is taken over from the last reading,
+// and so is what cannot be understood: it stops nothing else from being routed.
 func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split) (*route.Split, error) {
 	if a.Holder == "" {
 		return nil, nil //nolint:nilnil // nil does not divide
@@ -88,10 +89,16 @@ func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split
 	}
 	s := f.splits[a.Holder]
 	if s == nil || s.version != version {
-		s = &split{version: version}
-		if s.Split, err = made(); err != nil {
-			return nil, err
+		next, err := made()
+		if err == nil {
+			s = &split{version, next}
+		} else {
+			f.skipped.Inc()
+			f.cfg.Log.ErrorContext(ctx, "what divides the requests for an alias cannot be understood; as it was before holds", "model", a.Model, "alias", a.Name, "holder", a.Holder, "error", err)
 		}
+	}
+	if s == nil {
+		return nil, nil //nolint:nilnil // nothing was before
 	}
 	splits[a.Holder] = s
 	return s.Split, nil
@@ -99,7 +106,7 @@ func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split
 
 // holder reads what holds an alias: its version, and what makes a split of it.
 func (f *Follower) holder(ctx context.Context, id string) (int64, func() (*route.Split, error), error) {
-	if strings.HasPrefix(id, ExperimentPrefix+"_") {
+	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, f.store.Read(repo.Scope{}), ExperimentID(id))
 		return x.Version, func() (*route.Split, error) { return ofExperiment(id, &x.State) }, err
 	}

@@ -42,7 +42,7 @@ func steps(weights ...int) (all []release.Step) {
 type stage struct {
 	*bed
 	evidence *shown
-	driver   *Driver
+	judge    *Driver
 	service  *Service
 	router   *router
 	follower *Follower
@@ -58,7 +58,7 @@ func newStage(t testing.TB, protected bool, weights ...int) *stage {
 	if s.follower, err = NewFollower(s.store, silent{}, s.router, FollowerConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	if s.driver, err = NewDriver(s.store, s.evidence, DriverConfig{}); err != nil {
+	if s.judge, err = NewDriver(s.store, s.evidence, DriverConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	if len(weights) > 0 {
@@ -74,7 +74,7 @@ func newStage(t testing.TB, protected bool, weights ...int) *stage {
 func (s *stage) round(t testing.TB, e shown) (release.State, Alias, route.Name) {
 	t.Helper()
 	*s.evidence = e
-	s.driver.Round(t.Context())
+	s.judge.Round(t.Context())
 	if err := s.follower.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestRoutingFollowsTheRelease(t *testing.T) {
 		r, err := release.Releases.Get(ctx, tx, s.id)
 		if err == nil {
 			*s.evidence = good
-			err = s.driver.assess(ctx, &r)
+			err = s.judge.assess(ctx, &r)
 		}
 		return err
 	})
@@ -233,7 +233,7 @@ func TestHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 120 { // seconds, and more: every look takes one
-		s.driver.Round(t.Context())
+		s.judge.Round(t.Context())
 		a, err := cqrs.Ask(as("key_a"), s.bus, FindAlias{Model: "m", Alias: "other"})
 		if err != nil {
 			t.Fatal(err)

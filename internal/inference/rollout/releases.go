@@ -139,7 +139,14 @@ func act(ctx context.Context, tx *repo.Tx, c ActOnRelease) (*LoadedRelease, erro
 		case Resume:
 			return l.State.Resume()
 		case Agree:
-			return l.State.Approve(tx.Scope().Actor, l.CreatedBy)
+			by := askerOf(ctx)
+			if by.nobody {
+				return nil, errNobody
+			}
+			if by.is(l.CreatedBy, l.State.Plan.Requester) {
+				by.subject = l.CreatedBy
+			}
+			return l.State.Approve(by.subject, l.CreatedBy)
 		}
 		return l.State.RollBack(c.Reason)
 	})

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
@@ -57,19 +58,47 @@ func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartE
 var standardUnit = []experiment.Key{{From: experiment.Header, Name: experiment.HeaderUnit}}
 
 // holding begins something that holds an alias. Nothing is held by what could not
-// be begun.
+// be begun; what may have been begun keeps its hold until the driver knows.
 func (s *Service) holding(ctx context.Context, alias *LoadedAlias, id string, next *Pointing, begin func() error) error {
 	_, err := cqrs.Send(ctx, s.bus, holdAlias{model: alias.State.Model, alias: alias.State.Name, holder: id, next: next, version: alias.Root.Version})
-	if err != nil && !errors.Is(err, repo.ErrProcessed) {
+	if errors.Is(err, repo.ErrProcessed) {
+		err = s.held(ctx, alias, id)
+	}
+	if err != nil {
 		return err
 	}
-	if err = begin(); err == nil || errors.Is(err, repo.ErrProcessed) {
+	err = begin()
+	switch {
+	case err == nil || errors.Is(err, repo.ErrProcessed):
 		return nil
+	case errors.Is(err, repo.ErrOutcomeUnknown):
+		return err // it may be there, and then it has to hold the alias
 	}
-	if _, freed := cqrs.Send(context.WithoutCancel(ctx), s.bus, freeAlias{model: alias.State.Model, alias: alias.State.Name, holder: id}); freed != nil && !errors.Is(err, repo.ErrOutcomeUnknown) {
+	if _, freed := cqrs.Send(context.WithoutCancel(ctx), s.bus, freeAlias{model: alias.State.Model, alias: alias.State.Name, holder: id}); freed != nil {
 		return err // whoever drives releases frees it
 	}
 	return err
+}
+
+// held refuses to go on where the hold that an earlier attempt took has ended.
+func (s *Service) held(ctx context.Context, alias *LoadedAlias, id string) error {
+	now, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: alias.State.Model, Alias: alias.State.Name})
+	if err != nil || now.State.Holder == id || s.begun(ctx, id) {
+		return err
+	}
+	return fault.New(fault.Conflict, "an earlier attempt of this request came to nothing, and its hold of the alias has ended: send it again with another Idempotency-Key").WithCode("hold_ended")
+}
+
+// begun says whether something that holds an alias is there, be it over by now: an
+// attempt that is repeated returns it.
+func (s *Service) begun(ctx context.Context, id string) bool {
+	var err error
+	if isExperiment(id) {
+		_, err = cqrs.Ask(ctx, s.bus, FindExperiment{ID: ExperimentID(id)})
+	} else {
+		_, err = cqrs.Ask(ctx, s.bus, FindRelease{ID: release.ID(id)})
+	}
+	return err == nil
 }
 
 // StopExperiment has an alias's requests divided no more.
@@ -111,6 +140,11 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		return nil, err
 	}
 	plan := release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Protected: alias.State.Protected, Steps: c.Steps}
+	by := askerOf(ctx)
+	plan.Requester = by.person
+	if by.nobody && (plan.Protected || slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return s.Approval })) {
+		return nil, errNobody
+	}
 	for i, step := range plan.Steps {
 		if step.Shadow {
 			return nil, fault.New(fault.Unsupported, "step %d is for shadow traffic, which is not made yet: begin with a small weight", i+1).WithCode("shadow_unsupported")

@@ -3,6 +3,7 @@ package rollout
 import (
 	"net/textproto"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/internal/inference/experiment"
@@ -18,6 +19,9 @@ type ExperimentID string
 
 // ExperimentPrefix is how ids of experiments begin.
 const ExperimentPrefix = "exp"
+
+// isExperiment says whether the id of a holder is that of an experiment.
+func isExperiment(id string) bool { return strings.HasPrefix(id, ExperimentPrefix+"_") }
 
 // Arm is a version that takes part in an experiment.
 type Arm struct {

@@ -50,6 +50,9 @@ type Principal struct {
 	// Credential is the id of the API key or the session that was shown; empty
 	// where it is not of this program's own making.
 	Credential string
+	// Person is who is behind the subject where that is somebody else: the user who
+	// made an API key, or the first of keys that were each made by the one before.
+	Person string
 	// Recheck asks again whether the credential is good, for what outlives the
 	// request that showed it: it may have been revoked. Nil where it ends by itself.
 	Recheck func(context.Context) error
@@ -61,6 +64,15 @@ func Anonymous(everything Set) *Principal {
 	return &Principal{
 		Tenant: DefaultTenant, Subject: "anonymous", Kind: KindAnonymous, Method: MethodNone, Permissions: everything,
 	}
+}
+
+// Behind returns the person behind the subject, which is the subject itself where
+// nobody else is known to be. Two principals with the same one are no four eyes.
+func (p *Principal) Behind() string {
+	if p.Person != "" {
+		return p.Person
+	}
+	return p.Subject
 }
 
 // Can reports whether the principal holds the permission; nobody (nil) holds

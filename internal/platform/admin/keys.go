@@ -107,6 +107,9 @@ func (m Admin) newKey(ctx context.Context, tx *repo.Tx, in *NewKey) (*directory.
 	}
 	k := &directory.Key{Name: in.Name, Roles: in.Roles, Scopes: permissions(in.Scopes), Fresh: in.secret.Secret}
 	k.ID = in.id
+	if p, ok := access.From(ctx); ok {
+		k.Person = p.Behind()
+	}
 	if in.Expires != nil {
 		k.Expires = in.Expires.Time
 		if !k.Expires.After(tx.Now()) {

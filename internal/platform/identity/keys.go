@@ -21,6 +21,7 @@ import (
 type KeyRecord struct {
 	ID     string // key_…, the subject of whoever uses the key
 	User   string // whose session the key is, who then is the subject; or empty
+	Person string // who is behind the key, see access.Principal
 	Hash   apikey.Hash
 	Tenant string
 	Roles  []string
@@ -259,7 +260,7 @@ func (k *Keys) invalidations() uint64 {
 
 func (k *Keys) principal(r KeyRecord) *access.Principal {
 	p := &access.Principal{
-		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey, Credential: r.ID,
+		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey, Credential: r.ID, Person: r.Person,
 		Roles: slices.Clone(r.Roles), Permissions: k.roles.Effective(r.Roles, r.Scopes), Expires: r.Expires,
 		Recheck: func(ctx context.Context) error { _, err := k.verify(ctx, r.Hash); return err },
 	}

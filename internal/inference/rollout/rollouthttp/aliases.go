@@ -76,9 +76,21 @@ func (c Conditions) expectation() (e rollout.Expectation, err error) {
 	case "":
 		e.Version, e.Any, err = c.Version()
 	case "*":
-		e.Absent = true
+		if e.Absent = true; c.IfMatch.IfMatch != "" {
+			err = fault.New(fault.Invalid, "If-Match and If-None-Match: * contradict each other: send one of them").WithCode(problem.CodeETagInvalid)
+		}
 	default:
 		err = fault.New(fault.Invalid, "If-None-Match takes * alone here").WithCode(problem.CodeETagInvalid)
+	}
+	return e, err
+}
+
+// decided returns what somebody decides on. To approve is to have read it: * would
+// be whatever is there by now.
+func decided(m api.IfMatch, approve bool) (rollout.Expectation, error) {
+	e, err := Conditions{IfMatch: m}.expectation()
+	if err == nil && approve && e.Any {
+		err = fault.New(fault.Invalid, "an approval is for what was read: send its ETag in If-Match, not *").WithCode(problem.CodeETagInvalid)
 	}
 	return e, err
 }
@@ -191,7 +203,7 @@ func aliases(a *api.API, b *cqrs.Bus) {
 			o.Permission, o.Description = rollout.Approve, "By somebody else than who has asked for it."
 		}
 		api.Register(a, o, func(ctx context.Context, in *changeAliasIn) (*aliasOut, error) {
-			expect, err := Conditions{IfMatch: in.IfMatch}.expectation()
+			expect, err := decided(in.IfMatch, approve)
 			if err != nil {
 				return nil, err
 			}

@@ -21,10 +21,24 @@ func TestExpectation(t *testing.T) {
 		{"", "*", rollout.Expectation{Absent: true}, ""},
 		{"", `"3"`, rollout.Expectation{}, "etag_invalid"},
 		{"3", "", rollout.Expectation{}, "etag_invalid"},
+		{`"3"`, "*", rollout.Expectation{Absent: true}, "etag_invalid"},
 	} {
 		got, err := Conditions{api.IfMatch{IfMatch: c.match}, c.none}.expectation()
 		if got != c.want || c.code == "" && err != nil || c.code != "" && fault.CodeOf(err) != c.code {
 			t.Errorf("%+v: %+v, %v", c, got, err)
+		}
+	}
+}
+
+// Somebody approves what they have read, and may reject whatever is there.
+func TestDecided(t *testing.T) {
+	for _, c := range []struct {
+		match   string
+		approve bool
+		code    string
+	}{{"*", true, "etag_invalid"}, {"*", false, ""}, {`"3"`, true, ""}, {"", true, "precondition_required"}} {
+		if _, err := decided(api.IfMatch{IfMatch: c.match}, c.approve); fault.CodeOf(err) != c.code {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

@@ -226,7 +226,7 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
 		o := op(string(act.action)+"-release", http.MethodPost, path+"/{id}/"+string(act.action), act.summary, act.permission)
 		o.Description = act.description
 		api.Register(a, o, func(ctx context.Context, in *actIn) (*releaseOut, error) {
-			expect, err := Conditions{IfMatch: in.IfMatch}.expectation()
+			expect, err := decided(in.IfMatch, act.action == rollout.Agree)
 			if err != nil {
 				return nil, err
 			}

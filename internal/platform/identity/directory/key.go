@@ -31,6 +31,9 @@ type Key struct {
 	// that sequence of its events.
 	Subject      UserID `json:"subject,omitempty"`
 	UserSequence int64  `json:"user_sequence,omitempty"`
+	// Person is who was behind the principal that made the key; empty in keys of
+	// before that was kept.
+	Person string `json:"person,omitempty"`
 	// Fresh is the secret that was just issued, for its holder; it is not stored.
 	Fresh secret.Text `json:"-"`
 }
@@ -158,6 +161,9 @@ func (d *Directory) Lookup(ctx context.Context, hash apikey.Hash) (identity.KeyR
 	r := k.record(hash, k.Secrets[found])
 	if k.Subject != "" {
 		err = d.session(ctx, &k, &r)
+	}
+	if err == nil {
+		r.Person, err = d.person(ctx, &k)
 	}
 	return r, err
 }

@@ -1,0 +1,34 @@
+package rollout
+
+import (
+	"context"
+
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+)
+
+// asker is who asks for a change, or approves one.
+type asker struct {
+	subject string
+	person  string // behind it, see access.Principal
+	nobody  bool   // authentication is off: everybody is the same
+}
+
+// askerOf returns who acts.
+func askerOf(ctx context.Context) asker {
+	p, ok := access.From(ctx)
+	if !ok {
+		return asker{nobody: true}
+	}
+	return asker{p.Subject, p.Behind(), p.Kind == access.KindAnonymous}
+}
+
+// is says whether the asker is the same person as a principal and who was behind
+// it then, which is empty in what was logged before that was known.
+func (a asker) is(subject, person string) bool {
+	return a.subject == subject || a.person == subject || a.person == person
+}
+
+// errNobody refuses what needs the approval of somebody else, where nobody can be
+// told apart.
+var errNobody = fault.New(fault.Unprocessable, "this needs an approval by somebody else, and without authentication nobody can be told apart: send protected: false, and steps without approval, or turn authentication on").WithCode("approval_needs_identity")
