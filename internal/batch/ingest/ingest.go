@@ -86,7 +86,7 @@ type Position struct {
 // Limit is what a chunk may hold: it ends with the row that reaches one of them.
 type Limit struct {
 	Rows  int
-	Bytes int64 // of the file's content
+	Bytes int64 // of the file's content; of Parquet, as it is decoded
 }
 
 // MaxRow is how many bytes of the file one row may take; default of Options.

@@ -12,88 +12,101 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// leaf reads one column of a Parquet file, and has the values of the present chunk.
+// leaf reads one column of a Parquet file, row by row.
 type leaf struct {
-	column int
+	column   int
+	flat     bool // each row has exactly one value
+	unsigned bool // its whole numbers are
 
 	pages  parquet.Pages // of the group; nil: none is open
 	group  int
 	next   int64 // the row of the group that comes next
 	page   parquet.Page
-	left   parquet.ValueReader // of the page; nil: there is none
-	buf    []parquet.Value
-	at, in int // what is in buf, from at to before in
+	left   parquet.ValueReader // of the page; nil: it has no more
+	buf    []parquet.Value     // whose bytes are the page's or the dictionary's
+	at, in int                 // what is in buf, from at to before in
 
-	values []parquet.Value
-	ends   []int // where each row ends
-}
-
-// row returns the values of a row of the chunk.
-func (l *leaf) row(i int) []parquet.Value {
-	begin := 0
-	if i > 0 {
-		begin = l.ends[i-1]
-	}
-	return l.values[begin:l.ends[i]]
+	values []parquet.Value // of the row
 }
 
 func (l *leaf) close() {
-	if l.page != nil {
-		parquet.Release(l.page)
-	}
+	l.release()
 	if l.pages != nil {
 		_ = l.pages.Close()
 	}
-	l.pages, l.page, l.left, l.at, l.in = nil, nil, nil, 0, 0
+	l.pages, l.at, l.in = nil, 0, 0
 }
 
-// read reads rows of a group. Where they follow those before, the pages stay open.
-func (l *leaf) read(file *parquet.File, raw io.ReaderAt, group int, first int64, rows int) error {
-	l.values, l.ends = l.values[:0], l.ends[:0]
-	if l.pages == nil || l.group != group || l.next != first {
-		l.close()
-		if err := checkPages(raw, &file.Metadata().RowGroups[group].Columns[l.column].MetaData); err != nil {
-			return err
-		}
-		l.pages = file.RowGroups()[group].ColumnChunks()[l.column].Pages()
-		if first > 0 {
-			if err := l.pages.SeekToRow(first); err != nil {
-				return err
+// release gives back the page, and with it the bytes of what is in the buffer.
+func (l *leaf) release() {
+	if l.page != nil {
+		parquet.Release(l.page)
+	}
+	l.page, l.left = nil, nil
+}
+
+// seek goes to a row of a group. Where it follows the last, the pages stay open.
+func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) error {
+	if l.pages != nil && l.group == group && l.next == row {
+		return nil
+	}
+	l.close()
+	if err := checkPages(raw, &file.Metadata().RowGroups[group].Columns[l.column].MetaData); err != nil {
+		return err
+	}
+	l.pages = file.RowGroups()[group].ColumnChunks()[l.column].Pages()
+	l.group, l.next = group, row
+	if row == 0 {
+		return nil
+	}
+	return l.pages.SeekToRow(row)
+}
+
+// read reads the next row, whose values are valid until the next call. It returns the
+// bytes that they take: of a row of more than most, the rest is passed over.
+func (l *leaf) read(most int64) (size int64, err error) {
+	const each = 8 // bytes of a value, at least
+	l.values = l.values[:0]
+	for n := 0; ; n++ {
+		if l.at == l.in {
+			l.own()
+			if err := l.fill(); errors.Is(err, io.EOF) && n > 0 {
+				break // the last row ends with the group
+			} else if err != nil {
+				return size, err
 			}
 		}
-		l.group = group
-	}
-	for !l.take(rows) {
-		if err := l.fill(); errors.Is(err, io.EOF) && len(l.ends) == rows-1 && len(l.values) > 0 {
-			l.ends = append(l.ends, len(l.values)) // the last row ends with the group
+		v := l.buf[l.at]
+		if n > 0 && v.RepetitionLevel() == 0 {
 			break
-		} else if err != nil {
-			return err
+		}
+		l.at++
+		if size += each; v.Kind() == parquet.ByteArray && !v.IsNull() {
+			size += int64(len(v.ByteArray()))
+		}
+		if size <= most {
+			l.values = append(l.values, v)
+		}
+		if l.flat {
+			break
 		}
 	}
-	l.next = first + int64(rows)
-	return nil
+	l.next++
+	return size, nil
 }
 
-// take moves values of the buffer into rows, and says whether there are enough.
-func (l *leaf) take(rows int) bool {
-	for ; l.at < l.in; l.at++ {
-		v := l.buf[l.at]
-		if v.RepetitionLevel() == 0 && len(l.values) > 0 {
-			l.ends = append(l.ends, len(l.values))
-		}
-		if len(l.ends) == rows {
-			return true
-		}
-		l.values = append(l.values, v)
+// own copies the row's bytes that are the page's, which goes.
+func (l *leaf) own() {
+	for i, v := range l.values {
+		l.values[i] = v.Clone()
 	}
-	return false
 }
 
 // fill reads more values into the buffer.
 func (l *leaf) fill() error {
 	for {
 		if l.left == nil {
+			l.release()
 			page, err := l.pages.ReadPage()
 			if err != nil {
 				return err
@@ -102,15 +115,9 @@ func (l *leaf) fill() error {
 		}
 		n, err := l.left.ReadValues(l.buf)
 		l.at, l.in = 0, n
-		for i, v := range l.buf[:n] {
-			if !v.IsNull() && v.Kind() == parquet.ByteArray {
-				l.buf[i] = v.Clone() // the page's memory is used again
-			}
-		}
 		switch {
 		case errors.Is(err, io.EOF):
-			parquet.Release(l.page)
-			l.page, l.left = nil, nil
+			l.left = nil
 		case err != nil:
 			return err
 		case n == 0:

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
@@ -91,10 +93,24 @@ func leafOf(file *parquet.File, name string) (parquet.LeafColumn, error) {
 		return parquet.LeafColumn{}, fault.New(fault.Unprocessable, "the column %q has fields of its own: only values and lists of values can be read", fault.Clip(name, 80)).WithCode("column_type")
 	}
 	t := found[0].Node.Type()
-	if k := t.Kind(); k == parquet.Int96 || k == parquet.FixedLenByteArray || strings.HasPrefix(t.String(), "DECIMAL") {
+	if k := t.Kind(); k == parquet.Int96 || k == parquet.FixedLenByteArray || slices.ContainsFunc(untold, func(s string) bool { return strings.HasPrefix(t.String(), s) }) {
 		return found[0], fault.New(fault.Unprocessable, "the column %q is of the type %s, which cannot be read: write it as a number or a text", fault.Clip(name, 80), t).WithCode("column_type")
 	}
 	return found[0], nil
+}
+
+// untold are logical types whose values are not what their bare numbers say.
+var untold = []string{"DECIMAL", "DATE", "TIME", "INTERVAL"}
+
+// unsigned says whether a column's whole numbers have no sign, though they are kept in
+// types that have one.
+func unsigned(c parquet.LeafColumn) bool {
+	l := c.Node.Type().LogicalType()
+	if l == nil {
+		return false
+	}
+	i, is := l.Value.(*format.IntType)
+	return is && !i.IsSigned
 }
 
 // parquetReader reads a Parquet file by columns. A position's offset is the row.
@@ -105,32 +121,27 @@ type parquetReader struct {
 	leaves []*leaf
 	layout places
 	at     Position
-	size   int64 // bytes of a row, about
+	most   int64 // bytes of a row
 }
 
-func openParquet(ctx context.Context, src Source, s *Spec, at Position) (r Reader, err error) {
-	err = guarded(func() error { r, err = newParquet(ctx, src, s, at); return err })
+func openParquet(ctx context.Context, src Source, s *Spec, at Position, o Options) (r Reader, err error) {
+	err = guarded(func() error { r, err = newParquet(ctx, src, s, at, o); return err })
 	return r, err
 }
 
-func newParquet(ctx context.Context, src Source, s *Spec, at Position) (Reader, error) {
+func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options) (Reader, error) {
 	file, raw, err := openFile(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	r := &parquetReader{file: file, raw: raw, spec: s, layout: layout(s), at: at}
+	r := &parquetReader{file: file, raw: raw, spec: s, layout: layout(s), at: at, most: int64(o.MaxRow)}
 	for _, name := range s.columns() {
 		column, err := leafOf(file, name)
 		if err != nil {
 			return nil, err
 		}
-		r.leaves = append(r.leaves, &leaf{column: column.ColumnIndex, buf: make([]parquet.Value, 1024)})
+		r.leaves = append(r.leaves, &leaf{column: column.ColumnIndex, flat: column.MaxRepetitionLevel == 0, unsigned: unsigned(column), buf: make([]parquet.Value, 1024)})
 	}
-	bytes := int64(0)
-	for _, g := range file.Metadata().RowGroups {
-		bytes += g.TotalByteSize
-	}
-	r.size = max(1, bytes/max(file.NumRows(), 1))
 	return r, nil
 }
 
@@ -167,29 +178,50 @@ func (r *parquetReader) read(c *Chunk, l Limit) error {
 	if group < 0 {
 		return io.EOF
 	}
-	c.Rows = int(max(1, min(int64(l.Rows), groups[group].NumRows()-first, l.Bytes/r.size)))
-	for _, leaf := range r.leaves {
-		err := leaf.read(r.file, r.raw, group, first, c.Rows)
+	rows := min(int64(l.Rows), groups[group].NumRows()-first)
+	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); c.Rows++ {
+		n, err := r.next(group, first+int64(c.Rows))
 		if errors.Is(err, io.EOF) {
 			err = damaged(io.ErrUnexpectedEOF)
 		}
 		if err != nil {
 			return err
 		}
-	}
-	for row := range c.Rows {
-		r.add(c, row)
+		size += n
+		r.add(c, c.Rows, n > r.most)
 	}
 	r.at.Row += int64(c.Rows)
 	r.at.Offset = r.at.Row
 	return nil
 }
 
-// add adds a row to the chunk.
-func (r *parquetReader) add(c *Chunk, row int) {
+// next reads a row of a group, and returns the bytes that it takes as it is decoded:
+// what dictionaries and run lengths say once counts as often as it is there.
+func (r *parquetReader) next(group int, row int64) (size int64, err error) {
+	for _, l := range r.leaves {
+		if err := l.seek(r.file, r.raw, group, row); err != nil {
+			return size, err
+		}
+		n, err := l.read(r.most)
+		if size += n; err != nil {
+			return size, err
+		}
+	}
+	return size, nil
+}
+
+// add adds a row to the chunk, of which one that is too large keeps nothing.
+func (r *parquetReader) add(c *Chunk, row int, large bool) {
+	if large {
+		r.blank(c)
+		wrong := bad(CodeTooLarge, "the row has more than %d bytes", r.most)
+		wrong.Row = row
+		c.Errors = append(c.Errors, *wrong)
+		return
+	}
 	var wrong *RowError
 	if p := r.layout.id; p >= 0 {
-		if text, is := shownValue(r.leaves[p].row(row)); is && text != "" && len(text) <= maxID {
+		if text, is := r.leaves[p].shown(); is && text != "" && len(text) <= maxID {
 			c.IDs.AppendString(text)
 		} else {
 			c.IDs.AppendNull()
@@ -198,14 +230,14 @@ func (r *parquetReader) add(c *Chunk, row int) {
 		}
 	}
 	for i, p := range r.layout.keep {
-		if text, is := shownValue(r.leaves[p].row(row)); is {
+		if text, is := r.leaves[p].shown(); is {
 			c.Kept[i].AppendString(text)
 		} else {
 			c.Kept[i].AppendNull()
 		}
 	}
 	if wrong == nil {
-		wrong = r.tensors(c, row)
+		wrong = r.tensors(c)
 	}
 	if wrong == nil {
 		c.Good = append(c.Good, row)
@@ -215,8 +247,18 @@ func (r *parquetReader) add(c *Chunk, row int) {
 	c.Errors = append(c.Errors, *wrong)
 }
 
+// blank adds a row of which nothing is shown.
+func (r *parquetReader) blank(c *Chunk) {
+	if r.layout.id >= 0 {
+		c.IDs.AppendNull()
+	}
+	for i := range c.Kept {
+		c.Kept[i].AppendNull()
+	}
+}
+
 // tensors adds the row's elements to all tensors, or to none.
-func (r *parquetReader) tensors(c *Chunk, row int) *RowError {
+func (r *parquetReader) tensors(c *Chunk) *RowError {
 	for i := range c.Tensors {
 		t, in := &c.Tensors[i], &r.spec.Inputs[i]
 		before, n := len(t.Data), 0
@@ -224,11 +266,11 @@ func (r *parquetReader) tensors(c *Chunk, row int) *RowError {
 		column := 0
 		for j, p := range r.layout.inputs[i] {
 			column = j
-			for _, v := range r.leaves[p].row(row) {
+			for _, v := range r.leaves[p].values {
 				if n++; n > in.Width {
 					break
 				}
-				if t.Data, wrong = appendValue(t.Data, in.Type, v); wrong != nil {
+				if t.Data, wrong = appendValue(t.Data, in.Type, v, r.leaves[p].unsigned); wrong != nil {
 					break
 				}
 			}
@@ -254,7 +296,7 @@ func (r *parquetReader) tensors(c *Chunk, row int) *RowError {
 }
 
 // appendValue appends the element that a value is.
-func appendValue(dst []byte, t Type, v parquet.Value) ([]byte, *RowError) {
+func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *RowError) {
 	if v.IsNull() {
 		return dst, bad(CodeMissing, "there is no value")
 	}
@@ -274,15 +316,24 @@ func appendValue(dst []byte, t Type, v parquet.Value) ([]byte, *RowError) {
 		}
 		return appendReal(dst, t, x)
 	}
-	n := v.Int64()
-	if v.Kind() == parquet.Int32 {
-		n = int64(v.Int32())
-	}
-	switch t {
-	case "FP32", "FP64":
+	switch signed, n := whole(v); {
+	case unsigned && (t == "FP32" || t == "FP64"):
 		return appendReal(dst, t, float64(n))
+	case t == "FP32" || t == "FP64":
+		return appendReal(dst, t, float64(signed))
+	case unsigned:
+		return appendNumber(dst, t, strconv.AppendUint(nil, n, 10))
+	default:
+		return appendNumber(dst, t, strconv.AppendInt(nil, signed, 10))
 	}
-	return appendNumber(dst, t, strconv.AppendInt(nil, n, 10))
+}
+
+// whole returns a whole number by its bits, with a sign and without.
+func whole(v parquet.Value) (signed int64, unsigned uint64) {
+	if v.Kind() == parquet.Int32 {
+		return int64(v.Int32()), uint64(v.Uint32())
+	}
+	return v.Int64(), v.Uint64()
 }
 
 // appendReal appends a floating-point number; to a type of whole ones where it is one.
@@ -302,15 +353,19 @@ func appendReal(dst []byte, t Type, x float64) ([]byte, *RowError) {
 	return appendNumber(dst, t, strconv.AppendFloat(nil, x, 'f', -1, 64))
 }
 
-// shownValue is the text of a cell that has one value.
-func shownValue(values []parquet.Value) (string, bool) {
-	if len(values) != 1 || values[0].IsNull() {
+// shown is the text of a row that has one value.
+func (l *leaf) shown() (string, bool) {
+	if len(l.values) != 1 || l.values[0].IsNull() {
 		return "", false
 	}
-	v := values[0]
-	if v.Kind() == parquet.ByteArray {
+	v := l.values[0]
+	switch k := v.Kind(); {
+	case k == parquet.ByteArray:
 		text := v.ByteArray()
 		return string(text), encoded(text) == nil
+	case l.unsigned && (k == parquet.Int32 || k == parquet.Int64):
+		_, n := whole(v)
+		return strconv.FormatUint(n, 10), true
 	}
 	return v.String(), true
 }

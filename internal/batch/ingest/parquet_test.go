@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/parquet-go/parquet-go"
 	"pgregory.net/rapid"
@@ -184,5 +187,83 @@ func TestDamagedParquet(t *testing.T) {
 			}
 		}
 		_ = r.Close()
+	}
+}
+
+type wideRow struct {
+	U   uint32    `parquet:"u"`
+	V   uint64    `parquet:"v"`
+	T   string    `parquet:"t,dict"`
+	L   []string  `parquet:"l,list,dict"`
+	Day int32     `parquet:"day,date"`
+	At  time.Time `parquet:"at,timestamp"`
+}
+
+// What a dictionary says once counts as often as it is there, and a row of too many
+// bytes costs itself only.
+func TestParquetRepeats(t *testing.T) {
+	long := strings.Repeat("x", 100<<10)
+	rows := make([]wideRow, 200)
+	for i := range rows {
+		rows[i] = wideRow{U: uint32(i), T: long}
+	}
+	rows[150].L = slices.Repeat([]string{long}, 50)
+	var b bytes.Buffer
+	if err := parquet.Write(&b, rows); err != nil {
+		t.Fatal(err)
+	}
+	s := &Spec{Inputs: []Input{{Name: "x", Type: "INT64", Width: 1, Columns: []string{"u"}}}, Keep: []string{"t", "l"}}
+	data := file(b.Bytes())
+	f := inspect(t, data, File{Format: Parquet}, s)
+	r, err := Open(t.Context(), data, f, s, f.First, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for c, n := new(Chunk), 0; n < len(rows); n += c.Rows {
+		if err := r.Read(c, Limit{Rows: 1000, Bytes: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		if c.Rows > 11 || c.Kept[0].Bytes() > 2<<20 {
+			t.Fatalf("%d rows and %d bytes in a chunk of a mebibyte", c.Rows, c.Kept[0].Bytes())
+		}
+		for i := range c.Rows {
+			if bad := n+i == 150; !bad && string(c.Kept[0].Text(i)) != long || bad != slices.ContainsFunc(c.Errors, func(e RowError) bool { return e.Row == i && e.Code == CodeTooLarge }) {
+				t.Errorf("row %d: %+v", n+i, c.Errors)
+			}
+		}
+	}
+}
+
+// Numbers without a sign stay so, and what is no bare number is not taken for one.
+func TestParquetLogicalTypes(t *testing.T) {
+	var b bytes.Buffer
+	if err := parquet.Write(&b, []wideRow{{U: 3_000_000_000, V: math.MaxUint64, L: []string{"a"}}}); err != nil {
+		t.Fatal(err)
+	}
+	data := file(b.Bytes())
+	s := &Spec{Inputs: []Input{{Name: "x", Type: "FP64", Width: 2, Columns: []string{"u", "v"}}, {Name: "y", Type: "UINT64", Width: 2, Columns: []string{"u", "v"}}}, ID: "u", Keep: []string{"v"}}
+	f := inspect(t, data, File{Format: Parquet}, s)
+	r, err := Open(t.Context(), data, f, s, f.First, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := new(Chunk)
+	if err := r.Read(c, Limit{Rows: 9, Bytes: 1 << 20}); err != nil || len(c.Good) != 1 {
+		t.Fatalf("%v, %+v", err, c.Errors)
+	}
+	x, y := c.Tensors[0].Slice(0, 1), c.Tensors[1].Slice(0, 1)
+	if math.Float64frombits(binary.LittleEndian.Uint64(x)) != 3e9 || math.Float64frombits(binary.LittleEndian.Uint64(x[8:])) != math.MaxUint64 ||
+		binary.LittleEndian.Uint64(y) != 3e9 || binary.LittleEndian.Uint64(y[8:]) != math.MaxUint64 {
+		t.Errorf("% x, % x", x, y)
+	}
+	if string(c.IDs.Text(0)) != "3000000000" || string(c.Kept[0].Text(0)) != "18446744073709551615" {
+		t.Errorf("%s, %s", c.IDs.Text(0), c.Kept[0].Text(0))
+	}
+	for _, column := range []string{"day", "at"} {
+		if _, err := Inspect(t.Context(), data, File{Format: Parquet}, &Spec{Keep: []string{column}}, Options{}); fault.CodeOf(err) != "column_type" {
+			t.Errorf("%s: %v", column, err)
+		}
 	}
 }

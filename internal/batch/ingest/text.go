@@ -156,7 +156,7 @@ func (f *File) scanner(r io.Reader, at Position, o Options) *scanner {
 func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Options) (Reader, error) {
 	o = o.withDefaults()
 	if f.Format == Parquet {
-		return openParquet(ctx, src, s, at)
+		return openParquet(ctx, src, s, at, o)
 	}
 	body, err := f.Coding.open(ctx, src, at.Offset, o.Inflation)
 	if err != nil {

@@ -32,6 +32,9 @@ const growth = 512
 // plan counts the rows, cuts them into chunks, and finds ids that are there twice.
 func (t *turn) plan(ctx context.Context, b *job.Batch, c job.Claim) error {
 	names := &ingest.Spec{ID: b.Spec.ID}
+	if b.File.Format == ingest.Parquet { // of which rows take what their columns do
+		names = &b.Spec
+	}
 	r, err := ingest.Open(ctx, Source(t.bucket, b.Input.Key), b.File, names, b.File.First, t.cfg.Options)
 	if err != nil {
 		return err
