@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/registry"
 	"sluice/internal/inference/rollout"
@@ -17,7 +17,6 @@ import (
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
-	"sluice/internal/platform/spec"
 )
 
 // needRegistry adds to a node what the registry of models needs of it.
@@ -31,7 +30,7 @@ func needRegistry(d node.Deps) node.Deps {
 func newRegistry(a *app, memory *budget.Budget) (*registry.Service, *registry.Trials, error) {
 	s, err := registry.New(a.node.Store, a.node.Bus, a.node.Blobs, registry.Config{
 		Limits: models.Limits(a.cfg), Defaults: models.Defaults(a.cfg), Retention: a.cfg.Registry.Retention,
-		Taken: a.models.Taken, InUse: []registry.InUse{aliased, a.awaited}, Memory: memory, Log: a.log, Metrics: a.registry,
+		Taken: a.models.Taken, InUse: []registry.InUse{rollout.Uses, a.awaited}, Memory: memory, Log: a.log, Metrics: a.registry,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -39,43 +38,20 @@ func newRegistry(a *app, memory *budget.Budget) (*registry.Service, *registry.Tr
 	return s, s.NewTrials(a.models.Try, a.models.Runtime(), a.node.Owner()), nil
 }
 
-// aliased says which alias names a version.
-func aliased(ctx context.Context, from repo.Reading, model string, number int64) (string, error) {
-	for query := (spec.Query[rollout.Alias]{Limit: spec.MaxLimit}); ; {
-		page, err := rollout.Aliases.Find(ctx, from, query)
-		if err != nil {
-			return "", err
-		}
-		for i := range page.Items {
-			if s := &page.Items[i].State; s.Exists && s.Model == model && s.Version == number {
-				return "the alias " + s.Name + " names it", nil
-			}
-		}
-		if query.After = page.Next; query.After == "" {
-			return "", nil
-		}
-	}
-}
-
-// awaited says whether durable predictions have yet to be run by a version, of
-// whatever tenant.
+// awaited says whether durable predictions or batches have yet to be run by a
+// version, of whatever tenant.
 func (a *app) awaited(ctx context.Context, _ repo.Reading, model string, number int64) (string, error) {
-	column := func(name string) spec.Column[job.Prediction] {
-		return job.Predictions.Columns[slices.IndexFunc(job.Predictions.Columns, func(c spec.Column[job.Prediction]) bool { return c.Name() == name })]
-	}
-	waiting := spec.And(spec.Where(column("model"), spec.Eq, spec.TextValue(model)),
-		spec.Where(column("status"), spec.In, spec.TextValue(string(job.Queued)), spec.TextValue(string(job.Running)), spec.TextValue(string(job.Cancelling))))
+	version := strconv.FormatInt(number, 10)
 	for tenant, err := range a.node.Directory.Tenants(ctx) {
 		if err != nil {
 			return "", err
 		}
-		for p, err := range job.Predictions.All(ctx, a.node.Store.Read(repo.Scope{Tenant: tenant}), spec.Query[job.Prediction]{Where: waiting}) {
-			if err != nil {
-				return "", err
-			}
-			if p.Version == strconv.FormatInt(number, 10) {
-				return "durable predictions that name it have not ended", nil
-			}
+		from := a.node.Store.Read(repo.Scope{Tenant: tenant})
+		if is, err := job.Awaits(ctx, from, model, version); err != nil || is {
+			return "durable predictions that name it have not ended", err
+		}
+		if is, err := batch.Awaits(ctx, from, model, version); err != nil || is {
+			return "batches that are run by it have not ended", err
 		}
 	}
 	return "", nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	batch "sluice/internal/batch/job"
+	"sluice/internal/inference/job"
 	"sluice/internal/inference/onnx/onnxtest"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/repo"
 )
 
 // versionView is what the tests read of a version.
@@ -263,4 +268,35 @@ func TestRegistryServes(t *testing.T) {
 		t.Fatalf("%d %s", e.StatusCode, e.body)
 	}
 	answers(base, "fresh", 200)
+}
+
+// A version stays while a durable prediction or a batch of any tenant is to be run
+// by it, whether a client or an experiment has named it.
+func TestAwaited(t *testing.T) {
+	a, _ := startApp(t)
+	far := time.Now().Add(time.Hour) // when somebody looks after them
+	write(t, a, access.DefaultTenant, func(ctx context.Context, tx *repo.Tx) error {
+		for _, p := range []job.Prediction{
+			{Model: "m", Version: "1", Status: job.Queued}, {Model: "m", Status: job.Running, Arm: job.Arm{Version: "2"}},
+			{Model: "m", Version: "3", Status: job.Succeeded}, {Model: "other", Version: "4", Status: job.Queued},
+		} {
+			p.ID, p.Due = repo.NewID[job.ID](tx, job.Prefix), far
+			if err := job.Predictions.Add(ctx, tx, &p); err != nil {
+				return err
+			}
+		}
+		for _, b := range []batch.Batch{{Model: "m", ModelVersion: "5", Status: batch.Paused}, {Model: "m", ModelVersion: "6", Status: batch.Failed}} {
+			b.ID, b.Due = repo.NewID[batch.ID](tx, batch.Prefix), far
+			if err := batch.Batches.Add(ctx, tx, &b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for number, want := range map[int64]string{1: "durable predictions", 2: "durable predictions", 3: "", 4: "", 5: "batches", 6: ""} {
+		why, err := a.awaited(t.Context(), nil, "m", number)
+		if err != nil || want == "" && why != "" || !strings.HasPrefix(why, want) {
+			t.Errorf("version %d: %q %v, want %q", number, why, err, want)
+		}
+	}
 }

@@ -12,6 +12,7 @@
 package job
 
 import (
+	"context"
 	"time"
 
 	"sluice/internal/batch/ingest"
@@ -158,16 +159,25 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 // Batches keeps them.
 var Batches = repo.Kind[ID, Batch]{
 	Name: "batches", Root: func(b *Batch) *aggregate.Root[ID] { return &b.Root },
-	Columns: []spec.Column[Batch]{status, model, due, open},
+	Columns: []spec.Column[Batch]{status, model, due, open, version},
 	Expires: func(b *Batch) time.Time { return b.Keep },
 }
 
 var (
-	status = spec.TextField("status", func(b *Batch) Status { return b.Status })
-	model  = spec.TextField("model", func(b *Batch) string { return b.Model })
-	due    = spec.TimeField("due", func(b *Batch) time.Time { return b.Due })
-	open   = spec.BoolField("open", func(b *Batch) bool { return !b.Status.Final() })
+	status  = spec.TextField("status", func(b *Batch) Status { return b.Status })
+	model   = spec.TextField("model", func(b *Batch) string { return b.Model })
+	due     = spec.TimeField("due", func(b *Batch) time.Time { return b.Due })
+	version = spec.TextField("version", func(b *Batch) string { return b.ModelVersion })
+	open    = spec.BoolField("open", func(b *Batch) bool { return !b.Status.Final() })
 )
+
+// Awaits says whether a batch of the tenant that has not ended is run by a version
+// of a model.
+func Awaits(ctx context.Context, from repo.Reading, name, number string) (bool, error) {
+	rule := spec.And(version.Eq(number), model.Eq(name), open.Eq(true))
+	page, err := Batches.Find(ctx, from, spec.Query[Batch]{Where: rule, Limit: 1})
+	return len(page.Items) > 0, err
+}
 
 // Changed says that a batch is in another state, or has come further.
 type Changed struct {

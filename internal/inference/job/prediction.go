@@ -8,6 +8,8 @@
 package job
 
 import (
+	"cmp"
+	"context"
 	"time"
 
 	"sluice/internal/platform/aggregate"
@@ -115,13 +117,21 @@ type Used struct {
 	OutputBytes int64 `json:"output_bytes"`
 }
 
+// Awaits says whether a prediction of the tenant that has not ended is to be run by
+// a version of a model, and no other.
+func Awaits(ctx context.Context, from repo.Reading, name, version string) (bool, error) {
+	rule := spec.And(pinned.Eq(version), model.Eq(name), status.In(Queued, Running, Cancelling))
+	page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: rule, Limit: 1})
+	return len(page.Items) > 0, err
+}
+
 // never is the Due of what needs nobody any more.
 var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Predictions keeps them.
 var Predictions = repo.Kind[ID, Prediction]{
 	Name: "predictions", Root: func(p *Prediction) *aggregate.Root[ID] { return &p.Root },
-	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead, stands, priority},
+	Columns: []spec.Column[Prediction]{status, model, clientRef, due, dead, stands, priority, pinned},
 	Expires: func(p *Prediction) time.Time { return p.Keep },
 }
 
@@ -133,6 +143,7 @@ var (
 	dead      = spec.BoolField("dead", (*Prediction).Dead)
 	stands    = spec.TextField("stands", (*Prediction).stands)
 	priority  = spec.TextField("priority", (*Prediction).Urgency)
+	pinned    = spec.TextField("pinned", func(p *Prediction) string { return cmp.Or(p.Arm.Version, p.Version) })
 )
 
 // Changed says that a prediction is in another state. It holds nothing of what

@@ -81,7 +81,7 @@ func (d *Driver) Run(ctx context.Context) {
 
 // Round looks once at everything that holds an alias, or should.
 func (d *Driver) Round(ctx context.Context) {
-	for a, err := range all(ctx, d.store, Aliases, ofHeld.Eq(true)) {
+	for a, err := range all(ctx, d.store.Read(repo.Scope{}), Aliases, ofHeld.Eq(true)) {
 		if err == nil && a.State.Holder != "" {
 			err = d.look(ctx, &a)
 		}
@@ -89,7 +89,7 @@ func (d *Driver) Round(ctx context.Context) {
 			d.cfg.Log.WarnContext(ctx, "a release cannot be driven; that is tried again", "model", a.State.Model, "alias", a.State.Name, "holder", a.State.Holder, "error", err)
 		}
 	}
-	for r, err := range all(ctx, d.store, release.Releases, release.Live()) {
+	for r, err := range all(ctx, d.store.Read(repo.Scope{}), release.Releases, release.Live()) {
 		err = d.unheld(ctx, err, r.State.Plan.Model, r.State.Plan.Alias, string(r.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
 			_, err := release.Releases.Append(ctx, tx, r.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
 				if l.State.Status.Final() {
@@ -101,7 +101,7 @@ func (d *Driver) Round(ctx context.Context) {
 		})
 		d.warn(ctx, err, string(r.Root.ID))
 	}
-	for x, err := range all(ctx, d.store, Experiments, experimentStopped.Eq(false)) {
+	for x, err := range all(ctx, d.store.Read(repo.Scope{}), Experiments, experimentStopped.Eq(false)) {
 		err = d.unheld(ctx, err, x.State.Model, x.State.Alias, string(x.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
 			_, err := Experiments.Append(ctx, tx, x.Root.ID, func(l LoadedExperiment) ([]aggregate.Event, error) { return l.State.stop(holdLost) })
 			return err

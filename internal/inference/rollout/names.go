@@ -22,7 +22,7 @@ type split struct {
 // read makes the names of all models of what the store has.
 func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 	names, splits := map[string]route.Names{}, map[string]*split{}
-	for a, err := range all(ctx, f.store, Aliases, spec.Spec[Alias]{}) {
+	for a, err := range all(ctx, f.store.Read(repo.Scope{}), Aliases, spec.Spec[Alias]{}) {
 		if err != nil {
 			return nil, err
 		}
@@ -40,10 +40,10 @@ func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 }
 
 // all goes through what a rule selects, page by page.
-func all[ID ~string, S any](ctx context.Context, store *repo.Store, source eventstore.Source[ID, S], where spec.Spec[S]) iter.Seq2[eventstore.Loaded[ID, S], error] {
+func all[ID ~string, S any](ctx context.Context, from repo.Reading, source eventstore.Source[ID, S], where spec.Spec[S]) iter.Seq2[eventstore.Loaded[ID, S], error] {
 	return func(yield func(eventstore.Loaded[ID, S], error) bool) {
 		for query := (spec.Query[S]{Where: where, Limit: spec.MaxLimit}); ; {
-			page, err := source.Find(ctx, store.Read(repo.Scope{}), query)
+			page, err := source.Find(ctx, from, query)
 			if err != nil {
 				yield(eventstore.Loaded[ID, S]{}, err)
 				return
