@@ -100,6 +100,7 @@ type Restore struct {
 	cqrs.Returns[*Version]
 	Model  string
 	Number int64
+	by     *Version // the registration of the same files that brings it back, nil for none
 }
 
 // CommandName implements cqrs.Command.
@@ -239,6 +240,9 @@ func restore(ctx context.Context, tx *repo.Tx, c Restore) (*Version, error) {
 			return errPurged(v)
 		}
 		v.Purge = never
+		if c.by != nil {
+			v.again(c.by)
+		}
 		v.Record(Restored(v.changed()))
 		return nil
 	})

@@ -3,6 +3,8 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 
 	"sluice/internal/inference/engine/probe"
 	"sluice/internal/inference/tensor"
@@ -49,8 +51,8 @@ func strict(name string, data []byte, into any) error {
 	if err := d.Decode(into); err != nil {
 		return badGolden("%s is not the JSON that was expected: %v", name, err)
 	}
-	if d.More() {
-		return badGolden("%s has more than one JSON value", name)
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badGolden("%s has something behind its JSON", name)
 	}
 	return nil
 }

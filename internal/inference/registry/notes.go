@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"unicode"
 	"unicode/utf8"
 
@@ -14,8 +15,10 @@ const (
 	MaxCard    = 64 << 10 // bytes
 	MaxMetrics = 200
 	MaxLabels  = 50
+	MaxData    = 50 // sets of a lineage
 	maxKey     = 100
 	maxValue   = 500
+	maxAuthor  = 255
 )
 
 // checkNotes returns what is wrong with what a client notes.
@@ -43,6 +46,38 @@ func checkNotes(n *Notes) error {
 			add("/labels", "label %.120q: a key has 1 to %d printable bytes, a value at most %d", key, maxKey, maxValue)
 		}
 	}
+	return badNotes(wrong)
+}
+
+// empty says whether nothing is known.
+func (l *Lineage) empty() bool {
+	return len(l.Data) == 0 && l.Code == "" && l.Parent == 0 && l.Author == ""
+}
+
+// checkLineage returns what is wrong with what a client says that a version was
+// made from.
+func checkLineage(l *Lineage) error {
+	var wrong []fault.Detail
+	check := func(pointer, value string, most int) {
+		if !plain(value, most) {
+			wrong = append(wrong, fault.Detail{Pointer: pointer, Code: "note_invalid", Message: fmt.Sprintf("a lineage has printable UTF-8 text, of at most %d bytes here", most)})
+		}
+	}
+	if len(l.Data) > MaxData {
+		return badNotes([]fault.Detail{{Pointer: "/lineage/data", Code: "note_invalid", Message: fmt.Sprintf("there are %d data sets, at most %d are kept", len(l.Data), MaxData)}})
+	}
+	for i, name := range l.Data {
+		check("/lineage/data/"+strconv.Itoa(i), name, maxValue)
+	}
+	check("/lineage/code", l.Code, maxValue)
+	check("/lineage/author", l.Author, maxAuthor)
+	if l.Parent < 0 {
+		wrong = append(wrong, fault.Detail{Pointer: "/lineage/parent", Code: "note_invalid", Message: "a parent is the number of a version, from 1"})
+	}
+	return badNotes(wrong)
+}
+
+func badNotes(wrong []fault.Detail) error {
 	if len(wrong) == 0 {
 		return nil
 	}

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +43,7 @@ type Config struct {
 	InUse []InUse
 	// Taken says which numbers of a model are not to be given; nil is none.
 	Taken   func(ctx context.Context, model string) (func(number int64) bool, error)
-	Memory  *budget.Budget        // of which each inspection holds what it reads; nil is without limit
+	Memory  *budget.Budget        // of which each inspection and trial holds what it reads; nil is without limit
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
 }
@@ -113,7 +115,8 @@ type Register struct {
 
 // Register makes a version of uploads. The same files again are the version that
 // they were before, and known is true: nothing about it changes. What was deleted
-// is restored. Nothing is kept of what is refused.
+// is restored, with the hold, the notes and the lineage of the registration where it
+// has any. Nothing is kept of what is refused.
 func (s *Service) Register(ctx context.Context, r Register) (v *Version, known bool, err error) {
 	defer func() {
 		switch {
@@ -152,8 +155,8 @@ func (s *Service) Register(ctx context.Context, r Register) (v *Version, known b
 
 // check returns the files that are to be, without their objects.
 func (s *Service) check(r *Register) ([]File, error) {
-	if err := model.ValidName(r.Model); err != nil {
-		return nil, fault.Wrap(fault.Unprocessable, err, "%s", fault.Of(err).Message).WithCode("model_name_invalid")
+	if err := checkModel(r.Model); err != nil {
+		return nil, err
 	}
 	names := make([]string, len(r.Sources))
 	files := make([]File, len(r.Sources))
@@ -168,7 +171,21 @@ func (s *Service) check(r *Register) ([]File, error) {
 			return nil, fault.New(fault.TooLarge, "file %q has %d bytes, at most %d are allowed", f.Name, f.Bytes, most).WithCode("version_file_too_large")
 		}
 	}
-	return files, checkNotes(&r.Notes)
+	return files, cmp.Or(checkNotes(&r.Notes), checkLineage(&r.Lineage))
+}
+
+// checkModel refuses what cannot name a model here. Paths of the API separate a
+// version by a colon and an alias by an at sign, and clients escape with percent
+// signs: a name that has one of these could not be told from what it is not.
+func checkModel(name string) error {
+	err := model.ValidName(name)
+	if err == nil && strings.ContainsAny(name, "/:@%") {
+		err = fault.New(fault.Invalid, "model name %q must not contain any of / : @ %%, which have a meaning in paths: use letters, digits, - . or _", fault.Clip(name, 80))
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unprocessable, err, "%s", fault.Of(err).Message).WithCode("model_name_invalid")
+	}
+	return nil
 }
 
 // inspect reads the uploads and returns the version that they make.
@@ -181,12 +198,7 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	}
 	memory := s.cfg.Memory.Account()
 	defer memory.Release()
-	read := func(f File) ([]byte, error) {
-		if err := memory.Acquire(f.Bytes); err != nil {
-			return nil, err
-		}
-		return ReadFile(ctx, s.bucket, f)
-	}
+	read := s.reader(ctx, &memory)
 	v := &Version{Model: r.Model, Files: files, Hold: r.Hold, Notes: r.Notes, Lineage: r.Lineage}
 	config, err := ReadConfig(r.Model, files, read)
 	if err != nil {
@@ -210,6 +222,17 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	}
 	v.SHA256, v.Inputs, v.Outputs, v.Warnings = found.SHA256, ports(found.Signature.Inputs), ports(found.Signature.Outputs), resolved.Warnings
 	return v, nil
+}
+
+// reader returns what reads files of versions into memory that it takes from the
+// account.
+func (s *Service) reader(ctx context.Context, memory *budget.Account) func(File) ([]byte, error) {
+	return func(f File) ([]byte, error) {
+		if err := memory.Acquire(f.Bytes); err != nil {
+			return nil, err
+		}
+		return ReadFile(ctx, s.bucket, f)
+	}
 }
 
 // refused is what clients are told of a model file that the gate refuses.
@@ -280,8 +303,8 @@ func (s *Service) number(ctx context.Context, v *Version, wanted int64) (int64, 
 	}
 }
 
-// again restores a version that was deleted, where its objects are still there;
-// nil is none.
+// again restores a version that was deleted, where its objects are still there,
+// with what the new registration says of it; nil is none.
 func (s *Service) again(ctx context.Context, v *Version) (*Version, error) {
 	old, err := cqrs.Ask(ctx, s.bus, gone{model: v.Model, number: v.Number})
 	if errors.Is(err, repo.ErrNotFound) || err == nil && !old.Deleted() {
@@ -290,7 +313,7 @@ func (s *Service) again(ctx context.Context, v *Version) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	back, err := cqrs.Send(ctx, s.bus, Restore{Model: v.Model, Number: v.Number})
+	back, err := cqrs.Send(ctx, s.bus, Restore{Model: v.Model, Number: v.Number, by: v})
 	if fault.CodeOf(err) == codeGone {
 		return nil, s.purge(ctx, old)
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"time"
 
 	"sluice/internal/platform/fault"
@@ -51,8 +52,31 @@ func (v *Version) begin() {
 	v.move(Registered)
 }
 
+// again has a version that is restored by a registration of its files be as that
+// wants it: with its notes, and held back where it asks for that.
+func (v *Version) again(by *Version) {
+	v.Card = cmp.Or(by.Card, v.Card)
+	if by.Metrics != nil {
+		v.Metrics = by.Metrics
+	}
+	if by.Labels != nil {
+		v.Labels = by.Labels
+	}
+	if !by.Lineage.empty() {
+		v.Lineage = by.Lineage
+	}
+	if !by.Hold {
+		return
+	}
+	v.Hold = true
+	if v.Stage == Ready {
+		v.ReadyAt = time.Time{}
+		v.move(Validated)
+	}
+}
+
 // maxTrials is how many trials of a version may end without an outcome: it may be
-// what ends the processes that try it.
+// what ends the processes that try it, what hangs, or what has lost a file.
 const maxTrials = 3
 
 // errClaimed refuses a claim on what another process tries, or nobody has to.
@@ -73,13 +97,17 @@ func (v *Version) Take(by string, now, until time.Time) (bool, error) {
 	return true, nil
 }
 
-// Return gives a claim back where the trial came to nothing through no fault of
-// the version's: it is tried again after a time.
-func (v *Version) Return(by string, again time.Time) error {
+// Return gives a claim back where the trial came to nothing: it is tried again
+// after a time. One that counts is one of maxTrials; others were through no fault of
+// the version's.
+func (v *Version) Return(by string, again time.Time, counts bool) error {
 	if v.Stage != Registered || v.Claim.By != by {
 		return errClaimed
 	}
-	v.Claim = Claim{"later", again, v.Claim.Attempts - 1}
+	v.Claim.By, v.Claim.Until = "later", again
+	if !counts {
+		v.Claim.Attempts--
+	}
 	return nil
 }
 

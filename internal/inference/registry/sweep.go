@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -27,19 +28,25 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 	return n, errors.Join(errs...)
 }
 
-var errRestored = errors.New("it was restored meanwhile")
+var errRestored = errors.New("it was restored meanwhile, and may have been deleted again")
 
-// purge erases a deleted version, then its objects: what is left of them nothing
+// purge erases a deleted version whose time is over, as it is now, then its objects: what is left of them nothing
 // owns any more. Its number stays its digest's.
 func (s *Service) purge(ctx context.Context, old *Version) error {
+	var files []File
 	err := s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
-		there, err := Versions.Exists(ctx, tx, old.ID)
-		if err == nil && there {
-			err = errRestored
+		there, err := Versions.Exists(ctx, tx, old.ID) // the commit fails where it changes after this
+		if err != nil || there {
+			return cmp.Or(err, errRestored)
 		}
+		now, err := findGone(ctx, tx, gone{model: old.Model, number: old.Number})
 		if err != nil {
 			return err
 		}
+		if !now.Deleted() || tx.Now().Before(now.Purge) {
+			return errRestored
+		}
+		files = now.Files
 		return Versions.Erase(ctx, tx, old.ID)
 	})
 	if errors.Is(err, errRestored) || errors.Is(err, repo.ErrNotFound) {
@@ -49,6 +56,6 @@ func (s *Service) purge(ctx context.Context, old *Version) error {
 		return err
 	}
 	s.outcomes.WithLabelValues("purged").Inc()
-	s.drop(ctx, old.Files)
+	s.drop(ctx, files)
 	return nil
 }

@@ -108,14 +108,14 @@ func (t *Trials) one(ctx context.Context, id ID) error {
 		switch {
 		case cause == nil:
 			return v.Pass(t.owner, Trial{report.Invariant, report.Reason, golden, t.runtime}, now)
-		case final(cause):
+		case final(cause), doubtful(cause) && v.Claim.Attempts >= maxTrials:
 			return v.Fail(t.owner, Problem{fault.CodeOf(cause), fault.Clip(fault.Of(cause).Message, 2000)})
 		}
 		again := now.Add(trialAgain)
 		if ctx.Err() != nil { // this process ends; another may go on at once
 			again = now
 		}
-		return v.Return(t.owner, again)
+		return v.Return(t.owner, again, doubtful(cause) && ctx.Err() == nil)
 	})
 	switch {
 	case err != nil:
@@ -126,7 +126,7 @@ func (t *Trials) one(ctx context.Context, id ID) error {
 	case v.Stage == Ready:
 		t.service.outcomes.WithLabelValues("ready").Inc()
 	}
-	if cause != nil && !final(cause) {
+	if v.Stage == Registered {
 		return cause
 	}
 	return nil
@@ -136,10 +136,24 @@ func (t *Trials) one(ctx context.Context, id ID) error {
 func final(err error) bool {
 	switch fault.Of(err).Kind {
 	case fault.Invalid, fault.Unsupported, fault.TooLarge, fault.Unprocessable:
-		return true
+		return !doubtful(err)
 	}
 	return fault.CodeOf(err) == "checksum_mismatch"
 }
+
+// doubtful says whether an error may be about the model, and may go away: a trial
+// that was killed or took too long, as on a machine that is overloaded, and a file
+// that the object store does not have. Such are tried again, and then believed.
+func doubtful(err error) bool {
+	switch fault.CodeOf(err) {
+	case probe.CodeTimeout, probe.CodeKilled, codeLost:
+		return true
+	}
+	return fault.Is(err, fault.DeadlineExceeded)
+}
+
+// codeLost is the code of a file that the object store has lost.
+const codeLost = "version_file_lost"
 
 // update changes a version for the platform itself.
 func (t *Trials) update(ctx context.Context, id ID, change func(*Version, time.Time) error) (v Version, err error) {
@@ -153,7 +167,16 @@ func (t *Trials) update(ctx context.Context, id ID, change func(*Version, time.T
 // run does the trial.
 func (t *Trials) run(ctx context.Context, v *Version) (probe.Report, bool, error) {
 	s := t.service
-	read := func(f File) ([]byte, error) { return ReadFile(ctx, s.bucket, f) }
+	memory := s.cfg.Memory.Account()
+	defer memory.Release()
+	fetch := s.reader(ctx, &memory)
+	read := func(f File) ([]byte, error) {
+		data, err := fetch(f)
+		if fault.Is(err, fault.NotFound) {
+			err = fault.Wrap(fault.NotFound, err, "file %q is not in the object store any more: bring its object back, and try the version again", f.Name).WithCode(codeLost)
+		}
+		return data, err
+	}
 	golden, err := v.golden(read)
 	if err != nil {
 		return probe.Report{}, false, err

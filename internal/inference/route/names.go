@@ -49,6 +49,13 @@ type Meter interface {
 	Failed(r experiment.Reason)
 }
 
+// Stands returns the number of the version that a name of a model stands for,
+// whether or not that is live; the empty name is that of requests which name none.
+func (t *Table[V]) Stands(model, name string) (number int64, ok bool) {
+	n, ok := t.names[model][name]
+	return n.Version, ok
+}
+
 // served is a Name with the versions that are live.
 type served[V any] struct {
 	number int64 // of base

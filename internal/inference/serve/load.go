@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -270,7 +271,8 @@ func (s *Server) retire(ctx context.Context, versions []*Version) {
 
 func joinProblems(name string, problems map[string]string) error {
 	var errs []error
-	for version, reason := range problems {
+	for _, version := range slices.Sorted(maps.Keys(problems)) {
+		reason := problems[version]
 		if version == "" {
 			errs = append(errs, errors.New(reason))
 		} else {

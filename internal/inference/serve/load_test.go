@@ -14,6 +14,7 @@ import (
 	"sluice/internal/inference/engine"
 	"sluice/internal/inference/engine/probe"
 	"sluice/internal/inference/onnx/onnxtest"
+	"sluice/internal/inference/route"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
@@ -267,6 +268,29 @@ func TestLoadOverridesConfigAndFiles(t *testing.T) {
 	if r, err := f.ask("fresh", "5", "x", 1, 0); err != nil || r.served != "5" {
 		t.Errorf("a model given in the request: %v", err)
 	}
+}
+
+// A request that names no version is told of the one that would have served: the
+// greatest, or what the alias stands for. It is always the same.
+func TestBrokenVersionsAreToldInOrder(t *testing.T) {
+	f := newFixture(t, serve.Config{}, map[string][]byte{
+		"m/2/model.onnx": []byte("not a model"), "m/9/model.onnx": []byte("not a model"), "m/10/model.onnx": []byte("not a model"),
+		"m/config.yaml": []byte("version_policy: {all: true}\n"),
+	})
+	told := func(version, want string) {
+		t.Helper()
+		for range 20 {
+			if _, err := f.Lookup("m", version); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("version %q: %v, want %q", version, err, want)
+			}
+		}
+	}
+	told("", "'m' version 10 is not at ready state")
+	told("9", "'m' version 9 is not at ready state")
+	told("safe", "'m'")
+	f.Name(map[string]route.Names{"m": {"": {Version: 2}, "safe": {Version: 9}}})
+	told("", "'m' version 2 is not at ready state")
+	told("safe", "'m' version 9 is not at ready state")
 }
 
 // Versions, labels and policies of one model.

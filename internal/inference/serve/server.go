@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,18 +149,34 @@ func (s *Server) explain(name, version string, err error) error {
 	if !ok {
 		return err
 	}
-	for number, reason := range m.problems {
-		switch {
-		case number == "":
-			return fault.New(fault.Unavailable, "'%s' is not at ready state: %s", name, reason).WithCode("model_not_ready")
-		case version == "" || version == number:
-			return fault.New(fault.Unavailable, "'%s' version %s is not at ready state: %s", name, number, reason).WithCode("model_not_ready")
-		}
+	if reason, ok := m.problems[""]; ok {
+		return fault.New(fault.Unavailable, "'%s' is not at ready state: %s", name, reason).WithCode("model_not_ready")
+	}
+	number := version
+	if n, ok := s.table.Load().Stands(name, version); ok {
+		number = strconv.FormatInt(n, 10)
+	} else if version == "" {
+		number = greatest(m.problems)
+	}
+	if reason, ok := m.problems[number]; ok {
+		return fault.New(fault.Unavailable, "'%s' version %s is not at ready state: %s", name, number, reason).WithCode("model_not_ready")
 	}
 	if m.loading {
 		return fault.New(fault.Unavailable, "'%s' is not at ready state: it is being loaded", name).WithCode("model_not_ready").WithRetryAfter(time.Second)
 	}
 	return err
+}
+
+// greatest returns the greatest number of a version that has a problem: where no
+// version is live and none is named, that one would serve.
+func greatest(problems map[string]string) string {
+	most := int64(-1)
+	for number := range problems {
+		if n, err := strconv.ParseInt(number, 10, 64); err == nil {
+			most = max(most, n)
+		}
+	}
+	return strconv.FormatInt(most, 10)
 }
 
 // Lookup implements Models.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +33,10 @@ func TestMain(m *testing.M) {
 	switch os.Args[2] {
 	case "crash":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		select {}
+	case "killed":
+		fmt.Fprintln(os.Stderr, "loading\nout of\x1bmemory")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "hang":
 		time.Sleep(time.Hour)
@@ -92,19 +97,30 @@ func TestSandboxContainsBadModels(t *testing.T) {
 		mode string
 		spec engine.Spec
 		want string
+		code string
 	}{
-		{"crash", good, `model "mlp" crashed its trial run in the sandbox`},
-		{"garbage", good, `model "mlp" crashed its trial run in the sandbox`},
-		{"hang", good, `model "mlp" did not finish its trial run in the sandbox within 300ms`},
-		{"real", broken, `refuses model "mlp"`},
+		{"crash", good, `model "mlp" crashed its trial run in the sandbox: SIGSEGV`, ""},
+		{"killed", good, `model "mlp" crashed its trial run in the sandbox: out of memory`, probe.CodeKilled},
+		{"garbage", good, `model "mlp" crashed its trial run in the sandbox`, ""},
+		{"hang", good, `model "mlp" did not finish its trial run in the sandbox within 300ms`, probe.CodeTimeout},
+		{"real", broken, `refuses model "mlp"`, ""},
 	} {
 		s := sandbox(t, c.mode)
 		if c.mode == "hang" {
 			s.Timeout = 300 * time.Millisecond
 		}
-		if _, err := s.Try(context.Background(), c.spec); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want) {
+		if _, err := s.Try(context.Background(), c.spec); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Of(err).Message, c.want) || fault.Of(err).Code != c.code {
 			t.Errorf("%s: got %v, want %q", c.mode, err, c.want)
 		}
+	}
+}
+
+// A child that cannot be started says nothing about the model.
+func TestSandboxThatCannotStart(t *testing.T) {
+	spec := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8)
+	moved := probe.Sandbox{Command: []string{filepath.Join(t.TempDir(), "moved"), "child"}}
+	if _, err := moved.Try(context.Background(), spec); !fault.Is(err, fault.Unavailable) || fault.CodeOf(err) != probe.CodeSandbox || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want %s", err, probe.CodeSandbox)
 	}
 }
 

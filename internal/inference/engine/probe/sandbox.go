@@ -3,6 +3,7 @@ package probe
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,9 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
 
 	"sluice/internal/inference/engine"
 	"sluice/internal/inference/model"
@@ -25,6 +28,14 @@ type Sandbox struct {
 	// Timeout bounds one try; 0 means one minute.
 	Timeout time.Duration
 }
+
+// Codes of errors of trials. The first says nothing about the model; the others may
+// be the doing of a machine that has too much to do or too little memory.
+const (
+	CodeSandbox = "sandbox_unavailable"
+	CodeTimeout = "trial_timeout"
+	CodeKilled  = "trial_killed"
+)
 
 // request is what the child reads: one line of JSON, then the model's bytes.
 type request struct {
@@ -45,8 +56,8 @@ type reply struct {
 
 // Try opens the model in a child process, runs it on synthetic rows, and
 // probes its batch invariance. An error means that the model must not be
-// loaded here: it was refused, crashed, hung, or ran over its limits. Where ctx
-// ends, the error is of its kind and says nothing about the model.
+// loaded here: it was refused, crashed, hung, or ran over its limits. Where the
+// child could not be started it is Unavailable, with CodeSandbox. Where ctx ends, the error is of its kind and says nothing about the model.
 func (s Sandbox) Try(ctx context.Context, spec engine.Spec) (Report, error) {
 	return s.TryGolden(ctx, spec, nil)
 }
@@ -73,17 +84,26 @@ func (s Sandbox) TryGolden(ctx context.Context, spec engine.Spec, golden *Golden
 	cmd.WaitDelay = time.Second
 	confine(cmd)
 
-	runErr := cmd.Run()
+	runErr := cmd.Start()
+	if runErr != nil && bounded.Err() == nil {
+		return Report{}, fault.Wrap(fault.Unavailable, runErr, "the sandbox in which model %q is to be tried could not be started; its program must stay where it was, and the system must allow one more process", spec.Name).WithCode(CodeSandbox)
+	}
+	if runErr == nil {
+		runErr = cmd.Wait()
+	}
 	if err := ctx.Err(); err != nil {
 		return Report{}, fault.Wrap(fault.Of(err).Kind, err, "the trial run of model %q in the sandbox was given up", spec.Name)
 	}
 	if err := bounded.Err(); err != nil {
-		return Report{}, fault.Wrap(fault.Invalid, err, "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout)
+		return Report{}, fault.Wrap(fault.Invalid, err, "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout).WithCode(CodeTimeout)
 	}
 	var r reply
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
-		return Report{}, fault.Wrap(fault.Invalid, errors.Join(runErr, errors.New(lastLine(stderr.String()))),
-			"model %q crashed its trial run in the sandbox", spec.Name)
+		f := fault.Wrap(fault.Invalid, runErr, "model %q crashed its trial run in the sandbox: %s", spec.Name, lastWords(runErr, stderr.String()))
+		if killed(runErr) {
+			f = f.WithCode(CodeKilled)
+		}
+		return Report{}, f
 	}
 	if r.Error != "" {
 		return Report{}, fault.New(fault.Invalid, "%s", r.Error).WithCode(r.Code)
@@ -150,6 +170,32 @@ func (l *limited) Write(p []byte) (int, error) {
 		_, _ = l.Buffer.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
+}
+
+// killed says whether a process was ended by SIGKILL: by the system, say, for want
+// of memory.
+func killed(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// lastWords says what is known of the end of a process, for people to read.
+func lastWords(err error, stderr string) string {
+	words := lastLine(stderr)
+	if words == "" && err != nil {
+		words = err.Error()
+	}
+	clean := func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}
+	return strings.Map(clean, fault.Clip(cmp.Or(words, "it did not say how it went"), 300))
 }
 
 func lastLine(text string) string {

@@ -166,16 +166,17 @@ func TestEveryNodeFollows(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 8)
-		go func() { ended <- r.Run(ctx) }()
-		servers := map[string]*server{}
+		servers, run := map[string]*server{}, []func(context.Context) error{r.Run}
 		for name, reader := range map[string]queue.Reader{"here": q, "there": q, "deaf": deaf{}} {
 			store := repo.New(driver, repo.Config{})
 			if name == "here" {
 				store = b.store
 			}
 			servers[name] = &server{}
-			f := follower(t, store, reader, b.bucket, servers[name])
-			go func() { ended <- f.Run(ctx) }()
+			run = append(run, follower(t, store, reader, b.bucket, servers[name]).Run)
+		}
+		for _, f := range run { // once all watch the store
+			go func() { ended <- f(ctx) }()
 		}
 		time.Sleep(3 * time.Second) // whoever takes leases has them
 		wait := func(name string, most time.Duration, want ...int64) {
@@ -191,7 +192,7 @@ func TestEveryNodeFollows(t *testing.T) {
 		all := func(want ...int64) {
 			t.Helper()
 			wait("here", 10*time.Millisecond, want...)
-			wait("there", time.Second, want...)
+			wait("there", 2*time.Second, want...)
 			wait("deaf", 6*time.Second, want...)
 		}
 		b.register(1)

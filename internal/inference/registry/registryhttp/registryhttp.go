@@ -30,7 +30,7 @@ func Problems() []problem.Type {
 		{Code: "version_stage", Title: "The version cannot go there from its stage", Fix: "Read its stage: validated and archived ones become ready, ready and validated ones archived, rejected ones registered."},
 		{Code: "version_in_use", Title: "The version is needed", Fix: "Remove what detail names first."},
 		{Code: "version_gone", Title: "The version was deleted for good", Fix: "Register its files again: they get the same number."},
-		{Code: "model_name_invalid", Title: "This cannot be a model's name", Fix: "Use up to 255 bytes without slashes and control characters, not starting with . or _."},
+		{Code: "model_name_invalid", Title: "This cannot be a model's name", Fix: "Use up to 255 bytes without slashes, any of : @ % and control characters, not starting with . or _."},
 		{Code: "model_config_invalid", Title: "The model's configuration cannot be used", Fix: "Correct what detail names, and register again."},
 		{Code: "model_refused", Title: "The model file is refused", Fix: "Export it again as one self-contained ONNX file; detail says what is wrong with this one."},
 		{Code: "golden_invalid", Title: "The golden run cannot be read", Fix: "Send tensors as in the Open Inference Protocol: inputs in golden_inputs.json, outputs in golden_outputs.json."},
