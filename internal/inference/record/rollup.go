@@ -8,6 +8,7 @@ import (
 	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/evidence/histogram"
 	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/platform/fault"
 )
 
 // Series is what statistics tell apart.
@@ -125,9 +126,16 @@ func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
 	return arms
 }
 
-// Tally adds up rollups by series and step of time. A step of 0 is all time.
+// Grouping says what is added up.
+type Grouping struct {
+	Step  time.Duration       // of time, each a group; 0 is all time
+	By    func(Series) Series // the series that another counts in; nil for itself
+	Limit int                 // of groups; 0 for none
+}
+
+// Tally adds up rollups by series and step of time.
 type Tally struct {
-	step time.Duration
+	Grouping
 	sums map[slot]*Rollup
 }
 
@@ -137,13 +145,25 @@ type slot struct {
 }
 
 // NewTally returns an empty tally.
-func NewTally(step time.Duration) *Tally { return &Tally{step, map[slot]*Rollup{}} }
+func NewTally(g Grouping) *Tally { return &Tally{g, map[slot]*Rollup{}} }
+
+// Check fails, as fault.Unprocessable, once there are more groups than the limit: ask
+// while reading, since a group may take 18 KB.
+func (t *Tally) Check() error {
+	if t.Limit > 0 && len(t.sums) > t.Limit {
+		return fault.New(fault.Unprocessable, "the statistics would have more than %d groups: ask for a shorter time, or tell less apart", t.Limit).WithCode("statistics_too_large")
+	}
+	return nil
+}
 
 // Of returns the rollup that something of a series at a time belongs to.
 func (t *Tally) Of(s Series, at time.Time) *Rollup {
 	start := time.Time{}
-	if t.step > 0 {
-		start = at.UTC().Truncate(t.step)
+	if t.Step > 0 {
+		start = at.UTC().Truncate(t.Step)
+	}
+	if t.By != nil {
+		s = t.By(s)
 	}
 	k := slot{start.UnixMilli(), s}
 	if t.sums[k] == nil {

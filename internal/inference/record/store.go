@@ -13,9 +13,10 @@ type Store interface {
 	// Find returns a tenant's entries, from the latest on, in the order of their places.
 	Find(ctx context.Context, q Query) ([]Entry, error)
 	// Statistics returns what a tenant's entries come to, ordered by start and
-	// series: of each step of time, whole minutes, or of the whole time for 0. Minutes
-	// count as a whole, those that begin in the filter's time.
-	Statistics(ctx context.Context, f Filter, step time.Duration) ([]Rollup, error)
+	// series, as they are grouped: steps of time are whole minutes. Minutes count as a
+	// whole, those that begin in the filter's time. More groups than the limit are
+	// fault.Unprocessable; no more are held.
+	Statistics(ctx context.Context, f Filter, g Grouping) ([]Rollup, error)
 	// Label notes what turned out about a tenant's predictions, now, and says of each
 	// what became of it. The last one of a name stays.
 	Label(ctx context.Context, tenant string, labels []Label, now time.Time) ([]Labelled, error)

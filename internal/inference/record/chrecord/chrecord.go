@@ -101,6 +101,9 @@ func (s *Store) rows(ctx context.Context, sql string, visit func(driver.Rows) er
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		if err := visit(rows); err != nil {
+			if _, ok := errors.AsType[*fault.Error](err); ok {
+				return err
+			}
 			return translate(err)
 		}
 	}

@@ -79,13 +79,13 @@ func entry(r driver.Rows) (e record.Entry, err error) {
 }
 
 // Statistics implements record.Store: the server adds the minutes up.
-func (s *Store) Statistics(ctx context.Context, f record.Filter, step time.Duration) ([]record.Rollup, error) {
-	tally := record.NewTally(step)
+func (s *Store) Statistics(ctx context.Context, f record.Filter, g record.Grouping) ([]record.Rollup, error) {
+	tally := record.NewTally(g)
 	start := func(column string) string {
-		if step == 0 {
+		if g.Step == 0 {
 			return "toInt64(0)"
 		}
-		seconds := int64(step / time.Second)
+		seconds := int64(g.Step / time.Second)
 		return fmt.Sprintf("toInt64(intDiv(toUnixTimestamp(%s), %d) * %d)", column, seconds, seconds)
 	}
 	group := " GROUP BY " + bySeries + ", start"
@@ -104,7 +104,7 @@ func (s *Store) Statistics(ctx context.Context, f record.Filter, step time.Durat
 			}
 		}
 		tally.Of(p.Series, time.Unix(from, 0)).Add(&p)
-		return nil
+		return tally.Check()
 	})
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (s *Store) Statistics(ctx context.Context, f record.Filter, step time.Durat
 			return err
 		}
 		tally.Of(series0, time.Unix(from, 0)).Score(name, m)
-		return nil
+		return tally.Check()
 	})
 	return tally.Rollups(), err
 }

@@ -74,6 +74,9 @@ func TestRefusals(t *testing.T) {
 	if _, err := (handler{}).list(ctx, &logIn{}); fault.CodeOf(err) != "record_off" {
 		t.Errorf("no log: %v", err)
 	}
+	if _, err := h.statistics(ctx, &statisticsIn{Model: "m", From: "1970-01-01T00:00:00Z"}); fault.CodeOf(err) != "statistics_too_large" {
+		t.Errorf("the statistics of all time: %v", err)
+	}
 	for code, in := range map[string]*logIn{
 		"time_invalid": {To: "0000-01-01T00:00:00Z"}, "cursor_invalid": {PageQuery: api.PageQuery{Cursor: "AAAA"}}, "invalid_id": {ID: "job_1"},
 	} {

@@ -78,8 +78,11 @@ func (h handler) registerStatistics(v *api.API) {
 	api.Register(v, op, h.statistics)
 }
 
-// maxGroups is how many groups an answer has at most.
-const maxGroups = 10_000
+// Bounds of an answer.
+const (
+	maxGroups = 2000                 // each may take 18 KB while it is made
+	maxSpan   = 400 * 24 * time.Hour // that one group sums up
+)
 
 func (h handler) statistics(ctx context.Context, in *statisticsIn) (*statisticsOut, error) {
 	tenant, err := h.tenant(ctx)
@@ -91,26 +94,18 @@ func (h handler) statistics(ctx context.Context, in *statisticsIn) (*statisticsO
 		return nil, err
 	}
 	step := in.step()
-	if step > 0 && f.To.Sub(f.From)/step > maxGroups {
-		return nil, tooLarge()
+	if step == 0 && f.To.Sub(f.From) > maxSpan {
+		return nil, fault.New(fault.Unprocessable, "the statistics of more than %d days would be read at once: ask for a shorter time, or by day", maxSpan/(24*time.Hour)).WithCode("statistics_too_large")
 	}
-	rollups, err := h.store.Statistics(ctx, f, step)
+	groups, err := h.store.Statistics(ctx, f, record.Grouping{Step: step, By: in.series, Limit: maxGroups})
 	if err != nil {
 		return nil, err
-	}
-	groups := in.group(rollups)
-	if len(groups) > maxGroups {
-		return nil, tooLarge()
 	}
 	out := &statisticsOut{Statistics{Object: "statistics", Model: in.Model, From: api.Time{Time: f.From}, To: api.Time{Time: f.To}, Data: make([]Group, len(groups))}}
 	for i := range groups {
 		out.Body.Data[i] = in.show(&groups[i])
 	}
 	return out, nil
-}
-
-func tooLarge() error {
-	return fault.New(fault.Unprocessable, "the statistics would have more than %d groups: ask for a shorter time, or tell less apart", maxGroups).WithCode("statistics_too_large")
 }
 
 func (in *statisticsIn) by(name string) bool { return slices.Contains(in.GroupBy, name) }
@@ -128,27 +123,22 @@ func (in *statisticsIn) step() time.Duration {
 	return 0
 }
 
-// group adds up what is not told apart.
-func (in *statisticsIn) group(rollups []record.Rollup) []record.Rollup {
-	tally := record.NewTally(in.step())
-	for i := range rollups {
-		r := &rollups[i]
-		s := record.Series{Model: r.Model}
-		if in.by("version") {
-			s.Version = r.Version
-		}
-		if in.by("arm") {
-			s.Experiment, s.Arm = r.Experiment, r.Arm
-		}
-		if in.by("assignment") {
-			s.ByRule = r.ByRule
-		}
-		if in.by("mode") {
-			s.Shadow, s.Bulk = r.Shadow, r.Bulk && !r.Shadow
-		}
-		tally.Of(s, r.Start).Add(r)
+// series returns what a series counts in: itself without what is not told apart.
+func (in *statisticsIn) series(of record.Series) record.Series {
+	s := record.Series{Model: of.Model}
+	if in.by("version") {
+		s.Version = of.Version
 	}
-	return tally.Rollups()
+	if in.by("arm") {
+		s.Experiment, s.Arm = of.Experiment, of.Arm
+	}
+	if in.by("assignment") {
+		s.ByRule = of.ByRule
+	}
+	if in.by("mode") {
+		s.Shadow, s.Bulk = of.Shadow, of.Bulk && !of.Shadow
+	}
+	return s
 }
 
 func (in *statisticsIn) show(r *record.Rollup) Group {

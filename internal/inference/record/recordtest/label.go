@@ -31,7 +31,7 @@ func (s Suite) testLabelsBetweenAttempts(t *testing.T) {
 		if want := []record.Labelled{record.Added, record.Unchanged, record.Replaced}[i]; err != nil || got[0] != want {
 			t.Errorf("attempt %d: %v, %v, want %s", i+1, got, err, want)
 		}
-		rollups, err := store.Statistics(t.Context(), record.Filter{Tenant: tenant}, 0)
+		rollups, err := store.Statistics(t.Context(), record.Filter{Tenant: tenant}, record.Grouping{})
 		if err != nil {
 			t.Fatal(err)
 		}

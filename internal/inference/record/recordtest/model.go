@@ -85,7 +85,7 @@ func selects(f *record.Filter, e *record.Entry, at time.Time) bool {
 }
 
 func (m *model) statistics(f record.Filter, step time.Duration) []record.Rollup {
-	tally := record.NewTally(step)
+	tally := record.NewTally(record.Grouping{Step: step})
 	for _, e := range m.entries {
 		minute := e.At.Truncate(record.Resolution)
 		if !selects(&f, &e, minute) {

@@ -34,6 +34,7 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("several", s.testSeveral)
 	t.Run("invalid", s.testInvalid)
 	t.Run("odd values", s.testOddValues)
+	t.Run("groups", s.testGroups)
 	t.Run("labels", s.testLabels)
 	t.Run("labels between attempts", s.testLabelsBetweenAttempts)
 	t.Run("labels alike", s.testLabelsAlike)
@@ -110,7 +111,7 @@ func (s Suite) testModel(t *testing.T) {
 			},
 			"statistics": func(t *rapid.T) {
 				f, step := drawFilter(t, tenant), rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour}).Draw(t, "step")
-				got, err := store.Statistics(t.Context(), f, step)
+				got, err := store.Statistics(t.Context(), f, record.Grouping{Step: step})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -163,7 +164,7 @@ func count(t testing.TB, store record.Store, tenant string) (entries, counted in
 		}
 		q.After = page[len(page)-1].Place()
 	}
-	rollups, err := store.Statistics(t.Context(), q.Filter, 0)
+	rollups, err := store.Statistics(t.Context(), q.Filter, record.Grouping{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +311,7 @@ func (s Suite) testLabels(t *testing.T) {
 	if got := put(odd); !slices.Equal(got, []record.Labelled{record.Unchanged}) {
 		t.Errorf("repeated labels: %v", got)
 	}
-	rollups, err := store.Statistics(t.Context(), record.Filter{Tenant: tenant}, 0)
+	rollups, err := store.Statistics(t.Context(), record.Filter{Tenant: tenant}, record.Grouping{})
 	if err != nil || len(rollups) != 1 {
 		t.Fatalf("%+v, %v", rollups, err)
 	}

@@ -30,7 +30,7 @@ func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 				continue
 			}
 			if sums[series] == nil {
-				sums[series] = record.NewTally(record.Resolution)
+				sums[series] = record.NewTally(record.Grouping{Step: record.Resolution})
 			}
 			sums[series].Of(e.Series(), e.At).Count(e)
 		}

@@ -52,7 +52,7 @@ func TestNewLabelsAreAddedUp(t *testing.T) {
 	}
 	counted := func(want int64) {
 		t.Helper()
-		got, err := s.Statistics(t.Context(), record.Filter{Tenant: "acme"}, 0)
+		got, err := s.Statistics(t.Context(), record.Filter{Tenant: "acme"}, record.Grouping{})
 		if err != nil || len(got) != 1 || got[0].Scores["right"].N != want {
 			t.Errorf("%+v, %v, want %d labels", got, err, want)
 		}

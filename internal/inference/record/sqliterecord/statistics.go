@@ -11,8 +11,8 @@ import (
 )
 
 // Statistics implements record.Store.
-func (s *Store) Statistics(ctx context.Context, f record.Filter, step time.Duration) ([]record.Rollup, error) {
-	m := minutes{store: s, filter: &f, tally: record.NewTally(step), series: map[int64]record.Series{}}
+func (s *Store) Statistics(ctx context.Context, f record.Filter, g record.Grouping) ([]record.Rollup, error) {
+	m := minutes{store: s, filter: &f, tally: record.NewTally(g), series: map[int64]record.Series{}}
 	q := new(query)
 	q.add("SELECT no, model, version, experiment, arm, by_rule, shadow, bulk FROM series WHERE tenant = (SELECT no FROM tenants WHERE name = ?)", f.Tenant)
 	q.named(&f)
@@ -55,7 +55,11 @@ func (m *minutes) each(ctx context.Context, table, columns string, add func(r *r
 			return nil
 		}
 		at := time.UnixMilli(r.integer() * record.Resolution.Milliseconds())
-		return add(r, m.tally.Of(series, at))
+		sum := m.tally.Of(series, at)
+		if err := m.tally.Check(); err != nil {
+			return err
+		}
+		return add(r, sum)
 	})
 }
 
