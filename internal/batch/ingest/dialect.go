@@ -66,11 +66,12 @@ func (d Dialect) complete(head []byte, columns []string) Dialect {
 }
 
 // guess returns the delimiter that cuts most rows into equally many cells, of those
-// the one that cuts them into most.
+// the one that cuts them into most. A comma yields to another that cuts all alike: it may
+// be a decimal sign.
 func (d Dialect) guess(head []byte) string {
-	best, most := ",", 0
-	for _, delimiter := range []string{";", "\t", "|", ","} { // a comma that is as good may be a decimal sign
-		if delimiter == d.Decimal || delimiter == d.Quote {
+	best, most, all := ",", 0, false
+	for _, delimiter := range []string{";", "\t", "|", ","} {
+		if delimiter == d.Decimal || delimiter == d.Quote || delimiter == "," && all {
 			continue
 		}
 		rows := d.rows(head, delimiter)
@@ -81,7 +82,7 @@ func (d Dialect) guess(head []byte) string {
 			}
 		}
 		if score := alike * 1000; alike > 0 && score+len(rows[0]) > most {
-			best, most = delimiter, score+len(rows[0])
+			best, most, all = delimiter, score+len(rows[0]), alike == len(rows)
 		}
 	}
 	return best
@@ -118,13 +119,20 @@ func (d Dialect) rows(head []byte, delimiter string) [][]string {
 
 // named says whether a row names all the columns, or looks like names.
 func named(row, columns []string) bool {
-	if len(columns) > 0 && !slices.ContainsFunc(columns, func(c string) bool { return !slices.Contains(row, c) }) {
+	is := func(name string) func(cell string) bool {
+		return func(cell string) bool { return strings.TrimSpace(cell) == name }
+	}
+	if len(columns) > 0 && !slices.ContainsFunc(columns, func(c string) bool { return !slices.ContainsFunc(row, is(c)) }) {
 		return true
 	}
-	return !slices.ContainsFunc(row, func(cell string) bool {
-		_, err := strconv.ParseFloat(cell, 64)
-		return err == nil || cell == ""
-	})
+	return !slices.ContainsFunc(row, value)
+}
+
+// value says whether a cell is a number, or none: what names no column.
+func value(cell string) bool {
+	cell = strings.TrimSpace(cell)
+	_, err := strconv.ParseFloat(string(commas([]byte(cell))), 64)
+	return err == nil || cell == "" || slices.Contains([]string{"NA", "N/A", "NULL", "NONE"}, strings.ToUpper(cell))
 }
 
 // decimalCommas says whether numbers have commas where others have points.

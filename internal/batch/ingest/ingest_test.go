@@ -282,7 +282,7 @@ func TestDialects(t *testing.T) {
 		want string // delimiter, decimal sign
 	}{
 		{"a,b\n1.5,2\n", s, ",."}, {"a;b\n1,5;2\n", s, ";,"}, {"a\tb\n1.5\t2\n", s, "\t."}, {"a|b\n1.5|2\n", s, "|."}, {"a;b\n1.5;2\n", s, ";."},
-		{"1.5,2\n", byPlace, ",."}, {"1,5;2\n", byPlace, ";,"}, {"a,b\r1.5,2\r", s, ",."}, {"a,b\r\n1.5,2", s, ",."}, {"x,a,b\n\"a;b;c\",1.5,2\n", s, ",."},
+		{"1.5,2\n", byPlace, ",."}, {"1,5;2\n", byPlace, ";,"}, {"a,b\r1.5,2\r", s, ",."}, {"a,b\r\n1.5,2", s, ",."}, {"x,a,b\n\"a;b;c\",1.5,2\n", s, ",."}, {"1,5;2,0\n", byPlace, ";,"},
 	} {
 		f := inspect(t, []byte(tt.text), File{Format: CSV}, tt.spec)
 		got, err := collect(t, file(tt.text), f, tt.spec, Limit{Rows: 10, Bytes: 1 << 20}, false)
@@ -371,4 +371,14 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("in parts:\n%s\nat once:\n%s", got, want)
 		}
 	})
+}
+
+// A first row of values is a row, however they are written.
+func TestNoHeader(t *testing.T) {
+	s := &Spec{Inputs: []Input{{Name: "x", Type: "FP32", Width: 2, Columns: []string{"1", "2"}}}}
+	for _, text := range []string{" 1.5, 2.5\n3,4\n", "1,5;2,5\n3,5;4,5\n", "NA,NA\n1,2\n"} {
+		if f := inspect(t, []byte(text), File{Format: CSV}, s); *f.Dialect.Header {
+			t.Errorf("%q: the first row is taken for a header", text)
+		}
+	}
 }

@@ -6,7 +6,9 @@ package csv
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -212,13 +214,24 @@ func (w *Writer) quoted(first byte, text []byte) {
 	w.buf = append(w.buf, '"')
 }
 
+// number reports whether all of a text is a number in decimal, which a spreadsheet
+// runs nothing of.
+func number(text []byte) bool {
+	if _, err := strconv.ParseFloat(string(text), 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+		return false
+	}
+	return len(bytes.Trim(text, "+-.0123456789eE")) == 0 // Go knows others
+}
+
 // formula reports whether a spreadsheet would take a text for a formula.
 func formula(text []byte) bool {
 	if len(text) == 0 {
 		return false
 	}
 	switch text[0] {
-	case '=', '+', '-', '@', '\t', '\r', '\n', 0:
+	case '+', '-':
+		return !number(text)
+	case '=', '@', '\t', '\r', '\n', 0:
 		return true
 	case 0xef: // the same in full width, which some locales take for it
 		switch string(text[:min(3, len(text))]) {

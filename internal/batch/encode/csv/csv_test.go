@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,8 +139,11 @@ func float(v float64, bits int, o Options) string {
 	return strings.ReplaceAll(strconv.FormatFloat(v, format, -1, bits), ".", string(o.Decimal))
 }
 
+// decimal is a text that is wholly a number.
+var decimal = regexp.MustCompile(`^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$`)
+
 func text(s string, o Options) string {
-	if !o.RawFormulas && (strings.HasPrefix(s, "\x00") || strings.ContainsAny(firstRune(s), "=+-@\t\r\n＝＋－＠")) {
+	if !o.RawFormulas && (strings.HasPrefix(s, "\x00") || strings.ContainsAny(firstRune(s), "=+-@\t\r\n＝＋－＠")) && !decimal.MatchString(s) {
 		s = "'" + s
 	}
 	return strings.ReplaceAll(s, "\r\n", "\n") // encoding/csv reads it so
@@ -197,7 +201,7 @@ func TestGuardLeavesNumbers(t *testing.T) {
 		c.Column(4).AppendString("-1+cmd")
 	}, table.Field{Name: "i", Type: table.Int}, table.Field{Name: "f", Type: table.Float}, table.Field{Name: "s", Type: table.String},
 		table.Field{Name: "j", Type: table.JSON}, table.Field{Name: "=x", Type: table.JSON})
-	if want := "i,f,s,j,\"'=x\"\r\n-1,-1.5,\"'-1.5\",-1.5,\"'-1+cmd\"\r\n"; got != want {
+	if want := "i,f,s,j,\"'=x\"\r\n-1,-1.5,-1.5,-1.5,\"'-1+cmd\"\r\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -246,5 +250,14 @@ func TestFailuresStay(t *testing.T) {
 	uneven.Column(0).AppendInt(1)
 	if err := NewWriter(io.Discard, uneven.Schema(), Options{}).Write(uneven); err == nil {
 		t.Error("uneven columns are written")
+	}
+}
+
+// The guard leaves what is wholly a number as it is.
+func TestNumbersAreNoFormulas(t *testing.T) {
+	for text, want := range map[string]bool{"-1": false, "+49": false, "-0.5e-3": false, "-1+1": true, "-": true, "-inf": true, "+0x1p1": true, "-1_0": true, "=1": true, "-1 ": true} {
+		if formula([]byte(text)) != want {
+			t.Errorf("%q is a formula: %t", text, !want)
+		}
 	}
 }
