@@ -31,7 +31,7 @@ type FollowerConfig struct {
 }
 
 // Follower keeps a node's routing as the store has it. What this process commits
-// is in effect at once, and what others do when the queue tells of it; should the
+// is in effect within moments, not before the commit returns, and what others do when the queue tells of it; should the
 // queue not, within Poll.
 type Follower struct {
 	store   *repo.Store
