@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +18,7 @@ import (
 const (
 	libchdb        = "@chdb/lib-linux-x64-gnu"
 	libchdbVersion = "26.5.3"
+	libchdbSHA256  = "4330da79405733f7572f27c1442f46c03a08301f00859dce0368645731b1e1dc" // of libchdb.so
 )
 
 var clickhousePorts = []int{41}
@@ -51,6 +55,23 @@ func clickhouseReady(ctx context.Context, addr string) error {
 	return nil
 }
 
+// checkDigest refuses a file that is not the one that was tried.
+func checkDigest(path, want string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%s has the SHA-256 %s, expected %s", filepath.Base(path), got, want)
+	}
+	return nil
+}
+
 // installClickHouse fetches the library, once, and builds the front in its folder.
 func (p *place) installClickHouse(ctx context.Context) (string, error) {
 	folder, err := p.installed("libchdb-"+libchdbVersion, func(target string) error {
@@ -66,6 +87,9 @@ func (p *place) installClickHouse(ctx context.Context) (string, error) {
 		}
 		archive = filepath.Join(target, archive)
 		if _, err := p.output(ctx, "tar", "-xzf", archive, "-C", target, "package/libchdb.so"); err != nil {
+			return err
+		}
+		if err := checkDigest(filepath.Join(target, "package", "libchdb.so"), libchdbSHA256); err != nil {
 			return err
 		}
 		return os.Remove(archive)
