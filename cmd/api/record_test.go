@@ -77,7 +77,7 @@ func TestPredictionsAreLogged(t *testing.T) {
 			t.Errorf("%s: %d %s", path, status, text)
 		}
 	}
-	if status, text := fetch(t, "GET", base+"/v1/models/iris/statistics?group_by=minute&from=2020-01-01T00:00:00Z", ""); status != 422 {
+	if status, text := fetch(t, "GET", base+"/v1/models/iris/statistics?group_by=version&from=2020-01-01T00:00:00Z", ""); status != 422 {
 		t.Errorf("%d %s", status, text)
 	}
 }
