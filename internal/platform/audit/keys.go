@@ -127,6 +127,9 @@ func keyOf(name string, a algorithm, seed []byte) Key {
 // Public returns the half that is no secret.
 func (k Key) Public() PublicKey { return k.PublicKey }
 
+// GoString keeps the private half out of %#v.
+func (k Key) GoString() string { return k.String() }
+
 // Private returns the key in the form that ParseKey reads. It is a secret.
 func (k Key) Private() string {
 	raw := append([]byte{byte(k.algorithm)}, k.private.Seed()...)
