@@ -21,9 +21,9 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/fault"
-	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/watch"
 )
 
 // Server serves what it is offered; see serve.Server.
@@ -42,43 +42,31 @@ type Config struct {
 // Follower keeps what a node serves as the registry has it.
 type Follower struct {
 	store   *repo.Store
-	queue   queue.Reader
+	watch   *watch.Watcher
 	bucket  blob.Reader
 	cache   *cache.Cache
 	server  Server
 	cfg     Config
-	changed chan struct{}                     // has a token where the store may have something new
 	offered map[string]map[registry.ID]string // by model: what tells the versions that are offered from others
 	since   prometheus.Gauge
 	ready   prometheus.Gauge
-	failed  prometheus.Counter
 }
 
 // New returns the follower of a store. Call it before the store is used.
 func New(store *repo.Store, q queue.Reader, bucket blob.Reader, c *cache.Cache, server Server, cfg Config) (*Follower, error) {
-	if cfg.Poll <= 0 {
-		cfg.Poll = 5 * time.Second
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{store: store, queue: q, bucket: bucket, cache: c, server: server, cfg: cfg, changed: make(chan struct{}, 1), offered: map[string]map[registry.ID]string{},
-		since:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_read_timestamp_seconds", Help: "When the ready versions of the model registry were last read from the store: what this node serves of them is as old."}),
-		ready:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_offered_versions", Help: "Versions of the model registry that this node serves, loaded or not."}),
-		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_registry_read_failures_total", Help: "Readings of the model registry that failed, in whole or for a version; they are repeated."}),
+	f := &Follower{store: store, bucket: bucket, cache: c, server: server, cfg: cfg, offered: map[string]map[registry.ID]string{},
+		since: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_read_timestamp_seconds", Help: "When the ready versions of the model registry were last read from the store: what this node serves of them is as old."}),
+		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_offered_versions", Help: "Versions of the model registry that this node serves, loaded or not."}),
 	}
-	store.Watch(func(c *repo.Changeset) {
-		for i := range c.Puts {
-			if c.Puts[i].Kind == registry.Versions.Name {
-				f.wake()
-				return
-			}
-		}
-	})
+	failed := prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_registry_read_failures_total", Help: "Readings of the model registry that failed, in whole or for a version; they are repeated."})
+	f.watch = watch.New(store, q, watch.Config{Kinds: []string{registry.Versions.Name}, Read: f.Refresh, Failed: failed, Poll: cfg.Poll, Log: cfg.Log})
 	if cfg.Metrics == nil {
 		return f, nil
 	}
-	for _, c := range []prometheus.Collector{f.since, f.ready, f.failed} {
+	for _, c := range []prometheus.Collector{f.since, f.ready, failed} {
 		if err := cfg.Metrics.Register(c); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 		}
@@ -86,37 +74,9 @@ func New(store *repo.Store, q queue.Reader, bucket blob.Reader, c *cache.Cache, 
 	return f, nil
 }
 
-func (f *Follower) wake() {
-	select {
-	case f.changed <- struct{}{}:
-	default: // whoever takes the token reads what is there then
-	}
-}
-
 // Run follows the store until ctx ends. While the store does not answer, what was
 // known before is served.
-func (f *Follower) Run(ctx context.Context) error {
-	listening := make(chan struct{})
-	go func() {
-		defer close(listening)
-		f.listen(ctx)
-	}()
-	defer func() { <-listening }()
-	poll := time.NewTicker(f.cfg.Poll)
-	defer poll.Stop()
-	for {
-		select {
-		case <-f.changed:
-		case <-poll.C:
-		case <-ctx.Done():
-			return nil
-		}
-		if err := f.Refresh(ctx); err != nil && ctx.Err() == nil {
-			f.failed.Inc()
-			f.cfg.Log.WarnContext(ctx, "versions of the model registry cannot be read; that is tried again", "error", err)
-		}
-	}
-}
+func (f *Follower) Run(ctx context.Context) error { return f.watch.Run(ctx) }
 
 // Refresh reads the store once, and offers what has changed. A version that cannot
 // be described keeps no other from being served, and is tried again. It is for one
@@ -202,36 +162,4 @@ func (f *Follower) fetch(ctx context.Context, file registry.File) ([]byte, error
 	return f.cache.Get(ctx, file.SHA256, file.Bytes, func(ctx context.Context) (io.ReadCloser, error) {
 		return registry.Open(ctx, f.bucket, file)
 	})
-}
-
-// listenPause is for how long a queue that cannot be read is left alone.
-const listenPause = time.Second
-
-// listen wakes the follower at what others have changed, until ctx ends.
-func (f *Follower) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := f.hear(ctx); err != nil && ctx.Err() == nil {
-			f.cfg.Log.WarnContext(ctx, "the queue cannot be read; what other nodes do in the model registry is seen when the store is next asked", "error", err)
-		}
-		f.wake() // something may have been missed
-		pause.For(ctx, listenPause)
-	}
-}
-
-// hear reads events from now on.
-func (f *Follower) hear(ctx context.Context) error {
-	const stream = "EVENTS"
-	b, err := f.queue.Bounds(ctx, stream)
-	if err != nil {
-		return err
-	}
-	f.wake() // what came before is in the store
-	subject := repo.StreamEvents + "._." + registry.Versions.Name + ".*"
-	for _, err := range f.queue.Read(ctx, queue.Read{Stream: stream, Filters: []string{subject}, From: b.Last + 1, Follow: true}) {
-		if err != nil {
-			return err
-		}
-		f.wake()
-	}
-	return errors.New("the stream of events has ended")
 }
