@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"maps"
 	"math/bits"
 	"slices"
 
@@ -87,36 +86,4 @@ func slotOf(seed uint64, unit string) int {
 	_, _ = d.WriteString(unit) // never fails
 	slot, _ := bits.Mul64(d.Sum64(), Total)
 	return int(slot)
-}
-
-// Table has the experiments by name, that of the model or alias they are about.
-// It is immutable: With and Without return changed copies, so that a change is
-// one pointer swap. The zero value has none.
-type Table struct{ plans map[string]*Plan }
-
-// With returns a table in which requests for name are assigned by p.
-func (t *Table) With(name string, p *Plan) *Table {
-	plans := maps.Clone(t.plans)
-	if plans == nil {
-		plans = map[string]*Plan{}
-	}
-	plans[name] = p
-	return &Table{plans}
-}
-
-// Without returns a table without an experiment for name.
-func (t *Table) Without(name string) *Table {
-	plans := maps.Clone(t.plans)
-	delete(plans, name)
-	return &Table{plans}
-}
-
-// Assign returns the arm for a request for name; Outside where there is no
-// experiment. It does not allocate.
-func (t *Table) Assign(name string, r Request) Assignment {
-	p, ok := t.plans[name]
-	if !ok {
-		return outside
-	}
-	return p.Assign(r)
 }

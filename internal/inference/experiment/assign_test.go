@@ -5,8 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -227,71 +225,41 @@ func TestBadConfigsAreRefused(t *testing.T) {
 	}
 }
 
-// While a table is swapped under them, readers see one experiment or the other
-// as a whole.
-func TestTablesAreSwappedWhole(t *testing.T) {
-	var live atomic.Pointer[Table]
-	all := func(name string) *Table { return new(Table).With("m", plan(t, name, Arm{name, Total})) }
-	tables := []*Table{all("a"), all("b"), new(Table)}
-	live.Store(tables[2])
-	var readers sync.WaitGroup
-	for range 4 {
-		readers.Go(func() {
-			for i := range 5000 {
-				got := live.Load().Assign("m", &user{strconv.Itoa(i)})
-				if ok := got == outside || (got.Arm == 0 && (got.Name == "a" || got.Name == "b")); !ok {
-					t.Errorf("got %+v", got)
-					return
-				}
-			}
-		})
-	}
-	for i := range 5000 {
-		live.Store(tables[i%3])
-	}
-	readers.Wait()
-	if got := tables[0].Without("m").Assign("m", &user{}); got != outside || tables[0].Assign("m", &user{}).Name != "a" {
-		t.Errorf("got %+v from a table without experiments", got)
-	}
-}
-
-func tableOf(t testing.TB, experiments int) *Table {
-	table := new(Table)
+// plans are those of so many experiments with ten arms each.
+func plans(t testing.TB, experiments int) []*Plan {
 	var arms []Arm
 	for i := range 10 {
 		arms = append(arms, Arm{fmt.Sprint("arm-", i), Total / 10})
 	}
-	plans := map[string]*Plan{}
-	for i := range experiments {
-		plans[fmt.Sprint("model-", i)] = plan(t, fmt.Sprint("exp-", i), arms...)
+	out := make([]*Plan, experiments)
+	for i := range out {
+		out[i] = plan(t, fmt.Sprint("exp-", i), arms...)
 	}
-	table.plans = plans
-	return table
+	return out
 }
 
 func TestAssignDoesNotAllocate(t *testing.T) {
-	table, u := tableOf(t, 10), &user{"0195b6a0-user-4711"}
-	if n := testing.AllocsPerRun(100, func() { table.Assign("model-7", u) }); n != 0 {
+	p, u := plans(t, 1)[0], &user{"0195b6a0-user-4711"}
+	if n := testing.AllocsPerRun(100, func() { p.Assign(u) }); n != 0 {
 		t.Errorf("Assign allocates %.0f times", n)
 	}
 }
 
-// A thousand models with ten arms each, in turn, so that nothing is in the
-// processor's caches; and one of them alone.
+// A thousand experiments with ten arms each, in turn, so that nothing is in the
+// processor's caches; and one of them alone. Package route has the whole way.
 func BenchmarkAssign(b *testing.B) {
-	table := tableOf(b, 1000)
-	var names, ids []string
+	all := plans(b, 1024)
+	var ids []string
 	for i := range 1024 {
-		names = append(names, fmt.Sprint("model-", i*7%1000))
 		ids = append(ids, fmt.Sprintf("0195b6a0-user-%08d", i))
 	}
-	for name, mask := range map[string]int{"models=1000": 1023, "models=1": 0} {
+	for name, mask := range map[string]int{"experiments=1024": 1023, "experiments=1": 0} {
 		b.Run(name, func(b *testing.B) {
 			u, i := &user{}, 0
 			b.ReportAllocs()
 			for b.Loop() {
 				u.id = ids[i%1024]
-				table.Assign(names[i&mask], u)
+				all[i*7&mask].Assign(u)
 				i++
 			}
 		})
