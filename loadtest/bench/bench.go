@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
 
-	"sluice/internal/inference/engine"
-	"sluice/internal/inference/engine/ortengine"
-	"sluice/internal/inference/engine/ortengine/ortlib"
+	"sluice/loadtest/load"
+	"sluice/loadtest/machine"
+	"sluice/loadtest/target"
+	"sluice/loadtest/workload"
 )
 
 // bench is what the parts share. The server and the models are made when the
@@ -23,40 +23,33 @@ type bench struct {
 	report *report
 	dir    string // temporary, removed at the end
 	binary string
-	engine engine.Engine
+	models *workload.Models
 
 	profiles string // folder for CPU profiles of the server; empty: none
 	profiled int
 
-	server    *server // on the benchmark models
-	baselines map[string]*baseline
+	server *target.Sluice // on the benchmark models
 }
 
 func newBench(ctx context.Context, short bool, binary string, out io.Writer) (*bench, error) {
 	if _, err := os.Stat("loadtest/models"); err != nil {
 		return nil, fmt.Errorf("run it from the root of the repository: %w", err)
 	}
-	library, err := ortlib.Locate(ctx, ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
-	if err != nil {
-		return nil, err
-	}
-	eng, err := ortengine.Open(library)
+	models, err := workload.Open(ctx, modelDir)
 	if err != nil {
 		return nil, err
 	}
 	b := &bench{
-		short: short, binary: binary, engine: eng,
-		report:    &report{out: out, measured: map[string]float64{}},
-		baselines: map[string]*baseline{},
+		short: short, binary: binary, models: models,
+		report: &report{out: out, measured: map[string]float64{}},
 	}
 	if b.dir, err = os.MkdirTemp("", "sluice-bench-"); err != nil {
 		return nil, err
 	}
 	if binary == "" {
 		b.binary = filepath.Join(b.dir, "api")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", b.binary, "./cmd/api") // #nosec G204 -- fixed but for the temporary folder
-		if text, err := build.CombinedOutput(); err != nil {
-			return nil, errors.Join(fmt.Errorf("go build ./cmd/api: %w\n%s", err, text), os.RemoveAll(b.dir))
+		if err := target.BuildSluice(ctx, b.binary); err != nil {
+			return nil, errors.Join(err, models.Close(), os.RemoveAll(b.dir))
 		}
 	}
 	return b, nil
@@ -65,12 +58,9 @@ func newBench(ctx context.Context, short bool, binary string, out io.Writer) (*b
 func (b *bench) close() error {
 	var errs []error
 	if b.server != nil {
-		errs = append(errs, b.server.stop())
+		errs = append(errs, b.server.Stop())
 	}
-	for _, m := range b.baselines {
-		errs = append(errs, m.session.Close())
-	}
-	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+	return errors.Join(append(errs, b.models.Close(), os.RemoveAll(b.dir))...)
 }
 
 // autopsy returns the last words of a server that ended by itself, and forgets
@@ -80,13 +70,40 @@ func (b *bench) autopsy() error {
 		return nil
 	}
 	select {
-	case <-b.server.exited:
+	case <-b.server.Exited():
 	case <-time.After(100 * time.Millisecond): // its connections end before it does
 		return nil
 	}
-	err := fmt.Errorf("the server has ended: %s", tail(b.server.log, b.server.err))
+	err := fmt.Errorf("the server has ended: %s", b.server.Tail())
 	b.server = nil
 	return err
+}
+
+// start starts the server on a model repository, with further settings as
+// variables of the environment, and waits until it is ready.
+func (b *bench) start(ctx context.Context, name, repository, data string, env ...string) (*target.Sluice, error) {
+	return target.StartSluice(ctx, target.Config{Binary: b.binary, Log: filepath.Join(b.dir, name+".log"), Data: data,
+		Repository: repository, Env: append(env, "SLUICE_BENCH_NOOP=true")})
+}
+
+// workload makes requests for a model of the server and sends each once.
+func (b *bench) workload(ctx context.Context, s *target.Sluice, name string, rows int, e load.Encoding) (*workload.Workload, error) {
+	w, err := b.models.New(ctx, name, rows)
+	if err != nil {
+		return nil, err
+	}
+	return w, w.Address(s.HTTP, e)
+}
+
+// watch watches whether the machine is ours alone.
+func (b *bench) watch() machine.Witness {
+	return machine.Watch(func() time.Duration {
+		if b.server == nil {
+			return 0
+		}
+		cpu, _ := b.server.CPU() // of one that has ended: counted among those
+		return cpu
+	})
 }
 
 // rounds is how often raw and served measurements alternate.

@@ -2,13 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math"
 	"strings"
 	"testing"
-
-	"sluice/internal/inference/model"
-	"sluice/internal/inference/tensor"
 )
 
 func TestGoalLines(t *testing.T) {
@@ -66,72 +62,6 @@ func TestMedian(t *testing.T) {
 	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1}, 5}, {[]float64{5, 1, 100}, 5}} {
 		if got := median(tt.values); got != tt.want {
 			t.Errorf("median of %v is %v, want %v", tt.values, got, tt.want)
-		}
-	}
-}
-
-// The comparison guards the whole benchmark: every way to be wrong must show.
-func TestWrongOutputsAreSeen(t *testing.T) {
-	output := func(name string, d tensor.Datatype, shape tensor.Shape, values ...float32) tensor.Tensor {
-		x := tensor.Tensor{Name: name, Datatype: d, Shape: shape}
-		for _, v := range values {
-			x.Data = binary.LittleEndian.AppendUint32(x.Data, math.Float32bits(v))
-		}
-		return x
-	}
-	want := []tensor.Tensor{output("y", tensor.FP32, tensor.Shape{1, 2}, 1, 1000)}
-	good := output("y", tensor.FP32, tensor.Shape{1, 2}, 1.0001, 1000.05)
-	if err := sameOutputs([]tensor.Tensor{good}, want); err != nil {
-		t.Errorf("rounding: %v", err)
-	}
-	nan := float32(math.NaN())
-	for name, got := range map[string][]tensor.Tensor{
-		"none":            nil,
-		"one too many":    {good, good},
-		"another name":    {output("z", tensor.FP32, tensor.Shape{1, 2}, 1, 1000)},
-		"another shape":   {output("y", tensor.FP32, tensor.Shape{2, 1}, 1, 1000)},
-		"another type":    {output("y", tensor.Int32, tensor.Shape{1, 2}, 1, 1000)},
-		"another value":   {output("y", tensor.FP32, tensor.Shape{1, 2}, 1.001, 1000)},
-		"not a number":    {output("y", tensor.FP32, tensor.Shape{1, 2}, 1, nan)},
-		"somebody else's": {output("y", tensor.FP32, tensor.Shape{1, 2}, 1000, 1)},
-	} {
-		if sameOutputs(got, want) == nil {
-			t.Errorf("%s was not seen", name)
-		}
-	}
-}
-
-func TestInputsDifferBySeedOnly(t *testing.T) {
-	ports := []model.Port{
-		{Name: "input_ids", Datatype: tensor.Int64, Shape: tensor.Shape{-1, -1}},
-		{Name: "attention_mask", Datatype: tensor.Int64, Shape: tensor.Shape{-1, -1}},
-		{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, 4}},
-	}
-	a, again, b := makeInputs(ports, 2, 1), makeInputs(ports, 2, 1), makeInputs(ports, 2, 2)
-	for i := range a {
-		if err := a[i].Validate(); err != nil || a[i].Shape[0] != 2 {
-			t.Errorf("%s %s: %v", a[i].Name, a[i].Shape, err)
-		}
-		if !bytes.Equal(a[i].Data, again[i].Data) {
-			t.Errorf("%s: the same seed gave other data", a[i].Name)
-		}
-		if same := bytes.Equal(a[i].Data, b[i].Data); same != (a[i].Name == "attention_mask") {
-			t.Errorf("%s: another seed, same data: %v", a[i].Name, same)
-		}
-	}
-	if ports[0].Shape[0] != -1 {
-		t.Error("the signature was changed")
-	}
-}
-
-func TestMetricsSum(t *testing.T) {
-	m := metrics("# HELP n x\nn{model=\"a\",version=\"1\"} 3\nn{model=\"b\",version=\"1\"} 1e+06\nnn 7\nn_total{model=\"a\"} 9\nplain 2.5\n")
-	for _, tt := range []struct {
-		name, label string
-		want        float64
-	}{{"n", "", 1000003}, {"n", `model="a"`, 3}, {"plain", "", 2.5}, {"n", `model="c"`, 0}, {"absent", "", 0}} {
-		if got := m.sum(tt.name, tt.label); got != tt.want {
-			t.Errorf("%s{%s} is %v, want %v", tt.name, tt.label, got, tt.want)
 		}
 	}
 }

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"sluice/loadtest/target"
 
-	"sluice/loadtest/load"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -44,7 +44,7 @@ func measureFeeds(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	f := &feeds{bench: b, server: s, client: &http.Client{Timeout: 30 * time.Second}, phase: phase}
-	defer func() { err = errors.Join(err, f.close(), s.stop()) }()
+	defer func() { err = errors.Join(err, f.close(), s.Stop()) }()
 	if err := f.prepare(ctx); err != nil {
 		return err
 	}
@@ -90,11 +90,11 @@ type footprint struct {
 
 // memory has the server collect its garbage, and looks what it needs.
 func (f *feeds) memory(ctx context.Context) (m footprint, err error) {
-	rss, err := load.ProcessRSS(f.server.cmd.Process.Pid)
+	rss, err := f.server.RSS()
 	if err != nil {
 		return m, err
 	}
-	heap, err := f.server.get(ctx, "/debug/pprof/heap?gc=1")
+	heap, err := f.server.Get(ctx, "/debug/pprof/heap?gc=1")
 	if err != nil {
 		return m, err
 	}
@@ -103,14 +103,14 @@ func (f *feeds) memory(ctx context.Context) (m footprint, err error) {
 			return m, err
 		}
 	}
-	page, err := f.server.metrics(ctx)
-	return footprint{float64(rss), page.sum("go_memstats_heap_inuse_bytes", "") + page.sum("go_memstats_stack_inuse_bytes", "")}, err
+	page, err := f.server.Metrics(ctx)
+	return footprint{float64(rss), page.Sum("go_memstats_heap_inuse_bytes", "") + page.Sum("go_memstats_stack_inuse_bytes", "")}, err
 }
 
 // feeds is a server and its consumers.
 type feeds struct {
 	*bench
-	server      *server
+	server      *target.Sluice
 	client      *http.Client
 	phase       time.Duration
 	consumers   []*consumer
@@ -169,7 +169,7 @@ func (f *feeds) prepare(ctx context.Context) error {
 // connect adds consumers until there are n.
 func (f *feeds) connect(ctx context.Context, n int, from string) error {
 	for len(f.consumers) < n {
-		c, err := dialFeed(ctx, f.server.addr, feedPath+from)
+		c, err := dialFeed(ctx, f.server.HTTP, feedPath+from)
 		if err != nil {
 			return err
 		}
@@ -205,7 +205,7 @@ func (f *feeds) change(ctx context.Context, i int) error {
 }
 
 func (f *feeds) send(ctx context.Context, method, path, body string) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+f.server.addr+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+f.server.HTTP+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -227,12 +227,12 @@ type latencies struct{ p50, p99 float64 }
 
 // run makes events for a phase, and waits until every consumer has all of them.
 func (f *feeds) run(ctx context.Context, stall bool) (latencies, error) {
-	before, err := f.server.metrics(ctx)
+	before, err := f.server.Metrics(ctx)
 	if err != nil {
 		return latencies{}, err
 	}
 	if stall {
-		stop, err := stallFeed(ctx, f.server.addr, feedPath+"&after=earliest")
+		stop, err := stallFeed(ctx, f.server.HTTP, feedPath+"&after=earliest")
 		if err != nil {
 			return latencies{}, err
 		}
@@ -261,12 +261,12 @@ func (f *feeds) run(ctx context.Context, stall bool) (latencies, error) {
 	if err = errors.Join(err, profiled()); err != nil {
 		return latencies{}, err
 	}
-	after, err := f.server.metrics(ctx)
+	after, err := f.server.Metrics(ctx)
 	if err != nil {
 		return latencies{}, err
 	}
 	const sent = "sluice_feed_events_sent_total"
-	if surplus := int(after.sum(sent, "")-before.sum(sent, "")) - len(all); stall && surplus >= feedBacklog {
+	if surplus := int(after.Sum(sent, "")-before.Sum(sent, "")) - len(all); stall && surplus >= feedBacklog {
 		return latencies{}, fmt.Errorf("the stalled consumer was sent %d events: it did not stall", surplus)
 	}
 	f.delivered, f.own, f.served = f.delivered+len(all), f.own+ownAfter-own, f.served+servedAfter-served

@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"sluice/loadtest/load"
+	"sluice/loadtest/target"
 )
 
 // noop returns a request to the server's no-op endpoint with the body and the
 // header fields of the inference request.
-func noop(s *server, like *load.Request) *load.Request {
+func noop(s *target.Sluice, like *load.Request) *load.Request {
 	body := load.Body(like.Wire)
 	fields := "Content-Type: application/octet-stream\r\nInference-Header-Content-Length: 0\r\n"
-	return &load.Request{Wire: load.Post(s.addr, "/bench/noop", fields, body)}
+	return &load.Request{Wire: load.Post(s.HTTP, "/bench/noop", fields, body)}
 }
 
 // measureNoop compares the rate of the cheapest model with that of an endpoint
@@ -29,19 +30,19 @@ func measureNoop(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 64)
+	pool, err := load.Dial(s.HTTP, 64)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	floor := load.Load{Requests: []*load.Request{noop(s, w.requests[0])}}
+	floor := load.Load{Requests: []*load.Request{noop(s, w.Requests[0])}}
 	var ratios, floors, tinies, floorCPU, tinyCPU, batches []float64
 	for range b.rounds() {
 		base, err := b.serve(ctx, s, pool, floor, "", b.span(3*time.Second))
 		if err != nil {
 			return fmt.Errorf("no-op endpoint: %w", err)
 		}
-		tiny, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests}, w.model, b.span(3*time.Second))
+		tiny, err := b.serve(ctx, s, pool, load.Load{Requests: w.Requests}, w.Model, b.span(3*time.Second))
 		if err != nil {
 			return err
 		}
@@ -50,7 +51,7 @@ func measureNoop(ctx context.Context, b *bench) error {
 		floorCPU, tinyCPU = append(floorCPU, micros(base.perRequest())), append(tinyCPU, micros(tiny.perRequest()))
 		batches = append(batches, tiny.batch)
 	}
-	b.report.line("64 connections, body of %d bytes", len(load.Body(w.requests[0].Wire)))
+	b.report.line("64 connections, body of %d bytes", len(load.Body(w.Requests[0].Wire)))
 	b.report.line("no-op     %7.0f requests/s, server CPU %5.1f us per request", median(floors), median(floorCPU))
 	b.report.line("tiny_mlp  %7.0f requests/s, server CPU %5.1f us per request, mean batch %.1f", median(tinies), median(tinyCPU), median(batches))
 	b.report.line("ratio of rates: %.3f by the CPU time of server and generator, %.3f on the clock, %.3f by the server's CPU time alone",
@@ -70,15 +71,15 @@ func measureLatency(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 1)
+	pool, err := load.Dial(s.HTTP, 1)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	floor := load.Load{Requests: []*load.Request{noop(s, w.requests[0])}}
+	floor := load.Load{Requests: []*load.Request{noop(s, w.Requests[0])}}
 	var extra, infers, floors, raws, p99s []float64
 	for range b.rounds() {
-		raw, err := w.baseline.measure(ctx, w.inputs[0], 1, 1, b.span(time.Second))
+		raw, err := w.Baseline.Measure(ctx, w.Inputs[0], 1, 1, b.span(time.Second))
 		if err != nil {
 			return err
 		}
@@ -86,11 +87,11 @@ func measureLatency(ctx context.Context, b *bench) error {
 		if err != nil {
 			return fmt.Errorf("no-op endpoint: %w", err)
 		}
-		infer, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests}, w.model, b.span(2*time.Second))
+		infer, err := b.serve(ctx, s, pool, load.Load{Requests: w.Requests}, w.Model, b.span(2*time.Second))
 		if err != nil {
 			return err
 		}
-		i, f, r := micros(infer.Latency.Quantile(0.5)), micros(base.Latency.Quantile(0.5)), micros(raw.median)
+		i, f, r := micros(infer.Latency.Quantile(0.5)), micros(base.Latency.Quantile(0.5)), micros(raw.Latency.Quantile(0.5))
 		infers, floors, raws, extra = append(infers, i), append(floors, f), append(raws, r), append(extra, i-f-r)
 		p99s = append(p99s, micros(infer.Latency.Quantile(0.99)))
 	}
@@ -110,7 +111,7 @@ func measureAllocs(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 64)
+	pool, err := load.Dial(s.HTTP, 64)
 	if err != nil {
 		return err
 	}
@@ -119,23 +120,23 @@ func measureAllocs(ctx context.Context, b *bench) error {
 		if err := failures(pool.Closed(ctx, l, b.span(time.Second))); err != nil {
 			return 0, 0, err
 		}
-		before, err := s.metrics(ctx)
+		before, err := s.Metrics(ctx)
 		if err != nil {
 			return 0, 0, err
 		}
 		r := pool.Closed(ctx, l, b.span(4*time.Second))
-		after, err := s.metrics(ctx)
+		after, err := s.Metrics(ctx)
 		if err != nil {
 			return 0, 0, err
 		}
-		per := func(name string) float64 { return (after.sum(name, "") - before.sum(name, "")) / float64(max(r.OK, 1)) }
+		per := func(name string) float64 { return (after.Sum(name, "") - before.Sum(name, "")) / float64(max(r.OK, 1)) }
 		return per("go_memstats_mallocs_total"), per("go_memstats_alloc_bytes_total"), failures(r)
 	}
-	objects, bytes, err := count(load.Load{Requests: w.requests})
+	objects, bytes, err := count(load.Load{Requests: w.Requests})
 	if err != nil {
 		return err
 	}
-	floorObjects, floorBytes, err := count(load.Load{Requests: []*load.Request{noop(s, w.requests[0])}})
+	floorObjects, floorBytes, err := count(load.Load{Requests: []*load.Request{noop(s, w.Requests[0])}})
 	if err != nil {
 		return err
 	}

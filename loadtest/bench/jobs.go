@@ -159,17 +159,17 @@ func (b *bench) submit(ctx context.Context, name, prefer string, status int, mor
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	w, err := b.workload(ctx, s, "tiny_mlp", 1, load.JSON)
 	if err != nil {
 		return nil, err
 	}
 	l := load.Load{Status: status, Backoff: backoff}
-	for _, r := range w.requests {
+	for _, r := range w.Requests {
 		fields := "Content-Type: application/json\r\nPrefer: " + prefer + "\r\n"
-		l.Requests = append(l.Requests, &load.Request{Wire: load.Post(s.addr, "/v1/models/tiny_mlp/predictions", fields, load.Body(r.Wire))})
+		l.Requests = append(l.Requests, &load.Request{Wire: load.Post(s.HTTP, "/v1/models/tiny_mlp/predictions", fields, load.Body(r.Wire))})
 	}
-	pool, err := load.Dial(s.addr, jobClients)
+	pool, err := load.Dial(s.HTTP, jobClients)
 	if err != nil {
 		return nil, err
 	}

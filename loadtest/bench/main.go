@@ -18,10 +18,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"sluice/loadtest/machine"
 )
 
 func main() {
@@ -70,9 +73,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	limit := 20 * time.Minute
+	limit, mode := 20*time.Minute, "full run"
 	if *short {
-		limit = 5 * time.Minute
+		limit, mode = 5*time.Minute, "short run: figures are rough"
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -83,17 +86,19 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.profiles = *profiles
-	b.printMachine()
+	b.report.line("%s", mode)
+	b.report.line("machine  %s", machine.Describe())
+	b.report.line("runtime  %s, %s", runtime.Version(), b.models.Runtime())
 	var failed []error
 	for _, p := range chosen {
 		b.report.heading(p.name)
-		start, witness := time.Now(), b.witness()
+		start, witness := time.Now(), b.watch()
 		if err := p.run(ctx, b); err != nil {
 			err = fmt.Errorf("%s: %w", p.name, errors.Join(err, b.autopsy()))
 			b.report.line("error: %v", err)
 			failed = append(failed, err)
 		}
-		b.report.line("(%.0f s; %s)", time.Since(start).Seconds(), b.verdict(witness))
+		b.report.line("(%.0f s; others took %.0f%% of the cores)", time.Since(start).Seconds(), 100*witness.Others())
 		if ctx.Err() != nil {
 			break
 		}

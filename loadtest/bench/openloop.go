@@ -19,19 +19,19 @@ func measureOpen(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 64)
+	pool, err := load.Dial(s.HTTP, 64)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	closed, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests}, w.model, b.span(3*time.Second))
+	closed, err := b.serve(ctx, s, pool, load.Load{Requests: w.Requests}, w.Model, b.span(3*time.Second))
 	if err != nil {
 		return err
 	}
 	b.report.line("mid_mlp, one row: closed loop of 64 connections %.0f requests/s, p50 %.2f p99 %.2f ms", closed.Rate(),
 		millis(closed.Latency.Quantile(0.5)), millis(closed.Latency.Quantile(0.99)))
 	for i, share := range []float64{0.25, 0.5, 0.75} {
-		r, err := pool.Open(ctx, load.Load{Requests: w.requests, SLO: 50 * time.Millisecond},
+		r, err := pool.Open(ctx, load.Load{Requests: w.Requests, SLO: 50 * time.Millisecond},
 			load.Poisson(share*closed.Rate(), uint64(i)), b.span(4*time.Second))
 		if err != nil {
 			return err

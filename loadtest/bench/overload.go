@@ -7,6 +7,8 @@ import (
 
 	"sluice/internal/inference/tensor"
 	"sluice/loadtest/load"
+	"sluice/loadtest/target"
+	"sluice/loadtest/workload"
 )
 
 // overloadRows is the rows of an overloading request: enough that the load
@@ -41,12 +43,12 @@ func measureOverload(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, 256)
+	pool, err := load.Dial(s.HTTP, 256)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity by a closed loop of 4 connections", overloadModel, overloadRows, tokens, slo)
+	b.report.line("%s, %d rows of %d tokens in a request, SLO %s; capacity by a closed loop of 4 connections", overloadModel, overloadRows, workload.Tokens, slo)
 	outcomes := make([]outcome, len(offers))
 	for round := range (b.rounds() + 1) / 2 {
 		if err := b.overloadRound(ctx, s, w, pool, uint64(round), outcomes); err != nil {
@@ -68,13 +70,13 @@ func measureOverload(ctx context.Context, b *bench) error {
 }
 
 // overloadRound offers every rate once and adds what it saw to the outcomes.
-func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool *load.Pool, seed uint64, outcomes []outcome) error {
+func (b *bench) overloadRound(ctx context.Context, s *target.Sluice, w *workload.Workload, pool *load.Pool, seed uint64, outcomes []outcome) error {
 	full, err := b.capacity(ctx, s, w)
 	if err != nil {
 		return err
 	}
 	b.report.line("capacity %.1f requests/s, server CPU %.1f ms per request", full.Rate(), millis(full.perRequest()))
-	l := load.Load{Requests: w.requests, CheckEvery: 4, SLO: slo, Ramp: b.span(1500 * time.Millisecond)}
+	l := load.Load{Requests: w.Requests, CheckEvery: 4, SLO: slo, Ramp: b.span(1500 * time.Millisecond)}
 	results, peak := make([]*load.Result, len(offers)), 0.0
 	for i, o := range offers {
 		own, before, err := bothCPU(s)
@@ -105,13 +107,13 @@ func (b *bench) overloadRound(ctx context.Context, s *server, w *workload, pool 
 
 // capacity measures a closed loop that keeps every
 // core busy and nobody waiting long.
-func (b *bench) capacity(ctx context.Context, s *server, w *workload) (served, error) {
-	pool, err := load.Dial(s.addr, 4)
+func (b *bench) capacity(ctx context.Context, s *target.Sluice, w *workload.Workload) (served, error) {
+	pool, err := load.Dial(s.HTTP, 4)
 	if err != nil {
 		return served{}, err
 	}
 	defer pool.Close()
-	return b.serve(ctx, s, pool, load.Load{Requests: w.requests, CheckEvery: 8}, w.model, b.span(4*time.Second))
+	return b.serve(ctx, s, pool, load.Load{Requests: w.Requests, CheckEvery: 8}, w.Model, b.span(4*time.Second))
 }
 
 func (b *bench) printOffer(o offered, r *outcome) {
@@ -136,26 +138,26 @@ func late(r *load.Result) float64 {
 
 // refusalCost measures what it costs to say no: requests whose own timeout is
 // a microsecond are refused on arrival even by an idle server.
-func (b *bench) refusalCost(ctx context.Context, s *server, w *workload) error {
+func (b *bench) refusalCost(ctx context.Context, s *target.Sluice, w *workload.Workload) error {
 	l := load.Load{}
-	for _, inputs := range w.inputs {
-		wire, err := load.Infer(s.addr, w.model, inputs, load.Binary, 1)
+	for _, inputs := range w.Inputs {
+		wire, err := load.Infer(s.HTTP, w.Model, inputs, load.Binary, 1)
 		if err != nil {
 			return err
 		}
 		l.Requests = append(l.Requests, &load.Request{Wire: wire})
 	}
-	pool, err := load.Dial(s.addr, 16)
+	pool, err := load.Dial(s.HTTP, 16)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	before, err := s.cpu()
+	before, err := s.CPU()
 	if err != nil {
 		return err
 	}
 	r := pool.Closed(ctx, l, b.span(2*time.Second))
-	after, err := s.cpu()
+	after, err := s.CPU()
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func (b *bench) refusalCost(ctx context.Context, s *server, w *workload) error {
 		return fmt.Errorf("requests with a timeout of 1 us: %d refused, %d served, %d failed: %w", r.Refused, r.OK, r.Failed, r.Err)
 	}
 	b.report.line("a refusal costs %.1f us of the server's CPU, reading its %d KiB included (%d refused, %d served)",
-		micros(after-before)/float64(r.Refused), inputBytes(w.inputs[0])>>10, r.Refused, r.OK)
+		micros(after-before)/float64(r.Refused), inputBytes(w.Inputs[0])>>10, r.Refused, r.OK)
 	return nil
 }
 

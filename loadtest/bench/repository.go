@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"sluice/loadtest/target"
 )
 
 // slo is the objective of the model that is overloaded: long against one run,
@@ -17,7 +19,7 @@ const overloadModel = "encoder"
 
 // benchServer returns the server on the benchmark models, starting it at the
 // first call.
-func (b *bench) benchServer(ctx context.Context) (*server, error) {
+func (b *bench) benchServer(ctx context.Context) (*target.Sluice, error) {
 	if b.server != nil {
 		return b.server, nil
 	}

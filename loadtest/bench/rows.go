@@ -46,7 +46,7 @@ func measureRow(ctx context.Context, b *bench, c rowCase) error {
 	if err != nil {
 		return err
 	}
-	pool, err := load.Dial(s.addr, c.connections)
+	pool, err := load.Dial(s.HTTP, c.connections)
 	if err != nil {
 		return err
 	}
@@ -54,17 +54,17 @@ func measureRow(ctx context.Context, b *bench, c rowCase) error {
 	var ratios, raws, serves, rates, batches, own []float64
 	refused, checked := 0, 0
 	for range b.rounds() {
-		raw, err := w.baseline.measure(ctx, w.inputs[0], c.rows, 2, b.span(2*time.Second))
+		raw, err := w.Baseline.Measure(ctx, w.Inputs[0], c.rows, 2, b.span(2*time.Second))
 		if err != nil {
 			return err
 		}
-		got, err := b.serve(ctx, s, pool, load.Load{Requests: w.requests}, c.model, b.span(3*time.Second))
+		got, err := b.serve(ctx, s, pool, load.Load{Requests: w.Requests}, c.model, b.span(3*time.Second))
 		if err != nil {
 			return err
 		}
 		perRow := got.perRequest() / time.Duration(c.rows)
-		ratios = append(ratios, float64(perRow)/float64(raw.perRow))
-		raws, serves = append(raws, micros(raw.perRow)), append(serves, micros(perRow))
+		ratios = append(ratios, float64(perRow)/float64(raw.PerRow))
+		raws, serves = append(raws, micros(raw.PerRow)), append(serves, micros(perRow))
 		rates, batches = append(rates, got.Rate()*float64(c.rows)), append(batches, got.batch)
 		own = append(own, micros(got.generator)/float64(got.OK*c.rows))
 		refused, checked = refused+got.Refused, checked+got.Checked

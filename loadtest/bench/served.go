@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/loadtest/load"
+	"sluice/loadtest/target"
 )
 
 // served is what a closed loop cost the server.
@@ -33,13 +34,13 @@ const backoff = 20 * time.Millisecond
 // serve keeps the pool busy with the load for d, after some warming up, and
 // measures the server meanwhile. A failed request is an error. The model, if
 // any, is the one whose batches are looked at.
-func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Load, model string, d time.Duration) (served, error) {
+func (b *bench) serve(ctx context.Context, s *target.Sluice, pool *load.Pool, l load.Load, model string, d time.Duration) (served, error) {
 	l.Backoff = backoff
 	if err := failures(pool.Closed(ctx, l, max(d/8, 200*time.Millisecond))); err != nil {
 		return served{}, err
 	}
 	var out served
-	metricsBefore, err := s.metrics(ctx)
+	metricsBefore, err := s.Metrics(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -57,13 +58,13 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 		return out, err
 	}
 	out.cpu, out.generator = after-before, ownAfter-ownBefore
-	metricsAfter, err := s.metrics(ctx)
+	metricsAfter, err := s.Metrics(ctx)
 	if err != nil {
 		return out, err
 	}
 	label := `model="` + model + `"`
-	rows := metricsAfter.sum("nv_inference_count", label) - metricsBefore.sum("nv_inference_count", label)
-	runs := metricsAfter.sum("nv_inference_exec_count", label) - metricsBefore.sum("nv_inference_exec_count", label)
+	rows := metricsAfter.Sum("nv_inference_count", label) - metricsBefore.Sum("nv_inference_count", label)
+	runs := metricsAfter.Sum("nv_inference_exec_count", label) - metricsBefore.Sum("nv_inference_exec_count", label)
 	if runs > 0 {
 		out.batch = rows / runs
 	}
@@ -71,11 +72,11 @@ func (b *bench) serve(ctx context.Context, s *server, pool *load.Pool, l load.Lo
 }
 
 // bothCPU returns the CPU time that this process and the server have used.
-func bothCPU(s *server) (own, served time.Duration, err error) {
+func bothCPU(s *target.Sluice) (own, served time.Duration, err error) {
 	if own, err = load.ProcessCPU(os.Getpid()); err != nil {
 		return 0, 0, err
 	}
-	served, err = s.cpu()
+	served, err = s.CPU()
 	return own, served, err
 }
 
@@ -93,7 +94,7 @@ func failures(r *load.Result) error {
 
 // profile records a CPU profile of the server for about d, where -profile asks
 // for it. The function that it returns waits for it.
-func (b *bench) profile(ctx context.Context, s *server, model string, d time.Duration) (wait func() error) {
+func (b *bench) profile(ctx context.Context, s *target.Sluice, model string, d time.Duration) (wait func() error) {
 	if b.profiles == "" {
 		return func() error { return nil }
 	}
@@ -101,7 +102,7 @@ func (b *bench) profile(ctx context.Context, s *server, model string, d time.Dur
 	path := filepath.Join(b.profiles, fmt.Sprintf("%02d-%s.pprof", b.profiled, cmp.Or(model, "noop")))
 	done := make(chan error, 1)
 	go func() {
-		text, err := s.get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))))
+		text, err := s.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))))
 		if err == nil {
 			err = os.WriteFile(path, []byte(text), 0o600)
 		}

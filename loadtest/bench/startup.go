@@ -4,8 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"time"
-
-	"sluice/loadtest/load"
 )
 
 // measureStart starts the server on the sample models, first with an empty
@@ -20,19 +18,19 @@ func measureStart(ctx context.Context, b *bench) error {
 			return err
 		}
 		if i == 0 {
-			first = s.ready
+			first = s.Ready
 		} else {
-			warm = append(warm, s.ready.Seconds())
+			warm = append(warm, s.Ready.Seconds())
 		}
 		select { // what start-up left behind is at rest by then
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 		}
-		rss, err := load.ProcessRSS(s.cmd.Process.Pid)
+		rss, err := s.RSS()
 		if err == nil {
 			memory = append(memory, float64(rss)/1e6)
 		}
-		if stopErr := s.stop(); stopErr != nil {
+		if stopErr := s.Stop(); stopErr != nil {
 			return stopErr
 		}
 		if err != nil {

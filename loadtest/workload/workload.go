@@ -1,4 +1,10 @@
-package main
+// Package workload makes the requests of load tests: seeded inputs for a model,
+// their right answers by ONNX Runtime called in this process, and the comparison
+// of what a server answers with them.
+//
+// Limits: inputs are FP32 and INT64, outputs FP32, as in the models that are
+// measured.
+package workload
 
 import (
 	"context"
@@ -12,69 +18,75 @@ import (
 	"sluice/loadtest/load"
 )
 
-// tokens is the extent of every input dimension that may vary beside the rows.
-const tokens = 64
+// Tokens is the extent of every input dimension that may vary beside the rows.
+const Tokens = 64
 
-// workload is requests for one model, each with inputs of its own, and the
+// Workload is requests for one model, each with inputs of its own, and the
 // answers that they must get.
-type workload struct {
-	model    string
-	rows     int // of each request
-	baseline *baseline
-	inputs   [][]tensor.Tensor // of each request
-	requests []*load.Request
+type Workload struct {
+	Model    string
+	Rows     int // of each request
+	Baseline *Baseline
+	Inputs   [][]tensor.Tensor // of each request
+	Answers  [][]tensor.Tensor // that they must get
+	Requests []*load.Request   // to an Open Inference Protocol server over HTTP; made by Address
 }
 
-// workload makes requests for a model of the server, asks the runtime for the
-// right answers, and sends each request once to compare.
-func (b *bench) workload(ctx context.Context, s *server, name string, rows int, e load.Encoding) (*workload, error) {
-	base, err := b.baseline(ctx, name)
+// New makes inputs for a model and asks the runtime for the right answers.
+func (m *Models) New(ctx context.Context, name string, rows int) (*Workload, error) {
+	base, err := m.Baseline(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	w := &workload{model: name, rows: rows, baseline: base}
-	var answers [][]tensor.Tensor
+	w := &Workload{Model: name, Rows: rows, Baseline: base}
 	for i := range max(4, 16/rows) {
-		inputs := makeInputs(base.sig.Inputs, rows, uint64(i))
-		want, err := base.run(ctx, inputs, rows)
+		inputs := Inputs(base.Signature.Inputs, rows, uint64(i))
+		want, err := base.Run(ctx, inputs, rows)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range answers {
-			if sameOutputs(want, other) == nil {
+		for _, other := range w.Answers {
+			if Compare(want, other) == nil {
 				return nil, fmt.Errorf("model %s gives different inputs answers too alike to tell apart", name)
 			}
 		}
-		wire, err := load.Infer(s.addr, name, inputs, e, 0)
-		if err != nil {
-			return nil, err
-		}
-		answers = append(answers, want)
-		w.inputs = append(w.inputs, inputs)
-		w.requests = append(w.requests, &load.Request{Wire: wire, Check: checker(want)})
+		w.Answers, w.Inputs = append(w.Answers, want), append(w.Inputs, inputs)
 	}
-	return w, w.verify(s)
+	return w, nil
 }
 
-// checker returns a check that an answer holds the outputs.
-func checker(want []tensor.Tensor) func(load.Answer) error {
+// Address makes the requests to a server, sends each once and checks its answer.
+func (w *Workload) Address(addr string, e load.Encoding) error {
+	w.Requests = nil
+	for i, inputs := range w.Inputs {
+		wire, err := load.Infer(addr, w.Model, inputs, e, 0)
+		if err != nil {
+			return err
+		}
+		w.Requests = append(w.Requests, &load.Request{Wire: wire, Check: Checker(w.Answers[i])})
+	}
+	return Verify(addr, w.Model, w.Requests)
+}
+
+// Checker returns a check that an answer holds the outputs.
+func Checker(want []tensor.Tensor) func(load.Answer) error {
 	return func(a load.Answer) error {
 		got, err := load.Outputs(a)
 		if err != nil {
 			return err
 		}
-		return sameOutputs(got, want)
+		return Compare(got, want)
 	}
 }
 
-// verify sends every request once and checks its answer.
-func (w *workload) verify(s *server) error {
-	pool, err := load.Dial(s.addr, 1)
+// Verify sends every request once and checks its answer.
+func Verify(addr, name string, requests []*load.Request) error {
+	pool, err := load.Dial(addr, 1)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	for i, r := range w.requests {
+	for i, r := range requests {
 		a, err := pool.One(r)
 		if err == nil && a.Status != 200 {
 			err = fmt.Errorf("status %d: %.300s", a.Status, a.Body)
@@ -83,15 +95,15 @@ func (w *workload) verify(s *server) error {
 			err = r.Check(a)
 		}
 		if err != nil {
-			return fmt.Errorf("model %s, request %d of %d: %w", w.model, i+1, len(w.requests), err)
+			return fmt.Errorf("model %s, request %d of %d: %w", name, i+1, len(requests), err)
 		}
 	}
 	return nil
 }
 
-// makeInputs returns seeded random data: normal floats, printable bytes as
+// Inputs returns seeded random data: normal floats, printable bytes as
 // tokens, and masks that hide nothing.
-func makeInputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
+func Inputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
 	rng := rand.New(rand.NewPCG(seed, 0x62656e6368)) // #nosec G404 -- reproducible inputs, no secret
 	var inputs []tensor.Tensor
 	for _, p := range ports {
@@ -101,7 +113,7 @@ func makeInputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
 			if d == 0 {
 				t.Shape[d] = int64(rows)
 			} else if extent < 0 {
-				t.Shape[d] = tokens
+				t.Shape[d] = Tokens
 			}
 			n *= int(t.Shape[d])
 		}
@@ -124,8 +136,8 @@ func makeInputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
 // batch of another size the runtime sums in another order.
 const tolerance = 1e-4
 
-// sameOutputs reports how got differs from want, nil if it does not.
-func sameOutputs(got, want []tensor.Tensor) error {
+// Compare reports how got differs from want, nil if it does not.
+func Compare(got, want []tensor.Tensor) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("%d outputs, want %d", len(got), len(want))
 	}

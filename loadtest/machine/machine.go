@@ -1,4 +1,6 @@
-package main
+// Package machine says what figures were measured on, and whether it was ours
+// alone meanwhile.
+package machine
 
 import (
 	"fmt"
@@ -12,15 +14,9 @@ import (
 	"sluice/loadtest/load"
 )
 
-// printMachine names what the figures were measured on.
-func (b *bench) printMachine() {
-	mode := "full run"
-	if b.short {
-		mode = "short run: figures are rough"
-	}
-	b.report.line("%s", mode)
-	b.report.line("machine  %s, %d cores, %s memory, %s/%s", cpuModel(), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH)
-	b.report.line("runtime  %s, %s", runtime.Version(), b.engine.Version())
+// Describe names the processor, its cores and the memory.
+func Describe() string {
+	return fmt.Sprintf("%s, %d cores, %s memory, %s/%s", cpuModel(), runtime.NumCPU(), memory(), runtime.GOOS, runtime.GOARCH)
 }
 
 func cpuModel() string { return procField("/proc/cpuinfo", "model name", "unknown CPU") }
@@ -41,28 +37,32 @@ func procField(path, name, unknown string) string {
 	return unknown
 }
 
-// witness watches whether the machine was ours alone: what others take of the
+// Witness watches whether the machine was ours alone: what others take of the
 // cores disturbs every figure on the clock and, through the caches, every other.
-type witness struct {
+type Witness struct {
 	begin      time.Time
 	busy, ours time.Duration
+	own        func() time.Duration
 }
 
-func (b *bench) witness() witness {
-	return witness{begin: time.Now(), busy: machineBusy(), ours: b.ownCPU()}
+// Watch begins to watch. Own returns the CPU time of the programs that are
+// measured and still run; that of this process and of those that have ended is
+// counted without it. It may be nil.
+func Watch(own func() time.Duration) Witness {
+	w := Witness{begin: time.Now(), busy: busy(), own: own}
+	w.ours = w.used()
+	return w
 }
 
-// verdict says what share of the cores' time other processes and the
-// hypervisor took since.
-func (b *bench) verdict(w witness) string {
-	others := machineBusy() - w.busy - (b.ownCPU() - w.ours)
+// Others returns the share of the cores' time, from 0 to 1, that other processes
+// and the hypervisor took since.
+func (w Witness) Others() float64 {
+	others := busy() - w.busy - (w.used() - w.ours)
 	capacity := time.Since(w.begin) * time.Duration(runtime.NumCPU())
-	return fmt.Sprintf("others took %.0f%% of the cores", 100*max(0, float64(others)/float64(capacity)))
+	return max(0, float64(others)/float64(capacity))
 }
 
-// ownCPU returns the CPU time of this process, of the server that runs, and of
-// those that have ended.
-func (b *bench) ownCPU() time.Duration {
+func (w Witness) used() time.Duration {
 	total, err := load.ProcessCPU(os.Getpid())
 	if err != nil {
 		return 0
@@ -71,27 +71,25 @@ func (b *bench) ownCPU() time.Duration {
 	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &ended); err == nil {
 		total += time.Duration(ended.Utime.Nano() + ended.Stime.Nano())
 	}
-	if b.server != nil {
-		if cpu, err := b.server.cpu(); err == nil {
-			total += cpu
-		}
+	if w.own != nil {
+		total += w.own()
 	}
 	return total
 }
 
-// machineBusy returns the time that all cores together were not idle, in the
+// busy returns the time that all cores together were not idle, in the
 // hundredths of a second in which the kernel reports it; 0 where it does not.
-func machineBusy() time.Duration {
+func busy() time.Duration {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	busy := 0
+	total := 0
 	for i, f := range strings.Fields(strings.TrimPrefix(first, "cpu")) {
 		if n, err := strconv.Atoi(f); err == nil && i != 3 && i != 4 && i < 8 { // idle, iowait; guests are in user
-			busy += n
+			total += n
 		}
 	}
-	return time.Duration(busy) * 10 * time.Millisecond
+	return time.Duration(total) * 10 * time.Millisecond
 }
