@@ -69,6 +69,7 @@ func Problems() []problem.Type {
 		{Code: ingest.CodeTooLarge, Title: "A row is too large", Fix: mend},
 		{Code: ingest.CodeQuote, Title: "A row's quotes cannot be understood", Fix: "Double the quotes within quoted cells, or name the quote that the file uses in csv.quote."},
 		{Code: ingest.CodeEncoding, Title: "A row is not in the file's encoding", Fix: "Name the file's encoding in encoding."},
+		{Code: "input_changed", Title: "The batch's file has changed", Fix: "The results of the rows that were done can be read. Upload the file again and make a batch of the others."},
 		{Code: "deadline_passed", Title: "The deadline has passed", Fix: "Send deadline_at in the future, or leave it out."},
 		{Code: "batches_open", Title: "The tenant has as many batches as it may", Fix: "Wait until one has ended, or cancel one."},
 		{Code: "batch_state", Title: "The batch's state does not allow it", Fix: "Look at its status."},

@@ -49,13 +49,15 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 			b.Output.Format = ingest.Format(o.Format)
 		}
 	}
-	if err := a.check(ctx, &b, in, &m, run.Source(a.bucket, u.Object)); err != nil {
+	if err := a.check(ctx, &b, in, &m, run.Source(a.bucket, job.Object{Key: u.Object})); err != nil {
 		return nil, err
 	}
 	b.Input = job.Object{Key: job.Key(u.Tenant, b.ID), Bytes: u.Length, SHA256: u.SHA256}
-	if _, err := a.bucket.Copy(ctx, u.Object, b.Input.Key, u.SHA256); err != nil {
+	copied, err := a.bucket.Copy(ctx, u.Object, b.Input.Key, u.SHA256)
+	if err != nil {
 		return nil, err
 	}
+	b.Input.ETag = copied.ETag
 	made, err := cqrs.Send(ctx, a.bus, job.Submit{Batch: b})
 	if err != nil && !fault.Of(err).Kind.Retryable() { // else it may have been accepted; the sweep knows
 		_ = a.bucket.Delete(context.WithoutCancel(ctx), b.Input.Key)

@@ -65,6 +65,7 @@ type Object struct {
 	Bytes  int64  `json:"bytes"`
 	SHA256 string `json:"sha256,omitempty"`
 	Rows   int64  `json:"rows,omitempty"`
+	ETag   string `json:"etag,omitempty"` // of the file, which is read only as long as it is the same
 }
 
 // Output says what results look like.

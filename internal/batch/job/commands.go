@@ -237,10 +237,11 @@ func Remind(ctx context.Context, store *repo.Store, tenant string, cfg Config, w
 			if err != nil || !overdue {
 				return err
 			}
+			called := workers
 			if !now.Absent.IsZero() {
-				workers = 1 // looks whether the model is there
+				called = 1 // looks whether the model is there
 			}
-			return Announce(tx, &now, workers)
+			return Announce(tx, &now, called)
 		})
 		if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, repo.ErrConflict) {
 			return n, err
@@ -275,7 +276,7 @@ func (b *Batch) Names(key string) bool {
 		return true
 	}
 	for i := range b.Chunks {
-		if b.Chunks[i].Result.Key == key || b.Chunks[i].Errors.Key == key {
+		if c := &b.Chunks[i]; c.Result.Key == key || c.Errors.Key == key || c.Twices.Key == key {
 			return true
 		}
 	}

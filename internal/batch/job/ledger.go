@@ -13,7 +13,8 @@ import (
 type Chunk struct {
 	Begin  ingest.Position `json:"b"`
 	Rows   int             `json:"n"`
-	Twice  []int           `json:"2,omitempty"` // rows whose id another row has before them
+	Twice  []int           `json:"2,omitempty"` // rows whose id another row has before them, ascending
+	Twices Object          `json:"w,omitzero"`  // the same, as JSON, where they are more than MaxTwice
 	Fence  int             `json:"f,omitempty"`
 	Until  time.Time       `json:"u,omitzero"` // when its worker counts as dead; zero: none has it
 	Tries  int             `json:"t,omitempty"`
@@ -22,6 +23,10 @@ type Chunk struct {
 	Result Object          `json:"r,omitzero"`  // also of a chunk that is run again for its failed rows
 	Errors Object          `json:"x,omitzero"`  // the failed rows, as JSON Lines
 }
+
+// MaxTwice is how many rows with ids of others a chunk has in the ledger itself,
+// which is read and written whole.
+const MaxTwice = 16
 
 // succeeded is how many rows have, of the result that there is.
 func (c *Chunk) succeeded() int {

@@ -25,42 +25,45 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	}
 	entry := &b.Chunks[c.Chunk]
 	chunk := &t.chunk
-	if err := t.read(ctx, b, entry, chunk); err != nil {
+	if err := t.read(b, entry, chunk); err != nil {
 		return err
 	}
 	again, err := t.failedBefore(ctx, entry)
 	if err != nil {
 		return err
 	}
-	p := newPass(b, entry, m, chunk, again)
+	twice, err := t.twice(ctx, entry)
+	if err != nil {
+		return err
+	}
+	p := newPass(b, entry, m, chunk, again, twice)
 	p.waits = t.cfg.Job.Lease
 	if err := p.predict(ctx, t.predictor); err != nil {
 		return err
 	}
 	o, err := t.keep(ctx, b, entry, p)
 	if err != nil {
-		t.drop(ctx, o)
+		t.drop(ctx, o.Result, o.Errors)
 		return err
 	}
 	if _, err = t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Computed(c, o, now, t.cfg.Job.Timing) }); err != nil {
 		if errors.Is(err, job.ErrStale) {
-			t.drop(ctx, o)
+			t.drop(ctx, o.Result, o.Errors)
 		}
 		return err
 	}
-	t.drop(ctx, job.Outcome{Result: entry.Result, Errors: entry.Errors}) // those before
+	t.drop(ctx, entry.Result, entry.Errors) // those before
 	return nil
 }
 
 // read fills the chunk with the rows of the ledger's entry. The file stays open for
-// the next.
-func (t *turn) read(ctx context.Context, b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err error) {
+// the next, as long as the turn lives.
+func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err error) {
 	if t.open != nil && t.open.Position().Offset > entry.Begin.Offset {
 		t.close()
 	}
 	if t.open == nil {
-		// It outlives this step, and ends with the turn.
-		if t.open, err = ingest.Open(context.WithoutCancel(ctx), Source(t.bucket, b.Input.Key), b.File, &b.Spec, entry.Begin, t.cfg.Options); err != nil {
+		if t.open, err = ingest.Open(t.life, Source(t.bucket, b.Input), b.File, &b.Spec, entry.Begin, t.cfg.Options); err != nil {
 			t.open = nil
 			return err
 		}
@@ -139,10 +142,10 @@ func (t *turn) load(ctx context.Context, o job.Object) ([]byte, error) {
 
 // drop deletes objects that the batch will never name. Where that fails, the sweep
 // does it.
-func (t *turn) drop(ctx context.Context, o job.Outcome) {
-	for _, key := range []string{o.Result.Key, o.Errors.Key} {
-		if key != "" {
-			_ = t.bucket.Delete(context.WithoutCancel(ctx), key)
+func (t *turn) drop(ctx context.Context, objects ...job.Object) {
+	for _, o := range objects {
+		if o.Key != "" {
+			_ = t.bucket.Delete(context.WithoutCancel(ctx), o.Key)
 		}
 	}
 }

@@ -39,19 +39,20 @@ type part struct {
 	outputs     []Tensor
 }
 
-func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again []int) *pass {
+func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again, twice []int) *pass {
 	p := &pass{batch: b, entry: entry, model: m, chunk: c, again: again}
 	for _, e := range c.Errors {
 		p.fail(e.Row, e.Column, e.Code, e.Message)
 	}
-	for _, row := range entry.Twice {
-		if !slices.ContainsFunc(c.Errors, func(e ingest.RowError) bool { return e.Row == row }) {
+	for _, row := range twice {
+		if _, bad := slices.BinarySearchFunc(c.Errors, row, func(e ingest.RowError, row int) int { return cmp.Compare(e.Row, row) }); !bad {
 			p.fail(row, b.Spec.ID, ingest.CodeDuplicate, "another row before has the same id")
 		}
 	}
 	first := -1
 	for n, row := range c.Good {
-		wanted := p.wanted(row) && !slices.Contains(entry.Twice, row)
+		_, is := slices.BinarySearch(twice, row)
+		wanted := p.wanted(row) && !is
 		switch {
 		case wanted && first < 0:
 			first = n

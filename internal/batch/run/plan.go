@@ -2,75 +2,105 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"hash/maphash"
 	"io"
+	"slices"
 	"time"
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
-	"sluice/internal/platform/blob"
 	"sluice/internal/platform/fault"
 )
-
-// Open implements ingest.Source.
-func (s source) Open(ctx context.Context, offset int64) (io.ReadCloser, error) {
-	o, err := s.bucket.Get(ctx, s.key, blob.GetOptions{Range: blob.Range{Offset: offset}})
-	if fault.CodeOf(err) == blob.CodeRange { // nothing is behind the end
-		return io.NopCloser(eof{}), nil
-	}
-	return o.Body, err
-}
-
-type eof struct{}
-
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // growth is after how many chunks the next are twice as large.
 const growth = 512
 
 // plan counts the rows, cuts them into chunks, and finds ids that are there twice.
 func (t *turn) plan(ctx context.Context, b *job.Batch, c job.Claim) error {
-	names := &ingest.Spec{ID: b.Spec.ID}
-	if b.File.Format == ingest.Parquet { // of which rows take what their columns do
-		names = &b.Spec
+	chunks, err := t.cut(ctx, b)
+	if err == nil {
+		_, err = t.update(ctx, func(b *job.Batch, now time.Time) error {
+			return b.Planned(c, slices.Clone(chunks), now, t.cfg.Job.Timing)
+		})
 	}
-	r, err := ingest.Open(ctx, Source(t.bucket, b.Input.Key), b.File, names, b.File.First, t.cfg.Options)
 	if err != nil {
-		return err
-	}
-	defer r.Close()
-	var chunks []job.Chunk
-	rows := int64(0)
-	seen := ids{seed: maphash.MakeSeed()}
-	limit := ingest.Limit{Rows: t.cfg.ChunkRows, Bytes: t.cfg.ChunkSize}
-	for chunk := new(ingest.Chunk); ; {
-		begin := r.Position()
-		if err := r.Read(chunk, limit); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
+		if !fault.Of(err).Kind.Retryable() { // else they may be the batch's
+			for i := range chunks {
+				t.drop(ctx, chunks[i].Twices)
+			}
 		}
-		if rows += int64(chunk.Rows); rows > t.cfg.MaxRows {
-			return fault.New(fault.Unprocessable, "the file has more than %d rows: split it", t.cfg.MaxRows).WithCode("batch_too_many_rows")
-		}
-		chunks = append(chunks, job.Chunk{Begin: begin, Rows: chunk.Rows, Twice: seen.twice(chunk, b.Spec.ID != "")})
-		if len(chunks)%growth == 0 {
-			limit.Rows, limit.Bytes = 2*limit.Rows, 2*limit.Bytes
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-	if _, err := t.update(ctx, func(b *job.Batch, now time.Time) error {
-		return b.Planned(c, append([]job.Chunk(nil), chunks...), now, t.cfg.Job.Timing)
-	}); err != nil {
 		return err
 	}
 	if others := min(t.cfg.Workers, len(chunks)) - 1; others > 0 {
 		return t.announce(ctx, others)
 	}
 	return nil
+}
+
+// cut reads the file once. What it returns with an error has been written already.
+func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err error) {
+	names := &ingest.Spec{ID: b.Spec.ID}
+	if b.File.Format == ingest.Parquet { // of which rows take what their columns do
+		names = &b.Spec
+	}
+	r, err := ingest.Open(ctx, Source(t.bucket, b.Input), b.File, names, b.File.First, t.cfg.Options)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	rows := int64(0)
+	seen := ids{seed: maphash.MakeSeed()}
+	limit := ingest.Limit{Rows: t.cfg.ChunkRows, Bytes: t.cfg.ChunkSize}
+	for chunk := new(ingest.Chunk); ; {
+		begin := r.Position()
+		if err := r.Read(chunk, limit); errors.Is(err, io.EOF) {
+			return chunks, nil
+		} else if err != nil {
+			return chunks, err
+		}
+		if rows += int64(chunk.Rows); rows > t.cfg.MaxRows {
+			return chunks, fault.New(fault.Unprocessable, "the file has more than %d rows: split it", t.cfg.MaxRows).WithCode("batch_too_many_rows")
+		}
+		entry := job.Chunk{Begin: begin, Rows: chunk.Rows}
+		if err := t.noteTwice(ctx, b, &entry, seen.twice(chunk, b.Spec.ID != "")); err != nil {
+			return chunks, err
+		}
+		chunks = append(chunks, entry)
+		if len(chunks)%growth == 0 {
+			limit.Rows, limit.Bytes = 2*limit.Rows, 2*limit.Bytes
+		}
+		if err := ctx.Err(); err != nil {
+			return chunks, err
+		}
+	}
+}
+
+// noteTwice puts rows with ids of others into the ledger, or beside it where they are
+// many: the ledger's size does not depend on what is in the file.
+func (t *turn) noteTwice(ctx context.Context, b *job.Batch, entry *job.Chunk, rows []int) error {
+	if len(rows) <= job.MaxTwice {
+		entry.Twice = rows
+		return nil
+	}
+	text, err := json.Marshal(rows)
+	if err == nil {
+		entry.Twices, err = t.put(ctx, b, text, int64(len(rows)))
+	}
+	return err
+}
+
+// twice returns the rows of a chunk that have ids of others, ascending.
+func (t *turn) twice(ctx context.Context, entry *job.Chunk) (rows []int, err error) {
+	if entry.Twices.Key == "" {
+		return entry.Twice, nil
+	}
+	text, err := t.load(ctx, entry.Twices)
+	if err == nil {
+		err = json.Unmarshal(text, &rows)
+	}
+	return rows, err
 }
 
 // ids is a set of rows' ids, by their hashes: of ten million, two are taken for the
@@ -116,13 +146,4 @@ func (s *ids) add(h uint64) bool {
 			return false
 		}
 	}
-}
-
-// File implements ingest.Random.
-func (s source) File(ctx context.Context) (io.ReaderAt, int64, error) {
-	f, err := blob.OpenFile(ctx, s.bucket, s.key)
-	if err != nil {
-		return nil, 0, err
-	}
-	return f, f.Size(), nil
 }

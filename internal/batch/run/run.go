@@ -141,9 +141,11 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return err
 	}
-	t := &turn{Worker: w, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
+	life, end := context.WithCancel(ctx)
+	defer end()
+	t := &turn{Worker: w, life: life, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
 	defer t.close()
-	for end := w.store.Now().Add(w.cfg.Slice); ; {
+	for until := w.store.Now().Add(w.cfg.Slice); ; {
 		more, err := t.step(ctx, d)
 		switch {
 		case errors.Is(err, repo.ErrNotFound), errors.Is(err, job.ErrStale), err == nil && !more:
@@ -152,7 +154,7 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 			return nil // the next reminder asks again
 		case err != nil:
 			return err
-		case taking.Err() != nil || w.store.Now().After(end):
+		case taking.Err() != nil || w.store.Now().After(until):
 			return t.announce(ctx, 1)
 		}
 	}
@@ -161,6 +163,7 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 // turn is a worker's time with one batch.
 type turn struct {
 	*Worker
+	life  context.Context //nolint:containedctx // its own: the file is open from step to step, and ends with it
 	id    job.ID
 	scope repo.Scope
 	open  ingest.Reader // of the batch's file; nil for none
@@ -316,12 +319,3 @@ func (t *turn) keepAlive(ctx context.Context, c job.Claim, d queue.Delivery, sto
 		}
 	}
 }
-
-// source is the batch's file.
-type source struct {
-	bucket blob.Reader
-	key    string
-}
-
-// Source returns an object as a file to be read.
-func Source(b blob.Reader, key string) ingest.Source { return source{b, key} }

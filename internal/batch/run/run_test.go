@@ -114,6 +114,12 @@ func file(format ingest.Format, rows int) string {
 
 func newBench(t *testing.T, in, out ingest.Format, rows int) *bench {
 	t.Helper()
+	return newBenchOf(t, in, out, rows, "")
+}
+
+// newBenchOf is newBench of a file, unless that is empty.
+func newBenchOf(t *testing.T, in, out ingest.Format, rows int, text string) *bench {
+	t.Helper()
 	b := &bench{t: t, bucket: memblob.New(memblob.Config{}), model: &doubler{}}
 	b.model.poisoned.Store(true)
 	b.store = repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{Now: func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }})
@@ -131,11 +137,15 @@ func newBench(t *testing.T, in, out ingest.Format, rows int) *bench {
 	batch := &job.Batch{Model: "m", ModelVersion: "1", MaxErrorRatio: 1, Output: job.Output{Format: out},
 		Spec: ingest.Spec{Inputs: []ingest.Input{{Name: "x", Type: "FP32", Width: 1, Columns: []string{"x"}}}, ID: "id", Keep: []string{"note"}}}
 	batch.ID, batch.Input.Key = id, job.Key(tenant, id)
-	if _, err := b.bucket.Put(t.Context(), batch.Input.Key, strings.NewReader(file(in, rows)), blob.PutOptions{}); err != nil {
+	if text == "" {
+		text = file(in, rows)
+	}
+	kept, err := b.bucket.Put(t.Context(), batch.Input.Key, strings.NewReader(text), blob.PutOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if batch.File, err = ingest.Inspect(t.Context(), Source(b.bucket, batch.Input.Key), ingest.File{Format: in}, &batch.Spec, ingest.Options{}); err != nil {
+	batch.Input.ETag = kept.ETag
+	if batch.File, err = ingest.Inspect(t.Context(), Source(b.bucket, batch.Input), ingest.File{Format: in}, &batch.Spec, ingest.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	m, _ := b.model.Model("", "")
@@ -153,7 +163,11 @@ func newBench(t *testing.T, in, out ingest.Format, rows int) *bench {
 }
 
 func (b *bench) turn() *turn {
-	return &turn{Worker: b.worker, id: id, scope: repo.Scope{Tenant: tenant, Actor: "system"}}
+	return b.turnOf(b.worker)
+}
+
+func (b *bench) turnOf(w *Worker) *turn {
+	return &turn{Worker: w, life: b.t.Context(), id: id, scope: repo.Scope{Tenant: tenant, Actor: "system"}}
 }
 
 func (b *bench) find() job.Batch {
@@ -166,8 +180,10 @@ func (b *bench) find() job.Batch {
 }
 
 // work has a worker do what there is to do.
-func (b *bench) work(ctx context.Context) error {
-	t := b.turn()
+func (b *bench) work(ctx context.Context) error { return b.workOf(ctx, b.worker) }
+
+func (b *bench) workOf(ctx context.Context, w *Worker) error {
+	t := b.turnOf(w)
 	defer t.close()
 	for {
 		more, err := t.step(ctx, queue.NewDelivery(queue.Message{}, 1, nil))
@@ -200,6 +216,9 @@ func (b *bench) content(found job.Batch) string {
 	text := []byte(found.Output.Head)
 	t := b.turn()
 	for i := range found.Chunks {
+		if found.Chunks[i].Result.Key == "" {
+			continue
+		}
 		part, err := t.load(b.t.Context(), found.Chunks[i].Result)
 		if err != nil {
 			b.t.Fatal(err)
@@ -352,11 +371,7 @@ func TestCancelled(t *testing.T) {
 
 // What is wrong with the file as a whole fails the batch, and says where.
 func TestBadFile(t *testing.T) {
-	b := newBench(t, ingest.CSV, ingest.CSV, 10)
-	text := file(ingest.CSV, 100) + "r100,1,\"never closed\n"
-	if _, err := b.bucket.Put(t.Context(), b.find().Input.Key, strings.NewReader(text), blob.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	b := newBenchOf(t, ingest.CSV, ingest.CSV, 100, file(ingest.CSV, 100)+"r100,1,\"never closed\n")
 	if found := b.finish(1); found.Status != job.Failed || found.Failure.Code != "csv_quote_unclosed" || len(found.Errors) != 1 || found.Errors[0].Line != 202 {
 		t.Errorf("%s, %+v, %+v", found.Status, found.Failure, found.Errors)
 	}
@@ -372,7 +387,7 @@ func TestBadFile(t *testing.T) {
 	if err := b.bucket.Delete(t.Context(), b.find().Input.Key); err != nil {
 		t.Fatal(err)
 	}
-	if found := b.finish(1); found.Status != job.Failed || found.Failure.Code != "not_found" || found.Counts.Pending() != 0 {
+	if found := b.finish(1); found.Status != job.Failed || found.Failure.Code != "input_changed" || found.Counts.Pending() != 0 {
 		t.Errorf("%s, %+v", found.Status, found.Failure)
 	}
 }
