@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
@@ -61,7 +62,7 @@ type app struct {
 	versions  *registry.Service
 	trials    *registry.Trials
 	follower  lifecycle.Component // of the ready versions
-	exports   *export.Service
+	exports   *exports.Exports
 	ops, http *web.Server
 	grpc      *grpcServer
 	firstKey  string // the file with the API key that this start has made
@@ -88,9 +89,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(needExports(needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(exports.Need(cfg, needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions())})))))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions())})))))))
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), exportComponent(a), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	batchapi "sluice/internal/batch/api"
@@ -67,7 +68,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
 		return nil, err
 	}
-	if a.exports, err = newExports(a); err != nil {
+	if a.exports, err = exports.New(a.cfg, a.node, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
@@ -114,7 +115,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Options).Register(v1)
-	exporthttp.Register(v1, a.exports)
+	exporthttp.Register(v1, a.exports.Service)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

@@ -1,6 +1,6 @@
-// Command worker runs durable predictions, and carries what the processes of
-// bin/api have committed: it publishes the outbox, writes the audit log, calls
-// webhooks and removes what has expired. Run as many as you like beside bin/api,
+// Command worker runs durable predictions, batches and exports, and carries what the
+// processes of bin/api have committed: it publishes the outbox, writes the audit log,
+// calls webhooks and removes what has expired. Run as many as you like beside bin/api,
 // on the same servers: each takes predictions from the same queue, and each part
 // of the other work has one owner at a time, which another replaces when it ends.
 //

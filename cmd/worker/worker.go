@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
@@ -37,6 +38,7 @@ type worker struct {
 	records  *records.Records
 	jobs     *jobs.Jobs
 	batches  *batches.Batches
+	exports  *exports.Exports
 	ops      *web.Server
 	ready    func(*worker)
 }
@@ -55,7 +57,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()})))); err != nil {
+	if w.node, err = node.Open(ctx, cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()}))))); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -102,6 +104,9 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		predictor = new(batches.NewPredictor(w.models.Public))
 	}
 	w.batches = batches.New(w.cfg, w.node, predictor, w.log)
+	if w.exports, err = exports.New(w.cfg, w.node, metrics, w.log); err != nil {
+		return err
+	}
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)
 	return err
 }
@@ -120,7 +125,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
-	}, append(components, w.jobs.Usage(), w.jobs.Component(), w.batches.Component())...)
+	}, append(components, w.jobs.Usage(), w.jobs.Component(), w.batches.Component(), w.exports.Component())...)
 }
 
 // started tells the user, the probes and the tests.

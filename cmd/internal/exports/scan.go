@@ -1,5 +1,3 @@
-// Package exports has the datasets that can be exported: what the store keeps of
-// tenants, as tables.
 package exports
 
 import (

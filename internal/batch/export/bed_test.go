@@ -100,9 +100,9 @@ func (d deathly) Close() error { return d.Driver.Close() }
 // things is a dataset of plain rows.
 type things struct {
 	rows    int
-	missing int             // rows that the store counts, and the scan does not see
-	each    func(chunk int) // called before each chunk, if there is one
-	tenant  atomic.Value    // that was last scanned
+	missing int                                  // rows that the store counts, and the scan does not see
+	each    func(ctx context.Context, chunk int) // called before each chunk, if there is one
+	tenant  atomic.Value                         // that was last scanned
 }
 
 type thingScan struct {
@@ -119,7 +119,7 @@ func (s *thingScan) Read(ctx context.Context, into *table.Chunk) error {
 		return io.EOF
 	}
 	if s.each != nil {
-		s.each(s.chunk)
+		s.each(ctx, s.chunk)
 	}
 	s.chunk++
 	n := min(700, s.rows-s.at)
@@ -162,11 +162,16 @@ func (b *bed) create(t testing.TB, r Request) *Export {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-b.woken
 	return e
 }
 
-func (b *bed) run(id ID) { b.attempt(context.Background(), task{"acme", id}) }
+func (b *bed) run(id ID) { b.runUntil(context.Background(), id) }
+
+// runUntil is what a worker does that is told of an export, until ctx ends. That the
+// store fails is the test's own doing.
+func (b *bed) runUntil(ctx context.Context, id ID) {
+	_ = b.attempt(ctx, repo.Scope{Tenant: "acme", Actor: "system"}, id, func(context.Context) error { return nil })
+}
 
 func (b *bed) find(t testing.TB, id ID) *Export {
 	t.Helper()

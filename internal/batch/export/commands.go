@@ -110,12 +110,11 @@ func (s *Service) register(b *cqrs.Bus) {
 		}
 		e := &Export{Name: c.Name, Request: c.Request, Progress: Progress{Total: -1}}
 		e.ID = repo.NewID[ID](tx, Prefix)
-		e.move(Queued, tx.Now(), tx.Now().Add(maxAge))
+		e.move(Queued, tx.Now().Add(notice), tx.Now().Add(maxAge))
 		if err := Exports.Add(ctx, tx, e); err != nil {
 			return nil, err
 		}
-		tx.AfterCommit(func() { s.wake(tx.Tenant(), e.ID) })
-		return e, nil
+		return e, announce(tx, e.ID)
 	})
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c Cancel) (*Export, error) {
 		e, err := Exports.Update(ctx, tx, c.ID, func(e *Export) error { e.Cancel(tx.Now(), s.cfg.Keep); return nil })

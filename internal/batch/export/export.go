@@ -1,12 +1,14 @@
 // Package export writes what the store has of a tenant to files that people open:
 // CSV, JSON Lines, Parquet and workbooks.
 //
-// An export is an aggregate. A worker takes it, with a fence, scans the dataset,
-// encodes it straight into objects of names that are used once, and names them in
-// the commit that completes it. Before that it compares what it has read with what
-// the store counts: an export that is short fails, and is never complete. A worker
-// that dies is replaced after its lease by one that begins again; what it has
-// written nobody names, and the sweep of orphans removes.
+// An export is an aggregate. That it is there to be run is said in the queue, by the
+// commit that makes it; a message is a hint, and the store says what is to be done.
+// A worker takes the export, with a fence, scans the dataset, encodes it straight
+// into objects of names that are used once, and names them in the commit that
+// completes it. Before that it compares what it has read with what the store counts:
+// an export that is short fails, and is never complete. A worker that dies is
+// replaced after its lease by one that begins again; what it has written nobody
+// names, and the sweep of orphans removes.
 //
 // Known limits: a scan is as consistent as its dataset says, see Dataset. An
 // attempt begins from the start.
@@ -83,10 +85,11 @@ type Export struct {
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 
-	Attempt int       `json:"attempt"` // the fence of the attempt under way, or of the last
-	Tries   int       `json:"tries"`   // attempts that count: not those of workers that stopped in order
-	Due     time.Time `json:"due"`     // when somebody has to look after it: run it, or expire it; far in the future for nobody
-	Keep    time.Time `json:"keep"`    // when it is forgotten
+	Attempt int       `json:"attempt"`        // the fence of the attempt under way, or of the last
+	Tries   int       `json:"tries"`          // attempts that count: not those of workers that stopped in order
+	After   time.Time `json:"after,omitzero"` // when the next attempt may begin; zero is at once
+	Due     time.Time `json:"due"`            // when somebody has to look after it: say again that it waits, or expire it; far in the future for nobody
+	Keep    time.Time `json:"keep"`           // when it is forgotten
 }
 
 // Exports keeps them.
@@ -106,6 +109,7 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const (
 	lease      = 30 * time.Second // for which a worker may give no sign of life
+	notice     = time.Minute      // for which what was said of an export that waits is believed to be heard
 	maxTries   = 5
 	remembered = 24 * time.Hour // for which it is told how an export has ended that has no files
 )
@@ -149,9 +153,10 @@ var errLost = fault.New(fault.Conflict, "another worker has the export since, or
 
 // Take begins an attempt: it returns errLost where there is none to begin.
 func (e *Export) Take(now time.Time) error {
-	if e.Final() || now.Before(e.Due) {
+	if e.Final() || e.Status == Running && now.Before(e.Due) || now.Before(e.After) {
 		return errLost
 	}
+	e.After = time.Time{}
 	e.Attempt++
 	e.Tries++
 	e.Parts, e.Progress = nil, Progress{Total: -1}
@@ -202,14 +207,28 @@ func (e *Export) Stop(attempt int, why error, stopped bool, now time.Time, keep 
 	switch {
 	case stopped: // the worker, in order
 		e.Tries--
-		e.move(Queued, now, e.Keep)
+		e.move(Queued, now.Add(notice), e.Keep)
 	case f.Kind.Retryable() && e.Tries < maxTries:
-		e.move(Queued, now.Add(time.Second<<e.Tries), e.Keep)
+		e.After = now.Add(time.Second << e.Tries)
+		e.move(Queued, e.After, e.Keep)
 	default:
 		e.Failure, e.CompletedAt = &Failure{fault.CodeOf(f), f.Text()}, now
 		e.move(Failed, never, now.Add(keep))
 	}
 	return nil
+}
+
+// Remind says whether somebody has to be told that the export waits for a worker,
+// and notes that.
+func (e *Export) Remind(now time.Time) bool {
+	if e.Final() || now.Before(e.Due) {
+		return false
+	}
+	if e.Status == Running { // and its worker gives no sign of life
+		e.move(Queued, now, e.Keep)
+	}
+	e.Due = now.Add(notice)
+	return true
 }
 
 // Cancel ends an export that is not wanted any more. One that has ended stays as

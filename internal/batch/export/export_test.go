@@ -7,9 +7,7 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"testing"
 	"time"
@@ -123,7 +121,7 @@ func TestCancelStopsTheWorker(t *testing.T) {
 		b := newBed(t, 100_000, Config{PartSize: 64 << 10})
 		e := b.create(t, Request{Format: encode.CSV})
 		last := 0
-		b.things.each = func(chunk int) {
+		b.things.each = func(_ context.Context, chunk int) {
 			b.now = b.now.Add(tellInterval)
 			if last = chunk; chunk == 10 {
 				if err := end(b, e.ID); err != nil {
@@ -146,12 +144,12 @@ func TestStoppedWorkersGiveBack(t *testing.T) {
 	b := newBed(t, 5000, Config{})
 	e := b.create(t, Request{Format: encode.CSV})
 	ctx, cancel := context.WithCancel(context.Background())
-	b.things.each = func(chunk int) {
+	b.things.each = func(_ context.Context, chunk int) {
 		if chunk == 2 {
 			cancel()
 		}
 	}
-	b.attempt(ctx, task{"acme", e.ID})
+	b.runUntil(ctx, e.ID)
 	if e = b.find(t, e.ID); e.Status != Queued || e.Tries != 0 || len(b.objects(t)) != 0 {
 		t.Fatalf("%s, %d tries, %d objects", e.Status, e.Tries, len(b.objects(t)))
 	}
@@ -167,7 +165,7 @@ func TestSlowWorkersAreFenced(t *testing.T) {
 	b := newBed(t, 3000, Config{})
 	e := b.create(t, Request{Format: encode.CSV})
 	again := false
-	b.things.each = func(chunk int) {
+	b.things.each = func(_ context.Context, chunk int) {
 		if chunk == 3 && !again {
 			again = true
 			b.now = b.now.Add(2 * lease)
@@ -188,7 +186,7 @@ func TestExportsExpire(t *testing.T) {
 	if _, _, _, err := b.Content(b.ctx, e.ID, 0); !fault.Is(err, fault.Gone) {
 		t.Error(err)
 	}
-	if err := b.Look(b.ctx, "acme"); err != nil {
+	if err := b.Remind(b.ctx, "acme"); err != nil {
 		t.Fatal(err)
 	}
 	if e = b.find(t, e.ID); e.Status != Expired || len(b.objects(t)) != 0 {
@@ -222,15 +220,18 @@ func TestPermissions(t *testing.T) {
 func TestQuota(t *testing.T) {
 	b := newBed(t, 10, Config{MaxActive: 2, MaxExports: 3})
 	r := Request{Dataset: "things", Format: encode.CSV}
+	var first ID
 	for i, want := range []string{"", "", "export_quota", "", "export_quota"} {
 		e, err := b.Create(b.ctx, Create{Request: r})
 		if fault.CodeOf(err) != want {
 			t.Fatalf("export %d: %v, want %q", i, err, want)
 		}
-		if i == 2 { // room for one more
-			b.run((<-b.woken).id)
+		switch i {
+		case 0:
+			first = e.ID
+		case 2: // room for one more
+			b.run(first)
 		}
-		_ = e
 	}
 }
 
@@ -304,35 +305,5 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		if want := string(bytes.TrimSpace([]byte(code))); fault.CodeOf(err) != want || !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", want, err)
 		}
-	}
-}
-
-// Run takes what it is told of, and what it finds.
-func TestRun(t *testing.T) {
-	b := newBed(t, 10, Config{})
-	told, err := b.Create(b.ctx, Create{Request: Request{Dataset: "things", Format: encode.CSV}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := b.create(t, Request{Format: encode.CSV})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- b.Run(ctx, 2, func(context.Context) iter.Seq2[string, error] {
-			return func(yield func(string, error) bool) {
-				_ = yield("", errors.New("no such tenant")) && yield("acme", nil)
-			}
-		})
-	}()
-	deadline := time.Now().Add(20 * time.Second)
-	for b.find(t, told.ID).Status != Completed || b.find(t, found.ID).Status != Completed {
-		if time.Now().After(deadline) {
-			t.Fatal("not run")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }

@@ -20,6 +20,7 @@ type run struct {
 	id      ID
 	attempt int
 	request Request
+	alive   func(context.Context) error
 
 	plan     *plan
 	scan     Scan
@@ -124,6 +125,9 @@ func (r *run) tell(ctx context.Context) error {
 	}
 	p := r.progress
 	p.Bytes += r.open.Bytes()
+	if err := r.alive(ctx); err != nil {
+		return err
+	}
 	_, err := s.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Advance(r.attempt, p, r.parts, now) })
 	if errors.Is(err, repo.ErrNotFound) {
 		return errLost
