@@ -1,12 +1,15 @@
 package load
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,16 +22,19 @@ type Answer struct {
 	// answer has none.
 	HeaderLength int
 	Body         []byte
+	// First is when the first event was there, of an answer that has events.
+	First time.Time
+	// Redialled says that the server had closed the connection while it was idle,
+	// and that the request was sent again over another.
+	Redialled bool
 }
 
-// conn is one keep-alive connection. One goroutine uses it; setLimit may be
-// called by others too.
+// conn is one keep-alive connection over HTTP/1.1.
 type conn struct {
-	addr      string
-	buf       []byte
-	redialled int
+	addr string
+	buf  []byte
 
-	mu    sync.Mutex // guards writes of the fields below, and setLimit
+	mu    sync.Mutex // guards writes of the fields below, and SetLimit
 	tcp   net.Conn   // nil where it must be dialled again
 	limit time.Time  // of every read and write
 }
@@ -36,32 +42,38 @@ type conn struct {
 const (
 	dialTimeout = 5 * time.Second
 	maxHeader   = 64 << 10
+	maxChunked  = 64 << 20
 )
 
 // errIdleClosed says that the server closed the connection instead of
 // answering, without a byte: it may do so while a connection is idle.
 var errIdleClosed = errors.New("the connection was closed instead of an answer")
 
-// do sends a request and reads its answer. Like every HTTP client it dials
+// errUnreachable says that nobody took the connection: nothing was sent.
+var errUnreachable = errors.New("the server does not take connections")
+
+// Do sends a request and reads its answer. Like every HTTP client it dials
 // again, once, where the server has closed the connection while it was idle.
-// After an error the connection is dialled again at the next call.
-func (c *conn) do(wire []byte) (Answer, error) {
+func (c *conn) Do(r *Request) (Answer, error) {
+	redialled := false
 	if c.tcp != nil {
-		a, err := c.exchange(wire)
+		a, err := c.exchange(r.Wire)
 		if !errors.Is(err, errIdleClosed) {
 			return a, err
 		}
-		c.redialled++
+		redialled = true
 	}
 	if err := c.dial(); err != nil {
-		return Answer{}, err
+		return Answer{Redialled: redialled}, err
 	}
-	return c.exchange(wire)
+	a, err := c.exchange(r.Wire)
+	a.Redialled = redialled
+	return a, err
 }
 
 func (c *conn) exchange(wire []byte) (Answer, error) {
 	if _, err := c.tcp.Write(wire); err != nil {
-		c.close()
+		c.Close()
 		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 			return Answer{}, errIdleClosed
 		}
@@ -69,7 +81,7 @@ func (c *conn) exchange(wire []byte) (Answer, error) {
 	}
 	a, keep, err := c.read()
 	if err != nil || !keep {
-		c.close()
+		c.Close()
 	}
 	return a, err
 }
@@ -77,7 +89,7 @@ func (c *conn) exchange(wire []byte) (Answer, error) {
 func (c *conn) dial() error {
 	tcp, err := net.DialTimeout("tcp", c.addr, dialTimeout)
 	if err != nil {
-		return err
+		return errors.Join(errUnreachable, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,8 +101,8 @@ func (c *conn) dial() error {
 	return nil
 }
 
-// setLimit sets the time at which whatever is in progress fails.
-func (c *conn) setLimit(t time.Time) error {
+// SetLimit sets the time at which whatever is in progress fails.
+func (c *conn) SetLimit(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.limit = t
@@ -100,7 +112,8 @@ func (c *conn) setLimit(t time.Time) error {
 	return c.tcp.SetDeadline(t)
 }
 
-func (c *conn) close() {
+// Close closes the connection; the next request opens another.
+func (c *conn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.tcp != nil {
@@ -136,6 +149,9 @@ func (c *conn) read() (Answer, bool, error) {
 	if err != nil {
 		return Answer{}, false, err
 	}
+	if h.chunked {
+		return c.readChunks(h, end, n)
+	}
 	total := end + h.length
 	if n > total {
 		return Answer{}, false, fmt.Errorf("%d bytes follow the answer", n-total)
@@ -150,7 +166,29 @@ func (c *conn) read() (Answer, bool, error) {
 		}
 		n += m
 	}
-	return Answer{h.status, h.inference, c.buf[end:total]}, !h.close, nil
+	return Answer{Status: h.status, HeaderLength: h.inference, Body: c.buf[end:total]}, !h.close, nil
+}
+
+// readChunks reads the body of an answer that comes in chunks, of which there is
+// as much in the buffer as lies between from and to. It allocates.
+func (c *conn) readChunks(h header, from, to int) (Answer, bool, error) {
+	wire := bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(c.buf[from:to])), c.tcp))
+	body, err := io.ReadAll(io.LimitReader(httputil.NewChunkedReader(wire), maxChunked))
+	if err == nil && len(body) == maxChunked {
+		err = fmt.Errorf("the answer has more than %d bytes", maxChunked-1)
+	}
+	if err == nil && h.inference > len(body) {
+		err = fmt.Errorf("inference header of %d bytes in a body of %d", h.inference, len(body))
+	}
+	if err == nil { // the blank line behind the last chunk; fields there are nobody's
+		if line, lineErr := wire.ReadString('\n'); lineErr != nil || strings.TrimSpace(line) != "" {
+			err = fmt.Errorf("no blank line behind the last chunk: %.40q, %w", line, lineErr)
+		}
+	}
+	if err != nil {
+		return Answer{}, false, fmt.Errorf("read: %w", err)
+	}
+	return Answer{Status: h.status, HeaderLength: h.inference, Body: body}, !h.close, nil
 }
 
 func (c *conn) grow(size int) {
@@ -164,6 +202,7 @@ type header struct {
 	length    int // of the body
 	inference int // -1: not given
 	close     bool
+	chunked   bool
 }
 
 // parseHeader reads the status line and the few fields that matter here.
@@ -191,15 +230,17 @@ func parseHeader(b []byte) (header, error) {
 			h.inference, ok = decimal(v)
 		} else if v, found := field(line, "Connection:"); found {
 			h.close = bytes.EqualFold(v, []byte("close"))
+		} else if v, found := field(line, "Transfer-Encoding:"); found {
+			h.chunked = bytes.EqualFold(v, []byte("chunked"))
 		}
 		if !ok {
 			return h, fmt.Errorf("malformed field %q", line)
 		}
 	}
-	if h.length < 0 {
-		return h, errors.New("the answer has no Content-Length (chunked answers are not supported)")
+	if h.length < 0 && !h.chunked {
+		return h, errors.New("the answer has neither Content-Length nor chunks")
 	}
-	if h.inference > h.length {
+	if h.inference > h.length && !h.chunked {
 		return h, fmt.Errorf("inference header of %d bytes in a body of %d", h.inference, h.length)
 	}
 	return h, nil

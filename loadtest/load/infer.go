@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"sluice/internal/inference/tensor"
 	"sluice/internal/inference/tensor/tensorjson"
@@ -21,7 +22,8 @@ const (
 
 // Infer returns the inference request for a model in its wire form. The
 // timeout, in microseconds, is the protocol's request parameter; 0 sends none.
-func Infer(addr, model string, inputs []tensor.Tensor, e Encoding, timeout int64) ([]byte, error) {
+// Fields are further header lines, each ending in CRLF.
+func Infer(addr, model string, inputs []tensor.Tensor, e Encoding, timeout int64, fields ...string) ([]byte, error) {
 	var head, blobs []byte
 	head = append(head, `{"inputs":[`...)
 	for i, in := range inputs {
@@ -51,11 +53,11 @@ func Infer(addr, model string, inputs []tensor.Tensor, e Encoding, timeout int64
 	head = appendParameters(head, e, timeout)
 	head = append(head, '}')
 
-	fields := "Content-Type: application/json\r\n"
+	kind := "Content-Type: application/json\r\n"
 	if e == Binary {
-		fields = "Content-Type: application/octet-stream\r\nInference-Header-Content-Length: " + strconv.Itoa(len(head)) + "\r\n"
+		kind = "Content-Type: application/octet-stream\r\nInference-Header-Content-Length: " + strconv.Itoa(len(head)) + "\r\n"
 	}
-	return Post(addr, "/v2/models/"+model+"/infer", fields, append(head, blobs...)), nil
+	return Post(addr, "/v2/models/"+model+"/infer", kind+strings.Join(fields, ""), append(head, blobs...)), nil
 }
 
 func appendParameters(b []byte, e Encoding, timeout int64) []byte {

@@ -1,14 +1,18 @@
-// Package load generates HTTP load cheaply enough to share a machine with the
-// server under test: requests are bytes made beforehand, each connection is
-// one goroutine on a raw TCP socket, and a request allocates nothing.
+// Package load generates load cheaply enough to share a machine with the server
+// under test: requests are bytes made beforehand, each connection is one
+// goroutine, and over HTTP a request allocates nothing.
 //
 // A Pool of connections offers load in two ways. Closed keeps every connection
 // busy, which measures capacity and cost. Open sends at a given rate whatever
 // the server does, and counts latency from the time at which a request was
-// due, so that a slow server cannot slow down its own measurement.
+// due, so that a slow server cannot slow down its own measurement (no coordinated
+// omission). Times go into histograms with logarithmic buckets (Histogram).
 //
-// Known limits: HTTP/1.1 without TLS, loopback targets only, and answers must
-// carry a Content-Length.
+// Connections are of several kinds: Dial's speak HTTP/1.1, those of GRPC the
+// protocol over gRPC, Events' read an answer event by event, Slow's take their
+// time, and those of a Balancer look for a server that is ready.
+//
+// Known limits: no TLS, and loopback targets only.
 package load
 
 import (
@@ -34,9 +38,36 @@ type Load struct {
 	// Ramp is the time at the start of an open loop that goodput leaves out:
 	// an empty server takes more in than it can keep up.
 	Ramp time.Duration
+	// Retries is how often a refused request is sent again at once, as careless
+	// clients do; its latency goes on counting.
+	Retries int
+	// Seen is told of every request at its end; nil tells nobody. Several
+	// goroutines call it.
+	Seen func(Sample)
 }
 
-// Request is a request in its wire form and what its answer must be.
+// Outcome is what became of a request.
+type Outcome int
+
+// What may become of a request.
+const (
+	OK      Outcome = iota // status Load.Status, and a right answer where it was checked
+	Refused                // status 429 or 503
+	Failed                 // anything else: other status, broken connection, wrong answer
+	Unsent                 // due, but every connection and the backlog were taken
+)
+
+// Sample is one request of a run.
+type Sample struct {
+	Due     time.Time // in a closed loop: sent
+	Latency time.Duration
+	First   time.Duration // to the first event of an answer that has events, else 0
+	Outcome Outcome
+	Err     error // of a failed one
+}
+
+// Request is a request in its wire form and what its answer must be. Over HTTP
+// that is all of it; over gRPC the message.
 type Request struct {
 	Wire []byte
 	// Check judges an answer that is OK by its status; nil accepts any.
@@ -58,8 +89,10 @@ type Result struct {
 	// Redialled counts connections that the server had closed while they were
 	// idle; their requests were sent again.
 	Redialled int
+	Retried   int // refusals that were followed by another try
 
 	Latency *Histogram // of OK answers
+	First   *Histogram // of those that have events: to the first
 	Refusal *Histogram // of refusals
 	Lag     *Histogram // open loop: how late the generator was in sending
 
@@ -81,14 +114,14 @@ func perSecond(n int, d time.Duration) float64 {
 }
 
 func newResult() *Result {
-	return &Result{Latency: new(Histogram), Refusal: new(Histogram), Lag: new(Histogram)}
+	return &Result{Latency: new(Histogram), First: new(Histogram), Refusal: new(Histogram), Lag: new(Histogram)}
 }
 
 // Add merges another run, as if one had followed the other. The zero value may
 // be added to.
 func (r *Result) Add(o *Result) {
 	if r.Latency == nil {
-		r.Latency, r.Refusal, r.Lag = new(Histogram), new(Histogram), new(Histogram)
+		r.Latency, r.First, r.Refusal, r.Lag = new(Histogram), new(Histogram), new(Histogram), new(Histogram)
 	}
 	r.Duration += o.Duration
 	r.Window += o.Window
@@ -100,7 +133,9 @@ func (r *Result) Add(o *Result) {
 	r.Failed += o.Failed
 	r.Checked += o.Checked
 	r.Redialled += o.Redialled
+	r.Retried += o.Retried
 	r.Latency.Add(o.Latency)
+	r.First.Add(o.First)
 	r.Refusal.Add(o.Refusal)
 	r.Lag.Add(o.Lag)
 	if r.Err == nil {

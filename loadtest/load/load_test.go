@@ -273,7 +273,10 @@ func TestAnswers(t *testing.T) {
 		{"no body", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""},
 		{"closing", "HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nhi", "hi"},
 		{"large", "HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + strings.Repeat("x", 300_000), strings.Repeat("x", 300_000)},
-		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "error: no Content-Length"},
+		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", "hello"},
+		{"chunks cut short", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n9\r\nhel", "error: unexpected EOF"},
+		{"chunks and a lying inference header", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nInference-Header-Content-Length: 3\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "error: inference header"},
+		{"no length", "HTTP/1.1 200 OK\r\n\r\nhello", "error: neither Content-Length nor chunks"},
 		{"not HTTP", "SSH-2.0-OpenSSH_9.6 and more\r\n\r\n", "error: not an HTTP/1.1 answer"},
 		{"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "error: malformed field"},
 		{"huge length", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "error: malformed field"},
@@ -358,7 +361,7 @@ func TestAConnectionClosedWhileIdleIsDialledAgain(t *testing.T) {
 		if i > 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
-		r := p.Closed(t.Context(), l, 5*time.Millisecond)
+		r := p.Closed(t.Context(), l, 300*time.Millisecond)
 		if r.Failed != 0 || r.OK == 0 || i > 0 && r.Redialled != 2 {
 			t.Errorf("run %d: %+v, %d dialled again, %v", i, counts(r), r.Redialled, r.Err)
 		}

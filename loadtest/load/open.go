@@ -44,6 +44,9 @@ func (p *Pool) Open(ctx context.Context, l Load, arrivals Arrivals, d time.Durat
 			case backlog <- at:
 			default:
 				unsent++
+				if l.Seen != nil {
+					l.Seen(Sample{Due: at, Outcome: Unsent})
+				}
 			}
 		}
 	}()

@@ -14,10 +14,24 @@ const patience = 10 * time.Second
 // up, so that a server that died is not hammered until the end of the run.
 const maxFailures = 100
 
+// Conn is a client that has one request at a time in progress. One goroutine
+// uses it, but SetLimit may be called by others too.
+type Conn interface {
+	// Do sends a request and reads its answer, whose body is valid until the
+	// next. After an error the connection is opened again at the next call.
+	Do(*Request) (Answer, error)
+	// SetLimit sets the time at which whatever is in progress fails.
+	SetLimit(time.Time) error
+	Close()
+}
+
 // Pool is a set of connections to one server. It runs one load at a time.
 type Pool struct {
-	conns []*conn
+	conns []Conn
 }
+
+// NewPool returns a pool of connections of any kind, which Close closes.
+func NewPool(conns ...Conn) *Pool { return &Pool{conns} }
 
 // Dial opens the first of n connections to a server on a loopback address. The
 // others are opened when they are first used, since servers close a connection
@@ -29,11 +43,13 @@ func Dial(addr string, n int) (*Pool, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("load: a pool needs at least one connection, not %d", n)
 	}
-	p := &Pool{conns: make([]*conn, n)}
+	p := &Pool{conns: make([]Conn, n)}
+	first := &conn{addr: addr}
 	for i := range p.conns {
 		p.conns[i] = &conn{addr: addr}
 	}
-	if err := p.conns[0].dial(); err != nil {
+	p.conns[0] = first
+	if err := first.dial(); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	return p, nil
@@ -42,7 +58,7 @@ func Dial(addr string, n int) (*Pool, error) {
 // Close closes the connections. No run may be in progress.
 func (p *Pool) Close() {
 	for _, c := range p.conns {
-		c.close()
+		c.Close()
 	}
 }
 
@@ -50,10 +66,10 @@ func (p *Pool) Close() {
 // the pool's next request.
 func (p *Pool) One(r *Request) (Answer, error) {
 	c := p.conns[0]
-	if err := c.setLimit(time.Now().Add(patience)); err != nil {
+	if err := c.SetLimit(time.Now().Add(patience)); err != nil {
 		return Answer{}, err
 	}
-	return c.do(r.Wire)
+	return c.Do(r)
 }
 
 // Closed keeps every connection busy for the duration: each sends its next
@@ -86,13 +102,13 @@ func (p *Pool) run(ctx context.Context, l Load, from, to time.Time, work func(*w
 	for i, c := range p.conns {
 		workers[i] = newWorker(c, l, i)
 		workers[i].from, workers[i].to = from, to
-		if err := c.setLimit(to.Add(patience)); err != nil {
-			c.close() // it is dialled again
+		if err := c.SetLimit(to.Add(patience)); err != nil {
+			c.Close() // it is dialled again
 		}
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, c := range p.conns {
-			_ = c.setLimit(time.Now()) // a closed connection needs no limit
+			_ = c.SetLimit(time.Now()) // a closed connection needs no limit
 		}
 	})
 	defer stop()
@@ -104,8 +120,6 @@ func (p *Pool) run(ctx context.Context, l Load, from, to time.Time, work func(*w
 	wg.Wait()
 	total := newResult()
 	for _, w := range workers {
-		w.res.Redialled = w.conn.redialled
-		w.conn.redialled = 0
 		total.Add(w.res)
 	}
 	return total
@@ -113,7 +127,7 @@ func (p *Pool) run(ctx context.Context, l Load, from, to time.Time, work func(*w
 
 // worker drives one connection.
 type worker struct {
-	conn *conn
+	conn Conn
 	load Load
 	res  *Result
 	sent int
@@ -122,7 +136,7 @@ type worker struct {
 	from, to time.Time // when good answers count
 }
 
-func newWorker(c *conn, l Load, i int) *worker {
+func newWorker(c Conn, l Load, i int) *worker {
 	if l.CheckEvery == 0 {
 		l.CheckEvery = 64
 	}
@@ -142,7 +156,7 @@ func (w *worker) send(due time.Time) time.Time {
 	if w.next++; w.next == len(w.load.Requests) {
 		w.next = 0
 	}
-	a, err := w.conn.do(r.Wire)
+	a, err := w.do(r)
 	now := time.Now()
 	latency := now.Sub(due)
 	if err == nil && a.Status == w.load.Status && r.Check != nil && w.sent%w.load.CheckEvery == 0 {
@@ -150,24 +164,52 @@ func (w *worker) send(due time.Time) time.Time {
 		err = r.Check(a)
 	}
 	w.sent++
+	seen := Sample{Due: due, Latency: latency}
 	switch {
 	case err == nil && a.Status == w.load.Status:
+		seen.Outcome = OK
 		w.res.OK++
 		if latency <= w.load.SLO && !now.Before(w.from) && now.Before(w.to) {
 			w.res.Good++
 		}
 		w.res.Latency.Record(latency)
-	case err == nil && (a.Status == 429 || a.Status == 503):
+		if !a.First.IsZero() {
+			seen.First = a.First.Sub(due)
+			w.res.First.Record(seen.First)
+		}
+	case err == nil && refusal(a):
+		seen.Outcome = Refused
 		w.res.Refused++
 		w.res.Refusal.Record(latency)
 	default:
 		if err == nil {
 			err = statusError(a)
 		}
+		seen.Outcome, seen.Err = Failed, err
 		w.fail(err)
+	}
+	if w.load.Seen != nil {
+		w.load.Seen(seen)
 	}
 	return now
 }
+
+// do sends a request, and a refused one again as often as the load says.
+func (w *worker) do(r *Request) (Answer, error) {
+	for retries := w.load.Retries; ; retries-- {
+		a, err := w.conn.Do(r)
+		if a.Redialled {
+			w.res.Redialled++
+		}
+		if retries == 0 || err != nil || !refusal(a) {
+			return a, err
+		}
+		w.res.Retried++
+	}
+}
+
+// refusal reports whether an answer says that there is too much to do.
+func refusal(a Answer) bool { return a.Status == 429 || a.Status == 503 }
 
 func (w *worker) fail(err error) {
 	w.res.Failed++
