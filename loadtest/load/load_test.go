@@ -362,7 +362,7 @@ func TestAConnectionClosedWhileIdleIsDialledAgain(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		r := p.Closed(t.Context(), l, 300*time.Millisecond)
-		if r.Failed != 0 || r.OK == 0 || i > 0 && r.Redialled != 2 {
+		if r.Failed != 0 || r.OK == 0 || i > 0 && r.Redialled < 2 { // a busy machine may leave one idle in between, too
 			t.Errorf("run %d: %+v, %d dialled again, %v", i, counts(r), r.Redialled, r.Err)
 		}
 	}
