@@ -21,7 +21,13 @@ type shownBatch struct {
 	ID, Status, Outcome string
 	RowCounts           map[string]int `json:"row_counts"`
 	Progress            struct{ Percent int }
-	Errors              []struct {
+	Quote               struct {
+		Rows      int
+		Exact     bool `json:"rows_exact"`
+		Seconds   float64
+		ComputeMS float64 `json:"compute_ms"`
+	}
+	Errors []struct {
 		Index, Line int
 		Code        string
 	}
@@ -116,6 +122,9 @@ func TestBatch(t *testing.T) {
 	if b.Status != "completed" || b.Outcome != "partial" || b.RowCounts["succeeded"] != 1998 || len(b.Errors) != 2 || b.Errors[0].Line != 1001 || b.Errors[1].Index != 1999 {
 		t.Fatalf("%+v", b)
 	}
+	if q := b.Quote; q.Rows != 2000 || !q.Exact || q.Seconds < 1 || q.ComputeMS <= 0 {
+		t.Errorf("%+v", q)
+	}
 	results := infer(t, "GET", base+location+"/results", nil)
 	lines := strings.Split(strings.TrimSpace(string(results.body)), "\r\n")
 	if results.StatusCode != 200 || len(lines) != 2001 || !strings.HasPrefix(lines[0], "row_id,index,status,") || !strings.HasPrefix(lines[1], "r0,0,succeeded,") || !strings.HasPrefix(lines[1000], "r999,999,failed,") || results.Header.Get("Repr-Digest") == "" {
@@ -152,6 +161,7 @@ func TestBatch(t *testing.T) {
 		"stop":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","row_id":"id","on_row_error":"stop"}`, "rows_invalid_file"},
 		"JSON":        {`{"input":{"upload_id":"` + upload + `"},"format":"jsonl","model":"iris"}`, "rows_invalid_file"},
 		"dialect":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"delimiter":"é"},"model":"iris"}`, "dialect_invalid"},
+		"soon":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","d"]},"deadline_at":"` + time.Now().Add(700*time.Millisecond).UTC().Format(time.RFC3339Nano) + `"}`, "deadline_unattainable"},
 		"late":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","deadline_at":"2020-01-01T00:00:00Z"}`, "deadline_passed"},
 	} {
 		if got := post(t, base+"/v1/batches", tt.body); got.StatusCode < 400 || got.StatusCode >= 500 || !bytes.Contains(got.body, []byte(`"`+tt.code+`"`)) {

@@ -54,7 +54,9 @@ func newHTTP(a *app) (*web.Server, error) {
 		return nil, err
 	}
 	predictor := batches.NewPredictor(a.models.Public)
-	a.batches = batches.New(a.cfg, a.node, &predictor, a.log)
+	if a.batches, err = batches.New(a.cfg, a.node, &predictor, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
 		MaxBody: int64(a.cfg.HTTP.MaxBody),
 		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Take: a.gate.take},
@@ -114,7 +116,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	uploadhttp.Register(v1, a.uploads)
 	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
-	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Options).Register(v1)
+	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)

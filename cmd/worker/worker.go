@@ -103,7 +103,9 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 	if w.models != nil {
 		predictor = new(batches.NewPredictor(w.models.Public))
 	}
-	w.batches = batches.New(w.cfg, w.node, predictor, w.log)
+	if w.batches, err = batches.New(w.cfg, w.node, predictor, metrics, w.log); err != nil {
+		return err
+	}
 	if w.exports, err = exports.New(w.cfg, w.node, metrics, w.log); err != nil {
 		return err
 	}

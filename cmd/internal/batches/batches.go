@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/cmd/internal/node"
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
@@ -29,7 +31,8 @@ func Need(cfg config.Config, d node.Deps) node.Deps {
 
 // Batches is a process's part in batches.
 type Batches struct {
-	Options ingest.Options
+	Options   ingest.Options
+	Forecasts *run.Forecasts
 
 	node        *node.Node
 	cfg         run.Config
@@ -39,18 +42,22 @@ type Batches struct {
 
 // New returns the part of a process, and registers the commands and queries of
 // batches with its bus. The predictor may be nil where it runs none.
-func New(cfg config.Config, n *node.Node, p *Predictor, log *slog.Logger) *Batches {
+func New(cfg config.Config, n *node.Node, p *Predictor, registry prometheus.Registerer, log *slog.Logger) (*Batches, error) {
+	metrics, err := run.NewMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
 	settings := run.Config{
 		Job:     job.Config{Timing: job.Timing{Keep: cfg.Batch.Keep, Lease: cfg.Batch.Lease}, MaxOpen: cfg.Batch.MaxOpen, Used: metered},
 		MaxRows: int64(cfg.Batch.MaxRows), Options: ingest.Options{Inflation: ingest.Inflation{Max: int64(cfg.Batch.MaxInflated)}},
-		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Log: log,
+		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Forecasts: run.NewForecasts(), Metrics: metrics, Log: log,
 	}
 	job.Register(n.Bus, settings.Job)
-	b := &Batches{Options: settings.Options, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency}
+	b := &Batches{Options: settings.Options, Forecasts: settings.Forecasts, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency}
 	if p != nil && b.concurrency > 0 {
 		b.worker = run.NewWorker(n.Store, *p, n.Blobs, settings)
 	}
-	return b
+	return b, nil
 }
 
 // metered has the usage of a batch's rows counted, once, with the commit that counts

@@ -33,7 +33,10 @@ func (p Predictor) Model(name, version string) (run.Model, error) {
 	if v.Stateful() || v.Generative() || !v.Batches {
 		return run.Model{}, unfit(v, "does not answer rows independent of each other")
 	}
-	m := run.Model{Version: v.Text, Best: v.MaxRows}
+	m := run.Model{Version: v.Text, Best: v.MaxRows, Same: v.CrossRequest}
+	if p := v.Pace(); p.Run > 0 {
+		m.Best, m.Pace = p.Rows, run.Pace{Row: float64(p.Run) / float64(p.Rows), Parallel: p.Parallel, Spread: p.Spread}
+	}
 	for _, port := range v.Signature.Inputs {
 		in := rowOf(port)
 		if !in.Type.Readable() {

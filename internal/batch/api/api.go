@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"time"
 
@@ -35,17 +36,18 @@ type Models interface {
 
 // API serves batches.
 type API struct {
-	bus     *cqrs.Bus
-	store   *repo.Store
-	bucket  Bucket
-	models  Models
-	uploads *upload.Service
-	options ingest.Options
+	bus       *cqrs.Bus
+	store     *repo.Store
+	bucket    Bucket
+	models    Models
+	uploads   *upload.Service
+	forecasts *run.Forecasts
+	options   ingest.Options
 }
 
-// New returns the API.
-func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, options ingest.Options) *API {
-	return &API{bus, store, bucket, models, uploads, options}
+// New returns the API. The forecasts are those that the process's workers teach.
+func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, forecasts *run.Forecasts, options ingest.Options) *API {
+	return &API{bus, store, bucket, models, uploads, forecasts, options}
 }
 
 // Problems are the failures that only occur here.
@@ -71,6 +73,7 @@ func Problems() []problem.Type {
 		{Code: ingest.CodeEncoding, Title: "A row is not in the file's encoding", Fix: "Name the file's encoding in encoding."},
 		{Code: "input_changed", Title: "The batch's file has changed", Fix: "The results of the rows that were done can be read. Upload the file again and make a batch of the others."},
 		{Code: "deadline_passed", Title: "The deadline has passed", Fix: "Send deadline_at in the future, or leave it out."},
+		{Code: "deadline_unattainable", Title: "The batch would not end in time", Fix: "Send a later deadline_at, see detail, or a smaller file, or leave it out."},
 		{Code: "batches_open", Title: "The tenant has as many batches as it may", Fix: "Wait until one has ended, or cancel one."},
 		{Code: "batch_state", Title: "The batch's state does not allow it", Fix: "Look at its status."},
 		{Code: "batch_no_results", Title: "There is nothing to download yet", Fix: "Wait until the first rows have been run."},
@@ -91,7 +94,7 @@ type NewBatch struct {
 	Output        *NewBatchOutput     `json:"output,omitempty"`
 	OnRowError    string              `json:"on_row_error,omitempty" enum:"continue,stop" doc:"Whether the batch goes on when a row fails; continue without it."`
 	MaxErrorRatio *float64            `json:"max_error_ratio,omitempty" minimum:"0" maximum:"1" doc:"The share of all rows that may fail before the batch does; 1 without it."`
-	DeadlineAt    *api.Time           `json:"deadline_at,omitempty" doc:"When the batch expires if it has not ended."`
+	DeadlineAt    *api.Time           `json:"deadline_at,omitempty" doc:"When the batch expires if it has not ended. One that the forecast says cannot be kept is refused."`
 	Metadata      map[string]string   `json:"metadata,omitempty" maxProperties:"16" doc:"The client's own."`
 }
 
@@ -119,6 +122,7 @@ type Batch struct {
 	Version     string            `json:"version"`
 	RowCounts   BatchRowCounts    `json:"row_counts"`
 	Progress    BatchProgress     `json:"progress"`
+	Quote       *BatchQuote       `json:"quote,omitempty" doc:"What the batch was expected to take when it was accepted, where the model's pace was known."`
 	Usage       BatchUsage        `json:"usage"`
 	Error       *BatchFailure     `json:"error,omitempty"`
 	Errors      []BatchRowError   `json:"errors,omitempty" doc:"Of rows, the first hundred."`
@@ -146,7 +150,20 @@ type BatchRowCounts struct {
 type BatchProgress struct {
 	Percent int       `json:"percent"`
 	Rate    float64   `json:"rows_per_s,omitempty"`
-	ETA     *api.Time `json:"eta_at,omitempty" doc:"When all rows will be done, at this rate."`
+	ETA     *api.Time `json:"eta_at,omitempty" doc:"When all rows will be done: at this rate, and before the first rows by the quote."`
+	ETAP95  *api.Time `json:"eta_p95_at,omitempty" doc:"When they will be in nineteen of twenty batches."`
+	Late    bool      `json:"late,omitempty" doc:"The forecast is behind deadline_at."`
+}
+
+// BatchQuote is what a batch was expected to take. What it costs is the time of the
+// model's runs: compute_ms, which usage has as it came.
+type BatchQuote struct {
+	Rows      int64   `json:"rows"`
+	Exact     bool    `json:"rows_exact" doc:"The rows are counted, and not estimated from the first ones."`
+	Ahead     int64   `json:"ahead_rows,omitempty" doc:"Rows of the tenant's other batches that have their turns meanwhile."`
+	Seconds   float64 `json:"seconds" doc:"From the beginning to the end."`
+	P95       float64 `json:"p95_seconds" doc:"The same, of the slowest twentieth of batches."`
+	ComputeMS float64 `json:"compute_ms"`
 }
 
 // BatchUsage is what the batch took of the model.
@@ -195,6 +212,9 @@ func at(t time.Time) *api.Time {
 	return &api.Time{Time: t}
 }
 
+// seconds is a time in seconds, of which no more is shown than a forecast says.
+func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
+
 // view shows a batch.
 func (a *API) view(prefix string, b *job.Batch) Batch {
 	self := prefix + "/batches/" + string(b.ID)
@@ -205,9 +225,10 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 		CreatedAt: api.Time{Time: b.CreatedAt}, StartedAt: at(b.StartedAt), CompletedAt: at(b.CompletedAt), DeadlineAt: at(b.Deadline), ExpiresAt: at(b.Keep),
 		URLs: BatchURLs{self, self + "/results", self + "/errors", self + "/events", self + "/cancel"}}
 	now := a.store.Now()
-	v.Progress = BatchProgress{Percent: b.Percent(), Rate: b.Rate(now)}
-	if r := v.Progress.Rate; r > 0 {
-		v.Progress.ETA = at(now.Add(time.Duration(min(float64(c.Pending())/r, 1e8) * float64(time.Second))))
+	eta, slow := b.ETA(now)
+	v.Progress = BatchProgress{Percent: b.Percent(), Rate: b.Rate(now), ETA: at(eta), ETAP95: at(slow), Late: b.Late(now)}
+	if q := b.Quote; q != nil {
+		v.Quote = &BatchQuote{q.Rows, q.Exact, q.Ahead, seconds(q.Duration(q.Rows)), seconds(q.P95(q.Rows)), math.Round(float64(q.Rows) * q.Compute / 1e6)}
 	}
 	if f := b.Failure; f != nil {
 		v.Error = &BatchFailure{f.Code, f.Message, f.Retryable}

@@ -49,7 +49,12 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 			b.Output.Format = ingest.Format(o.Format)
 		}
 	}
-	if err := a.check(ctx, &b, in, &m, run.Source(a.bucket, job.Object{Key: u.Object})); err != nil {
+	src := &counted{Source: run.Source(a.bucket, job.Object{Key: u.Object})}
+	s, err := a.check(ctx, &b, in, &m, src)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.quote(ctx, &b, &m, u.Tenant, s.of(&b.File, u.Length, src)); err != nil {
 		return nil, err
 	}
 	b.Input = job.Object{Key: job.Key(u.Tenant, b.ID), Bytes: u.Length, SHA256: u.SHA256}
@@ -75,7 +80,7 @@ func target(text string) (model, version string) {
 
 // check finds out how the file is read and what the model's inputs are made of, and
 // tries the first rows.
-func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) error {
+func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (sample, error) {
 	f := ingest.File{Format: ingest.Format(in.Format), Coding: ingest.Coding{Encoding: in.Encoding}}
 	if d := in.CSV; d != nil {
 		f.Dialect = ingest.Dialect{Delimiter: d.Delimiter, Quote: d.Quote, Header: d.Header, Decimal: d.Decimal}
@@ -86,24 +91,24 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 	}
 	f, err := ingest.Inspect(ctx, src, f, &named, a.options)
 	if err != nil {
-		return err
+		return sample{}, err
 	}
 	b.File, b.Spec.ID = f, in.RowID
 	if b.Spec.Inputs, err = inputs(&f, in, m); err != nil {
-		return err
+		return sample{}, err
 	}
 	if f.Format != ingest.JSONL { // of the columns that are there by default
 		if f, err = ingest.Inspect(ctx, src, f, &b.Spec, a.options); err != nil {
-			return err
+			return sample{}, err
 		}
 	}
 	s := run.Schema(b, m)
 	if err := s.Check(); err != nil {
-		return err
+		return sample{}, err
 	}
 	if b.Output.Format == ingest.CSV {
 		if b.Output.Head, err = run.Head(s, b.Output.Format); err != nil {
-			return err
+			return sample{}, err
 		}
 	}
 	return a.try(ctx, b, src)
@@ -150,22 +155,22 @@ const (
 	triedBytes = 1 << 20
 )
 
-// try reads the first rows. They may have errors, unless all have, or one is one too
-// many.
-func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) error {
+// try reads the first rows, and returns how many they are. They may have errors, unless
+// all have, or one is one too many.
+func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) (sample, error) {
 	r, err := ingest.Open(ctx, src, b.File, &b.Spec, b.File.First, a.options)
 	if err != nil {
-		return err
+		return sample{}, err
 	}
 	defer r.Close()
 	c := new(ingest.Chunk)
 	if err := r.Read(c, ingest.Limit{Rows: tried, Bytes: triedBytes}); errors.Is(err, io.EOF) {
-		return fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
+		return sample{}, fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
 	} else if err != nil {
-		return err
+		return sample{}, err
 	}
 	if len(c.Errors) < c.Rows && !(b.Stop && len(c.Errors) > 0) {
-		return nil
+		return sampled(r, c, &b.File), nil
 	}
 	var details []fault.Detail
 	for _, e := range c.Errors[:min(len(c.Errors), job.MaxErrors)] {
@@ -175,5 +180,5 @@ func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) error {
 		}
 		details = append(details, fault.Detail{Line: int(e.Line), Code: e.Code, Message: text})
 	}
-	return fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(c.Errors), c.Rows).WithCode("rows_invalid_file").WithDetails(details...)
+	return sample{}, fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(c.Errors), c.Rows).WithCode("rows_invalid_file").WithDetails(details...)
 }

@@ -65,7 +65,7 @@ func describeParquet(ctx context.Context, src Source, f File, s *Spec) (File, er
 	if file.NumRows() == 0 {
 		return f, fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
 	}
-	f.Columns = nil
+	f.Columns, f.Rows = nil, file.NumRows()
 	for _, c := range file.Root().Columns() {
 		f.Columns = append(f.Columns, c.Name())
 	}

@@ -30,6 +30,8 @@ type File struct {
 	Columns []string `json:"columns,omitempty"` // but of JSON Lines, in the file's order
 	// First is where the rows begin: behind the header.
 	First Position `json:"first"`
+	// Rows is how many there are, where the file says so; 0: unknown.
+	Rows int64 `json:"rows,omitempty"`
 }
 
 // Options bound what a reader takes; the zero value has defaults.

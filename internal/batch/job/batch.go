@@ -13,6 +13,7 @@ package job
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"sluice/internal/batch/ingest"
@@ -130,6 +131,7 @@ type Batch struct {
 	MaxErrorRatio float64           `json:"max_error_ratio"` // of failed rows among all, beyond which the batch fails
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	Deadline      time.Time         `json:"deadline,omitzero"`
+	Quote         *Quote            `json:"quote,omitempty"` // nil where nothing was known
 
 	Chunks  []Chunk    `json:"chunks,omitempty"`
 	Counts  Counts     `json:"counts"`
@@ -188,6 +190,9 @@ type Changed struct {
 	Counts   Counts   `json:"row_counts"`
 	Pending  int64    `json:"pending"`
 	Percent  int      `json:"percent"`
+	Rate     float64  `json:"rows_per_s,omitempty"` // of progress, as the next two
+	ETA      string   `json:"eta_at,omitempty"`
+	Late     bool     `json:"late,omitempty"` // the forecast is behind the deadline
 	Progress bool     `json:"-"`
 	Failure  *Failure `json:"failure,omitempty"`
 }
@@ -211,14 +216,24 @@ func (b *Batch) Percent() int {
 	return int((b.Counts.Total - b.Counts.Pending()) * 100 / b.Counts.Total)
 }
 
-func (b *Batch) tell(progress bool) {
+func (b *Batch) changed() Changed {
 	b.Told = b.Percent()
-	b.Record(Changed{Status: b.Status, Model: b.Model, Version: b.ModelVersion, Counts: b.Counts, Pending: b.Counts.Pending(), Percent: b.Told, Progress: progress, Failure: b.Failure})
+	return Changed{Status: b.Status, Model: b.Model, Version: b.ModelVersion, Counts: b.Counts, Pending: b.Counts.Pending(), Percent: b.Told, Failure: b.Failure}
+}
+
+// advance tells how far the batch has come.
+func (b *Batch) advance(now time.Time) {
+	c := b.changed()
+	c.Progress, c.Rate, c.Late = true, math.Round(b.Rate(now)), b.Late(now)
+	if eta, _ := b.ETA(now); !eta.IsZero() {
+		c.ETA = eta.UTC().Format("2006-01-02T15:04:05.000Z")
+	}
+	b.Record(c)
 }
 
 func (b *Batch) move(s Status) {
 	b.Status = s
-	b.tell(false)
+	b.Record(b.changed())
 }
 
 // Rate returns the rows per second of the present run, 0 while that is not known.

@@ -192,6 +192,24 @@ func room(ctx context.Context, from repo.Reading, most int) error {
 	return fault.New(fault.Exhausted, "%d batches of the tenant have not ended, as many as may: wait for one, or cancel one", most).WithCode("batches_open").WithRetryAfter(30 * time.Second)
 }
 
+// Ahead returns how many rows of a tenant's open batches of a model have their turns
+// while a batch of so many rows is run: of each as many as of that one.
+func Ahead(ctx context.Context, from repo.Reading, name string, rows int64) (n int64, err error) {
+	const most = 64
+	page, err := Batches.Find(ctx, from, spec.Query[Batch]{Where: spec.And(model.Eq(name), open.Eq(true)), Limit: most})
+	for i := range page.Items {
+		b := &page.Items[i]
+		pending := b.Counts.Pending()
+		if b.Status == Validating && b.Quote != nil {
+			pending = b.Quote.Rows
+		}
+		if b.Status != Paused {
+			n += min(pending, rows)
+		}
+	}
+	return n, err
+}
+
 // Update changes a batch. All that happens to one goes through here: where rows are
 // counted, or it ends, that is metered in the same changeset.
 func Update(ctx context.Context, tx *repo.Tx, id ID, cfg Config, f func(*Batch) error) (Batch, error) {

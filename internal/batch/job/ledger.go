@@ -228,6 +228,9 @@ func (b *Batch) Planned(c Claim, chunks []Chunk, now time.Time, t Timing) error 
 	for i := range chunks {
 		b.Counts.Total += int64(chunks[i].Rows)
 	}
+	if q := b.Quote; q != nil {
+		q.Rows, q.Exact = b.Counts.Total, true
+	}
 	b.Since = now
 	b.look(now.Add(t.Notice))
 	b.move(Running)
@@ -267,7 +270,7 @@ func (b *Batch) Computed(c Claim, o Outcome, now time.Time, t Timing) error {
 	case b.Counts.Pending() == 0:
 		b.end(Completed, nil, now, t)
 	case b.Percent() > b.Told:
-		b.tell(true)
+		b.advance(now)
 	}
 	return nil
 }

@@ -52,6 +52,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		}
 		return err
 	}
+	t.cfg.Metrics.computed(&o, p.ran(), 0)
 	t.drop(ctx, entry.Result, entry.Errors) // those before
 	return nil
 }
@@ -169,6 +170,12 @@ func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
 		all.Rows += o.Rows
 	}
 	all.SHA256 = hex.EncodeToString(hash.Sum(nil))
-	_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Finish(c, &all, now, t.cfg.Job.Timing) })
-	return err
+	ended, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Finish(c, &all, now, t.cfg.Job.Timing) })
+	if err != nil {
+		return err
+	}
+	if ratio := t.cfg.Forecasts.Learn(&ended); ratio > 0 {
+		t.cfg.Metrics.ratio.Observe(ratio)
+	}
+	return nil
 }

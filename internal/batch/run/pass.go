@@ -67,6 +67,14 @@ func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again, tw
 	return p
 }
 
+// ran is how many rows the pass has an outcome for.
+func (p *pass) ran() int {
+	if p.again == nil {
+		return p.chunk.Rows
+	}
+	return len(p.again)
+}
+
 // wanted says whether a row is run.
 func (p *pass) wanted(row int) bool {
 	if p.again == nil {

@@ -39,6 +39,8 @@ type Model struct {
 	Inputs  []Port
 	Outputs []Port
 	Best    int // rows of a run, for the most rows per second
+	Pace    Pace
+	Same    bool // a row's answer depends on nothing but the row, by what was measured
 }
 
 // Tensor is a tensor of some rows, the first extent of whose shape is their number.
@@ -81,6 +83,8 @@ type Config struct {
 	Workers   int            // that share a batch; default 4
 	Slice     time.Duration  // after which others' batches have their turn; default 10s
 	Drain     time.Duration  // for chunks to end when a worker stops; default 10s
+	Forecasts *Forecasts     // that learn from what ends; nil: none that others see
+	Metrics   *Metrics       // nil counts nothing that is seen
 	Log       *slog.Logger   // nil discards
 }
 
@@ -103,6 +107,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Drain <= 0 {
 		c.Drain = 10 * time.Second
+	}
+	if c.Forecasts == nil {
+		c.Forecasts = NewForecasts()
+	}
+	if c.Metrics == nil {
+		c.Metrics, _ = NewMetrics(nil) // which cannot fail
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -235,6 +245,13 @@ func (t *turn) step(ctx context.Context, d queue.Delivery) (more bool, err error
 	alive.Go(func() { t.keepAlive(run, claim, d, stop) })
 	err = t.do(run, &b, claim)
 	lost := run.Err() != nil && ctx.Err() == nil
+	if err != nil && claim.Step == job.Compute {
+		outcome := "failed"
+		if lost || errors.Is(err, job.ErrStale) {
+			outcome = "lost"
+		}
+		t.cfg.Metrics.chunks.WithLabelValues(outcome).Inc()
+	}
 	stop()
 	alive.Wait()
 	switch {

@@ -61,6 +61,15 @@ func ties(sig *model.Signature, batches bool) []tie {
 	return found
 }
 
+// Pace returns what the version was measured to do for work that is not in a hurry;
+// nothing while it is not loaded.
+func (v *Version) Pace() batcher.Pace {
+	if v.runtime.batcher == nil {
+		return batcher.Pace{}
+	}
+	return v.runtime.batcher.Pace()
+}
+
 // acquire takes a reference for one request. It fails when the version was
 // released for good in the meantime.
 func (v *Version) acquire() bool {
