@@ -113,7 +113,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 		return nil, err
 	}
 	a.health.AddCheck("models", a.models.Check)
-	if a.rollouts, err = rollouts.New(a.node, a.models, a.registry, a.log); err != nil {
+	if a.rollouts, err = rollouts.New(a.node, a.models, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	if a.follower, err = a.models.Follow(cfg, a.node, a.registry, a.log); err != nil {

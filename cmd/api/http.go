@@ -112,7 +112,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	}
 	admin.Admin{Directory: a.node.Directory, Catalog: a.node.Catalog, Roles: a.node.Roles, Passwords: passwords, Trail: a.node.Trail, Seals: a.node.Seals}.Register(v1, a.node.Bus)
 	a.api.Register(v1)
-	rollouthttp.Register(v1, a.node.Bus, a.rollouts.Service, a.rollouts.Evidence)
+	rollouthttp.Register(v1, a.node.Bus, a.rollouts.Service, a.rollouts.Evidence())
 	uploadhttp.Register(v1, a.uploads)
 	recordhttp.Register(v1, a.records.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)

@@ -69,7 +69,9 @@ func walk(t *testing.T, base, candidate string) (status string, answered, failed
 				if got.StatusCode == http.StatusOK {
 					counts[0].Add(1)
 				} else {
-					counts[1].Add(1)
+					if counts[1].Add(1) == 1 {
+						t.Logf("the first that failed: %d %s", got.StatusCode, got.body)
+					}
 				}
 			}
 		})
@@ -115,6 +117,14 @@ func TestReleases(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the champion is %s, want version %s", text, want)
 			}
+		}
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // until then the greatest version answers, which fails
+		if status, _ := fetch(t, http.MethodPost, base+"/v2/models/lookup/infer", `{"inputs":[{"name":"x","shape":[1,1],"datatype":"INT64","data":[3]}]}`); status == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the alias is not in effect")
 		}
 	}
 	status, answered, failed := walk(t, base, "2")

@@ -95,7 +95,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		if w.follower, err = w.models.Follow(w.cfg, w.node, metrics, w.log); err != nil {
 			return err
 		}
-		if w.rollouts, err = rollouts.New(w.node, w.models, metrics, w.log); err != nil {
+		if w.rollouts, err = rollouts.New(w.node, w.models, w.records.Store, metrics, w.log); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,10 @@ import (
 
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/release"
 	"sluice/internal/inference/rollout"
+	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
@@ -29,9 +31,11 @@ func Need(d node.Deps) node.Deps {
 
 // Rollouts is a process's part in rollouts.
 type Rollouts struct {
-	Service  *rollout.Service
-	Evidence rollout.Evidence
+	Service *rollout.Service
 
+	counted  rollout.Counted
+	records  record.Store // nil for none
+	reader   *rollout.Reader
 	node     *node.Node
 	log      *slog.Logger
 	follower *rollout.Follower
@@ -39,17 +43,33 @@ type Rollouts struct {
 }
 
 // New returns the part of a process that serves models, and registers the commands
-// and queries of rollouts with its bus. Call it before the store is used.
-func New(n *node.Node, m *models.Models, metrics prometheus.Registerer, log *slog.Logger) (*Rollouts, error) {
+// and queries of rollouts with its bus. records is its prediction log, nil for none.
+// Call it before the store is used.
+func New(n *node.Node, m *models.Models, records record.Store, metrics prometheus.Registerer, log *slog.Logger) (*Rollouts, error) {
 	versions := catalog{m.Server}
 	rollout.Register(n.Bus, versions)
-	r := &Rollouts{Service: rollout.NewService(n.Bus, versions), Evidence: rollout.Counted{Store: n.Store}, node: n, log: log}
+	r := &Rollouts{Service: rollout.NewService(n.Bus, versions), counted: rollout.Counted{Store: n.Store}, records: records, node: n, log: log}
+	r.Service.Unlogged = records == nil
 	var err error
 	if r.follower, err = rollout.NewFollower(n.Store, n.Queue, m.Server, rollout.FollowerConfig{Log: log, Metrics: metrics}); err != nil {
 		return nil, err
 	}
-	r.driver, err = rollout.NewDriver(n.Store, r.Evidence, rollout.DriverConfig{Owner: n.Owner(), Log: log, Metrics: metrics})
+	if records != nil {
+		if r.reader, err = rollout.NewReader(n.Store, records, rollout.ReaderConfig{Owner: n.Owner(), Log: log, Metrics: metrics}); err != nil {
+			return nil, err
+		}
+	}
+	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{Owner: n.Owner(), Log: log, Metrics: metrics})
 	return r, err
+}
+
+// Evidence returns what is shown of arms.
+func (r *Rollouts) Evidence() rollouthttp.Evidence {
+	e := rollouthttp.Evidence{Counted: r.counted}
+	if r.records != nil {
+		e.Log = r.records
+	}
+	return e
 }
 
 // Component follows the store, writes what was counted of releases, and drives them
@@ -60,6 +80,9 @@ func (r *Rollouts) Component() lifecycle.Component {
 		var beside sync.WaitGroup
 		beside.Go(func() { r.follower.Tallies().Write(ctx, r.node.Store, repo.RandomName(), r.log) })
 		beside.Go(func() { r.driver.Run(ctx) })
+		if r.reader != nil {
+			beside.Go(func() { r.reader.Run(ctx) })
+		}
 		defer beside.Wait()
 		return r.follower.Run(ctx)
 	}}

@@ -34,5 +34,5 @@ func (a *API) arm(ctx context.Context, model, version string, header http.Header
 	if err != nil || chosen.Split == nil {
 		return job.Arm{}
 	}
-	return job.Arm{Experiment: chosen.Split.ID, Name: chosen.Split.Arms[chosen.Arm].Name, Version: chosen.Value.Text}
+	return job.Arm{Experiment: chosen.Split.ID, Name: chosen.Split.Arms[chosen.Arm].Name, Version: chosen.Value.Text, ByRule: chosen.Reason == experiment.ByRule}
 }

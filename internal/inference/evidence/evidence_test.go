@@ -163,7 +163,7 @@ func TestMinRequests(t *testing.T) {
 // looks again and again is told either in at most alpha of all experiments.
 func TestPeekingAtTheLimit(t *testing.T) {
 	const runs, looks, step = 150, 15, 150
-	p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02}, Latency: &Latency{0.9, 1.2}, Quality: &Quality{0.1, 100}}
+	p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02}, Latency: &Latency{0.9, 1.2}, Quality: &Quality{"", 0.1, 100}}
 	wrong := 0
 	for run := range runs {
 		r := rand.New(rand.NewPCG(7, uint64(run)))

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
 
 	"sluice/internal/platform/fault"
@@ -41,6 +42,8 @@ type Latency struct {
 
 // Quality bounds the mean of the labels' scores from below.
 type Quality struct {
+	// Label names the labels that count; empty is DefaultLabel.
+	Label string `json:"label,omitempty"`
 	// Worse is by how much the candidate's mean may be less, above 0.
 	Worse float64 `json:"worse"`
 	// MinLabels is how many labels each arm needs, at least MinLabels: the
@@ -64,8 +67,17 @@ type Drift struct {
 	MaxPSI float64 `json:"max_psi"` // without what chance gives, customarily 0.25
 }
 
+// DefaultLabel is the name of labels that are given without one.
+const DefaultLabel = "label"
+
+// Counts returns the name of the labels that count.
+func (g *Quality) Counts() string { return cmp.Or(g.Label, DefaultLabel) }
+
 // MinLabels is how many labels each arm needs at least, whatever a policy says.
 const MinLabels = 100
+
+// maxLabel is how many bytes the name of a label has at most.
+const maxLabel = 64
 
 // Validate says what is wrong with the policy.
 func (p Policy) Validate() error {
@@ -87,6 +99,7 @@ func (p Policy) Validate() error {
 	}
 	if g := p.Quality; g != nil {
 		check(g.Worse > 0 && g.Worse <= 1e300, "/quality/worse", "worse is %g, expected more than 0", g.Worse)
+		check(len(g.Label) <= maxLabel, "/quality/label", "the label's name has %d bytes, at most %d are possible", len(g.Label), maxLabel)
 		check(g.MinLabels >= MinLabels, "/quality/min_labels", "min_labels is %d, expected at least %d", g.MinLabels, MinLabels)
 	}
 	if g := p.Agreement; g != nil {

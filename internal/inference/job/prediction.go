@@ -60,6 +60,7 @@ type Arm struct {
 	Experiment string `json:"experiment"`
 	Name       string `json:"name"`
 	Version    string `json:"version"`
+	ByRule     bool   `json:"by_rule,omitempty"` // a rule gave it to the arm, and not chance
 }
 
 // Prediction is one durable prediction.

@@ -44,6 +44,7 @@ type Question struct {
 	Tenant, Model, Version string
 	ClientRef              string
 	Input                  Message
+	Arm                    Arm // whose version it is; zero for none
 }
 
 // Worker runs predictions that the queue says are due.
@@ -207,7 +208,11 @@ func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, e
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	answer, err := w.predictor.Predict(ctx, Question{p.ID, p.Attempt, p.Tenant, p.Model, p.Tried, p.ClientRef, Message{input, p.Input.Text}})
+	q := Question{ID: p.ID, Attempt: p.Attempt, Tenant: p.Tenant, Model: p.Model, Version: p.Tried, ClientRef: p.ClientRef, Input: Message{input, p.Input.Text}}
+	if p.Arm.Version == p.Tried {
+		q.Arm = p.Arm
+	}
+	answer, err := w.predictor.Predict(ctx, q)
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}

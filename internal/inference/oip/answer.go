@@ -32,6 +32,9 @@ type Question struct {
 	Attempt    int
 	ClientRef  string
 	Header     http.Header // of the request, for experiments to look at
+	// Choice says which arm of an experiment the version was chosen for, where that was
+	// before; zero for none.
+	Choice record.Choice
 }
 
 // Answered is an answer, and how it came about.
@@ -117,6 +120,9 @@ func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.
 	q := &c.question
 	req.Class, req.Tenant, req.Prediction, req.Attempt = q.Class, q.Tenant, q.Prediction, q.Attempt
 	req.ID = cmp.Or(req.ID, q.ClientRef)
+	if q.Choice.Experiment != "" {
+		req.Choice = q.Choice
+	}
 	if deadline, ok := ctx.Deadline(); ok && req.Timeout == 0 {
 		req.Timeout = max(time.Until(deadline), time.Nanosecond)
 	}

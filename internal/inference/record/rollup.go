@@ -108,20 +108,24 @@ func (r *Rollup) Numbers(label string) evidence.Numbers {
 }
 
 // Arms sums up rollups by the arms of an experiment, as a comparison needs them:
-// without requests that a rule gave their arm, and without those that nobody waited
-// for. Shadow chooses those whose answers nobody got, and leaves out all others, or
+// without requests that a rule gave their arm. Durable ones count, but for their
+// latency, which is that of spare time. Shadow chooses those whose answers nobody got, and leaves out all others, or
 // the reverse.
 func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
 	arms := map[string]*Rollup{}
 	for i := range rollups {
 		r := &rollups[i]
-		if r.Experiment != experiment || r.ByRule || r.Bulk || r.Shadow != shadow {
+		if r.Experiment != experiment || r.ByRule || r.Shadow != shadow {
 			continue
 		}
 		if arms[r.Arm] == nil {
 			arms[r.Arm] = &Rollup{Series: Series{Model: r.Model, Choice: Choice{Experiment: experiment, Arm: r.Arm, Shadow: shadow}}}
 		}
-		arms[r.Arm].Add(r)
+		counted := *r
+		if r.Bulk {
+			counted.Latency = nil
+		}
+		arms[r.Arm].Add(&counted)
 	}
 	return arms
 }

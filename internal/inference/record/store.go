@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"sluice/internal/inference/evidence/sequential"
 )
 
 // Store keeps the log of all tenants. It is safe for concurrent use, also by
@@ -20,6 +22,13 @@ type Store interface {
 	// Label notes what turned out about a tenant's predictions, now, and says of each
 	// what became of it. The last one of a name stays.
 	Label(ctx context.Context, tenant string, labels []Label, now time.Time) ([]Labelled, error)
+	// Scores returns what the labels of an experiment's predictions come to, by arm and
+	// name. It takes all tenants, and of each prediction what counts in statistics; whom a
+	// rule chose, and what nobody waited for, are left out.
+	Scores(ctx context.Context, w Window) (Scores, error)
+	// Identity names the log: all who have it open are told the same, and of two logs
+	// each is told another.
+	Identity(ctx context.Context) (string, error)
 	// Expire forgets entries, with their labels, that were begun before a time, and
 	// statistics of minutes before another. It may leave those of the last day before.
 	Expire(ctx context.Context, entries, statistics time.Time) error
@@ -33,6 +42,26 @@ type Filter struct {
 	Tenant                          string
 	From, To                        time.Time // up to To, without it
 	Model, Version, Experiment, Arm string
+}
+
+// Window chooses the predictions of an experiment that were begun at a time or later,
+// to the millisecond.
+type Window struct {
+	Experiment string
+	From       time.Time
+}
+
+// Scores are those of labels, by arm and name.
+type Scores map[string]map[string]sequential.Moments
+
+// Add counts scores of a name.
+func (s Scores) Add(arm, name string, m sequential.Moments) {
+	if s[arm] == nil {
+		s[arm] = map[string]sequential.Moments{}
+	}
+	sum := s[arm][name]
+	sum.Merge(m)
+	s[arm][name] = sum
 }
 
 // Query asks for a page of entries.

@@ -108,14 +108,15 @@ func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split
 func (f *Follower) holder(ctx context.Context, id string) (int64, func() (*route.Split, error), error) {
 	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, f.store.Read(repo.Scope{}), ExperimentID(id))
-		return x.Version, func() (*route.Split, error) { return ofExperiment(id, &x.State) }, err
+		return x.Version, func() (*route.Split, error) { return f.ofExperiment(&x) }, err
 	}
 	r, err := release.Releases.Get(ctx, f.store.Read(repo.Scope{}), release.ID(id))
 	return r.Version, func() (*route.Split, error) { return f.ofRelease(id, &r.State) }, err
 }
 
 // ofExperiment returns how an experiment divides requests.
-func ofExperiment(id string, x *Experiment) (*route.Split, error) {
+func (f *Follower) ofExperiment(l *LoadedExperiment) (*route.Split, error) {
+	x, id := &l.State, string(l.Root.ID)
 	if x.Stopped {
 		return nil, nil //nolint:nilnil // nil does not divide
 	}
@@ -123,6 +124,9 @@ func ofExperiment(id string, x *Experiment) (*route.Split, error) {
 	s := &route.Split{ID: id, Plan: plan}
 	for _, arm := range x.Arms {
 		s.Arms = append(s.Arms, route.Arm{Name: arm.Name, Digest: arm.Digest})
+	}
+	if err == nil {
+		f.tallies.of(part{id, l.Root.Version}, x.Config.Allocation.Arms()).meter(s.Arms)
 	}
 	return s, err
 }
@@ -139,10 +143,7 @@ func (f *Follower) ofRelease(id string, r *release.State) (*route.Split, error) 
 	}
 	s := &route.Split{ID: id, Plan: plan, Arms: []route.Arm{{Name: release.Champion, Digest: r.Plan.Champion}, {Name: release.Candidate, Digest: r.Plan.Candidate}}}
 	if !r.Status.Final() {
-		t := f.tallies.of(release.ID(id), r.Step)
-		for i := range s.Arms {
-			s.Arms[i].Meter = &t.arms[i]
-		}
+		f.tallies.of(part{id, int64(r.Step)}, r.Allocation.Arms()).meter(s.Arms)
 	}
 	return s, nil
 }

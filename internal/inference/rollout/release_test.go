@@ -366,7 +366,7 @@ func TestCountsAddUp(t *testing.T) {
 	for i, node := range nodes {
 		for range 4 {
 			counting.Go(func() {
-				t := node.of(s.id, 0)
+				t := node.of(stepOf(r), r.State.Allocation.Arms())
 				for n := range 1000 {
 					t.arms[0].Answered(experiment.ByUnit, time.Duration(n)*time.Microsecond)
 					t.arms[0].Answered(experiment.ByRule, time.Hour)
@@ -379,7 +379,7 @@ func TestCountsAddUp(t *testing.T) {
 		}
 		counting.Wait()
 		for range 2 { // what has not grown is not written again
-			if err := node.of(s.id, 0).write(t.Context(), s.store, string(rune('a'+i))); err != nil {
+			if err := node.of(stepOf(r), nil).write(t.Context(), s.store, string(rune('a'+i))); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -66,6 +66,12 @@ type ReplayRelease struct {
 	ID release.ID
 }
 
+// LastDecision asks for the latest judgement of a release, nil where there is none.
+type LastDecision struct {
+	cqrs.Returns[*release.Judged]
+	ID release.ID
+}
+
 // Replayed is what came of that: the events that were gone through, and what does
 // not follow.
 type Replayed struct {
@@ -91,6 +97,9 @@ func (ReleaseEvents) QueryName() string { return "releases.events" }
 
 // QueryName implements cqrs.Query.
 func (ReplayRelease) QueryName() string { return "releases.replay" }
+
+// QueryName implements cqrs.Query.
+func (LastDecision) QueryName() string { return "releases.decision" }
 
 // Target implements cqrs.Targeted.
 func (c beginRelease) Target() (kind, id string) { return release.Releases.Name, string(c.id) }
@@ -125,6 +134,17 @@ func registerReleases(b *cqrs.Bus) {
 	}, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, events, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, replay, cqrs.Platform())
+	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q LastDecision) (last *release.Judged, err error) {
+		for r, err := range release.Releases.History(ctx, from, q.ID, 0) {
+			if err != nil {
+				return nil, err
+			}
+			if j, ok := r.Event.(release.Judged); ok {
+				last = &j
+			}
+		}
+		return last, nil
+	}, cqrs.Platform())
 }
 
 // act does what a person wants with a release.

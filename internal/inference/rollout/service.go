@@ -15,12 +15,16 @@ import (
 // Service begins and ends what divides the requests of aliases, each by commands
 // to one aggregate after the other.
 type Service struct {
+	// Unlogged says that there is no prediction log: no release may then wait for what
+	// only a log knows.
+	Unlogged bool
+
 	bus     *cqrs.Bus
 	catalog Catalog
 }
 
 // NewService returns the service of a bus that Register has been called for.
-func NewService(b *cqrs.Bus, catalog Catalog) *Service { return &Service{b, catalog} }
+func NewService(b *cqrs.Bus, catalog Catalog) *Service { return &Service{bus: b, catalog: catalog} }
 
 // StartExperiment is what somebody wants to find out.
 type StartExperiment struct {
@@ -149,6 +153,9 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		if step.Shadow {
 			return nil, fault.New(fault.Unsupported, "step %d is for shadow traffic, which is not made yet: begin with a small weight", i+1).WithCode("shadow_unsupported")
 		}
+	}
+	if s.Unlogged && slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return logged(s.Policy) }) {
+		return nil, fault.New(fault.Unprocessable, "the guardrail 'quality' needs the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")
 	}
 	if err := plan.Validate(); err != nil {
 		return nil, err

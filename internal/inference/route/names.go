@@ -1,6 +1,7 @@
 package route
 
 import (
+	"slices"
 	"time"
 
 	"sluice/internal/inference/experiment"
@@ -44,6 +45,8 @@ type Arm struct {
 type Meter interface {
 	// Answered is told how long the model took.
 	Answered(r experiment.Reason, took time.Duration)
+	// Spared is told of answers in spare time, whose latency says nothing of the model.
+	Spared(r experiment.Reason)
 	// Failed is told of requests that were not answered, but of those that were wrong
 	// or whose client has gone.
 	Failed(r experiment.Reason)
@@ -54,6 +57,19 @@ type Meter interface {
 func (t *Table[V]) Stands(model, name string) (number int64, ok bool) {
 	n, ok := t.names[model][name]
 	return n.Version, ok
+}
+
+// Arm returns the split of an id with the index of its arm of a name, or nil.
+func (t *Table[V]) Arm(id, name string) (*Split, int) {
+	s := t.splits[id]
+	if s == nil {
+		return nil, 0
+	}
+	i := slices.IndexFunc(s.Arms, func(a Arm) bool { return a.Name == name })
+	if i < 0 {
+		return nil, 0
+	}
+	return s, i
 }
 
 // served is a Name with the versions that are live.

@@ -40,6 +40,7 @@ type Numbered[V any] struct {
 type Table[V any] struct {
 	models map[string]*Model[V]
 	names  map[string]Names
+	splits map[string]*Split // of names, by their ids
 }
 
 // With returns a table in which name is routed by m, whose versions it sorts.
@@ -54,14 +55,14 @@ func (t *Table[V]) With(name string, m Model[V]) *Table[V] {
 		models = map[string]*Model[V]{}
 	}
 	models[name] = &m
-	return &Table[V]{models, t.names}
+	return &Table[V]{models, t.names, t.splits}
 }
 
 // Without returns a table that does not know name.
 func (t *Table[V]) Without(name string) *Table[V] {
 	models := maps.Clone(t.models)
 	delete(models, name)
-	return &Table[V]{models, t.names}
+	return &Table[V]{models, t.names, t.splits}
 }
 
 // Named returns a table with other names, by model. They must not be changed
@@ -73,7 +74,15 @@ func (t *Table[V]) Named(names map[string]Names) *Table[V] {
 		renamed.serve(names[name])
 		models[name] = &renamed
 	}
-	return &Table[V]{models, names}
+	splits := map[string]*Split{}
+	for _, of := range names {
+		for _, n := range of {
+			if n.Split != nil {
+				splits[n.Split.ID] = n.Split
+			}
+		}
+	}
+	return &Table[V]{models, names, splits}
 }
 
 // Names returns the routed names, sorted.

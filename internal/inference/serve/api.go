@@ -50,7 +50,8 @@ type Request struct {
 	Sequence Sequence
 	MaxSteps int // of a generation, if fewer than the model's own limit; 0 for that
 	// Prediction names the prediction in the log, and Attempt which attempt at it
-	// this is; zero for a new one. Choice says how it came to its version.
+	// this is; zero for a new one. Choice says how it came to its version: a codec sets
+	// it where that was before the request was routed.
 	Prediction record.ID
 	Attempt    int
 	Choice     record.Choice

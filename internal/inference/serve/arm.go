@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/route"
@@ -48,15 +49,32 @@ func recorded(c *route.Choice[*Version]) record.Choice {
 	return record.Choice{Experiment: c.Split.ID, Arm: c.Split.Arms[c.Arm].Name, ByRule: c.Reason == experiment.ByRule}
 }
 
+// before has a request that was given to an arm before it was routed, and asks for
+// that arm's version, count there, where the arm still divides requests.
+func (s *Server) before(c *route.Choice[*Version], was record.Choice) {
+	if c.Split != nil || was.Experiment == "" {
+		return
+	}
+	split, arm := s.table.Load().Arm(was.Experiment, was.Arm)
+	if split == nil || split.Arms[arm].Digest != c.Value.SHA256 {
+		return
+	}
+	if c.Split, c.Arm, c.Reason = split, arm, experiment.ByUnit; was.ByRule {
+		c.Reason = experiment.ByRule
+	}
+}
+
 // meter tells the arm of a choice, if there is one, what became of its request, by
 // the rule of record.Rollup.Numbers: what is the client's doing does not count.
-func meter(c *route.Choice[*Version], began time.Time, err error) {
+func meter(c *route.Choice[*Version], class batcher.Class, began time.Time, err error) {
 	if c.Split == nil {
 		return
 	}
 	m, outcome := c.Split.Arms[c.Arm].Meter, record.OutcomeOf(err)
 	switch {
 	case m == nil:
+	case outcome == record.Succeeded && class == batcher.Bulk:
+		m.Spared(c.Reason)
 	case outcome == record.Succeeded:
 		m.Answered(c.Reason, time.Since(began))
 	case outcome.Failure():

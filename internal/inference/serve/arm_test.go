@@ -5,15 +5,17 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/route"
 	"sluice/internal/platform/fault"
 )
 
-type counts struct{ answered, failed int64 }
+type counts struct{ answered, spared, failed int64 }
 
 func (c *counts) Answered(experiment.Reason, time.Duration) { c.answered++ }
+func (c *counts) Spared(experiment.Reason)                  { c.spared++ }
 func (c *counts) Failed(experiment.Reason)                  { c.failed++ }
 
 // Arms are judged by the same numbers, whether they were counted here or in the log.
@@ -23,9 +25,11 @@ func TestMeterCountsAsTheLogDoes(t *testing.T) {
 		"cancelled": context.Canceled, "late": context.DeadlineExceeded, "full": fault.New(fault.Exhausted, "x"), "away": fault.New(fault.Unavailable, "x"), "broken": fault.New(fault.Internal, "x"),
 	} {
 		c, logged := &counts{}, &record.Rollup{}
-		meter(&route.Choice[*Version]{Split: &route.Split{Arms: []route.Arm{{Meter: c}}}}, time.Now(), err)
-		logged.Count(&record.Entry{Outcome: record.OutcomeOf(err)})
-		if n := logged.Numbers("").Requests; n.N != c.answered+c.failed || n.Hits != c.failed {
+		for _, class := range []batcher.Class{batcher.Online, batcher.Bulk} {
+			meter(&route.Choice[*Version]{Split: &route.Split{Arms: []route.Arm{{Meter: c}}}}, class, time.Now(), err)
+			logged.Count(&record.Entry{Outcome: record.OutcomeOf(err)})
+		}
+		if n := logged.Numbers("").Requests; n.N != c.answered+c.spared+c.failed || c.answered != c.spared || n.Hits != c.failed {
 			t.Errorf("%s: the log counts %+v, the meter %+v", name, n, *c)
 		}
 	}

@@ -25,11 +25,12 @@ func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
 	defer v.Stats.Pending.Add(-1)
 
 	start := time.Now()
-	defer func() { meter(&chosen, start, err) }()
+	defer func() { meter(&chosen, c.request.Class, start, err) }()
 	c.request.Choice = recorded(&chosen)
 	if err := codec.Decode(ctx, v, &c.request); err != nil {
 		return v.refused(ctx, start, c, err)
 	}
+	s.before(&chosen, c.request.Choice)
 	if err := c.arrange(v); err != nil {
 		return v.refused(ctx, start, c, err)
 	}

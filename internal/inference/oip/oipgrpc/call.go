@@ -277,11 +277,24 @@ func findPort(ports []model.Port, name []byte) int {
 	return -1
 }
 
+// tell says as metadata which prediction the answer is, and of which arm.
+func (c *call) tell(ctx context.Context, resp *serve.Response) {
+	var text [40]byte
+	pairs := make([]string, 0, 4)
+	if !resp.Prediction.IsZero() && !c.final { // a stream has one header for all of its answers
+		pairs = append(pairs, oip.PredictionID, string(resp.Prediction.Append(text[:0])))
+	}
+	if resp.Choice.Arm != "" {
+		pairs = append(pairs, oip.HeaderArm, resp.Choice.Arm)
+	}
+	if len(pairs) > 0 {
+		_ = grpc.SetHeader(ctx, metadata.Pairs(pairs...)) // a stream that has begun has sent its own
+	}
+}
+
 // Encode implements serve.Codec.
 func (c *call) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
-	if arm := resp.Choice.Arm; arm != "" {
-		_ = grpc.SetHeader(ctx, metadata.Pairs(oip.HeaderArm, arm)) // a stream that has begun has sent its own
-	}
+	c.tell(ctx, resp)
 	for i, k := range c.topK {
 		if k == 0 {
 			continue

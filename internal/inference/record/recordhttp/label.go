@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 
+	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/record"
 	"sluice/internal/platform/fault"
 )
@@ -41,7 +42,7 @@ func label(text []byte) (l record.Label, err error) {
 	}
 	l = record.Label{ClientRef: g.ClientRef, Name: g.Name, Score: g.Score}
 	if l.Name == "" {
-		l.Name = "label"
+		l.Name = evidence.DefaultLabel
 	}
 	switch {
 	case (g.PredictionID == "") == (g.ClientRef == ""):

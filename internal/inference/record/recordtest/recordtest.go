@@ -39,6 +39,8 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("labels between attempts", s.testLabelsBetweenAttempts)
 	t.Run("labels alike", s.testLabelsAlike)
 	t.Run("labels by name", s.testLabelsByName)
+	t.Run("scores", s.testScores)
+	t.Run("identity", s.testIdentity)
 }
 
 // base is when the tests' predictions are: hours ago, so that none expires.

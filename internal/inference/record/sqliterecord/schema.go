@@ -32,10 +32,12 @@ const schema = `
 		PRIMARY KEY (series, at, id, name)) STRICT, WITHOUT ROWID;
 	CREATE TABLE IF NOT EXISTS scores (
 		series INTEGER NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, mean REAL NOT NULL, m2 REAL NOT NULL,
-		PRIMARY KEY (series, minute, name)) STRICT, WITHOUT ROWID;`
+		PRIMARY KEY (series, minute, name)) STRICT, WITHOUT ROWID;
+	CREATE TABLE IF NOT EXISTS log (identity TEXT NOT NULL) STRICT;
+	INSERT INTO log SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM log);`
 
 // form is the number of the schema, kept in the file.
-const form = 1
+const form = 2
 
 // migrate brings the file into the form that the package knows.
 func migrate(c *sqlite.Conn) error {

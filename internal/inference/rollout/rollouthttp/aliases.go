@@ -150,9 +150,9 @@ func number(n int64) string {
 }
 
 // Register adds the operations to the API.
-func Register(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
+func Register(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	aliases(a, b)
-	experiments(a, b, s)
+	experiments(a, b, s, e)
 	releases(a, b, s, e)
 }
 

@@ -56,6 +56,8 @@ type Experiment struct {
 	CreatedAt api.Time `json:"created_at" readOnly:"true"`
 	CreatedBy string   `json:"created_by" readOnly:"true"`
 	UpdatedAt api.Time `json:"updated_at" readOnly:"true"`
+
+	Numbers *ExperimentNumbers `json:"numbers,omitempty" readOnly:"true" doc:"Where one experiment is read: what was measured of each arm since it began."`
 }
 
 // NewExperiment is what begins an experiment.
@@ -177,7 +179,7 @@ func newID[ID ~string](ctx context.Context, prefix string) ID {
 	return aggregate.NewID[ID](prefix, operation)
 }
 
-func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service) {
+func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	const path = "/experiments"
 	op := func(id, method, path, summary string, permission access.Permission) api.Operation {
 		return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"experiments"}, Permission: permission}
@@ -201,7 +203,13 @@ func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service) {
 		return &listExperimentsOut{api.NewPage(views, page.Next)}, err
 	})
 	api.Register(a, op("get-experiment", http.MethodGet, path+"/{id}", "Read an experiment", rollout.Read), func(ctx context.Context, in *idIn) (*experimentOut, error) {
-		return shownExperiment(cqrs.Ask(ctx, b, rollout.FindExperiment{ID: rollout.ExperimentID(in.ID)}))
+		x, err := cqrs.Ask(ctx, b, rollout.FindExperiment{ID: rollout.ExperimentID(in.ID)})
+		out, err := shownExperiment(x, err)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Numbers, err = e.of(ctx, x)
+		return out, err
 	})
 	api.Register(a, op("reweigh-experiment", http.MethodPatch, path+"/{id}", "Give the arms of an experiment other shares", rollout.Write), func(ctx context.Context, in *reweighIn) (*experimentOut, error) {
 		expect, err := Conditions{IfMatch: in.IfMatch}.expectation()

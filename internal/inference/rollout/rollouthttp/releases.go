@@ -53,14 +53,7 @@ type Release struct {
 	CreatedBy string    `json:"created_by"`
 	UpdatedAt api.Time  `json:"updated_at"`
 	EndedAt   *api.Time `json:"ended_at,omitempty"`
-}
-
-// Numbers are what was measured of both arms, with intervals that may be watched
-// all the time.
-type Numbers struct {
-	Step      int `json:"step"`
-	Champion  any `json:"champion"`
-	Candidate any `json:"candidate"`
+	Numbers   *Numbers  `json:"numbers,omitempty" doc:"Where one release is read: what was measured of both arms since the step began; of one that is over, what it was last judged by."`
 }
 
 // Event is something that happened to a release.
@@ -167,10 +160,7 @@ func shownRelease(r *rollout.LoadedRelease, err error) (*releaseOut, error) {
 	return &releaseOut{Status: http.StatusOK, ETag: api.ETag(r.Root.Version), Body: releaseView(r)}, nil
 }
 
-// shownAlpha is the chance that one of the shown intervals is wrong at some time.
-const shownAlpha = 0.05
-
-func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
+func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	const path = "/releases"
 	op := func(id, method, path, summary string, permission access.Permission) api.Operation {
 		return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"releases"}, Permission: permission}
@@ -198,7 +188,13 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
 		return &listReleasesOut{api.NewPage(views, page.Next)}, err
 	})
 	api.Register(a, op("get-release", http.MethodGet, path+"/{id}", "Read a release", rollout.Read), func(ctx context.Context, in *idIn) (*releaseOut, error) {
-		return shownRelease(cqrs.Ask(ctx, b, rollout.FindRelease{ID: release.ID(in.ID)}))
+		r, err := cqrs.Ask(ctx, b, rollout.FindRelease{ID: release.ID(in.ID)})
+		out, err := shownRelease(r, err)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Numbers, err = measured(ctx, b, e, r)
+		return out, err
 	})
 	now := op("get-release-numbers", http.MethodGet, path+"/{id}/numbers", "What was measured of both arms since the step began", rollout.Read)
 	now.Description = "With intervals that may be watched all the time. What a decision was taken on is among the release's events."
@@ -210,8 +206,11 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e rollout.Evidence) {
 		if r.State.Status.Final() {
 			return nil, fault.New(fault.Conflict, "the release is %s: its events have the numbers of each decision", r.State.Status).WithCode("release_over")
 		}
-		m, err := e.Measure(ctx, r)
-		return &numbersOut{Numbers{Step: r.State.Step, Champion: m.Baseline.Summary(shownAlpha), Candidate: m.Candidate.Summary(shownAlpha)}}, err
+		n, err := measured(ctx, b, e, r)
+		if err != nil {
+			return nil, err
+		}
+		return &numbersOut{*n}, nil
 	})
 	for _, act := range []struct {
 		action               rollout.Action

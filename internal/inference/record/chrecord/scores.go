@@ -1,0 +1,37 @@
+package chrecord
+
+import (
+	"context"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/fault"
+)
+
+// Scores implements record.Store.
+func (s *Store) Scores(ctx context.Context, w record.Window) (record.Scores, error) {
+	out := record.Scores{}
+	sql := "SELECT arm, name, toInt64(count()), avg(assumeNotNull(score)), varPopStable(assumeNotNull(score)) * count() FROM labels FINAL WHERE experiment = " + literal(w.Experiment) +
+		" AND at >= " + timeLiteral(w.From) + " AND NOT by_rule AND NOT shadow AND score IS NOT NULL GROUP BY arm, name"
+	err := s.rows(ctx, sql, func(r driver.Rows) error {
+		var arm, name string
+		var m sequential.Moments
+		if err := r.Scan(&arm, &name, &m.N, &m.Mean, &m.M2); err != nil {
+			return err
+		}
+		out.Add(arm, name, m)
+		return nil
+	})
+	return out, err
+}
+
+// Identity implements record.Store: the one that the server has given the table.
+func (s *Store) Identity(ctx context.Context) (name string, err error) {
+	err = s.rows(ctx, "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = 'entries'", func(r driver.Rows) error { return r.Scan(&name) })
+	if err == nil && name == "" {
+		err = fault.New(fault.Internal, "the prediction log has no identity")
+	}
+	return name, err
+}

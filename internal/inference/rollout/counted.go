@@ -1,0 +1,189 @@
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
+)
+
+// Measure is what was measured of one arm.
+type Measure struct {
+	Arm     string           `json:"arm"`
+	Weight  int              `json:"weight"` // in basis points, while it was measured
+	Numbers evidence.Numbers `json:"numbers"`
+	Units   int64            `json:"units,omitempty"` // requests that were a unit of their own
+}
+
+// TallyID names what one source knows of a part.
+type TallyID string
+
+// Tally is what one source knows of the arms of a release's step, or of an experiment
+// while it had the same weights: what a node has counted, or what a prediction log
+// says. Those of all sources add up.
+type Tally struct {
+	aggregate.Root[TallyID]
+	Holder string    `json:"holder"` // the release or experiment
+	Part   string    `json:"step"`
+	Arms   []Measure `json:"arms"`
+	Until  time.Time `json:"until"` // when it may be forgotten
+}
+
+// keepTally is for how long tallies are kept after they have last changed: the
+// decisions that were made of them have the numbers.
+const keepTally = 30 * 24 * time.Hour
+
+var (
+	ofPart   = spec.TextField("step", func(t *Tally) string { return t.Part })
+	ofHolder = spec.TextField("holder", func(t *Tally) string { return t.Holder })
+)
+
+// TallyKind keeps them.
+var TallyKind = repo.Kind[TallyID, Tally]{
+	Name: "release_tallies", Root: func(t *Tally) *aggregate.Root[TallyID] { return &t.Root }, Columns: []spec.Column[Tally]{ofPart, ofHolder},
+	Expires: func(t *Tally) time.Time { return t.Until },
+}
+
+// keep has the store know what a source knows now of a part.
+func keep(ctx context.Context, store *repo.Store, p part, source string, arms []Measure) error {
+	now := Tally{Holder: p.holder, Part: p.String(), Arms: arms, Until: store.Now().Add(keepTally)}
+	now.ID = TallyID(now.Part + "/" + source)
+	return store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+		there, err := TallyKind.Exists(ctx, tx, now.ID)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return TallyKind.Add(ctx, tx, &now)
+		}
+		_, err = TallyKind.Update(ctx, tx, now.ID, func(t *Tally) error { t.Arms, t.Until = now.Arms, now.Until; return nil })
+		return err
+	})
+}
+
+// writeInterval is how often a node writes what it has counted.
+const writeInterval = 500 * time.Millisecond
+
+// Write writes what this node counts to the store until ctx ends, under a name that
+// no other process has. A node that is killed loses what it has counted since.
+func (t *Tallies) Write(ctx context.Context, store *repo.Store, node string, log *slog.Logger) {
+	for ctx.Err() == nil {
+		pause.For(ctx, writeInterval)
+		for _, s := range t.all() {
+			if err := s.write(ctx, store, node); err != nil && ctx.Err() == nil {
+				log.WarnContext(ctx, "what was counted of a release or experiment could not be written; that is tried again", "holder", s.holder, "error", err)
+			}
+		}
+	}
+}
+
+func (t *partTally) write(ctx context.Context, store *repo.Store, node string) error {
+	var arms []Measure
+	counted := int64(0)
+	for i := range t.arms {
+		m := Measure{Arm: t.weights[i].Name, Weight: t.weights[i].Weight}
+		m.Numbers, m.Units = t.arms[i].numbers()
+		arms, counted = append(arms, m), counted+m.Numbers.Requests.N
+	}
+	if counted == t.written {
+		return nil
+	}
+	err := keep(ctx, store, t.part, node, arms)
+	if err == nil {
+		t.written = counted
+	}
+	return err
+}
+
+// Evidence knows what was measured of releases.
+type Evidence interface {
+	// Measure returns what was measured since the release's step began.
+	Measure(ctx context.Context, r *LoadedRelease) (evidence.Measured, error)
+}
+
+// Counted is the evidence that all sources have together.
+type Counted struct{ Store *repo.Store }
+
+// Measure implements Evidence.
+func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Measured, err error) {
+	arms, units, err := c.sum(ctx, ofPart.Eq(stepOf(r).String()), r.State.Allocation.Arms())
+	if err != nil {
+		return m, err
+	}
+	for _, a := range arms {
+		switch a.Arm {
+		case release.Champion:
+			m.Baseline = a.Numbers
+		case release.Candidate:
+			m.Candidate = a.Numbers
+		}
+	}
+	m.Units = units
+	return m, nil
+}
+
+// Arms returns what was counted of each arm of an experiment, in its order, and how
+// many units each had, for each weighting.
+func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) ([]Measure, []sequential.Ratio, error) {
+	return c.sum(ctx, ofHolder.Eq(string(x.Root.ID)), x.State.Config.Allocation.Arms())
+}
+
+// sum adds up what is known of arms.
+func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experiment.Arm) ([]Measure, []sequential.Ratio, error) {
+	sums := make([]Measure, len(of))
+	index := map[string]int{}
+	for i, a := range of {
+		sums[i], index[a.Name] = Measure{Arm: a.Name, Weight: a.Weight}, i
+	}
+	ratios := map[string]*sequential.Ratio{}
+	var parts []string // in the order that they were found in: evidence multiplies in any
+	for t, err := range TallyKind.All(ctx, c.Store.Read(repo.Scope{}), spec.Query[Tally]{Where: where}) {
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, a := range t.Arms {
+			i, known := index[a.Arm]
+			if !known {
+				continue
+			}
+			sums[i].Numbers.Merge(a.Numbers)
+			sums[i].Units += a.Units
+			if a.Units == 0 {
+				continue
+			}
+			if ratios[t.Part] == nil {
+				ratios[t.Part] = ratio(t.Arms, of)
+				parts = append(parts, t.Part)
+			}
+			ratios[t.Part].Counts[i] += a.Units
+		}
+	}
+	var units []sequential.Ratio
+	for _, p := range parts {
+		units = append(units, *ratios[p])
+	}
+	return sums, units, nil
+}
+
+// ratio returns a ratio without units: the arms' shares while they were measured.
+func ratio(arms []Measure, of []experiment.Arm) *sequential.Ratio {
+	total, weights := 0, map[string]int{}
+	for _, a := range arms {
+		weights[a.Arm] = a.Weight
+		total += a.Weight
+	}
+	r := &sequential.Ratio{Counts: make([]int64, len(of)), Weights: make([]float64, len(of))}
+	for i, a := range of {
+		r.Weights[i] = float64(weights[a.Name]) / float64(cmp.Or(total, experiment.Total))
+	}
+	return r
+}

@@ -1,0 +1,156 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/record"
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/repo"
+)
+
+// PredictionLog is what the evidence of releases takes of record.Store.
+type PredictionLog interface {
+	Scores(ctx context.Context, w record.Window) (record.Scores, error)
+	Identity(ctx context.Context) (string, error)
+}
+
+// logged says whether a policy asks for what only the prediction log knows.
+func logged(p evidence.Policy) bool { return p.Quality != nil }
+
+// Reader reads from a prediction log what the guardrails of releases ask for, and
+// writes it to the store, where it adds up with what other logs have. Of the processes
+// that have the same log open one reads at a time.
+type Reader struct {
+	store    *repo.Store
+	log      PredictionLog
+	cfg      ReaderConfig
+	failures prometheus.Counter
+	known    map[part][]Measure // what the store has, as far as this process wrote it
+}
+
+// ReaderConfig holds what a Reader may be given; the zero value has defaults.
+type ReaderConfig struct {
+	Owner    string                // this process; default a random name
+	Interval time.Duration         // between two readings, at least; default 1s
+	Lease    time.Duration         // of reading; default 5s
+	Log      *slog.Logger          // nil discards
+	Metrics  prometheus.Registerer // nil registers nowhere
+}
+
+// NewReader returns a reader of a log.
+func NewReader(store *repo.Store, log PredictionLog, cfg ReaderConfig) (*Reader, error) {
+	if cfg.Owner == "" {
+		cfg.Owner = "reader-" + repo.RandomName()
+	}
+	if cfg.Interval <= 0 {
+		cfg.Interval = time.Second
+	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Reader{store: store, log: log, cfg: cfg, known: map[part][]Measure{}, failures: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sluice_release_log_failures_total", Help: "Readings of the prediction log for guardrails of releases that failed; what was known before holds."})}
+	if cfg.Metrics != nil {
+		if err := cfg.Metrics.Register(r.failures); err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
+		}
+	}
+	return r, nil
+}
+
+// Run reads until ctx ends, while this process has the lease.
+func (r *Reader) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := r.hold(ctx); err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
+			r.cfg.Log.WarnContext(ctx, "the prediction log cannot be read for releases by this process", "error", err)
+		}
+		pause.For(ctx, r.cfg.Interval)
+	}
+}
+
+func (r *Reader) hold(ctx context.Context) error {
+	log, err := r.log.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	lease, err := r.store.Acquire(ctx, repo.LeaseName("releases-log-"+log), r.cfg.Owner, r.cfg.Lease)
+	if err != nil {
+		return err
+	}
+	clear(r.known) // others have written meanwhile
+	return lease.Hold(ctx, r.cfg.Lease, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			began := time.Now()
+			r.Round(ctx, log)
+			// A log of many labels is not read all the time.
+			pause.For(ctx, max(r.cfg.Interval, 10*time.Since(began)))
+		}
+		return nil
+	})
+}
+
+// Round reads once what the log of a name knows of all releases under way.
+func (r *Reader) Round(ctx context.Context, log string) {
+	live := map[part]bool{}
+	for l, err := range all(ctx, r.store.Read(repo.Scope{}), release.Releases, release.Live()) {
+		if err == nil && logged(l.State.Plan.Steps[l.State.Step].Policy) {
+			live[stepOf(&l)] = true
+			err = r.read(ctx, &l, log)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.failures.Inc()
+			r.cfg.Log.WarnContext(ctx, "what the prediction log knows of a release cannot be read; that is tried again", "release", string(l.Root.ID), "error", err)
+		}
+	}
+	for p := range r.known {
+		if !live[p] {
+			delete(r.known, p)
+		}
+	}
+}
+
+// read brings the store up to date about the step of a release.
+func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
+	scores, err := r.log.Scores(ctx, record.Window{Experiment: string(l.Root.ID), From: l.State.EnteredAt})
+	if err != nil {
+		return err
+	}
+	var arms []Measure
+	found := false
+	for _, a := range l.State.Allocation.Arms() {
+		m := Measure{Arm: a.Name, Weight: a.Weight}
+		if q := l.State.Plan.Steps[l.State.Step].Policy.Quality; q != nil {
+			m.Numbers.Quality = scores[a.Name][q.Counts()]
+		}
+		found = found || m.Numbers.Quality.N > 0
+		arms = append(arms, m)
+	}
+	p := stepOf(l)
+	before, known := r.known[p]
+	if known && reflect.DeepEqual(before, arms) || !known && !found && !r.wrote(ctx, p, log) {
+		return nil
+	}
+	if err := keep(ctx, r.store, p, log, arms); err != nil {
+		return err
+	}
+	r.known[p] = arms
+	return nil
+}
+
+// wrote says whether the store has something of a part from the log, or may.
+func (r *Reader) wrote(ctx context.Context, p part, log string) bool {
+	there, err := TallyKind.Exists(ctx, r.store.Read(repo.Scope{}), TallyID(p.String()+"/"+log))
+	return there || err != nil
+}

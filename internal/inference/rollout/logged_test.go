@@ -1,0 +1,221 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/record"
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/cqrs"
+)
+
+// book is a prediction log of one experiment: labels with the times of their
+// predictions.
+type book struct {
+	name string
+	fail error
+
+	mu     sync.Mutex
+	asked  record.Window
+	scores record.Scores
+}
+
+func (b *book) Identity(context.Context) (string, error) { return b.name, nil }
+
+func (b *book) Scores(_ context.Context, w record.Window) (record.Scores, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = w
+	return b.scores, b.fail
+}
+
+// says has the book know n labels of both arms, of which the candidate's have a mean.
+func (b *book) says(name string, n int64, champion, candidate float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	moments := func(mean float64) sequential.Moments {
+		return sequential.Moments{N: n, Mean: mean, M2: mean * (1 - mean) * float64(n)}
+	}
+	b.scores = record.Scores{release.Champion: {name: moments(champion)}, release.Candidate: {name: moments(candidate)}}
+}
+
+// newLogged is a stage whose release asks for quality, judged by what was counted, with
+// a reader of each log.
+func newLogged(t *testing.T, logs ...*book) (*stage, []*Reader) {
+	t.Helper()
+	s := newStage(t, false)
+	quality := []release.Step{{Name: "a", Weight: 1000, Policy: evidence.Policy{Alpha: 0.05, MinRequests: 100, Quality: &evidence.Quality{Label: "right", Worse: 0.2, MinLabels: 100}}}}
+	if _, err := s.service.StartRelease(as("key_a"), s.id, StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: quality}); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.judge, err = NewDriver(s.store, Counted{s.store}, DriverConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	var readers []*Reader
+	for _, log := range logs {
+		r, err := NewReader(s.store, log, ReaderConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, r)
+	}
+	tally := newTallies().of(part{string(s.id), 0}, weightsOf(1000))
+	for range 1000 {
+		tally.arms[0].Answered(experiment.ByUnit, time.Millisecond)
+		tally.arms[1].Spared(experiment.ByUnit)
+	}
+	if err := tally.write(t.Context(), s.store, "node"); err != nil {
+		t.Fatal(err)
+	}
+	return s, readers
+}
+
+func (s *stage) read(t *testing.T, readers []*Reader, logs []*book) release.State {
+	t.Helper()
+	for i, r := range readers {
+		r.Round(t.Context(), logs[i].name)
+	}
+	state, _, _ := s.round(t, nothing)
+	return state
+}
+
+// Labels let a release pass or fail, those of all logs together, as they are when it is
+// judged: late ones and corrections count. Without any nothing happens.
+func TestQualityOfReleases(t *testing.T) {
+	for name, c := range map[string]struct {
+		candidate float64
+		status    release.Status
+	}{"as good": {0.9, release.Promoted}, "worse": {0.3, release.RolledBack}} {
+		t.Run(name, func(t *testing.T) {
+			logs := []*book{{name: "one"}, {name: "two"}}
+			s, readers := newLogged(t, logs...)
+			if r := s.read(t, readers, logs); r.Status != release.Running || r.Verdict != evidence.Undecided {
+				t.Fatalf("without labels: %s, %s", r.Status, r.Verdict)
+			}
+			logs[0].says("another", 5000, c.candidate, c.candidate)
+			if r := s.read(t, readers, logs); r.Status != release.Running {
+				t.Fatalf("by labels of another name: %s", r.Status)
+			}
+			logs[0].says("right", 2000, 0.9, 0.5)
+			logs[0].says("right", 60, 0.9, 0.5) // most were taken back
+			if r := s.read(t, readers, logs); r.Status != release.Running {
+				t.Fatalf("by too few labels: %s", r.Status)
+			}
+			logs[0].says("right", 2000, 0.9, c.candidate)
+			logs[1].says("right", 1000, 0.9, c.candidate)
+			if r := s.read(t, readers, logs); r.Status != c.status {
+				t.Fatalf("%s: %s", r.Status, r.Reason)
+			}
+			s.replays(t)
+			last, err := cqrs.Ask(as("key_a"), s.bus, LastDecision{ID: s.id})
+			if err != nil || last == nil {
+				t.Fatalf("%+v, %v", last, err)
+			}
+			m := last.Decision.Measured
+			if b, q := m.Baseline, m.Candidate; b.Quality.N != 3000 || q.Quality.N != 3000 || q.Requests.N != 1000 || q.Latency != nil || b.Latency.Count() != 1000 {
+				t.Errorf("judged by %+v", m)
+			}
+			r, err := cqrs.Ask(as("key_a"), s.bus, FindRelease{ID: s.id})
+			if w := logs[0].asked; err != nil || w.Experiment != string(s.id) || !w.From.Equal(r.State.EnteredAt) {
+				t.Errorf("asked for %+v, %v, the step began at %s", w, err, r.State.EnteredAt)
+			}
+		})
+	}
+}
+
+// A log that cannot be read leaves what was known, and one reader of it at a time
+// writes: what it finds written already stays as it is.
+func TestReadersOfLogs(t *testing.T) {
+	log := &book{name: "one"}
+	s, readers := newLogged(t, log)
+	log.says("right", 90, 0.9, 0.9)
+	s.read(t, readers, []*book{log})
+	log.fail = errors.New("away")
+	s.read(t, readers, []*book{log})
+	other, err := NewReader(s.store, log, ReaderConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.fail = nil
+	log.says("right", 0, 0, 0)
+	s.read(t, []*Reader{other}, []*book{log})
+	r, err := cqrs.Ask(as("key_a"), s.bus, FindRelease{ID: s.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Counted{s.store}.Measure(t.Context(), r)
+	if err != nil || m.Candidate.Quality.N != 0 || m.Candidate.Requests.N != 1000 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// Without a log no release waits for what only a log knows.
+func TestReleaseNeedsLog(t *testing.T) {
+	s := newStage(t, false)
+	s.service.Unlogged = true
+	policy := evidence.Policy{Alpha: 0.05, MinRequests: 1, Quality: &evidence.Quality{Worse: 0.1, MinLabels: 100}}
+	_, err := s.service.StartRelease(as("key_a"), s.id, StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: []release.Step{{Name: "a", Weight: 1, Policy: policy}}})
+	coded(t, "without a log", err, "release_needs_log")
+	coded(t, "by errors", second(s.service.StartRelease(as("key_a"), s.id, StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: steps(100)})), "")
+}
+
+// Of an experiment count all its parts, each with its weights.
+func TestExperimentsAreCounted(t *testing.T) {
+	s := newStage(t, false)
+	arms := []WeightedArm{{"a", "1", 5000}, {"b", "2", 5000}}
+	if _, err := s.service.StartExperiment(as("key_a"), "exp_1", StartExperiment{Model: "m", Alias: "champion", Arms: arms}); err != nil {
+		t.Fatal(err)
+	}
+	serve := func(n int) {
+		t.Helper()
+		if err := s.follower.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		split := s.router.names["m"][""].Split
+		for range n {
+			split.Arms[0].Meter.Answered(experiment.ByRequest, time.Millisecond)
+			split.Arms[1].Meter.Failed(experiment.ByRequest)
+		}
+		for _, tally := range s.follower.Tallies().all() {
+			if err := tally.write(t.Context(), s.store, "node"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	serve(10)
+	for i := range 3 {
+		if _, err := cqrs.Send(as("key_a"), s.bus, Reweigh{ID: "exp_1", Arms: weights([]WeightedArm{{"a", "", 4000 - i}, {"b", "", 6000 + i}}), Expect: Expectation{Any: true}}); err != nil {
+			t.Fatal(err)
+		}
+		serve(1)
+	}
+	if n := len(s.follower.Tallies().all()); n != 2 {
+		t.Errorf("%d parts are in memory, want the last two", n)
+	}
+	x, err := cqrs.Ask(as("key_a"), s.bus, FindExperiment{ID: "exp_1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, units, err := Counted{s.store}.Arms(t.Context(), x)
+	if err != nil || len(found) != 2 || found[0].Numbers.Requests != (sequential.Count{N: 13}) || found[1].Numbers.Requests != (sequential.Count{N: 13, Hits: 13}) || found[1].Weight != 6002 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	of := map[float64]int64{}
+	for _, u := range units {
+		of[u.Weights[1]] += u.Counts[1]
+	}
+	if len(of) != 4 || of[0.5] != 10 || of[0.6] != 1 || of[0.6002] != 1 {
+		t.Errorf("%v", units)
+	}
+}
+
+func weightsOf(candidate int) []experiment.Arm {
+	return []experiment.Arm{{Name: release.Champion, Weight: experiment.Total - candidate}, {Name: release.Candidate, Weight: candidate}}
+}
