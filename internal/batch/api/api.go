@@ -168,7 +168,8 @@ type BatchQuote struct {
 
 // BatchUsage is what the batch took of the model.
 type BatchUsage struct {
-	Rows      int64   `json:"rows"`
+	Rows      int64   `json:"rows" doc:"That the model was run for."`
+	Reused    int64   `json:"reused_rows" doc:"That were answered by the run of an equal row before them in their chunk: of a model whose answers depend on nothing but the row."`
 	ComputeMS float64 `json:"compute_ms"`
 }
 
@@ -221,7 +222,7 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 	c := b.Counts
 	v := Batch{ID: string(b.ID), Object: "batch", Status: string(b.Status), Outcome: b.Outcome(), Model: b.Model, Version: b.ModelVersion,
 		RowCounts: BatchRowCounts{c.Total, c.Succeeded, c.Failed, c.Cancelled, c.Expired, c.Pending()},
-		Usage:     BatchUsage{b.Used.Rows, float64(b.Used.ComputeUS) / 1000}, Metadata: b.Metadata,
+		Usage:     BatchUsage{b.Used.Rows, b.Reused, float64(b.Used.ComputeUS) / 1000}, Metadata: b.Metadata,
 		CreatedAt: api.Time{Time: b.CreatedAt}, StartedAt: at(b.StartedAt), CompletedAt: at(b.CompletedAt), DeadlineAt: at(b.Deadline), ExpiresAt: at(b.Keep),
 		URLs: BatchURLs{self, self + "/results", self + "/errors", self + "/events", self + "/cancel"}}
 	now := a.store.Now()

@@ -137,6 +137,7 @@ type Batch struct {
 	Counts  Counts     `json:"counts"`
 	Errors  []RowError `json:"errors,omitempty"` // the first, by index
 	Used    Used       `json:"used"`
+	Reused  int64      `json:"reused,omitempty"` // rows that were answered by the run of an equal one
 	Failure *Failure   `json:"failure,omitempty"`
 	Results *Object    `json:"results,omitempty"` // all parts together, once it is final; without a key where the parts are the content
 

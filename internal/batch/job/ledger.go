@@ -245,6 +245,7 @@ type Outcome struct {
 	Result, Errors Object
 	Rows           []RowError // those that failed, by index
 	Failed         int        // as many
+	Reused         int        // rows that were answered by the run of an equal one
 	Used           Used
 }
 
@@ -260,6 +261,7 @@ func (b *Batch) Computed(c Claim, o Outcome, now time.Time, t Timing) error {
 	chunk.Result, chunk.Errors, chunk.Failed = o.Result, o.Errors, o.Failed
 	b.Counts.Failed += int64(o.Failed)
 	b.Used.Add(o.Used)
+	b.Reused += int64(o.Reused)
 	b.note(o.Rows)
 	b.look(now.Add(t.Lease))
 	switch {

@@ -52,7 +52,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		}
 		return err
 	}
-	t.cfg.Metrics.computed(&o, p.ran(), 0)
+	t.cfg.Metrics.computed(&o, p.ran(), p.reused)
 	t.drop(ctx, entry.Result, entry.Errors) // those before
 	return nil
 }
@@ -81,7 +81,7 @@ func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err er
 
 // keep writes what became of the rows.
 func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass) (o job.Outcome, err error) {
-	o.Used, o.Failed = p.used, len(p.failed)
+	o.Used, o.Failed, o.Reused = p.used, len(p.failed), p.reused
 	for _, e := range p.failed {
 		if len(o.Rows) == job.MaxErrors {
 			break

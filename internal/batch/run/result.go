@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 
 	"sluice/internal/batch/encode"
@@ -112,9 +113,12 @@ func (p *pass) results() ([]byte, error) {
 
 // fill puts the rows into a table.
 func (p *pass) fill(c *table.Chunk) error {
-	bad, good := p.failed, p.parts
-	at := 0 // the row of the first of good
+	bad := p.failed
+	good := 0 // the first of the good rows that the row is not behind
 	for row := range p.chunk.Rows {
+		for good < len(p.chunk.Good) && p.chunk.Good[good] < row {
+			good++
+		}
 		if !p.wanted(row) {
 			continue
 		}
@@ -132,17 +136,18 @@ func (p *pass) fill(c *table.Chunk) error {
 				next().AppendNull()
 			}
 		} else {
-			if len(good) == 0 {
+			at := nowhere
+			if good < len(p.chunk.Good) && p.chunk.Good[good] == row {
+				at = p.places[good]
+			}
+			if at == nowhere {
 				return fault.New(fault.Internal, "row %d has neither an answer nor an error", index)
 			}
 			next().AppendString("succeeded")
-			for j := range good[0].outputs {
-				if err := cell(next(), &good[0].outputs[j], at); err != nil {
+			for j := range p.parts[at.part].outputs {
+				if err := p.parts[at.part].outputs[j].cell(next(), int(at.row)); err != nil {
 					return err
 				}
-			}
-			if at++; at == good[0].last-good[0].first {
-				good, at = good[1:], 0
 			}
 		}
 		for j := range p.chunk.Kept {
@@ -168,20 +173,50 @@ func text(to, from *table.Column, row int) {
 	to.AppendText(from.Text(row))
 }
 
-// cell appends row n of an output.
-func cell(to *table.Column, o *Tensor, n int) error {
-	width := 1
-	for _, extent := range o.Shape[1:] {
-		width *= int(extent)
+// output is an output of a part.
+type output struct {
+	Tensor
+	width int   // elements of a row
+	ends  []int // of texts, where each row ends
+}
+
+// indexed makes outputs of tensors that fit so many rows.
+func indexed(tensors []Tensor, rows int) ([]output, error) {
+	all := make([]output, len(tensors))
+	for i, t := range tensors {
+		o := output{Tensor: t, width: 1}
+		for _, extent := range t.Shape[1:] {
+			o.width *= int(extent)
+		}
+		if t.Type == ingest.Bytes {
+			o.ends = make([]int, 0, rows)
+			end := 0
+			for n := range rows * o.width {
+				if len(t.Data)-end < 4 || uint64(len(t.Data)-end-4) < uint64(binary.LittleEndian.Uint32(t.Data[end:])) {
+					return nil, fault.New(fault.Internal, "the output %s ends early", t.Name).WithCode("output_shape")
+				}
+				if end += 4 + int(binary.LittleEndian.Uint32(t.Data[end:])); (n+1)%o.width == 0 {
+					o.ends = append(o.ends, end)
+				}
+			}
+			if o.width == 0 {
+				o.ends = slices.Repeat([]int{0}, rows)
+			}
+		} else if size := t.Type.Size(); size == 0 || len(t.Data) < rows*o.width*size {
+			return nil, fault.New(fault.Internal, "the output %s is of the type %s, which results cannot have", t.Name, t.Type).WithCode("output_type")
+		}
+		all[i] = o
 	}
-	size := o.Type.Size()
+	return all, nil
+}
+
+// cell appends row n.
+func (o *output) cell(to *table.Column, n int) error {
 	if o.Type == ingest.Bytes {
-		return texts(to, o, n, width)
+		return o.texts(to, n)
 	}
-	if size == 0 || len(o.Data) < (n+1)*width*size {
-		return fault.New(fault.Internal, "the output %s is of the type %s, which results cannot have", o.Name, o.Type).WithCode("output_type")
-	}
-	data := o.Data[n*width*size : (n+1)*width*size]
+	size := o.width * o.Type.Size()
+	data := o.Data[n*size : (n+1)*size]
 	switch to.Type {
 	case table.Float32:
 		to.Float32s = append(to.Float32s, math.Float32frombits(binary.LittleEndian.Uint32(data)))
@@ -192,7 +227,7 @@ func cell(to *table.Column, o *Tensor, n int) error {
 	case table.Int:
 		to.AppendInt(integer(o.Type, data))
 	default:
-		to.AppendText(list(o, data, width))
+		to.AppendText(list(&o.Tensor, data, o.width))
 	}
 	return nil
 }
@@ -256,31 +291,17 @@ func integer(t ingest.Type, data []byte) int64 {
 	return int64(binary.LittleEndian.Uint64(data))
 }
 
-// texts appends row n of an output of texts. These have no fixed size: the rows before
-// are passed over.
-func texts(to *table.Column, o *Tensor, n, width int) error {
-	data := o.Data
-	take := func() ([]byte, bool) {
-		if len(data) < 4 || uint64(len(data)-4) < uint64(binary.LittleEndian.Uint32(data)) {
-			return nil, false
-		}
+// texts appends row n of an output of texts, each of which is behind its length.
+func (o *output) texts(to *table.Column, n int) error {
+	begin := 0
+	if n > 0 {
+		begin = o.ends[n-1]
+	}
+	all := make([]string, 0, o.width)
+	for data := o.Data[begin:o.ends[n]]; len(data) > 0; {
 		end := 4 + int(binary.LittleEndian.Uint32(data))
-		one := data[4:end]
+		all = append(all, string(data[4:end]))
 		data = data[end:]
-		return one, true
-	}
-	for range n * width {
-		if _, ok := take(); !ok {
-			return fault.New(fault.Internal, "the output %s ends early", o.Name).WithCode("output_shape")
-		}
-	}
-	all := make([]string, width)
-	for i := range all {
-		one, ok := take()
-		if !ok {
-			return fault.New(fault.Internal, "the output %s ends early", o.Name).WithCode("output_shape")
-		}
-		all[i] = string(one)
 	}
 	if to.Type == table.String {
 		to.AppendString(all[0])

@@ -38,6 +38,7 @@ const (
 type doubler struct {
 	poisoned atomic.Bool
 	absent   atomic.Bool
+	same     bool         // its answers depend on nothing but the row
 	fail     func() error // before each run; nil: never
 	rows     atomic.Int64
 }
@@ -47,7 +48,7 @@ func (d *doubler) Model(string, string) (Model, error) {
 		return Model{}, fault.New(fault.NotFound, "there is no such model").WithCode("model_not_found")
 	}
 	port := []Port{{Name: "x", Type: "FP32", Shape: []int64{1}}}
-	return Model{Version: "1", Inputs: port, Best: 7, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{2}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
+	return Model{Version: "1", Inputs: port, Best: 7, Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{2}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
 }
 
 func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a Answer, err error) {
