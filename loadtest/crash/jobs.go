@@ -132,6 +132,9 @@ func (b *jobBed) problems() []string {
 	if b.hits["cancelled"] == 0 {
 		problems = append(problems, "invalid: nothing was cancelled while its worker died")
 	}
+	if b.hits["overtaken"] == 0 {
+		problems = append(problems, "invalid: no attempt that was held up was overtaken by another")
+	}
 	if b.tally.lost == 0 || b.tally.replays == 0 {
 		problems = append(problems, fmt.Sprintf("invalid: %d attempts lost their answer and %d answers were replayed: neither may be 0", b.tally.lost, b.tally.replays))
 	}

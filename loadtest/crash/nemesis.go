@@ -97,10 +97,13 @@ func (b *jobBed) killAll(context.Context) error {
 }
 
 // stall holds an attempt up between its run and its outcome, until its lease is
-// over and another has begun: then its outcome must not count.
+// over and another has ended: then its outcome must not count.
 func (b *jobBed) stall(ctx context.Context) error {
-	_, err := b.at(ctx, "ran", sticks)
-	return err
+	pid, err := b.at(ctx, "ran", sticks)
+	if err != nil || pid == 0 {
+		return err
+	}
+	return errors.Join(b.overtaken(ctx), b.armory.release("ran"))
 }
 
 // freeze is stall of a whole process.
@@ -109,8 +112,49 @@ func (b *jobBed) freeze(ctx context.Context) error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	time.Sleep(5 * time.Second)
-	return send(pid, syscall.SIGCONT)
+	return errors.Join(b.overtaken(ctx), send(pid, syscall.SIGCONT))
+}
+
+// overtaken waits until everything that runs now has come to an end, that of
+// whoever is held up by another attempt.
+func (b *jobBed) overtaken(ctx context.Context) (err error) {
+	s, err := stores.OpenSQLite(b.database())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	const running = "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' AND json_extract(doc, '$.model') <> '" + killer + "'"
+	before, err := ids(ctx, s, running)
+	if err != nil || len(before) == 0 {
+		return err
+	}
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		now, err := ids(ctx, s, running)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(before, func(id string) bool { return slices.Contains(now, id) }) {
+			b.hits["overtaken"]++
+			return nil
+		}
+		if time.Since(began) > overtakeLimit || ctx.Err() != nil {
+			return ctx.Err() // too much else has died meanwhile
+		}
+	}
+}
+
+// overtakeLimit is less than the time for which an attempt is held up.
+const overtakeLimit = 25 * time.Second
+
+// ids returns what a query of one column finds.
+func ids(ctx context.Context, s stores.SQLite, query string) (all []string, err error) {
+	err = s.Rows(ctx, query, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		all = append(all, id)
+		return err
+	})
+	return all, err
 }
 
 // cancelHeldUp has an attempt cancelled between its run and its outcome.
@@ -171,13 +215,7 @@ func (b *jobBed) cancelRunning(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	var running []string
-	err = s.Rows(ctx, "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' ORDER BY updated_at DESC LIMIT 5", func(scan func(...any) error) error {
-		var id string
-		err := scan(&id)
-		running = append(running, id)
-		return err
-	})
+	running, err := ids(ctx, s, "SELECT id FROM r_predictions WHERE json_extract(doc, '$.status') = 'running' ORDER BY updated_at DESC LIMIT 5")
 	if err != nil {
 		return err
 	}

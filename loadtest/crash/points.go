@@ -85,7 +85,7 @@ func crashModel(name string) {
 
 // pointSource ends or freezes the process that comes first to a point that is
 // armed, by a file of its name, which says the signal; or holds up only what came
-// there, for the time that it says.
+// there, for the time that it says, unless it is released before.
 const pointSource = `package %s
 
 import (
@@ -108,7 +108,10 @@ func crashPoint(name string) {
 		return
 	}
 	if d, err := time.ParseDuration(string(text)); err == nil && d > 0 {
-		time.Sleep(d)
+		released := armed + ".release"
+		for end := time.Now().Add(d); time.Now().Before(end) && os.Remove(released) != nil; {
+			time.Sleep(10 * time.Millisecond)
+		}
 		return
 	}
 	number, _ := strconv.Atoi(string(text))
@@ -127,16 +130,24 @@ const (
 	dies    = "9"
 	freezes = "19"
 	waits   = "1500ms" // less than a lease
-	sticks  = "7s"     // more
+	sticks  = "30s"    // more, and enough for another attempt to have ended
 )
 
 // arm has something happen to the next process that comes to a point.
 func (a armory) arm(name, what string) error {
+	if err := os.Remove(filepath.Join(a.dir, name+".release")); err != nil && !os.IsNotExist(err) {
+		return err
+	}
 	part := filepath.Join(a.dir, "."+name)
 	if err := os.WriteFile(part, []byte(what), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(part, filepath.Join(a.dir, name))
+}
+
+// release lets go on what is held up at a point.
+func (a armory) release(name string) error {
+	return os.WriteFile(filepath.Join(a.dir, name+".release"), nil, 0o600)
 }
 
 // disarm takes an arming back that nobody came to.
