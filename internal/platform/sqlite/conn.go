@@ -68,7 +68,7 @@ const (
 		PRAGMA journal_mode = WAL;   -- readers go on while a commit is under way; a commit is one fsync
 		PRAGMA synchronous = %s;     -- FULL: a commit returns once it is on the disk; NORMAL would lose the last ones with the power
 		PRAGMA cache_size = -32768;  -- KiB; the writer touches the ends of all indexes
-		PRAGMA wal_autocheckpoint = 4000;       -- pages; rarer, larger moves of the log into the file
+		PRAGMA wal_autocheckpoint = %d;         -- Options.Checkpoint
 		PRAGMA journal_size_limit = 67108864;   -- the log shrinks again after a burst
 		PRAGMA max_page_count = %d;  -- Options.MaxSize`
 	both = `
@@ -91,6 +91,9 @@ type Options struct {
 	// MaxSize is how many bytes the file may grow to, in whole pages of PageSize;
 	// 0: as many as SQLite and the disk allow.
 	MaxSize int64
+	// Checkpoint is at how many pages of the log a commit moves it into the file, for
+	// which its callers wait; default 4000: rarer moves are cheaper altogether.
+	Checkpoint int
 	// Lazy returns from a commit once it survives the end of the process; a loss of
 	// power may take the last ones.
 	Lazy bool
@@ -102,6 +105,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Patience <= 0 {
 		o.Patience = 5 * time.Second
+	}
+	if o.Checkpoint <= 0 {
+		o.Checkpoint = 4000
 	}
 	return o
 }
@@ -117,7 +123,7 @@ func Writer(path string, o Options) (*Conn, error) {
 	if o.Lazy {
 		synchronous = "NORMAL"
 	}
-	return connect(path, fmt.Sprintf(both+writing, o.Patience.Milliseconds(), synchronous, pages))
+	return connect(path, fmt.Sprintf(both+writing, o.Patience.Milliseconds(), synchronous, o.Checkpoint, pages))
 }
 
 // connect opens a connection with the given settings.

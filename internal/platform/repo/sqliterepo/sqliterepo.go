@@ -86,17 +86,21 @@ func Open(ctx context.Context, address string, cfg Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := sqlite.Options{Readers: cfg.Readers, Patience: cfg.Patience, MaxSize: cfg.MaxSize}
+	options := sqlite.Options{Readers: cfg.Readers, Patience: cfg.Patience, MaxSize: cfg.MaxSize, Checkpoint: logLimit}
 	c, err := sqlite.Writer(path, options)
 	if err != nil {
 		return nil, err
 	}
-	r, err := sqlite.OpenReaders(path, options)
+	mover, err := sqlite.Checkpointer(path, options)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	d := &Driver{writer: startWriter(c, cfg, m), readers: r}
-	d.close = sync.OnceValue(func() error { return errors.Join(d.writer.stop(), d.readers.Close()) })
+	r, err := sqlite.OpenReaders(path, options)
+	if err != nil {
+		return nil, errors.Join(err, mover.Close(), c.Close())
+	}
+	d := &Driver{writer: startWriter(c, mover, cfg, m), readers: r}
+	d.close = sync.OnceValue(func() error { return errors.Join(d.readers.Close(), d.writer.stop()) })
 	return d, nil
 }
 

@@ -26,6 +26,7 @@ type writer struct {
 	conn    *conn
 	batch   int
 	metrics *metrics
+	log     *checkpoints
 	changed chan struct{}
 	done    chan error
 
@@ -52,8 +53,9 @@ const (
 	dropped // by who waited for it
 )
 
-func startWriter(c *conn, cfg Config, m *metrics) *writer {
-	w := &writer{conn: c, batch: cfg.Batch, metrics: m, changed: make(chan struct{}, 1), done: make(chan error, 1), queue: make(chan *job, cfg.Queue)}
+func startWriter(c, mover *conn, cfg Config, m *metrics) *writer {
+	w := &writer{conn: c, batch: cfg.Batch, metrics: m, log: newCheckpoints(mover, m), changed: make(chan struct{}, 1), done: make(chan error, 1), queue: make(chan *job, cfg.Queue)}
+	go w.log.run()
 	go w.loop()
 	return w
 }
@@ -110,14 +112,23 @@ func (w *writer) stop() error {
 
 func (w *writer) loop() {
 	batch := make([]*job, 0, w.batch)
-	for j := range w.queue {
-		batch = w.take(batch[:0], j)
-		if len(batch) > 0 {
-			w.commit(batch)
+	for {
+		select {
+		case rest := <-w.log.rest:
+			rest(w.conn)
+		case j, open := <-w.queue:
+			if !open {
+				w.done <- sqlite.Translate(errors.Join(w.log.stop(), w.conn.Close()))
+				return
+			}
+			batch = w.take(batch[:0], j)
+			if len(batch) > 0 {
+				w.commit(batch)
+				w.log.grew(len(batch))
+			}
+			clear(batch)
 		}
-		clear(batch)
 	}
-	w.done <- sqlite.Translate(w.conn.Close())
 }
 
 // take fills a batch with what is waiting now.
