@@ -191,8 +191,9 @@ func (b *bench) submit(ctx context.Context, name, prefer string, status int, mor
 	if err := failures(pool.Closed(ctx, l, b.span(2*time.Second))); err != nil { // warm
 		return nil, err
 	}
+	profiled := b.profile(ctx, s, name, b.span(10*time.Second))
 	r := pool.Closed(ctx, l, b.span(10*time.Second))
-	if err := failures(r); err != nil {
+	if err := errors.Join(failures(r), profiled()); err != nil {
 		return nil, err
 	}
 	return r, more(pool, l, r)
