@@ -158,7 +158,14 @@ func (s Set) Without(o Set) Set {
 }
 
 // Within reports whether all of s is in o.
-func (s Set) Within(o Set) bool { return s.Intersect(o).Len() == s.Len() }
+func (s Set) Within(o Set) bool {
+	for p := range s.held {
+		if !o.Has(p) {
+			return false
+		}
+	}
+	return true
+}
 
 // Equal reports whether both hold the same permissions.
 func (s Set) Equal(o Set) bool { return maps.Equal(s.held, o.held) }

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"regexp"
 	"time"
@@ -54,7 +55,8 @@ type Principal struct {
 	// made an API key, or the first of keys that were each made by the one before.
 	Person string
 	// Recheck asks again whether the credential is good, for what outlives the
-	// request that showed it: it may have been revoked. Nil where it ends by itself.
+	// request that showed it: it may have been revoked, or may do less (ErrNarrowed).
+	// Nil where it ends by itself.
 	Recheck func(context.Context) error
 }
 
@@ -93,9 +95,14 @@ var (
 			WithCode("credential_expired")
 	errRevoked = fault.New(fault.Unauthenticated, "the credential that opened the stream is not valid any more: open another with a new one").
 			WithCode("credential_invalid")
+	// ErrNarrowed is what Recheck returns for a credential that may not do all any
+	// more that it could.
+	ErrNarrowed error = fault.New(fault.PermissionDenied, "the credential that opened the stream may do less than it could then: open another, which shows what is left").
+			WithCode("credential_narrowed")
 )
 
-// Holds returns fault.Unauthenticated once the credential has ended or was revoked.
+// Holds returns fault.Unauthenticated once the credential has ended or was revoked,
+// and ErrNarrowed once it may do less.
 // A look that fails for other reasons says nothing: the next one may tell. It is
 // cheap enough for every message of a stream.
 func (p *Principal) Holds(ctx context.Context, now time.Time) error {
@@ -107,7 +114,10 @@ func (p *Principal) Holds(ctx context.Context, now time.Time) error {
 	case p.Recheck == nil:
 		return nil
 	}
-	if err := p.Recheck(ctx); fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.PermissionDenied) {
+	switch err := p.Recheck(ctx); {
+	case errors.Is(err, ErrNarrowed):
+		return ErrNarrowed
+	case fault.Is(err, fault.Unauthenticated), fault.Is(err, fault.PermissionDenied):
 		return errRevoked
 	}
 	return nil

@@ -262,12 +262,28 @@ func (k *Keys) principal(r KeyRecord) *access.Principal {
 	p := &access.Principal{
 		Tenant: r.Tenant, Subject: r.ID, Kind: access.KindAPIKey, Method: access.MethodAPIKey, Credential: r.ID, Person: r.Person,
 		Roles: slices.Clone(r.Roles), Permissions: k.roles.Effective(r.Roles, r.Scopes), Expires: r.Expires,
-		Recheck: func(ctx context.Context) error { _, err := k.verify(ctx, r.Hash); return err },
 	}
+	p.Recheck = k.recheck(p, r.Hash)
 	if r.User != "" {
 		p.Subject, p.Kind, p.Method = r.User, access.KindUser, access.MethodPassword
 	}
 	return p
+}
+
+// recheck returns a principal's Recheck: its key has to be good for all that it was.
+func (k *Keys) recheck(p *access.Principal, hash apikey.Hash) func(context.Context) error {
+	var same atomic.Pointer[access.Principal] // the last one that may do as much
+	return func(ctx context.Context) error {
+		now, err := k.verify(ctx, hash)
+		if err != nil || now == p || now == same.Load() {
+			return err
+		}
+		if now.Tenant != p.Tenant || !p.Permissions.Within(now.Permissions) {
+			return access.ErrNarrowed
+		}
+		same.Store(now)
+		return nil
+	}
 }
 
 var (

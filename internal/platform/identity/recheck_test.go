@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
 
@@ -32,5 +33,33 @@ func TestPrincipalsAreCheckedAgain(t *testing.T) {
 		if err := p.Holds(t.Context(), time.Now()); fault.CodeOf(err) != "credential_invalid" {
 			t.Errorf("a revoked key: %v", err)
 		}
+	})
+}
+
+// What outlives the request that showed a key ends once the key may do less, and
+// not because it may do more.
+func TestNarrowedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, s := newKey(t), new(shelf)
+		r := record(key)
+		r.Roles = []string{access.Operator, access.Viewer}
+		s.put(r)
+		keys := testKeys(t, s, KeysConfig{})
+		p := mustVerify(t, keys, key, "")
+		holds := func(what, code string, roles ...string) {
+			t.Helper()
+			r.Roles = roles
+			s.put(r)
+			time.Sleep(3 * time.Second)
+			for range 2 {
+				if err := p.Holds(t.Context(), time.Now()); fault.CodeOf(err) != code {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		}
+		holds("the same roles", "", access.Viewer, access.Operator)
+		holds("more", "", access.Admin, access.Operator)
+		holds("less", "credential_narrowed", access.Viewer)
+		holds("as much again", "", access.Admin)
 	})
 }

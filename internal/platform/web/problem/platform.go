@@ -10,6 +10,7 @@ func Platform() []Type {
 		{"credential_unsupported", "This kind of credential is not accepted", "Send an API key or a token as Authorization: Bearer …"},
 		{"credentials_ambiguous", "The request has several credentials", "Send one: in Authorization, in X-Api-Key, or as a client certificate."},
 		{"credential_expired", "The credential has ended meanwhile", "Begin again with a new one."},
+		{"credential_narrowed", "The credential may do less than before", "Open the stream again: what the credential still grants is checked then."},
 		{"tenant_malformed", "This cannot be a tenant's id", "Use 1 to 64 lower case letters, digits, _ and -, the first a letter or digit."},
 		{"api_keys_busy", "Too many new API keys are being looked up", again},
 		{"token_keys_unavailable", "The token's issuer cannot be asked for its keys", again},
