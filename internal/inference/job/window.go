@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
@@ -140,26 +142,36 @@ func count(ctx context.Context, from repo.Reading, rule spec.Spec[Prediction]) (
 	return len(page.Items), err
 }
 
+// apart is how many predictions are let in at a time by a store whose changes are of
+// one prediction each.
+const apart = 16
+
 // announce lets predictions in: together, where the store can.
 func (w *Window) announce(ctx context.Context, scope repo.Scope, list []Prediction) error {
-	size := 1
 	if w.store.Driver().Features().MultiAggregate {
-		size = max(len(list), 1)
+		return w.letIn(ctx, scope, list)
 	}
-	for some := range slices.Chunk(list, size) {
-		err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-			for i := range some {
-				if err := w.one(ctx, tx, some[i].ID); err != nil && !fault.Is(err, fault.NotFound) {
-					return err
-				}
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(apart)
+	for i := range list {
+		all.Go(func() error { return w.letIn(ctx, scope, list[i:i+1]) })
+	}
+	return all.Wait()
+}
+
+// letIn lets predictions in by one change.
+func (w *Window) letIn(ctx context.Context, scope repo.Scope, list []Prediction) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		for i := range list {
+			if err := w.one(ctx, tx, list[i].ID); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (w *Window) one(ctx context.Context, tx *repo.Tx, id ID) error {

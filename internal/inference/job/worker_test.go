@@ -68,7 +68,12 @@ const (
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, retain: time.Millisecond, store: repo.New(memrepo.New(memrepo.Config{OneAggregate: true}), repo.Config{})}
+	return benchOn(t, memrepo.New(memrepo.Config{OneAggregate: true}))
+}
+
+func benchOn(t *testing.T, driver repo.Driver) *bench {
+	t.Helper()
+	b := &bench{t: t, retain: time.Millisecond, store: repo.New(driver, repo.Config{})}
 	var err error
 	if b.bus, err = cqrs.NewBus(b.store, cqrs.Config{}); err != nil {
 		t.Fatal(err)
