@@ -132,6 +132,10 @@ bench-short: doctor ## one short round of every benchmark
 	go test -run '^$$' -bench . -benchmem -benchtime 10ms $(PKG)
 	go run ./loadtest/bench -short
 
+.PHONY: scenarios
+scenarios: doctor ## low load to tenfold overload, noisy tenants, restarts, ...: what must hold under each; reports in loadtest/results
+	go run ./loadtest/drive
+
 .PHONY: soak
 soak: doctor ## load and unload models under traffic for a long while; watch memory
 	go run ./loadtest/soak

@@ -40,7 +40,7 @@ func (m *Models) New(ctx context.Context, name string, rows int) (*Workload, err
 	}
 	w := &Workload{Model: name, Rows: rows, Baseline: base}
 	for i := range max(4, 16/rows) {
-		inputs := Inputs(base.Signature.Inputs, rows, uint64(i))
+		inputs := Inputs(base.Signature.Inputs, rows, Tokens, uint64(i))
 		want, err := base.Run(ctx, inputs, rows)
 		if err != nil {
 			return nil, err
@@ -102,8 +102,9 @@ func Verify(addr, name string, requests []*load.Request) error {
 }
 
 // Inputs returns seeded random data: normal floats, printable bytes as
-// tokens, and masks that hide nothing.
-func Inputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
+// tokens, and masks that hide nothing. What may vary beside the rows has the
+// extent tokens.
+func Inputs(ports []model.Port, rows, tokens int, seed uint64) []tensor.Tensor {
 	rng := rand.New(rand.NewPCG(seed, 0x62656e6368)) // #nosec G404 -- reproducible inputs, no secret
 	var inputs []tensor.Tensor
 	for _, p := range ports {
@@ -113,7 +114,7 @@ func Inputs(ports []model.Port, rows int, seed uint64) []tensor.Tensor {
 			if d == 0 {
 				t.Shape[d] = int64(rows)
 			} else if extent < 0 {
-				t.Shape[d] = Tokens
+				t.Shape[d] = int64(tokens)
 			}
 			n *= int(t.Shape[d])
 		}

@@ -47,7 +47,7 @@ func TestInputsDifferBySeedOnly(t *testing.T) {
 		{Name: "attention_mask", Datatype: tensor.Int64, Shape: tensor.Shape{-1, -1}},
 		{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, 4}},
 	}
-	a, again, b := Inputs(ports, 2, 1), Inputs(ports, 2, 1), Inputs(ports, 2, 2)
+	a, again, b := Inputs(ports, 2, Tokens, 1), Inputs(ports, 2, Tokens, 1), Inputs(ports, 2, Tokens, 2)
 	for i := range a {
 		if err := a[i].Validate(); err != nil || a[i].Shape[0] != 2 {
 			t.Errorf("%s %s: %v", a[i].Name, a[i].Shape, err)

@@ -1,0 +1,127 @@
+// Command drive runs load tests that are described in files, and fails where
+// something that they assert does not hold.
+//
+//	go run ./loadtest/drive [-short] [-out folder] [scenario.yaml]...
+//	go run ./loadtest/drive -url 127.0.0.1:8000 [-grpc 127.0.0.1:8001] loadtest/scenarios/low.yaml
+//
+// Without files it runs all of loadtest/scenarios. It starts the server itself,
+// on free loopback ports with temporary data, or drives any server of the Open
+// Inference Protocol that -url names. Reports with pictures go to
+// loadtest/results. What a scenario may say: docs/PERFORMANCE.md and package
+// scenario.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sluice/loadtest/scenario"
+	"sluice/loadtest/target"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drive:", err)
+		os.Exit(1)
+	}
+}
+
+// part is what -short leaves of every phase's time.
+const part = 0.4
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	flags := flag.NewFlagSet("drive", flag.ContinueOnError)
+	o := scenario.Options{Log: out, ModelDir: modelDir}
+	flags.StringVar(&o.HTTP, "url", "", "loopback address of a server that is there; empty starts ours")
+	flags.StringVar(&o.GRPC, "grpc", "", "its address for gRPC")
+	flags.StringVar(&o.Binary, "server", "", "the binary of ours; empty builds ./cmd/api")
+	flags.Uint64Var(&o.Seed, "seed", 1, "of arrivals")
+	short := flags.Bool("short", false, "take two fifths of the time: figures are rough")
+	results := flags.String("out", filepath.Join("loadtest", "results"), "folder for reports")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	o.Key = os.Getenv("SLUICE_CLIENT_KEY")
+	files := flags.Args()
+	if len(files) == 0 {
+		if files, err = filepath.Glob(filepath.Join("loadtest", "scenarios", "*.yaml")); err != nil || len(files) == 0 {
+			return errors.Join(errors.New("there is no scenario: run it from the root of the repository, or name files"), err)
+		}
+	}
+	scenarios := make([]*scenario.Scenario, len(files))
+	for i, file := range files { // all are read before the first runs
+		if scenarios[i], err = scenario.Read(file); err != nil {
+			return err
+		}
+		if *short {
+			scenarios[i].Shorten(part)
+		}
+	}
+	dir, err := os.MkdirTemp("", "sluice-drive-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if o.Binary == "" && o.HTTP == "" {
+		o.Binary = filepath.Join(dir, "api")
+		if err := target.BuildSluice(ctx, o.Binary); err != nil {
+			return err
+		}
+	}
+	return all(ctx, scenarios, o, dir, *results, out)
+}
+
+// all runs the scenarios one after the other; one that fails does not keep the
+// next from running.
+func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options, dir, results string, out io.Writer) error {
+	var failed []error
+	var lines strings.Builder
+	for _, s := range scenarios {
+		fmt.Fprintf(out, "== %s\n", s.Name)
+		o.Folder = filepath.Join(dir, s.Name)
+		if err := os.MkdirAll(o.Folder, 0o750); err != nil {
+			return err
+		}
+		began := time.Now()
+		report, err := scenario.Run(ctx, s, o)
+		if report != nil {
+			err = errors.Join(err, report.Write(results))
+			lines.WriteString(report.Lines())
+			fmt.Fprintf(out, "%s", report.Lines())
+			if !report.Holds() {
+				err = errors.Join(err, errors.New("not everything holds"))
+			}
+			fmt.Fprintf(out, "(%.0f s; others took %.0f%% of the cores; %s)\n", time.Since(began).Seconds(), 100*report.Others, filepath.Join(results, s.Name+".md"))
+		}
+		if err != nil {
+			fmt.Fprintf(out, "error: %s: %v\n", s.Name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.Name, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	fmt.Fprintf(out, "\n%s", lines.String())
+	return errors.Join(append(failed, ctx.Err())...)
+}
+
+// modelDir is where the repository keeps a model: those for load tests first.
+func modelDir(name string) string {
+	own := filepath.Join("loadtest", "models", name)
+	if _, err := os.Stat(own); err == nil {
+		return own
+	}
+	return filepath.Join("models", name)
+}

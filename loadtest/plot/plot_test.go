@@ -1,0 +1,52 @@
+package plot
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Whatever is drawn, it is XML, has no number that is none, and stays in the
+// picture.
+func TestAChartIsAlwaysAPicture(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		value := rapid.OneOf(rapid.Float64Range(-1e6, 1e6), rapid.SampledFrom([]float64{0, math.NaN(), 1e-9, 42}))
+		c := Chart{Title: rapid.SampledFrom([]string{"", "a<b>&\"c"}).Draw(rt, "title"), Log: rapid.Bool().Draw(rt, "log"), Marks: []Mark{{1, "<m>"}}}
+		for range rapid.IntRange(0, 3).Draw(rt, "lines") {
+			ys := rapid.SliceOfN(value, 0, 20).Draw(rt, "ys")
+			l := Line{Name: "<l>", Y: ys}
+			for i := range ys {
+				l.X = append(l.X, float64(i))
+			}
+			c.Lines = append(c.Lines, l)
+		}
+		svg := string(c.SVG())
+		decoder := xml.NewDecoder(strings.NewReader(svg))
+		for {
+			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				rt.Fatalf("%v in %s", err, svg)
+			}
+		}
+		if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
+			rt.Fatalf("no number: %s", svg)
+		}
+		x, y := c.axes()
+		for _, l := range c.Lines {
+			for i, v := range l.Y {
+				if math.IsNaN(v) || c.Log && v <= 0 {
+					continue
+				}
+				if px, py := x.at(l.X[i]), y.at(v); px < left-1 || px > width-right+1 || py < top-1 || py > base+1 {
+					rt.Fatalf("%v lies at %v, %v", v, px, py)
+				}
+			}
+		}
+	})
+}

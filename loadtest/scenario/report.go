@@ -1,0 +1,196 @@
+package scenario
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice/loadtest/load"
+	"sluice/loadtest/machine"
+	"sluice/loadtest/plot"
+)
+
+// Report is what a run saw.
+type Report struct {
+	Scenario string    `json:"scenario"`
+	About    string    `json:"about"`
+	Machine  string    `json:"machine"`
+	Others   float64   `json:"others"` // share of the cores that others took
+	Began    time.Time `json:"began"`
+	Capacity float64   `json:"capacity_per_second,omitempty"`
+	CPU      float64   `json:"server_cpu_seconds,omitempty"`
+	Traffic  []Outcome `json:"traffic"`
+	Memory   []float64 `json:"memory_mb,omitempty"` // four times a second
+	Verdicts []Verdict `json:"verdicts"`
+
+	marks []plot.Mark
+}
+
+// Outcome is what became of traffic.
+type Outcome struct {
+	Name    string   `json:"name"`
+	Model   string   `json:"model"`
+	Kind    string   `json:"protocol"`
+	LagP99  float64  `json:"generator_lag_p99_ms"`
+	Error   string   `json:"first_failure,omitempty"`
+	Phases  []Figure `json:"phases"`
+	Seconds []Figure `json:"seconds"`
+}
+
+// Figure is what became of the requests that were due in some time. Times are in
+// milliseconds.
+type Figure struct {
+	Name      string  `json:"name,omitempty"`
+	Length    float64 `json:"seconds"`
+	Due       int     `json:"due"`
+	OK        int     `json:"ok"`
+	Good      int     `json:"good"`
+	Refused   int     `json:"refused"`
+	Failed    int     `json:"failed"`
+	Unsent    int     `json:"unsent"`
+	P50       float64 `json:"p50_ms"`
+	P90       float64 `json:"p90_ms"`
+	P99       float64 `json:"p99_ms"`
+	P999      float64 `json:"p999_ms"`
+	Max       float64 `json:"max_ms"`
+	FirstP99  float64 `json:"first_event_p99_ms,omitempty"`
+	RefusalMS float64 `json:"refusal_p99_ms,omitempty"`
+}
+
+func figure(name string, length time.Duration, c *Cell) Figure {
+	q := func(h *load.Histogram, at float64) float64 { return math.Round(1000*millis(h.Quantile(at))) / 1000 }
+	return Figure{name, length.Seconds(), c.Due, c.OK, c.Good, c.Refused, c.Failed, c.Unsent,
+		q(&c.Latency, .5), q(&c.Latency, .9), q(&c.Latency, .99), q(&c.Latency, .999), q(&c.Latency, 1), q(&c.First, .99), q(&c.Refusal, .99)}
+}
+
+func (r *run) report(others float64) *Report {
+	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Began: r.began.UTC(), Capacity: r.capacity,
+		CPU: r.cpu.Seconds(), Memory: r.memory.mb}
+	for i, p := range r.s.Phases {
+		out.marks = append(out.marks, plot.Mark{At: r.s.begins(i).Seconds(), Name: p.Name})
+	}
+	for i := range r.s.Traffic {
+		t := &r.s.Traffic[i]
+		series := r.series[t.Name]
+		o := Outcome{Name: t.Name, Model: t.Model, Kind: t.Protocol, LagP99: millis(r.lag[t.Name].Quantile(.99))}
+		if series.err != nil {
+			o.Error = series.err.Error()
+		}
+		for n, p := range r.s.Phases {
+			o.Phases = append(o.Phases, figure(p.Name, p.For, &series.phases[n]))
+		}
+		for n := range series.second[:int(r.s.length()/time.Second)] {
+			o.Seconds = append(o.Seconds, figure("", time.Second, &series.second[n]))
+		}
+		out.Traffic = append(out.Traffic, o)
+	}
+	for _, a := range r.s.Assert {
+		out.Verdicts = append(out.Verdicts, r.judge(a))
+	}
+	return out
+}
+
+// Holds reports whether everything that was asserted holds.
+func (r *Report) Holds() bool {
+	for _, v := range r.Verdicts {
+		if !v.Holds {
+			return false
+		}
+	}
+	return true
+}
+
+// Lines are the verdicts, for people and scripts alike.
+func (r *Report) Lines() string {
+	var b strings.Builder
+	for _, v := range r.Verdicts {
+		verdict := "FAILS"
+		if v.Holds {
+			verdict = "holds"
+		}
+		fmt.Fprintf(&b, "%s %s: %s: measured %s %s\n", verdict, r.Scenario, v.Assertion, number(v.Measured), v.Unit)
+	}
+	return b.String()
+}
+
+// Write writes the report into a folder: NAME.json, NAME.md and its pictures.
+func (r *Report) Write(folder string) error {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{r.Scenario + ".json": append(text, '\n'), r.Scenario + ".md": []byte(r.Markdown()),
+		r.Scenario + "-latency.svg": r.latency().SVG(), r.Scenario + "-rate.svg": r.rates().SVG()}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Markdown is the report for people.
+func (r *Report) Markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\n%s\n\n%s; others took %.0f %% of the cores.", r.Scenario, strings.TrimSpace(r.About), r.Machine, 100*r.Others)
+	if r.Capacity > 0 {
+		fmt.Fprintf(&b, " Capacity %.0f requests/s.", r.Capacity)
+	}
+	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, t := range r.Traffic {
+		for _, p := range t.Phases {
+			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %.1f | %d | %d | %d | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
+				float64(p.Good)/p.Length, p.Refused, p.Failed, p.Unsent, number(p.P50), number(p.P90), number(p.P99), number(p.P999), number(p.Max))
+		}
+	}
+	fmt.Fprintf(&b, "\n![latency](%s-latency.svg)\n\n![rates](%s-rate.svg)\n\n| | asserted | measured |\n|---|---|---|\n", r.Scenario, r.Scenario)
+	for _, v := range r.Verdicts {
+		verdict := "**fails**"
+		if v.Holds {
+			verdict = "holds"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s %s |\n", verdict, v.Assertion, number(v.Measured), v.Unit)
+	}
+	for _, t := range r.Traffic {
+		if t.Error != "" {
+			fmt.Fprintf(&b, "\nThe first failure of %s: `%s`\n", t.Name, strings.ReplaceAll(t.Error, "`", "'"))
+		}
+		fmt.Fprintf(&b, "\nThe generator of %s was late by %s ms at the 99th percentile.\n", t.Name, number(t.LagP99))
+	}
+	return b.String()
+}
+
+// line draws something of every second.
+func (t *Outcome) line(name string, of func(Figure) float64) plot.Line {
+	l := plot.Line{Name: name}
+	for i, s := range t.Seconds {
+		l.X, l.Y = append(l.X, float64(i)+.5), append(l.Y, of(s))
+	}
+	return l
+}
+
+func (r *Report) latency() plot.Chart {
+	c := plot.Chart{Title: r.Scenario + ": latency of what was due in each second", X: "s", Y: "ms", Log: true, Marks: r.marks}
+	for i := range r.Traffic {
+		t := &r.Traffic[i]
+		c.Lines = append(c.Lines, t.line(t.Name+" p50", func(f Figure) float64 { return f.P50 }), t.line(t.Name+" p99", func(f Figure) float64 { return f.P99 }))
+	}
+	return c
+}
+
+func (r *Report) rates() plot.Chart {
+	c := plot.Chart{Title: r.Scenario + ": requests a second", X: "s", Y: "1/s", Marks: r.marks}
+	for i := range r.Traffic {
+		t := &r.Traffic[i]
+		c.Lines = append(c.Lines, t.line(t.Name+" due", func(f Figure) float64 { return float64(f.Due) }), t.line(t.Name+" in time", func(f Figure) float64 { return float64(f.Good) }),
+			t.line(t.Name+" refused", func(f Figure) float64 { return float64(f.Refused) }))
+	}
+	return c
+}
