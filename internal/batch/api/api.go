@@ -229,7 +229,7 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 	eta, slow := b.ETA(now)
 	v.Progress = BatchProgress{Percent: b.Percent(), Rate: b.Rate(now), ETA: at(eta), ETAP95: at(slow), Late: b.Late(now)}
 	if q := b.Quote; q != nil {
-		v.Quote = &BatchQuote{q.Rows, q.Exact, q.Ahead, seconds(q.Duration(q.Rows)), seconds(q.P95(q.Rows)), math.Round(float64(q.Rows) * q.Compute / 1e6)}
+		v.Quote = &BatchQuote{q.Rows, q.Exact, q.Ahead, seconds(q.Duration(q.Rows)), seconds(q.P95(q.Rows)), math.Ceil(float64(q.Rows)*q.Compute/1e3) / 1000}
 	}
 	if f := b.Failure; f != nil {
 		v.Error = &BatchFailure{f.Code, f.Message, f.Retryable}
