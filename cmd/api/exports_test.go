@@ -14,10 +14,10 @@ import (
 	"sluice/internal/platform/web/download"
 )
 
-// Predictions are exported to a file that is whole, is downloaded in ranges, and
+// Durable predictions are exported to a file that is whole, is downloaded in ranges, and
 // is not to be had any more once the export is deleted; the audit log has who
 // downloaded it.
-func TestExportOfPredictions(t *testing.T) {
+func TestExportOfJobs(t *testing.T) {
 	a, _ := startApp(t, "--data-dir="+t.TempDir())
 	base := "http://" + a.http.Addr()
 	const made = 7
@@ -27,7 +27,7 @@ func TestExportOfPredictions(t *testing.T) {
 			t.Fatalf("%d %s", got.StatusCode, got.body)
 		}
 	}
-	body := []byte(`{"name":"mine","dataset":"predictions","columns":["client_ref","model"],"filters":[{"column":"model","op":"eq","value":"iris"}],"format":"csv"}`)
+	body := []byte(`{"name":"mine","dataset":"jobs","columns":["client_ref","model"],"filters":[{"column":"model","op":"eq","value":"iris"}],"format":"csv"}`)
 	if got := infer(t, "POST", base+"/v1/exports/preview", body, "Content-Type", "application/json"); got.StatusCode != 200 || strings.Count(string(got.body), `"model":"iris"`) != made {
 		t.Errorf("%d %s", got.StatusCode, got.body)
 	}

@@ -70,7 +70,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
 		return nil, err
 	}
-	if a.exports, err = exports.New(a.cfg, a.node, a.registry, a.log); err != nil {
+	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{

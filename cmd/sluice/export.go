@@ -21,16 +21,16 @@ var exportColumns = []column{{"ID", "id"}, {"STATUS", "status"}, {"DATASET", "re
 // exportFlags are what an export is made of.
 type exportFlags struct {
 	format, compression, zone, from, to, asOf, out string
-	columns, where                                 []string
+	columns, where, sort                           []string
 	preview                                        bool
 }
 
 func (p *program) export() *cobra.Command {
 	var in exportFlags
 	cmd := &cobra.Command{
-		Use: "export DATASET", Short: "Export a dataset to a file: usage, predictions, audit entries, …", Args: exactly(1, "the name of a dataset; sluice export datasets lists them"),
+		Use: "export DATASET", Short: "Export a dataset to a file: usage, jobs, audit entries, …", Args: exactly(1, "the name of a dataset; sluice export datasets lists them"),
 		Long:    "Exports a dataset, waits for the end, and downloads what there is into --out. The server checks that it is complete, this program that it is what the server wrote.",
-		Example: "  sluice export usage --format xlsx --out usage.xlsx\n  sluice export predictions --where model=iris --from 2026-01-01T00:00:00Z --format csv --out p.csv",
+		Example: "  sluice export usage --format xlsx --out usage.xlsx\n  sluice export jobs --where model=iris --from 2026-01-01T00:00:00Z --sort=-created_at --format csv --out jobs.csv",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body, err := in.body(args[0])
 			if err != nil {
@@ -55,6 +55,7 @@ func (p *program) export() *cobra.Command {
 	flags.StringVar(&in.compression, "compression", "", "gzip or zstd, around csv and jsonl")
 	flags.StringSliceVar(&in.columns, "columns", nil, "which, in this order; all without it")
 	flags.StringArrayVar(&in.where, "where", nil, "COLUMN=VALUE, also !=, <, <=, >, >=; repeat for more")
+	flags.StringSliceVar(&in.sort, "sort", nil, "columns to sort by, the most significant first; -COLUMN is descending")
 	flags.StringVar(&in.zone, "time-zone", "", "in which times are told, such as Europe/Berlin")
 	flags.StringVar(&in.from, "from", "", "only from this time on (RFC 3339)")
 	flags.StringVar(&in.to, "to", "", "only before this time")
@@ -92,6 +93,14 @@ func (in *exportFlags) body(dataset string) (map[string]any, error) {
 	}
 	if len(in.columns) > 0 {
 		body["columns"] = in.columns
+	}
+	var sorted []map[string]any
+	for _, by := range in.sort {
+		name, descending := strings.CutPrefix(by, "-")
+		sorted = append(sorted, map[string]any{"column": name, "descending": descending})
+	}
+	if len(sorted) > 0 {
+		body["sort"] = sorted
 	}
 	options := map[string]string{}
 	for name, value := range map[string]string{"compression": in.compression, "time_zone": in.zone} {

@@ -219,6 +219,7 @@ func TestCommands(t *testing.T) {
 		{line: `export usage --format csv`, out: "exp_1  completed  -        -       2", errs: " 50 %"},
 		{line: `export predictions --preview --columns a,b --where n>=3 --where s!=x=y --from T --time-zone UTC`,
 			out: `{"columns":["a","b"],"dataset":"predictions","filters":[{"column":"n","op":"ge","value":3},{"column":"s","op":"ne","value":"x=y"}],"format":"jsonl","from":"T","options":{"time_zone":"UTC"}}`},
+		{line: `export jobs --preview --sort=-a,b`, out: `"sort":[{"column":"a","descending":true},{"column":"b","descending":false}]`},
 		{line: `export x --format csv --where =3`, code: exitUsage, errs: "COLUMN=VALUE"},
 		{line: `export get exp_2`, code: exitFailed, errs: "the export exp_2 is expired"},
 		{line: `releases start -f ` + rows, out: `{"rows":[{"x":1}]}`},

@@ -25,7 +25,7 @@ func TestExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bucket.Close()
-	s, err := export.New(f.store, f.bus, bucket, exports.Datasets(f.store), export.Config{})
+	s, err := export.New(f.store, f.bus, bucket, exports.Datasets(f.store, nil), export.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestExports(t *testing.T) {
 	asOf := time.Now()
 	files := map[string]int{}
 	for range 6 {
-		e, err := s.Create(ctx, export.Create{Request: export.Request{Dataset: "predictions", Format: encode.CSV, AsOf: asOf}})
+		e, err := s.Create(ctx, export.Create{Request: export.Request{Dataset: "jobs", Format: encode.CSV, AsOf: asOf}})
 		if err != nil {
 			t.Fatal(err)
 		}

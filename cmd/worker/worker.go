@@ -106,7 +106,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 	if w.batches, err = batches.New(w.cfg, w.node, predictor, metrics, w.log); err != nil {
 		return err
 	}
-	if w.exports, err = exports.New(w.cfg, w.node, metrics, w.log); err != nil {
+	if w.exports, err = exports.New(w.cfg, w.node, w.records.Store, metrics, w.log); err != nil {
 		return err
 	}
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)

@@ -6,6 +6,8 @@ package exports
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // exports tell times in zones that the host may not have
@@ -14,6 +16,8 @@ import (
 
 	"sluice/cmd/internal/node"
 	"sluice/internal/batch/export"
+	"sluice/internal/batch/table/sorter"
+	"sluice/internal/inference/record"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
 )
@@ -36,13 +40,23 @@ type Exports struct {
 }
 
 // New returns the part of a process, and registers the commands and queries of
-// exports with its bus.
-func New(cfg config.Config, n *node.Node, metrics prometheus.Registerer, log *slog.Logger) (*Exports, error) {
+// exports with its bus. The prediction log is nil where none is kept.
+func New(cfg config.Config, n *node.Node, predictions record.Store, metrics prometheus.Registerer, log *slog.Logger) (*Exports, error) {
 	c := cfg.Export
-	s, err := export.New(n.Store, n.Bus, n.Blobs, Datasets(n.Store), export.Config{
+	s, err := export.New(n.Store, n.Bus, n.Blobs, Datasets(n.Store, shared(cfg, predictions)), export.Config{
 		Keep: c.Keep, PartSize: int64(c.PartSize), MaxActive: c.MaxActive, MaxExports: c.MaxExports, Log: log, Metrics: metrics,
+		Sort: sorter.Config{Disk: int64(c.MaxSort), Dir: filepath.Join(cfg.DataDir, "scratch")},
 	})
 	return &Exports{Service: s, node: n, workers: c.Workers}, err
+}
+
+// shared returns the log unless each of several processes has its own: an export of
+// one of them would lack what the others have.
+func shared(cfg config.Config, predictions record.Store) record.Store {
+	if len(cfg.NATS.URL) > 0 && !strings.HasPrefix(cfg.Record.URL, "clickhouse:") && !strings.HasPrefix(cfg.Record.URL, "http") {
+		return nil
+	}
+	return predictions
 }
 
 // interval is how often exports that are due are looked for.

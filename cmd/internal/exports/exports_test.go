@@ -11,9 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/internal/batch/export"
+	batch "sluice/internal/batch/job"
 	"sluice/internal/batch/table"
 	"sluice/internal/batch/table/tabletest"
 	"sluice/internal/inference/job"
+	"sluice/internal/inference/record"
+	"sluice/internal/inference/release"
 	"sluice/internal/inference/usage"
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/audit/trail"
@@ -26,6 +29,7 @@ var start = time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC)
 // shop is a store whose clock goes on by a second with each aggregate.
 type shop struct {
 	*repo.Store
+	log record.Store // nil for none
 	now time.Time
 	n   int
 }
@@ -57,7 +61,7 @@ func (s *shop) predict(t *testing.T, tenant string) {
 
 func open(t *testing.T, s *shop, name string, slice export.Slice) export.Scan {
 	t.Helper()
-	for _, d := range Datasets(s.Store) {
+	for _, d := range Datasets(s.Store, s.log) {
 		if d.Name == name {
 			scan, err := d.Open(t.Context(), "acme", slice)
 			if err != nil {
@@ -89,7 +93,7 @@ func drain(t *testing.T, scan export.Scan, column string) (cells []any) {
 
 // All that there was at as_of is read, over pages and chunks, and what comes while
 // it is read is gone past, so that the count is right.
-func TestPredictions(t *testing.T) {
+func TestJobs(t *testing.T) {
 	s := newShop()
 	const before, later = 5500, 700
 	for range before {
@@ -97,7 +101,7 @@ func TestPredictions(t *testing.T) {
 	}
 	s.predict(t, "rival")
 	asOf := s.now
-	scan := open(t, s, "predictions", export.Slice{AsOf: asOf})
+	scan := open(t, s, "jobs", export.Slice{AsOf: asOf})
 	refs := drain(t, scan, "client_ref")
 	for i, ref := range refs {
 		if ref != fmt.Sprint("ref ", i) {
@@ -113,7 +117,7 @@ func TestPredictions(t *testing.T) {
 	if more := drain(t, scan, "id"); len(refs) != before || len(more) != 0 || scan.Seen() != before+later {
 		t.Errorf("%d rows and %d more, %d seen", len(refs), len(more), scan.Seen())
 	}
-	some := open(t, s, "predictions", export.Slice{AsOf: asOf, From: start.Add(10 * time.Second), To: start.Add(20 * time.Second)})
+	some := open(t, s, "jobs", export.Slice{AsOf: asOf, From: start.Add(10 * time.Second), To: start.Add(20 * time.Second)})
 	if got := drain(t, some, "client_ref"); len(got) != 10 || got[0] != "ref 10" {
 		t.Errorf("of ten seconds: %v", got)
 	}
@@ -166,15 +170,27 @@ func TestAuditEntries(t *testing.T) {
 // Every row fills every column, and every dataset can be exported.
 func TestDatasets(t *testing.T) {
 	s := newShop()
-	for _, d := range Datasets(s.Store) {
+	for _, d := range Datasets(s.Store, s.log) {
 		if err := d.Schema.Check(); err != nil || d.Schema.Index(d.Time) < 0 || d.About == "" || d.Permission == "" {
 			t.Errorf("%s: %v", d.Name, err)
 		}
 	}
 	for schema, fill := range map[*table.Schema]func(*table.Chunk){
+		&jobColumns: func(c *table.Chunk) {
+			jobRow(&job.Prediction{}, c)
+			jobRow(&job.Prediction{Failure: &job.Failure{Code: "x"}, StartedAt: start}, c)
+		},
+		&batchColumns: func(c *table.Chunk) {
+			batchRow(&batch.Batch{}, c)
+			batchRow(&batch.Batch{Failure: &batch.Failure{Code: "x"}, StartedAt: start}, c)
+		},
 		&predictionColumns: func(c *table.Chunk) {
-			predictionRow(&job.Prediction{}, c)
-			predictionRow(&job.Prediction{Failure: &job.Failure{Code: "x"}, StartedAt: start}, c)
+			predictionRow(&record.Entry{}, c)
+			predictionRow(&record.Entry{Version: "1", At: start}, c)
+		},
+		&releaseColumns: func(c *table.Chunk) {
+			releaseRow(past[release.State]{}, c)
+			releaseRow(past[release.State]{ID: "rel_1", Began: start}, c)
 		},
 		&usageColumns: func(c *table.Chunk) { usageRow(&usage.Total{}, c); usageRow(&usage.Total{Hour: start}, c) },
 		&auditColumns: func(c *table.Chunk) { auditRow(&trail.Entry{}, c); auditRow(&trail.Entry{Index: 7}, c) },

@@ -2,6 +2,7 @@ package export
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/csv"
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 	"sluice/internal/batch/encode"
 	"sluice/internal/batch/table"
+	"sluice/internal/batch/table/sorter"
 	"sluice/internal/batch/table/tabletest"
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/fault"
@@ -276,6 +279,40 @@ func TestFiltersAndColumns(t *testing.T) {
 	}
 }
 
+// A sorted export has the rows in their order, over all files; a sorted preview the
+// first of all, or it is refused.
+func TestSort(t *testing.T) {
+	by := []Sort{{"country", true}, {"score", false}, {"id", false}}
+	b := newBed(t, 3000, Config{PartSize: 50_000, Sort: sorter.Config{Memory: 10_000, Dir: t.TempDir()}})
+	r := Request{Dataset: "things", Format: encode.CSV, Columns: []string{"id", "country", "score"}, Sort: by}
+	e := b.create(t, r)
+	b.run(e.ID)
+	e = b.find(t, e.ID)
+	var got [][]string
+	for _, file := range b.files(t, e) {
+		rows, err := csv.NewReader(bytes.NewReader(file)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, rows[1:]...)
+	}
+	if len(got) != 3000 || len(e.Parts) < 2 || !slices.IsSortedFunc(got, func(x, y []string) int {
+		a, _ := strconv.ParseFloat(x[2], 64)
+		b, _ := strconv.ParseFloat(y[2], 64)
+		return cmp.Or(-cmp.Compare(x[1], y[1]), cmp.Compare(a, b), cmp.Compare(x[0], y[0]))
+	}) {
+		t.Errorf("%d rows in %d files, or not sorted", len(got), len(e.Parts))
+	}
+	sample, err := b.Preview(b.ctx, r)
+	if err != nil || sample.Rows.Rows() != SampleRows || !sample.More || string(sample.Rows.Column(0).Text(0)) != got[0][0] || string(sample.Rows.Column(0).Text(99)) != got[99][0] {
+		t.Error("the preview is not the first rows", err)
+	}
+	b.things.rows = sampleScan + 1
+	if _, err := b.Preview(b.ctx, r); fault.CodeOf(err) != "preview_unsorted" {
+		t.Error(err)
+	}
+}
+
 func TestRequestsThatMakeNoSense(t *testing.T) {
 	b := newBed(t, 10, Config{})
 	at := func(h int) time.Time { return b.now.Add(time.Duration(h) * time.Hour) }
@@ -293,6 +330,9 @@ func TestRequestsThatMakeNoSense(t *testing.T) {
 		"filter_invalid ":   {Filters: []Filter{{"rows", "eq", json.RawMessage("1.5")}}},
 		"filter_invalid  ":  {Filters: []Filter{{"id", "eq", nil}}},
 		"filter_invalid   ": {Filters: make([]Filter, MaxFilters+1)},
+		"sort_invalid":      {Columns: []string{"id"}, Sort: []Sort{{"rows", false}}},
+		"sort_invalid ":     {Sort: []Sort{{"id", false}, {"id", true}}},
+		"sort_invalid  ":    {Sort: make([]Sort, MaxSort+1)},
 		"column_unknown ":   {Filters: []Filter{{"x", "eq", json.RawMessage("1")}}},
 	} {
 		if r.Dataset == "" {

@@ -2,12 +2,14 @@ package export
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
 	"sluice/internal/batch/encode"
 	"sluice/internal/batch/encode/csv"
 	"sluice/internal/batch/table"
+	"sluice/internal/batch/table/sorter"
 	"sluice/internal/platform/fault"
 )
 
@@ -19,10 +21,20 @@ type Request struct {
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
 	AsOf    time.Time `json:"as_of"`
+	Sort    []Sort    `json:"sort,omitempty"` // as the dataset has them without
 
 	Format  encode.Format `json:"format"`
 	Options Options       `json:"options,omitzero"`
 }
+
+// Sort is a column by which rows are put in order; nulls are last.
+type Sort struct {
+	Column     string `json:"column"`
+	Descending bool   `json:"descending,omitempty"`
+}
+
+// MaxSort is how many of them an export may have.
+const MaxSort = 8
 
 // Options are how the files are written; the zero value is the usual.
 type Options struct {
@@ -42,6 +54,7 @@ type plan struct {
 	slice   Slice
 	columns []int // of the dataset's
 	schema  table.Schema
+	sort    []sorter.Key // of the schema's; none leaves rows as the dataset has them
 	keep    match
 	options encode.Options
 }
@@ -78,8 +91,29 @@ func (r *Request) plan(datasets map[string]*Dataset) (*plan, error) {
 	if p.keep, err = compile(d.Schema, r.Filters); err != nil {
 		return nil, err
 	}
+	if p.sort, err = r.order(p.schema); err != nil {
+		return nil, err
+	}
 	p.options, err = r.encoding(d)
 	return p, err
+}
+
+// order returns the keys that rows are sorted by.
+func (r *Request) order(s table.Schema) (keys []sorter.Key, err error) {
+	if len(r.Sort) > MaxSort {
+		return nil, fault.New(fault.Invalid, "an export is sorted by at most %d columns, not %d", MaxSort, len(r.Sort)).WithCode("sort_invalid")
+	}
+	for i, by := range r.Sort {
+		column := s.Index(by.Column)
+		switch {
+		case column < 0:
+			return nil, fault.New(fault.Invalid, "there is no column %q to sort by among those that are exported", fault.Clip(by.Column, 80)).WithCode("sort_invalid")
+		case slices.ContainsFunc(keys, func(k sorter.Key) bool { return k.Column == column }):
+			return nil, fault.New(fault.Invalid, "column %d to sort by, %s, is there before", i+1, by.Column).WithCode("sort_invalid")
+		}
+		keys = append(keys, sorter.Key{Column: column, Descending: by.Descending})
+	}
+	return keys, nil
 }
 
 func unknownColumn(s table.Schema, name string) error {
@@ -118,10 +152,24 @@ func (r *Request) encoding(d *Dataset) (encode.Options, error) {
 			options.About = append(options.About, [2]string{bound.name, bound.at.UTC().Format(time.RFC3339Nano)})
 		}
 	}
+	if len(r.Sort) > 0 {
+		options.About = append(options.About, [2]string{"sorted by", r.sorted()})
+	}
 	if len(r.Filters) > 0 {
 		options.About = append(options.About, [2]string{"filters", string(filters)})
 	}
 	return options, options.Check()
+}
+
+// sorted says what an export is sorted by.
+func (r *Request) sorted() string {
+	names := make([]string, len(r.Sort))
+	for i, by := range r.Sort {
+		if names[i] = by.Column; by.Descending {
+			names[i] += " descending"
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func character(name, text string) (byte, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/batch/table"
+	"sluice/internal/batch/table/sorter"
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
@@ -23,6 +24,7 @@ type Config struct {
 	PartSize   int64         // bytes of a file after which the next begins; default 1 GiB
 	MaxActive  int           // of a tenant, under way; default 20
 	MaxExports int           // of a tenant, that are remembered; default 1000
+	Sort       sorter.Config // of exports that are sorted
 
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
@@ -162,13 +164,16 @@ type Sample struct {
 	More bool // there are more than these
 }
 
-// SampleRows is how many rows a sample has at most, and sampleScan how many it
-// looks at for them.
+// SampleRows is how many rows a sample has at most, sampleScan how many records it
+// looks at for them, and sampleBytes how much of them it sorts.
 const (
-	SampleRows = 100
-	sampleScan = 100_000
+	SampleRows  = 100
+	sampleScan  = 100_000
+	sampleBytes = 32 << 20
 )
 
+// sample reads the first rows of a plan. Those of one that is sorted are the first of
+// all, which it has to have seen.
 func (s *Service) sample(ctx context.Context, tenant string, p *plan) (*Sample, error) {
 	scan, err := p.dataset.Open(ctx, tenant, p.slice)
 	if err != nil {
@@ -176,18 +181,26 @@ func (s *Service) sample(ctx context.Context, tenant string, p *plan) (*Sample, 
 	}
 	out := &Sample{Rows: table.NewChunk(p.schema)}
 	from := table.NewChunk(p.dataset.Schema)
-	for scan.Seen() < sampleScan {
+	whole := false
+	for scan.Seen() < sampleScan && (len(p.sort) > 0 || out.Rows.Rows() <= SampleRows) {
 		if err := scan.Read(ctx, from); errors.Is(err, io.EOF) {
-			return out, nil
+			whole = true
+			break
 		} else if err != nil {
 			return nil, err
 		}
 		p.project(from, out.Rows)
-		if out.Rows.Rows() > SampleRows {
-			out.Rows.Truncate(SampleRows)
+		if len(p.sort) > 0 && out.Rows.Bytes() > sampleBytes {
 			break
 		}
 	}
-	out.More = true
+	if len(p.sort) > 0 {
+		if !whole {
+			return nil, fault.New(fault.Unprocessable, "the first rows of so many cannot be shown sorted: choose less by from, to or filters, or leave sort out").WithCode("preview_unsorted")
+		}
+		out.Rows = sorter.First(out.Rows, p.sort, SampleRows+1)
+	}
+	out.More = !whole || out.Rows.Rows() > SampleRows
+	out.Rows.Truncate(SampleRows)
 	return out, nil
 }

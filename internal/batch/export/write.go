@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/batch/table"
+	"sluice/internal/batch/table/sorter"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -24,6 +25,7 @@ type run struct {
 
 	plan     *plan
 	scan     Scan
+	sorter   *sorter.Sorter // nil where rows stay as they come
 	progress Progress
 	parts    []Part
 	folder   string
@@ -48,6 +50,10 @@ func (r *run) do(ctx context.Context) (err error) {
 	}
 	r.folder = strings.Join([]string{r.scope.Tenant, Folder, string(r.id), repo.RandomName()}, "/")
 	r.told = s.store.Now()
+	if len(r.plan.sort) > 0 {
+		r.sorter = sorter.New(r.plan.schema, r.plan.sort, s.cfg.Sort)
+		defer r.sorter.Close()
+	}
 	if err := r.write(ctx); err != nil {
 		if r.open != nil {
 			r.open.abort(err)
@@ -79,6 +85,11 @@ func (r *run) write(ctx context.Context) error {
 	if r.scan.Seen() < count {
 		return fault.New(fault.Unavailable, "the store counts %d records of %s, and %d were read", count, r.plan.dataset.Name, r.scan.Seen()).WithCode("export_short")
 	}
+	if r.sorter != nil {
+		if err := r.copySorted(ctx); err != nil {
+			return err
+		}
+	}
 	return r.end()
 }
 
@@ -94,26 +105,59 @@ func (r *run) copy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.open.Bytes() >= r.service.cfg.PartSize {
-			if err := r.end(); err != nil {
-				return err
-			}
-			if err := r.begin(ctx); err != nil {
-				return err
-			}
-		}
 		to.Reset()
 		r.plan.project(from, to)
-		if err := r.open.writer.Write(to); err != nil {
-			return r.open.why(err)
-		}
-		r.open.Rows += int64(to.Rows())
-		r.progress.Rows += int64(to.Rows())
 		r.progress.Scanned = r.scan.Seen()
+		if r.sorter != nil {
+			err = r.sorter.Add(to)
+		} else {
+			err = r.put(ctx, to)
+		}
+		if err != nil {
+			return err
+		}
 		if err := r.tell(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// copySorted writes rows in their order, once all are there.
+func (r *run) copySorted(ctx context.Context) error {
+	rows := table.NewChunk(r.plan.schema)
+	for {
+		err := r.sorter.Read(rows)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = r.put(ctx, rows)
+		}
+		if err == nil {
+			err = r.tell(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// put writes rows, into the next file where the present one is long enough.
+func (r *run) put(ctx context.Context, rows *table.Chunk) error {
+	if r.open.Bytes() >= r.service.cfg.PartSize {
+		if err := r.end(); err != nil {
+			return err
+		}
+		if err := r.begin(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.open.writer.Write(rows); err != nil {
+		return r.open.why(err)
+	}
+	r.open.Rows += int64(rows.Rows())
+	r.progress.Rows += int64(rows.Rows())
+	return nil
 }
 
 // tell says now and then how far the attempt is; that it is not wanted any more it

@@ -143,6 +143,7 @@ type Export struct {
 	PartSize   Size          `key:"part_size" default:"1GiB" min:"64KiB" max:"3GiB" help:"bytes of a file of an export after which the next begins"`
 	Workers    int           `key:"workers" default:"2" min:"0" max:"64" help:"exports that the process runs at a time; 0 leaves them to other processes"`
 	MaxActive  int           `key:"max_active" default:"20" min:"1" max:"10000" help:"exports of a tenant that wait or run"`
+	MaxSort    Size          `key:"max_sort" default:"20GiB" min:"1MiB" max:"16TiB" help:"bytes of files in data_dir/scratch that the sorting of one export may take; 32 MiB are sorted in memory"`
 	MaxExports int           `key:"max_exports" default:"1000" min:"1" max:"100000" help:"exports of a tenant that are remembered"`
 }
 

@@ -18,7 +18,7 @@ func TestRequestsAreShownAsTheyWere(t *testing.T) {
 	for name, text := range map[string]string{
 		"least": `{"dataset":"usage","format":"csv","options":{}}`,
 		"most": `{"dataset":"usage","columns":["hour","rows"],"filters":[{"column":"rows","op":"ge","value":9007199254740993},{"column":"version","op":"is_null"}],
-			"from":"2026-01-01T00:00:00.000Z","to":"2026-02-01T00:00:00.000Z","as_of":"2026-03-01T00:00:00.000Z","format":"csv",
+			"from":"2026-01-01T00:00:00.000Z","to":"2026-02-01T00:00:00.000Z","as_of":"2026-03-01T00:00:00.000Z","sort":[{"column":"hour","descending":true},{"column":"rows"}],"format":"csv",
 			"options":{"compression":"gzip","time_zone":"Europe/Berlin","bom":true,"delimiter":";","decimal":",","null":"NULL","formula_guard":false,"sheet_rows":5}}`,
 	} {
 		var asked NewExport

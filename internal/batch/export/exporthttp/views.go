@@ -21,6 +21,7 @@ type NewExport struct {
 	From    *api.Time `json:"from,omitempty" doc:"Only rows with a time from here on."`
 	To      *api.Time `json:"to,omitempty" doc:"Only rows with a time before."`
 	AsOf    *api.Time `json:"as_of,omitempty" doc:"Only what was there then; now where left out."`
+	Sort    []Sort    `json:"sort,omitempty" maxItems:"8" doc:"Columns of those that are exported, the most significant first; nulls are last. As the dataset has the rows where left out."`
 	Format  string    `json:"format" enum:"csv,jsonl,parquet,xlsx"`
 	Options Options   `json:"options,omitempty"`
 }
@@ -30,6 +31,12 @@ type Filter struct {
 	Column string          `json:"column" maxLength:"255"`
 	Op     string          `json:"op" enum:"eq,ne,lt,le,gt,ge,is_null,not_null"`
 	Value  json.RawMessage `json:"value,omitempty" doc:"Of the column's type; times as RFC 3339."`
+}
+
+// Sort is a column to sort by.
+type Sort struct {
+	Column     string `json:"column" maxLength:"255"`
+	Descending bool   `json:"descending,omitempty"`
 }
 
 // Options say how the files are written.
@@ -176,6 +183,9 @@ func (n *NewExport) request() export.Request {
 			*t.to = t.from.Time
 		}
 	}
+	for _, by := range n.Sort {
+		r.Sort = append(r.Sort, export.Sort(by))
+	}
 	for _, f := range n.Filters {
 		r.Filters = append(r.Filters, export.Filter(f))
 	}
@@ -190,6 +200,9 @@ func requested(r *export.Request) NewExport {
 	}, From: some(r.From), To: some(r.To), AsOf: some(r.AsOf)}
 	if o.RawFormulas {
 		n.Options.FormulaGuard = new(bool)
+	}
+	for _, by := range r.Sort {
+		n.Sort = append(n.Sort, Sort(by))
 	}
 	for _, f := range r.Filters {
 		n.Filters = append(n.Filters, Filter(f))
