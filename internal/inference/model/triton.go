@@ -32,8 +32,8 @@ var tritonDatatypes = []tensor.Datatype{
 // name here; a field that the message does not have is an unknown key.
 func readTriton(s *section) Config {
 	c := Config{Name: s.modelName(), MaxBatchSize: s.maxBatchSize(), Filename: s.fileName("default_model_filename")}
-	c.Platform = s.choice("platform", Platform)
-	s.choice("backend", "onnxruntime")
+	c.Platform = s.choice("platform", Platform, PlatformGraph)
+	s.choice("backend", "onnxruntime", "sluice")
 	s.group("version_policy", func(p *section) { c.Policy = p.tritonPolicy() })
 	s.groups("input", func(p *section) { c.Inputs = append(c.Inputs, p.tritonInput()) })
 	s.groups("output", func(p *section) { c.Outputs = append(c.Outputs, p.tritonOutput()) })

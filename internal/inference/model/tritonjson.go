@@ -22,8 +22,12 @@ func (c Config) TritonJSON(sig Signature) []byte {
 	if c.MaxBatchSize != nil {
 		batch = *c.MaxBatchSize
 	}
+	platform, backend := Platform, "onnxruntime"
+	if c.Platform == PlatformGraph {
+		platform, backend = PlatformGraph, "sluice"
+	}
 	out := jsonConfig{
-		Name: c.Name, Platform: Platform, Backend: "onnxruntime",
+		Name: c.Name, Platform: platform, Backend: backend,
 		VersionPolicy:        c.Policy.json(),
 		MaxBatchSize:         batch,
 		Input:                []jsonInput{},

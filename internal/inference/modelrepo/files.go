@@ -156,22 +156,38 @@ func (r *Repo) versions(dir, filename string, m *marks) ([]Version, error) {
 		if !ok {
 			continue
 		}
-		path := filepath.Join(dir, folder, filename)
+		v, there, err := r.version(filepath.Join(dir, folder), filename)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			v.Number = number
+			m.add(folder, v.Fingerprint)
+			out = append(out, v)
+		}
+	}
+	slices.SortFunc(out, func(a, b Version) int { return cmp.Compare(a.Number, b.Number) })
+	return out, nil
+}
+
+// version looks for the model file of a version, or its graph.
+func (r *Repo) version(dir, filename string) (v Version, there bool, err error) {
+	for _, name := range []string{filename, model.GraphFilename} {
+		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			return nil, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
+			return v, false, fault.Wrap(fault.Unavailable, err, "%s cannot be read", r.show(path))
 		case !info.Mode().IsRegular():
-			return nil, fault.New(fault.Invalid, "%s is not a regular file: models are single files without external data", r.show(path))
+			return v, false, fault.New(fault.Invalid, "%s is not a regular file: models are single files without external data", r.show(path))
+		case there && name != filename:
+			return v, false, fault.New(fault.Invalid, "%s is there beside %s: remove one", r.show(path), filename)
 		}
-		v := Version{Number: number, Path: path, Size: info.Size(), Fingerprint: stamp(info)}
-		m.add(folder, v.Fingerprint)
-		out = append(out, v)
+		v, there = Version{Path: path, Size: info.Size(), Fingerprint: stamp(info), Graph: name == model.GraphFilename}, true
 	}
-	slices.SortFunc(out, func(a, b Version) int { return cmp.Compare(a.Number, b.Number) })
-	return out, nil
+	return v, there, nil
 }
 
 // versionNumber parses a positive decimal without sign or leading zeros.

@@ -81,14 +81,17 @@ func (r *Repo) overlayFiles(e *Entry, files map[string][]byte, m *marks) error {
 	for path, data := range files {
 		folder, file, _ := strings.Cut(path, "/")
 		number, ok := versionNumber(folder)
-		if !ok || file != e.Config.Filename {
+		if !ok || file != e.Config.Filename && file != model.GraphFilename {
 			continue
 		}
 		if int64(len(data)) > r.limits.ModelBytes {
 			return fault.New(fault.TooLarge, "file %q has %d bytes; at most %d are allowed", path, len(data), r.limits.ModelBytes)
 		}
+		if _, twice := files[folder+"/"+model.GraphFilename]; twice && file != model.GraphFilename {
+			return fault.New(fault.Invalid, "file %q is there beside %q: leave one out", path, folder+"/"+model.GraphFilename)
+		}
 		used[path] = true
-		e.Versions = append(e.Versions, Version{Number: number, Size: int64(len(data)), Fingerprint: digest(data), data: data})
+		e.Versions = append(e.Versions, Version{Number: number, Size: int64(len(data)), Fingerprint: digest(data), Graph: file == model.GraphFilename, data: data})
 	}
 	slices.SortFunc(e.Versions, func(a, b Version) int { return cmp.Compare(a.Number, b.Number) })
 	for _, v := range e.Versions {

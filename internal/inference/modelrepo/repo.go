@@ -2,6 +2,7 @@
 //
 //	<repository>/<name>/config.yaml           optional; or config.pbtxt, as for Triton
 //	<repository>/<name>/<version>/model.onnx  version: a positive decimal
+//	<repository>/<name>/<version>/graph.yaml  instead: a model made of others
 //
 // Folders that start with "_" or "." and plain files beside the models are
 // left alone. Symbolic links are followed wherever they lead: whoever writes
@@ -97,6 +98,7 @@ type Version struct {
 	Number int64
 	Path   string // of the model file; empty for one held in memory
 	Size   int64
+	Graph  bool // the file is a graph of other models, see model.ParseGraph
 	// Fingerprint changes when the file does.
 	Fingerprint string
 
@@ -226,7 +228,8 @@ func (e *Entry) choose() error {
 		}
 	}
 	if len(e.Chosen) == 0 {
-		return fault.New(fault.NotFound, "model %q has no version: expected %s", e.Name, filepath.Join(e.Name, "1", e.Config.Filename))
+		return fault.New(fault.NotFound, "model %q has no version: expected %s or %s", e.Name,
+			filepath.Join(e.Name, "1", e.Config.Filename), filepath.Join(e.Name, "1", model.GraphFilename))
 	}
 	for _, label := range slices.Sorted(maps.Keys(e.Config.Labels)) {
 		if version := e.Config.Labels[label]; !slices.Contains(e.Chosen, version) {

@@ -10,6 +10,7 @@ import (
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/engine"
 	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/graph"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
@@ -23,6 +24,8 @@ type call struct {
 	task     batcher.Task[*call]
 	wanted   []int // indices of the outputs to answer with, in the order asked
 	asker    asker
+	inner    bool          // it answers a node of a graph, whose own request is the one that counts
+	result   *graph.Result // of a graph; its memory is that of the outputs
 }
 
 var calls = sync.Pool{New: func() any {
@@ -43,7 +46,9 @@ func (c *call) free() {
 	c.response = Response{Outputs: c.response.Outputs[:0], Ports: c.response.Ports[:0]}
 	c.part.Reset()
 	c.wanted = c.wanted[:0]
-	c.asker = asker{}
+	c.asker, c.inner = asker{}, false
+	c.result.Release()
+	c.result = nil
 	calls.Put(c)
 }
 
@@ -166,6 +171,9 @@ func (c *call) answer(v *Version, timing Timing) {
 	}
 	c.response.Timing, c.response.Prediction, c.response.Choice = timing, c.request.Prediction, c.request.Choice
 	u := Use{Rows: c.part.Rows, Compute: timing.Infer * time.Duration(c.part.Rows) / time.Duration(max(timing.BatchRows, c.part.Rows, 1))}
+	if c.result != nil {
+		u.Compute = c.result.Compute
+	}
 	for i := range c.part.Inputs {
 		u.InputBytes += int64(len(c.part.Inputs[i].Data))
 	}

@@ -101,7 +101,7 @@ func (v *Version) collect(ch chan<- prometheus.Metric) {
 		emit(failure, prometheus.CounterValue, float64(n), reason)
 	}
 	if v.runtime.batcher == nil {
-		return // not loaded
+		return // not loaded, or a graph
 	}
 	b := v.runtime.batcher.Stats()
 	emit(queued, prometheus.GaugeValue, float64(b.Queued))

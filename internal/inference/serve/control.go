@@ -27,12 +27,21 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	var wg sync.WaitGroup
+	graphs := []modelrepo.Entry{}
 	for _, e := range entries {
-		if s.configured(e.Name) {
+		switch {
+		case !s.configured(e.Name):
+		case hasGraph(e):
+			graphs = append(graphs, e)
+		default:
 			wg.Go(func() { _ = s.apply(ctx, e, fromRepository) }) // the state keeps the error
 		}
 	}
 	wg.Wait()
+	for _, e := range graphs { // their models are there now
+		_ = s.apply(ctx, e, fromRepository)
+	}
+	s.bindGraphs(ctx)
 	s.update(func() { s.began = true })
 	return ctx.Err()
 }
@@ -43,6 +52,9 @@ func (s *Server) configured(name string) bool {
 
 // Run follows the repository until ctx ends, where polling is on.
 func (s *Server) Run(ctx context.Context) error {
+	var binding sync.WaitGroup
+	defer binding.Wait()
+	binding.Go(func() { s.followGraphs(ctx) })
 	if s.cfg.Poll <= 0 {
 		<-ctx.Done()
 		return nil
@@ -126,10 +138,11 @@ func (s *Server) remove(ctx context.Context, name string, forget bool) error {
 		var cooled []*Version
 		s.update(func() {
 			if forget && len(m.offers) > 0 {
-				m.entry, m.configured = modelrepo.Entry{}, false // the repository has lost it; it is offered
+				m.entry, m.configured, m.graphs = modelrepo.Entry{}, false, nil // the repository has lost it; it is offered
 				return
 			}
 			m.unloaded = true
+			m.graphs = nil
 			for _, o := range m.offers {
 				if o.live != nil {
 					cooled = append(cooled, o.live)

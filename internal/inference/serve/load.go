@@ -25,6 +25,7 @@ type modelState struct {
 	// The rest is guarded by Server.mu.
 	entry    modelrepo.Entry
 	live     map[int64]*loaded
+	graphs   map[int64]source // the chosen versions that are graphs, served or not
 	offers   map[int64]*offered
 	labels   map[string]int64  // of the configuration in effect
 	problems map[string]string // version, or "" for the model: why it does not serve
@@ -88,7 +89,7 @@ func (s *Server) apply(ctx context.Context, e modelrepo.Entry, origin origin) er
 		s.update(func() {
 			m.entry = e
 			m.entry.Versions = nil // they may hold an upload's bytes
-			m.loading = true
+			m.graphs, m.loading = nil, true
 		})
 		s.warn(ctx, e.Name, slices.Concat(e.Config.Warnings, e.Warnings))
 		next, problems := s.openAll(ctx, m, e)
@@ -144,12 +145,13 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 	for _, number := range e.Chosen {
 		at := slices.IndexFunc(e.Versions, func(v modelrepo.Version) bool { return v.Number == number })
 		old := m.live[number]
-		if old != nil && old.fingerprint == e.Versions[at].Fingerprint && reflect.DeepEqual(old.config, e.Config) {
+		same := old != nil && old.fingerprint == e.Versions[at].Fingerprint && reflect.DeepEqual(old.config, e.Config)
+		if same && !e.Versions[at].Graph { // a graph depends on others, too
 			next[number] = old
 			continue
 		}
 		began := time.Now()
-		v, err := s.openEntry(ctx, e, number)
+		v, err := s.openEntry(ctx, m, e, number)
 		if err != nil {
 			problems[strconv.FormatInt(number, 10)] = describeProblem(err)
 			s.cfg.Log.ErrorContext(ctx, "a model version cannot be loaded", "model", e.Name, "version", number, "error", err)
@@ -192,7 +194,7 @@ func describeProblem(err error) string {
 	return f.Message
 }
 
-func (s *Server) openEntry(ctx context.Context, e modelrepo.Entry, number int64) (*Version, error) {
+func (s *Server) openEntry(ctx context.Context, m *modelState, e modelrepo.Entry, number int64) (*Version, error) {
 	select {
 	case s.opening <- struct{}{}:
 		defer func() { <-s.opening }()
@@ -203,7 +205,17 @@ func (s *Server) openEntry(ctx context.Context, e modelrepo.Entry, number int64)
 	if err != nil {
 		return nil, err
 	}
-	return s.open(ctx, source{name: e.Name, number: number, data: data, config: e.Config})
+	src := source{name: e.Name, number: number, data: data, config: e.Config}
+	if !graphOf(e, number) {
+		return s.open(ctx, src)
+	}
+	s.update(func() {
+		if m.graphs == nil {
+			m.graphs = map[int64]source{}
+		}
+		m.graphs[number] = src
+	})
+	return s.openGraph(src)
 }
 
 // swap puts the versions into the table in one step and returns those that
@@ -229,6 +241,7 @@ func (s *Server) swap(m *modelState, e modelrepo.Entry, next map[int64]*loaded, 
 // publish puts what is there of a model into the table; s.mu is held. Of a number
 // that is both offered and in the repository, the latter is served.
 func (s *Server) publish(name string, m *modelState) {
+	defer s.changed()
 	routing := route.Model[*Version]{Labels: m.labels}
 	add := func(v *Version) {
 		routing.Versions = append(routing.Versions, route.Numbered[*Version]{Number: v.Number, Text: v.Text, Digest: v.SHA256, Value: v})

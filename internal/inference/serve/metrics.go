@@ -21,6 +21,8 @@ type metrics struct {
 	isolated                    *prometheus.CounterVec
 	unrouted                    prometheus.Counter
 	loads                       *prometheus.CounterVec
+	nodes                       *prometheus.HistogramVec
+	nodeErrors                  *prometheus.CounterVec
 }
 
 // durations reach from tens of microseconds to half a minute.
@@ -50,7 +52,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.loads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_model_loads_total", Help: "Versions that are loaded on demand, by what became of them: loaded, failed, evicted for others.",
 	}, []string{"outcome"})
-	r.MustRegister(m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
+	m.nodes = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "sluice_graph_node_seconds", Help: "Time of a node of a graph, those within it included.", Buckets: durations,
+	}, append(byVersion, "node"))
+	m.nodeErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_graph_node_errors_total", Help: "Nodes of a graph that failed, or were ended because others did, by the reason's code.",
+	}, append(byVersion, "node", "reason"))
+	r.MustRegister(m.nodes, m.nodeErrors, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
 	return m
 }
 
@@ -77,6 +85,8 @@ func (m *metrics) forget(v *Version) {
 	for _, h := range []*prometheus.HistogramVec{m.queue, m.infer, m.encode, m.total, m.rows} {
 		h.DeletePartialMatch(labels)
 	}
+	m.nodes.DeletePartialMatch(labels)
+	m.nodeErrors.DeletePartialMatch(labels)
 	m.refusals.DeletePartialMatch(labels)
 	m.isolated.DeletePartialMatch(labels)
 }

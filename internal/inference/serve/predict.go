@@ -10,9 +10,13 @@ import (
 // Predict takes one request from its wire form to its answer: route, decode,
 // check, batch and run, encode. It writes nothing itself: the error is for the
 // edge to word. Everything it uses comes from pools and goes back to them.
-func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
+func (s *Server) Predict(ctx context.Context, codec Codec) error {
 	c := newCall()
 	defer c.free()
+	return s.predict(ctx, codec, c)
+}
+
+func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) {
 	name, version, asking := c.ask(ctx, codec)
 	chosen, err := s.acquire(ctx, name, version, asking)
 	if err != nil {
@@ -36,7 +40,7 @@ func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
 	}
 	decoded := time.Now()
 	c.schedule(v, decoded)
-	ran, err := v.runtime.batcher.Submit(ctx, &c.task)
+	ran, err := s.compute(ctx, v, c)
 	if err != nil {
 		return v.refused(ctx, start, c, err)
 	}
@@ -48,8 +52,16 @@ func (s *Server) Predict(ctx context.Context, codec Codec) (err error) {
 	}
 	c.response.Timing.Encode = time.Since(settled)
 	v.succeeded(ctx, start, c)
-	if s.cfg.Used != nil && c.request.Class == batcher.Online {
+	if s.cfg.Used != nil && c.request.Class == batcher.Online && !c.inner {
 		s.cfg.Used(ctx, v, settled, c.response.Use)
 	}
 	return nil
+}
+
+// compute has the version answer: by a run of its model, or of its graph.
+func (s *Server) compute(ctx context.Context, v *Version, c *call) (batcher.Timing, error) {
+	if v.runtime.graph != nil {
+		return s.runGraph(ctx, v, c)
+	}
+	return v.runtime.batcher.Submit(ctx, &c.task)
 }

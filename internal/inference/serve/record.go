@@ -20,14 +20,14 @@ type Recorder interface {
 
 // identify gives the request an id, unless it has one.
 func (v *Version) identify(start time.Time, c *call) {
-	if v.runtime.recorder != nil && c.request.Prediction.IsZero() {
+	if v.runtime.recorder != nil && !c.inner && c.request.Prediction.IsZero() {
 		c.request.Prediction = record.NewID(start)
 	}
 }
 
 // record takes note of a settled request, which failed with err or did not.
 func (v *Version) record(ctx context.Context, start time.Time, total time.Duration, c *call, err error) {
-	if v.runtime.recorder == nil {
+	if v.runtime.recorder == nil || c.inner {
 		return
 	}
 	v.identify(start, c)

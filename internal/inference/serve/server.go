@@ -83,6 +83,8 @@ type Server struct {
 	single  chan struct{} // the same for those that are opened on demand
 	loads   sync.WaitGroup
 	closing bool // no more loads on demand
+
+	stale chan struct{} // holds a token while graphs have not been compared with the table
 }
 
 // New returns a server that serves nothing until Start.
@@ -99,7 +101,7 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 	if cfg.Limits.MaxBytes == 0 {
 		cfg.Limits = onnx.DefaultLimits()
 	}
-	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1)}
+	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
 	if cfg.Trial == nil {
 		s.cfg.Trial = s.tryHere
 	}
@@ -198,6 +200,7 @@ func (s *Server) Choose(name, version string, r experiment.Request) (route.Choic
 // has those of each model. Requests in progress end as they began.
 func (s *Server) Name(names map[string]route.Names) {
 	s.update(func() { s.table.Store(s.table.Load().Named(names)) })
+	s.changed()
 }
 
 // Versions implements Models.

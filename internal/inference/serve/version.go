@@ -7,6 +7,7 @@ import (
 
 	"sluice/internal/inference/batcher"
 	"sluice/internal/inference/engine"
+	"sluice/internal/inference/graph"
 	"sluice/internal/inference/model"
 )
 
@@ -14,6 +15,7 @@ import (
 type machinery struct {
 	session  engine.Session
 	batcher  *batcher.Batcher[*call]
+	graph    *graph.Graph // of a graph, which has neither session nor batcher; nil for others
 	metrics  versionMetrics
 	recorder Recorder      // nil for none
 	closed   chan struct{} // closed when the session is freed
@@ -28,6 +30,12 @@ func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics, 
 		return err
 	}
 	v.runtime.batcher = b
+	v.serve()
+	return nil
+}
+
+// serve makes v known by what it takes, with the caller's reference.
+func (v *Version) serve() {
 	for _, p := range v.graph.Inputs {
 		for d, extent := range p.Shape {
 			v.varying = v.varying || (d > 0 && extent < 0)
@@ -35,7 +43,6 @@ func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics, 
 	}
 	v.ties = ties(v.graph, v.Batches)
 	v.refs.Store(1)
-	return nil
 }
 
 // tie says that two extents of the inputs must agree, because the model gives
@@ -87,9 +94,11 @@ func (v *Version) acquire() bool {
 // release gives one reference back; the last one frees the model.
 func (v *Version) release() {
 	if v.refs.Add(-1) == 0 {
-		// Nobody is in the batcher any more: draining it only stops its timer.
-		_ = v.runtime.batcher.Drain(context.Background())
-		_ = v.runtime.session.Close()
+		if v.runtime.graph == nil {
+			// Nobody is in the batcher any more: draining it only stops its timer.
+			_ = v.runtime.batcher.Drain(context.Background())
+			_ = v.runtime.session.Close()
+		}
 		close(v.runtime.closed)
 	}
 }

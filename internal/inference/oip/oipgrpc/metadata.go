@@ -1,6 +1,7 @@
 package oipgrpc
 
 import (
+	"cmp"
 	"context"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -50,7 +51,7 @@ func (s *Service) ModelMetadata(_ context.Context, req *pb.ModelMetadataRequest)
 		}
 	}
 	resp := &pb.ModelMetadataResponse{
-		Name: v.Name, Platform: model.Platform,
+		Name: v.Name, Platform: cmp.Or(v.Config.Platform, model.Platform),
 		Inputs: tensorMetadata(v.Signature.Inputs), Outputs: tensorMetadata(v.Signature.Outputs),
 		Properties: oip.Properties(v),
 	}
