@@ -43,10 +43,10 @@ func (p *program) batch() *cobra.Command {
 
 // batchFlags are what a batch is made of.
 type batchFlags struct {
-	model, format, rowID, output, onError, out string
-	include, columns                           []string
-	ratio                                      float64
-	watch                                      bool
+	model, format, sheet, rowID, output, onError, out string
+	include, columns                                  []string
+	ratio                                             float64
+	watch                                             bool
 }
 
 func (p *program) batchSubmit() *cobra.Command {
@@ -80,7 +80,8 @@ func (p *program) batchSubmit() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&in.model, "model", "m", "", "name, name:version or name@alias")
-	flags.StringVar(&in.format, "format", "", "of the file; by its name without it")
+	flags.StringVar(&in.format, "format", "", "of the file; by its name, or by what is in it, without it")
+	flags.StringVar(&in.sheet, "sheet", "", "of a workbook, where several have rows")
 	flags.StringVar(&in.rowID, "row-id", "", "the column with the rows' own names")
 	flags.StringArrayVar(&in.columns, "columns", nil, "INPUT=COLUMN,COLUMN,…: which columns make an input; repeat for more")
 	flags.StringSliceVar(&in.include, "include", nil, "columns of the file that come along in the results")
@@ -95,11 +96,8 @@ func (p *program) batchSubmit() *cobra.Command {
 
 // body is the request for a batch, without its file.
 func (in *batchFlags) body(file string) (map[string]any, error) {
-	body := map[string]any{"model": in.model, "format": cmp.Or(in.format, formatOf(file))}
-	if body["format"] == "" {
-		return nil, usagef("--format is needed: the name %s does not tell what the file is", filepath.Base(file))
-	}
-	for name, value := range map[string]string{"row_id": in.rowID, "on_row_error": in.onError} {
+	body := map[string]any{"model": in.model}
+	for name, value := range map[string]string{"format": cmp.Or(in.format, formatOf(file)), "sheet": in.sheet, "row_id": in.rowID, "on_row_error": in.onError} {
 		if value != "" {
 			body[name] = value
 		}

@@ -201,7 +201,6 @@ func TestCommands(t *testing.T) {
 		{line: `download v1`, code: exitUsage, errs: "begins with /"},
 		{line: `get /v1/predictions`, out: `"has_more":false`},
 		{line: `upload ` + rows, out: "upl_1\n", errs: "rows.json [##############################] 100 %"},
-		{line: `batch submit ` + rows + ` -m iris`, code: exitUsage, errs: "--format is needed"},
 		{line: `batch submit ` + rows + ` -m iris --format csv --columns x`, code: exitUsage, errs: "INPUT=COLUMN"},
 		{line: `batch submit ` + rows, code: exitUsage, errs: "model"},
 		{line: `batch submit ` + rows + ` -m iris --format csv --columns input=a,b --row-id id --include a,b -o json`,

@@ -57,6 +57,11 @@ func Problems() []problem.Type {
 		{Code: "rows_invalid_file", Title: "The rows do not fit the model", Fix: mend},
 		{Code: "columns_missing", Title: "The file lacks columns", Fix: "Say in columns which columns of the file make which input of the model, or give the file a header with the names that errors has."},
 		{Code: "file_page_too_large", Title: "A page of the file is too large", Fix: "Write the Parquet file with pages of some megabytes at most."},
+		{Code: "format_mismatch", Title: "The file is of another format", Fix: "Leave format out, so that it is found out, or set what detail names."},
+		{Code: "sheet_unknown", Title: "It is not clear which sheet is meant", Fix: "Name one of the sheets that errors has in sheet."},
+		{Code: "workbook_texts_too_large", Title: "The workbook's texts are too large", Fix: "Save the sheet as CSV."},
+		{Code: "file_dictionary_too_large", Title: "The dictionaries of the file are too large", Fix: "Write these columns as texts, without a dictionary."},
+		{Code: "file_batch_too_large", Title: "The record batches of the file are too large", Fix: "Write record batches of fewer rows, or without compression."},
 		{Code: "column_type", Title: "A column's type cannot be read", Fix: "Write its values as numbers or texts, or as lists of them, or leave it out."},
 		{Code: "columns_invalid", Title: "The columns cannot be understood", Fix: "Name for each input of the model as many columns as it has elements in a row, or one whose cells are lists of that many."},
 		{Code: "model_not_batchable", Title: "The model takes no files of rows", Fix: "Use a model that batches, without state, whose inputs have fixed shapes beyond their rows."},
@@ -85,7 +90,8 @@ type NewBatch struct {
 	Input struct {
 		UploadID string `json:"upload_id" maxLength:"64" doc:"A completed upload: the file. The batch keeps its own copy."`
 	} `json:"input"`
-	Format        string              `json:"format" enum:"csv,jsonl,parquet" doc:"Of the file. CSV and JSON Lines may be compressed with gzip or zstd."`
+	Format        string              `json:"format,omitempty" enum:"csv,jsonl,parquet,arrow,xlsx" doc:"Of the file, which tells it without it. CSV and JSON Lines may be compressed with gzip or zstd; arrow is IPC, as a file or a stream."`
+	Sheet         string              `json:"sheet,omitempty" maxLength:"255" doc:"Of a workbook, where several have rows; a hidden one is only read if it is named. Formulas count with the values that were saved, and of merged cells the first has the value."`
 	Model         string              `json:"model" maxLength:"255" doc:"name, name:version or name@label. All rows are answered by the version that it is now."`
 	RowID         string              `json:"row_id,omitempty" maxLength:"255" doc:"The column with the rows' own names, which are repeated in the results; each must be there once."`
 	Columns       map[string][]string `json:"columns,omitempty" doc:"For inputs of the model the columns that they are made of: as many as the input has elements in a row, or one whose cells are JSON lists. Without it a column with the input's name; or, for the only input of a model, all columns but the others that are named here."`
@@ -108,7 +114,7 @@ type NewBatchOutput struct {
 type BatchDialect struct {
 	Delimiter string `json:"delimiter,omitempty" maxLength:"1"`
 	Quote     string `json:"quote,omitempty" maxLength:"4" doc:"One character, or none."`
-	Header    *bool  `json:"header,omitempty" doc:"Whether the first row names the columns. Without names they are called 1, 2, …"`
+	Header    *bool  `json:"header,omitempty" doc:"Whether the first row names the columns, also of a workbook. Without names they are called 1, 2, …"`
 	Decimal   string `json:"decimal,omitempty" enum:".,\\,"`
 }
 

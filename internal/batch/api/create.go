@@ -81,7 +81,7 @@ func target(text string) (model, version string) {
 // check finds out how the file is read and what the model's inputs are made of, and
 // tries the first rows.
 func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (sample, error) {
-	f := ingest.File{Format: ingest.Format(in.Format), Coding: ingest.Coding{Encoding: in.Encoding}}
+	f := ingest.File{Format: ingest.Format(in.Format), Sheet: in.Sheet, Coding: ingest.Coding{Encoding: in.Encoding}}
 	if d := in.CSV; d != nil {
 		f.Dialect = ingest.Dialect{Delimiter: d.Delimiter, Quote: d.Quote, Header: d.Header, Decimal: d.Decimal}
 	}

@@ -1,5 +1,5 @@
-// Package ingest reads files of rows into columns: Parquet, CSV and JSON Lines, plain or
-// compressed. What a model takes becomes tensors, row after row in the form that it
+// Package ingest reads files of rows into columns: Parquet, Arrow IPC, Excel workbooks, and
+// CSV and JSON Lines, plain or compressed. What a model takes becomes tensors, row after row in the form that it
 // runs on; a row that cannot be read is an error with its line, and costs no other.
 //
 // Readers hold one chunk, of as many rows and bytes as the caller says, and one
@@ -7,8 +7,9 @@
 // from there later, in another process perhaps: the same file at the same position
 // gives the same chunk.
 //
-// Limits: a position in a compressed file, or in one that is not UTF-8, is reached
-// by reading what is before it.
+// Limits: a position in a compressed file, in one that is not UTF-8, and in a workbook, is
+// reached by reading what is before it. Of a workbook the texts that its cells share are
+// held, some tens of megabytes at most; of merged cells the first has the value.
 package ingest
 
 import (
@@ -78,7 +79,7 @@ func (s *Spec) columns() []string {
 
 // Position is a place between two rows of a file.
 type Position struct {
-	Offset int64 `json:"offset"`         // bytes of the decoded content, or the number of a group of rows
+	Offset int64 `json:"offset"`         // bytes of the decoded content; in columnar files the row, in a workbook its number in the sheet
 	Row    int64 `json:"row"`            // rows before it
 	Line   int64 `json:"line,omitempty"` // lines before it, where the file has lines
 }
@@ -86,7 +87,7 @@ type Position struct {
 // Limit is what a chunk may hold: it ends with the row that reaches one of them.
 type Limit struct {
 	Rows  int
-	Bytes int64 // of the file's content; of Parquet, as it is decoded
+	Bytes int64 // of the file's content; of columnar files, as it is decoded
 }
 
 // MaxRow is how many bytes of the file one row may take; default of Options.

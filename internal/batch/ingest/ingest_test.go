@@ -327,12 +327,12 @@ func TestBadFiles(t *testing.T) {
 type endless struct{ size int64 }
 
 func (e endless) Open(context.Context, int64) (io.ReadCloser, error) {
-	return io.NopCloser(io.MultiReader(strings.NewReader("id,a,b,note\nr1,1,2,\""), io.LimitReader(filler{}, e.size), strings.NewReader("\"\nr2,3,4,n\n"))), nil
+	return io.NopCloser(io.MultiReader(strings.NewReader("id,a,b,note\nr1,1,2,\""), io.LimitReader(letters{}, e.size), strings.NewReader("\"\nr2,3,4,n\n"))), nil
 }
 
-type filler struct{}
+type letters struct{}
 
-func (filler) Read(p []byte) (int, error) {
+func (letters) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = 'y'
 	}

@@ -14,9 +14,9 @@ import (
 
 // leaf reads one column of a Parquet file, row by row.
 type leaf struct {
-	column   int
-	flat     bool // each row has exactly one value
-	unsigned bool // its whole numbers are
+	cells
+	column int
+	flat   bool // each row has exactly one value
 
 	pages  parquet.Pages // of the group; nil: none is open
 	group  int
@@ -25,8 +25,6 @@ type leaf struct {
 	left   parquet.ValueReader // of the page; nil: it has no more
 	buf    []parquet.Value     // whose bytes are the page's or the dictionary's
 	at, in int                 // what is in buf, from at to before in
-
-	values []parquet.Value // of the row
 }
 
 func (l *leaf) close() {

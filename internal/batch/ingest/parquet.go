@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -115,13 +113,11 @@ func unsigned(c parquet.LeafColumn) bool {
 
 // parquetReader reads a Parquet file by columns. A position's offset is the row.
 type parquetReader struct {
+	typedRows
 	file   *parquet.File
 	raw    io.ReaderAt
-	spec   *Spec
 	leaves []*leaf
-	layout places
 	at     Position
-	most   int64 // bytes of a row
 }
 
 func openParquet(ctx context.Context, src Source, s *Spec, at Position, o Options) (r Reader, err error) {
@@ -134,13 +130,14 @@ func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options
 	if err != nil {
 		return nil, err
 	}
-	r := &parquetReader{file: file, raw: raw, spec: s, layout: layout(s), at: at, most: int64(o.MaxRow)}
+	r := &parquetReader{typedRows: newTypedRows(s, o), file: file, raw: raw, at: at}
 	for _, name := range s.columns() {
 		column, err := leafOf(file, name)
 		if err != nil {
 			return nil, err
 		}
-		r.leaves = append(r.leaves, &leaf{column: column.ColumnIndex, flat: column.MaxRepetitionLevel == 0, unsigned: unsigned(column), buf: make([]parquet.Value, 1024)})
+		l := &leaf{cells: cells{unsigned: unsigned(column)}, column: column.ColumnIndex, flat: column.MaxRepetitionLevel == 0, buf: make([]parquet.Value, 1024)}
+		r.leaves, r.columns = append(r.leaves, l), append(r.columns, &l.cells)
 	}
 	return r, nil
 }
@@ -179,7 +176,7 @@ func (r *parquetReader) read(c *Chunk, l Limit) error {
 		return io.EOF
 	}
 	rows := min(int64(l.Rows), groups[group].NumRows()-first)
-	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); c.Rows++ {
+	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); {
 		n, err := r.next(group, first+int64(c.Rows))
 		if errors.Is(err, io.EOF) {
 			err = damaged(io.ErrUnexpectedEOF)
@@ -188,7 +185,7 @@ func (r *parquetReader) read(c *Chunk, l Limit) error {
 			return err
 		}
 		size += n
-		r.add(c, c.Rows, n > r.most)
+		r.add(c, n > r.most)
 	}
 	r.at.Row += int64(c.Rows)
 	r.at.Offset = r.at.Row
@@ -208,164 +205,4 @@ func (r *parquetReader) next(group int, row int64) (size int64, err error) {
 		}
 	}
 	return size, nil
-}
-
-// add adds a row to the chunk, of which one that is too large keeps nothing.
-func (r *parquetReader) add(c *Chunk, row int, large bool) {
-	if large {
-		r.blank(c)
-		wrong := bad(CodeTooLarge, "the row has more than %d bytes", r.most)
-		wrong.Row = row
-		c.Errors = append(c.Errors, *wrong)
-		return
-	}
-	var wrong *RowError
-	if p := r.layout.id; p >= 0 {
-		if text, is := r.leaves[p].shown(); is && text != "" && len(text) <= maxID {
-			c.IDs.AppendString(text)
-		} else {
-			c.IDs.AppendNull()
-			wrong = bad(CodeID, "the row's name is not there, or has more than %d bytes", maxID)
-			wrong.Column = r.spec.ID
-		}
-	}
-	for i, p := range r.layout.keep {
-		if text, is := r.leaves[p].shown(); is {
-			c.Kept[i].AppendString(text)
-		} else {
-			c.Kept[i].AppendNull()
-		}
-	}
-	if wrong == nil {
-		wrong = r.tensors(c)
-	}
-	if wrong == nil {
-		c.Good = append(c.Good, row)
-		return
-	}
-	wrong.Row = row
-	c.Errors = append(c.Errors, *wrong)
-}
-
-// blank adds a row of which nothing is shown.
-func (r *parquetReader) blank(c *Chunk) {
-	if r.layout.id >= 0 {
-		c.IDs.AppendNull()
-	}
-	for i := range c.Kept {
-		c.Kept[i].AppendNull()
-	}
-}
-
-// tensors adds the row's elements to all tensors, or to none.
-func (r *parquetReader) tensors(c *Chunk) *RowError {
-	for i := range c.Tensors {
-		t, in := &c.Tensors[i], &r.spec.Inputs[i]
-		before, n := len(t.Data), 0
-		var wrong *RowError
-		column := 0
-		for j, p := range r.layout.inputs[i] {
-			column = j
-			for _, v := range r.leaves[p].values {
-				if n++; n > in.Width {
-					break
-				}
-				if t.Data, wrong = appendValue(t.Data, in.Type, v, r.leaves[p].unsigned); wrong != nil {
-					break
-				}
-			}
-			if wrong != nil {
-				break
-			}
-		}
-		if wrong == nil && n != in.Width {
-			wrong = bad(CodeShape, "the row has not %d elements", in.Width)
-		}
-		if wrong == nil {
-			t.ends = append(t.ends, len(t.Data))
-			continue
-		}
-		t.Data = t.Data[:before]
-		for j := range i {
-			c.Tensors[j].drop()
-		}
-		wrong.Column = in.Columns[column]
-		return wrong
-	}
-	return nil
-}
-
-// appendValue appends the element that a value is.
-func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *RowError) {
-	if v.IsNull() {
-		return dst, bad(CodeMissing, "there is no value")
-	}
-	switch k := v.Kind(); {
-	case k == parquet.ByteArray && t == Bytes:
-		return appendBytes(dst, v.ByteArray()), nil
-	case k == parquet.Boolean && t == "BOOL":
-		return appendBool(dst, strconv.AppendBool(nil, v.Boolean()))
-	case k == parquet.ByteArray || k == parquet.Boolean || t == Bytes || t == "BOOL":
-		return dst, bad(CodeType, "a value of the type %s cannot be %s", k, t)
-	case k == parquet.Float && t == "FP32":
-		return appendInt(dst, 32, uint64(math.Float32bits(v.Float()))), nil
-	case k == parquet.Float || k == parquet.Double:
-		x := v.Double()
-		if k == parquet.Float {
-			x = float64(v.Float())
-		}
-		return appendReal(dst, t, x)
-	}
-	switch signed, n := whole(v); {
-	case unsigned && (t == "FP32" || t == "FP64"):
-		return appendReal(dst, t, float64(n))
-	case t == "FP32" || t == "FP64":
-		return appendReal(dst, t, float64(signed))
-	case unsigned:
-		return appendNumber(dst, t, strconv.AppendUint(nil, n, 10))
-	default:
-		return appendNumber(dst, t, strconv.AppendInt(nil, signed, 10))
-	}
-}
-
-// whole returns a whole number by its bits, with a sign and without.
-func whole(v parquet.Value) (signed int64, unsigned uint64) {
-	if v.Kind() == parquet.Int32 {
-		return int64(v.Int32()), uint64(v.Uint32())
-	}
-	return v.Int64(), v.Uint64()
-}
-
-// appendReal appends a floating-point number; to a type of whole ones where it is one.
-func appendReal(dst []byte, t Type, x float64) ([]byte, *RowError) {
-	switch t {
-	case "FP32":
-		if f := float32(x); !math.IsInf(float64(f), 0) || math.IsInf(x, 0) {
-			return appendInt(dst, 32, uint64(math.Float32bits(f))), nil
-		}
-		return dst, bad(CodeRange, "%g is out of the range of FP32", x)
-	case "FP64":
-		return appendInt(dst, 64, math.Float64bits(x)), nil
-	}
-	if x != math.Trunc(x) || math.Abs(x) >= 1<<63 {
-		return dst, bad(CodeType, "%g is no whole number", x)
-	}
-	return appendNumber(dst, t, strconv.AppendFloat(nil, x, 'f', -1, 64))
-}
-
-// shown is the text of a row that has one value.
-func (l *leaf) shown() (string, bool) {
-	if len(l.values) != 1 || l.values[0].IsNull() {
-		return "", false
-	}
-	v := l.values[0]
-	switch k := v.Kind(); {
-	case k == parquet.ByteArray:
-		text := v.ByteArray()
-		return string(text), encoded(text) == nil
-	case l.unsigned && (k == parquet.Int32 || k == parquet.Int64):
-		_, n := whole(v)
-		return strconv.FormatUint(n, 10), true
-	}
-	return v.String(), true
 }

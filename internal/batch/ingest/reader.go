@@ -8,17 +8,22 @@ import (
 	"sluice/internal/batch/table"
 )
 
-// rows takes the cells out of records.
-type rows interface {
-	// take splits the record; cell is of the columns that are wanted, by their place
-	// among them, and nil where the row has none.
-	take(record []byte) *RowError
+// row is a row whose cells are texts.
+type row interface {
+	// cell returns the cell of a column that is wanted, by its place among them, nil where
+	// the row has none.
 	cell(column int) []byte
 	// element appends the element, or the elements of a list, that a cell says.
 	element(dst []byte, t Type, cell []byte) ([]byte, *RowError)
 	list(dst []byte, t Type, width int, cell []byte) ([]byte, *RowError)
 	// text returns the text that a cell is, for a row's name.
 	text(cell []byte) ([]byte, *RowError)
+}
+
+// rows takes the cells out of records.
+type rows interface {
+	row
+	take(record []byte) *RowError
 }
 
 // places are the columns of a spec, by their place among the wanted.
@@ -45,14 +50,20 @@ func layout(s *Spec) places {
 	return p
 }
 
-// textReader reads what is split into records at the ends of lines.
-type textReader struct {
-	body   io.Closer
+// filler puts rows of texts into chunks.
+type filler struct {
 	spec   *Spec
-	scan   *scanner
-	rows   rows
+	row    row
 	layout places
 	kept   table.Type
+}
+
+// textReader reads what is split into records at the ends of lines.
+type textReader struct {
+	filler
+	body io.Closer
+	scan *scanner
+	rows rows
 }
 
 // Position implements Reader.
@@ -76,28 +87,33 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 		case err != nil && !isRow:
 			return err
 		}
-		r.add(c, record, wrong)
+		r.take(c, record, wrong)
 	}
 	return nil
 }
 
-// add adds a row to the chunk.
-func (r *textReader) add(c *Chunk, record []byte, wrong *RowError) {
+// take takes a record as a row.
+func (r *textReader) take(c *Chunk, record []byte, wrong *RowError) {
 	if wrong == nil {
 		wrong = encoded(record)
 	}
-	known := wrong == nil // whether there are cells to be shown
-	if known {
+	if wrong == nil {
 		wrong = r.rows.take(record)
 	}
-	known = known && wrong == nil
+	r.add(c, r.scan.line, wrong == nil, wrong)
+	r.scan.at.Row++
+}
+
+// add adds a row to the chunk. Of one that is known the cells can be shown, also where
+// something is wrong with it.
+func (r *filler) add(c *Chunk, line int64, known bool, wrong *RowError) {
 	if e := r.name(c, known); wrong == nil {
 		wrong = e
 	}
 	for i, p := range r.layout.keep {
 		var cell []byte
 		if known {
-			cell = r.rows.cell(p)
+			cell = r.row.cell(p)
 		}
 		if cell == nil {
 			c.Kept[i].AppendNull()
@@ -108,28 +124,27 @@ func (r *textReader) add(c *Chunk, record []byte, wrong *RowError) {
 	if wrong == nil {
 		wrong = r.tensors(c)
 	}
-	c.Lines = append(c.Lines, r.scan.line)
+	c.Lines = append(c.Lines, line)
 	if wrong == nil {
 		c.Good = append(c.Good, c.Rows)
 	} else {
-		wrong.Row, wrong.Line = c.Rows, r.scan.line
+		wrong.Row, wrong.Line = c.Rows, line
 		c.Errors = append(c.Errors, *wrong)
 	}
 	c.Rows++
-	r.scan.at.Row++
 }
 
 // maxID is how many bytes a row's name may have.
 const maxID = 512
 
 // name adds the row's name.
-func (r *textReader) name(c *Chunk, known bool) *RowError {
+func (r *filler) name(c *Chunk, known bool) *RowError {
 	if r.layout.id < 0 {
 		return nil
 	}
 	var cell []byte
 	if known {
-		cell = r.rows.cell(r.layout.id)
+		cell = r.row.cell(r.layout.id)
 	}
 	if cell == nil {
 		c.IDs.AppendNull()
@@ -138,7 +153,7 @@ func (r *textReader) name(c *Chunk, known bool) *RowError {
 		}
 		return nil
 	}
-	text, wrong := r.rows.text(cell)
+	text, wrong := r.row.text(cell)
 	if wrong == nil && (len(text) == 0 || len(text) > maxID) {
 		wrong = bad(CodeID, "the row's name has %d bytes, expected 1 to %d", len(text), maxID)
 	}
@@ -150,13 +165,13 @@ func (r *textReader) name(c *Chunk, known bool) *RowError {
 	return nil
 }
 
-func (r *textReader) of(column string, e *RowError) *RowError {
+func (r *filler) of(column string, e *RowError) *RowError {
 	e.Column = column
 	return e
 }
 
 // tensors adds the row's elements to all tensors, or to none.
-func (r *textReader) tensors(c *Chunk) *RowError {
+func (r *filler) tensors(c *Chunk) *RowError {
 	for i := range c.Tensors {
 		t := &c.Tensors[i]
 		before := len(t.Data)
@@ -185,22 +200,22 @@ func (t *Tensor) drop() {
 }
 
 // input adds the elements of an input. It returns which of its columns is wrong.
-func (r *textReader) input(i int, t *Tensor) (column int, wrong *RowError) {
+func (r *filler) input(i int, t *Tensor) (column int, wrong *RowError) {
 	in := &r.spec.Inputs[i]
 	if len(in.Columns) == 1 && in.Width != 1 {
-		cell := r.rows.cell(r.layout.inputs[i][0])
+		cell := r.row.cell(r.layout.inputs[i][0])
 		if cell == nil {
 			return 0, bad(CodeMissing, "there is no value")
 		}
-		t.Data, wrong = r.rows.list(t.Data, in.Type, in.Width, cell)
+		t.Data, wrong = r.row.list(t.Data, in.Type, in.Width, cell)
 		return 0, wrong
 	}
 	for column, p := range r.layout.inputs[i] {
-		cell := r.rows.cell(p)
+		cell := r.row.cell(p)
 		if cell == nil {
 			return column, bad(CodeMissing, "there is no value")
 		}
-		if t.Data, wrong = r.rows.element(t.Data, in.Type, cell); wrong != nil {
+		if t.Data, wrong = r.row.element(t.Data, in.Type, cell); wrong != nil {
 			return column, wrong
 		}
 	}

@@ -21,7 +21,7 @@ type Source interface {
 	Open(ctx context.Context, offset int64) (io.ReadCloser, error)
 }
 
-// Random is a Source that can be read at any place, which Parquet takes.
+// Random is a Source that can be read at any place, which takes what is not text.
 type Random interface {
 	Source
 	// File returns the bytes and how many there are. Reads end with ctx.
@@ -154,8 +154,11 @@ func damaged(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return fault.Wrap(fault.Unprocessable, err, "the file is damaged or incomplete: %s", fault.Clip(err.Error(), 200)).WithCode("file_damaged")
+	return fault.Wrap(fault.Unprocessable, err, "the file is damaged or incomplete: %s", fault.Clip(err.Error(), 200)).WithCode(codeDamaged)
 }
+
+// codeDamaged is the code of a file that cannot be decoded, at least from some place on.
+const codeDamaged = "file_damaged"
 
 // Sniff tells how content that begins so is wrapped. An encoding that is known
 // already is kept.

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,13 +21,23 @@ const (
 	CSV     Format = "csv"
 	JSONL   Format = "jsonl"
 	Parquet Format = "parquet"
+	Arrow   Format = "arrow" // IPC, as a file or a stream
+	XLSX    Format = "xlsx"
 )
+
+// Columnar says whether a file is kept by columns: it has no lines, and a row takes what
+// its columns do.
+func (f Format) Columnar() bool { return f == Parquet || f == Arrow }
+
+// Text says whether a file is text.
+func (f Format) Text() bool { return f == CSV || f == JSONL }
 
 // File says all that it takes to read a file; Inspect finds it out.
 type File struct {
 	Format  Format   `json:"format"`
 	Coding  Coding   `json:"coding"`
 	Dialect Dialect  `json:"dialect,omitzero"`  // of CSV
+	Sheet   string   `json:"sheet,omitempty"`   // of a workbook
 	Columns []string `json:"columns,omitempty"` // but of JSON Lines, in the file's order
 	// First is where the rows begin: behind the header.
 	First Position `json:"first"`
@@ -38,17 +49,20 @@ type File struct {
 type Options struct {
 	MaxRow    int // bytes; default MaxRow
 	Inflation Inflation
+
+	bookPart, bookText int64 // bytes of a workbook's parts; 0 is maxBookPart and maxSharedText
 }
 
 func (o Options) withDefaults() Options {
 	if o.MaxRow <= 0 {
 		o.MaxRow = MaxRow
 	}
+	o.bookPart, o.bookText = cmp.Or(o.bookPart, maxBookPart), cmp.Or(o.bookText, maxSharedText)
 	return o
 }
 
-// Inspect looks at the beginning of a file, and says how it is read: in the format,
-// and with what is known of its dialect and encoding. Errors: columns that the
+// Inspect looks at the beginning of a file, and says how it is read: in the format, which
+// it finds out where that is empty, and with what is known of its dialect and encoding. Errors: columns that the
 // spec wants and the file does not have, and what keeps it from being read.
 func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File, error) {
 	if err := f.Dialect.Check(); err != nil {
@@ -58,8 +72,16 @@ func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File,
 		return f, fault.New(fault.Unprocessable, "the encoding %q is not known: expected utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1", fault.Clip(e, 40)).WithCode("encoding_unknown")
 	}
 	o = o.withDefaults()
-	if f.Format == Parquet {
+	if err := f.recognize(ctx, src, o); err != nil {
+		return f, err
+	}
+	switch f.Format {
+	case Parquet:
 		return inspectParquet(ctx, src, f, s)
+	case Arrow:
+		return inspectArrow(ctx, src, f, s, o)
+	case XLSX:
+		return inspectBook(ctx, src, f, s, o)
 	}
 	coding, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
 	if err != nil {
@@ -157,18 +179,24 @@ func (f *File) scanner(r io.Reader, at Position, o Options) *scanner {
 // f.First.
 func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Options) (Reader, error) {
 	o = o.withDefaults()
-	if f.Format == Parquet {
+	switch f.Format {
+	case Parquet:
 		return openParquet(ctx, src, s, at, o)
+	case Arrow:
+		return openArrow(ctx, src, s, at, o)
+	case XLSX:
+		return openBookRows(ctx, src, f, s, at, o)
 	}
 	body, err := f.Coding.open(ctx, src, at.Offset, o.Inflation)
 	if err != nil {
 		return nil, err
 	}
-	r := &textReader{body: body, spec: s, scan: f.scanner(body, at, o), kept: table.String, layout: layout(s)}
+	r := &textReader{body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s)}}
 	if f.Format == JSONL {
 		r.kept, r.rows = table.JSON, newObjects(s.columns())
-		return r, nil
+	} else {
+		r.rows = newRecords(&f, r.scan, s.columns())
 	}
-	r.rows = newRecords(&f, r.scan, s.columns())
+	r.row = r.rows
 	return r, nil
 }

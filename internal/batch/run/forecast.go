@@ -20,7 +20,7 @@ type Pace struct {
 
 // What a row costs beside its runs, in nanoseconds of a core: for each byte of the file,
 // read twice, and for its results.
-var reading = map[ingest.Format]float64{ingest.CSV: 12, ingest.JSONL: 16, ingest.Parquet: 4}
+var reading = map[ingest.Format]float64{ingest.CSV: 12, ingest.JSONL: 16, ingest.Parquet: 4, ingest.Arrow: 4, ingest.XLSX: 400}
 
 const (
 	writing = 1500.0

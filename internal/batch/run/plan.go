@@ -42,7 +42,7 @@ func (t *turn) plan(ctx context.Context, b *job.Batch, c job.Claim) error {
 // cut reads the file once. What it returns with an error has been written already.
 func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err error) {
 	names := &ingest.Spec{ID: b.Spec.ID}
-	if b.File.Format == ingest.Parquet { // of which rows take what their columns do
+	if b.File.Format.Columnar() { // of which rows take what their columns do
 		names = &b.Spec
 	}
 	r, err := ingest.Open(ctx, Source(t.bucket, b.Input), b.File, names, b.File.First, t.cfg.Options)

@@ -1,0 +1,264 @@
+package ingest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"sluice/internal/platform/fault"
+)
+
+// The names are those of Message.fbs and Schema.fbs of the Arrow format, and the
+// numbers are the slots of their fields.
+
+// fbTable is a table of a FlatBuffer. What is not there is zero.
+type fbTable struct{ flatbuffers.Table }
+
+func fbRoot(b []byte) fbTable {
+	return fbTable{flatbuffers.Table{Bytes: b, Pos: flatbuffers.GetUOffsetT(b)}}
+}
+
+func (t *fbTable) int8(slot flatbuffers.VOffsetT) int8   { return t.GetInt8Slot(slot, 0) }
+func (t *fbTable) int32(slot flatbuffers.VOffsetT) int32 { return t.GetInt32Slot(slot, 0) }
+func (t *fbTable) int64(slot flatbuffers.VOffsetT) int64 { return t.GetInt64Slot(slot, 0) }
+func (t *fbTable) bool(slot flatbuffers.VOffsetT) bool   { return t.GetBoolSlot(slot, false) }
+
+func (t *fbTable) text(slot flatbuffers.VOffsetT) string {
+	if o := flatbuffers.UOffsetT(t.Offset(slot)); o != 0 {
+		return string(t.ByteVector(o + t.Pos))
+	}
+	return ""
+}
+
+func (t *fbTable) table(slot flatbuffers.VOffsetT) (sub fbTable, there bool) {
+	o := flatbuffers.UOffsetT(t.Offset(slot))
+	if o == 0 {
+		return sub, false
+	}
+	return fbTable{flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(o + t.Pos)}}, true
+}
+
+// vector returns where a vector begins, and its length.
+func (t *fbTable) vector(slot flatbuffers.VOffsetT) (begin flatbuffers.UOffsetT, n int) {
+	o := flatbuffers.UOffsetT(t.Offset(slot))
+	if o == 0 {
+		return 0, 0
+	}
+	return t.Vector(o), t.VectorLen(o)
+}
+
+// pairs returns a vector of structs of two 64-bit numbers.
+func (t *fbTable) pairs(slot flatbuffers.VOffsetT) (all [][2]int64) {
+	begin, n := t.vector(slot)
+	for i := range n {
+		b := t.Bytes[begin+flatbuffers.UOffsetT(16*i):]
+		all = append(all, [2]int64{int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:]))})
+	}
+	return all
+}
+
+// Headers of messages.
+const (
+	arrowSchema     = 1
+	arrowDictionary = 2
+	arrowBatch      = 3
+)
+
+// arrowMessage is an encapsulated message of Arrow IPC, without its body.
+type arrowMessage struct {
+	version int16
+	kind    int8
+	header  fbTable
+	body    int64 // where it begins
+	end     int64 // of the message
+}
+
+// maxArrowHeader is how many bytes a message may have before its body: a schema of as
+// many columns as a table may have is less.
+const maxArrowHeader = 16 << 20
+
+// readMessage reads the message at a place; io.EOF where there are no more.
+func readMessage(raw io.ReaderAt, at, size int64) (m arrowMessage, err error) {
+	r := bufio.NewReader(io.NewSectionReader(raw, at, size-at))
+	var prefix [4]byte
+	read := func() uint32 {
+		if err == nil {
+			_, err = io.ReadFull(r, prefix[:])
+			at += 4
+		}
+		return binary.LittleEndian.Uint32(prefix[:])
+	}
+	n := read()
+	if n == 0xffffffff && err == nil { // before version 0.15 it was not there
+		if n = read(); errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	switch {
+	case err != nil:
+		return m, err
+	case n == 0:
+		return m, io.EOF
+	case n > maxArrowHeader:
+		return m, fault.New(fault.Unprocessable, "the header of a message at byte %d has %d bytes", at, n).WithCode(codeDamaged)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return m, io.ErrUnexpectedEOF
+	}
+	t := fbRoot(b)
+	m.version, m.kind, m.body = t.GetInt16Slot(4, 0), t.int8(6), at+int64(n)
+	m.header, _ = t.table(8)
+	length := t.int64(10)
+	if length < 0 || length > size-m.body {
+		return m, io.ErrUnexpectedEOF
+	}
+	m.end = m.body + length
+	return m, nil
+}
+
+// Types of fields.
+const (
+	arrowNull      = 1
+	arrowInt       = 2
+	arrowFloat     = 3
+	arrowBinary    = 4
+	arrowText      = 5
+	arrowBool      = 6
+	arrowList      = 12
+	arrowStruct    = 13
+	arrowUnion     = 14
+	arrowFixedList = 16
+	arrowMap       = 17
+	arrowLargeBin  = 19
+	arrowLargeText = 20
+	arrowLargeList = 21
+	arrowRunEnd    = 22
+	arrowBinView   = 23
+	arrowTextView  = 24
+	arrowListView  = 25
+	arrowLargeView = 26
+)
+
+// arrowField is a field of a schema: of Arrow's type, and of what it is kept as.
+type arrowField struct {
+	name     string
+	kind     int8
+	bits     int // of a number
+	unsigned bool
+	width    int32 // elements of a list of fixed size
+	buffers  int   // its own, before those of its children
+	children []arrowField
+
+	dictionary *int64 // whose values the numbers stand for
+	values     *arrowField
+}
+
+// maxDepth is how deep fields may be nested.
+const maxDepth = 16
+
+func fieldOf(t *fbTable, depth int) (f arrowField, err error) {
+	if depth > maxDepth {
+		return f, fault.New(fault.Unprocessable, "the fields are nested deeper than %d", maxDepth).WithCode("column_type")
+	}
+	f.name, f.kind = t.text(4), t.int8(8)
+	of, _ := t.table(10)
+	f.buffers = 2
+	switch f.kind {
+	case arrowInt:
+		f.bits, f.unsigned = int(of.int32(4)), !of.bool(6)
+	case arrowFloat:
+		f.bits = 16 << of.GetInt16Slot(4, 0)
+	case arrowNull, arrowRunEnd:
+		f.buffers = 0
+	case arrowBool:
+		f.bits = 1
+	case arrowBinary, arrowText, arrowLargeBin, arrowLargeText, arrowListView, arrowLargeView:
+		f.buffers = 3
+	case arrowStruct:
+		f.buffers = 1
+	case arrowFixedList:
+		f.buffers, f.width = 1, of.int32(4)
+	case arrowUnion:
+		if f.buffers = 1; of.GetInt16Slot(4, 0) == 1 {
+			f.buffers = 2
+		}
+	}
+	begin, n := t.vector(14)
+	for i := range n {
+		child := fbTable{flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(begin + flatbuffers.UOffsetT(4*i))}}
+		c, err := fieldOf(&child, depth+1)
+		if err != nil {
+			return f, err
+		}
+		f.children = append(f.children, c)
+	}
+	if d, is := t.table(12); is {
+		id := d.int64(4)
+		values := f
+		f = arrowField{name: f.name, kind: arrowInt, bits: 32, buffers: 2, dictionary: &id, values: &values}
+		if of, is := d.table(6); is {
+			f.bits, f.unsigned = int(of.int32(4)), !of.bool(6)
+		}
+	}
+	return f, nil
+}
+
+// readable says whether the values of a field can be read: numbers, texts, and, where
+// lists may be, lists of them.
+func (f *arrowField) readable(lists bool) bool {
+	switch f.kind {
+	case arrowInt:
+		return (f.bits == 8 || f.bits == 16 || f.bits == 32 || f.bits == 64) && (f.values == nil || f.values.values == nil && f.values.readable(false))
+	case arrowFloat:
+		return f.bits == 32 || f.bits == 64
+	case arrowNull, arrowBool, arrowText, arrowLargeText, arrowBinary, arrowLargeBin:
+		return true
+	case arrowList, arrowLargeList, arrowFixedList:
+		return lists && len(f.children) == 1 && f.children[0].kind != arrowNull && (f.width > 0 || f.kind != arrowFixedList) && f.children[0].readable(true)
+	}
+	return false
+}
+
+// leaf is what the values of a field are, or those of its lists.
+func (f *arrowField) leaf() *arrowField {
+	switch {
+	case f.values != nil:
+		return f.values
+	case len(f.children) == 1:
+		return f.children[0].leaf()
+	}
+	return f
+}
+
+// is says whether a field is of a type, or has such in it.
+func (f *arrowField) is(kind int8) bool {
+	return f.kind == kind || slices.ContainsFunc(f.children, func(c arrowField) bool { return c.is(kind) })
+}
+
+// of says what a field is, as its writer knows it.
+func (f *arrowField) of() string {
+	if f.values != nil {
+		return "a dictionary of " + f.values.of()
+	}
+	names := map[int8]string{
+		7: "decimal", 8: "date", 9: "time", 10: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
+		15: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
+		arrowList: "list of " + f.child(), arrowLargeList: "list of " + f.child(), arrowFixedList: "list of " + f.child(),
+	}
+	if name, is := names[f.kind]; is {
+		return name
+	}
+	return "unknown"
+}
+
+func (f *arrowField) child() string {
+	if len(f.children) == 1 {
+		return f.children[0].of()
+	}
+	return "nothing"
+}

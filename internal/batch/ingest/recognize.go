@@ -1,0 +1,63 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"sluice/internal/platform/fault"
+)
+
+// magics are what files begin with that are not text.
+var magics = []struct {
+	begin  string
+	format Format
+}{
+	{"PAR1", Parquet}, {arrowMagic, Arrow}, {"\xff\xff\xff\xff", Arrow}, {"PK\x03\x04", XLSX}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or an encrypted workbook"},
+}
+
+// recognize finds the format out by what the file begins with. One that is said and is
+// another is an error: the rows could not be read.
+func (f *File) recognize(ctx context.Context, src Source, o Options) error {
+	body, err := src.Open(ctx, 0)
+	if err != nil {
+		return err
+	}
+	head := make([]byte, 8)
+	n, err := io.ReadFull(body, head)
+	_ = body.Close()
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	found := Format("")
+	for _, m := range magics {
+		if bytes.HasPrefix(head[:n], []byte(m.begin)) {
+			found = m.format
+		}
+	}
+	switch {
+	case found != "" && found != Parquet && found != Arrow && found != XLSX:
+		return fault.New(fault.Unprocessable, "the file is %s, which cannot be read: save it as .xlsx, without a password", found).WithCode("format_mismatch")
+	case f.Format == "" && found != "":
+		f.Format = found
+	case f.Format == "":
+		return f.textual(ctx, src, o)
+	case found != "" && found != f.Format:
+		return fault.New(fault.Unprocessable, "the file is not %s, but %s: say so in format, or leave it out", f.Format, found).WithCode("format_mismatch")
+	}
+	return nil
+}
+
+// textual tells JSON Lines from CSV: they begin with an object.
+func (f *File) textual(ctx context.Context, src Source, o Options) error {
+	_, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
+	if err != nil {
+		return err
+	}
+	f.Format = CSV
+	if head = bytes.TrimSpace(head); len(head) > 0 && head[0] == '{' {
+		f.Format = JSONL
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package ingest
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// cells are the values that a column has in a row, of a type of their own: none or
+// one, or those of a list.
+type cells struct {
+	values   []parquet.Value
+	unsigned bool // its whole numbers are
+}
+
+// typedRows puts rows of typed columns into chunks.
+type typedRows struct {
+	spec    *Spec
+	layout  places
+	columns []*cells // that are wanted
+	most    int64    // bytes of a row
+}
+
+func newTypedRows(s *Spec, o Options) typedRows {
+	return typedRows{spec: s, layout: layout(s), most: int64(o.MaxRow)}
+}
+
+// add adds a row to the chunk, of which one that is too large keeps nothing.
+func (r *typedRows) add(c *Chunk, large bool) {
+	row := c.Rows
+	c.Rows++
+	if large {
+		r.blank(c)
+		wrong := bad(CodeTooLarge, "the row has more than %d bytes", r.most)
+		wrong.Row = row
+		c.Errors = append(c.Errors, *wrong)
+		return
+	}
+	var wrong *RowError
+	if p := r.layout.id; p >= 0 {
+		if text, is := r.columns[p].shown(); is && text != "" && len(text) <= maxID {
+			c.IDs.AppendString(text)
+		} else {
+			c.IDs.AppendNull()
+			wrong = bad(CodeID, "the row's name is not there, or has more than %d bytes", maxID)
+			wrong.Column = r.spec.ID
+		}
+	}
+	for i, p := range r.layout.keep {
+		if text, is := r.columns[p].shown(); is {
+			c.Kept[i].AppendString(text)
+		} else {
+			c.Kept[i].AppendNull()
+		}
+	}
+	if wrong == nil {
+		wrong = r.tensors(c)
+	}
+	if wrong == nil {
+		c.Good = append(c.Good, row)
+		return
+	}
+	wrong.Row = row
+	c.Errors = append(c.Errors, *wrong)
+}
+
+// blank adds a row of which nothing is shown.
+func (r *typedRows) blank(c *Chunk) {
+	if r.layout.id >= 0 {
+		c.IDs.AppendNull()
+	}
+	for i := range c.Kept {
+		c.Kept[i].AppendNull()
+	}
+}
+
+// tensors adds the row's elements to all tensors, or to none.
+func (r *typedRows) tensors(c *Chunk) *RowError {
+	for i := range c.Tensors {
+		t, in := &c.Tensors[i], &r.spec.Inputs[i]
+		before, n := len(t.Data), 0
+		var wrong *RowError
+		column := 0
+		for j, p := range r.layout.inputs[i] {
+			column = j
+			for _, v := range r.columns[p].values {
+				if n++; n > in.Width {
+					break
+				}
+				if t.Data, wrong = appendValue(t.Data, in.Type, v, r.columns[p].unsigned); wrong != nil {
+					break
+				}
+			}
+			if wrong != nil {
+				break
+			}
+		}
+		if wrong == nil && n != in.Width {
+			wrong = bad(CodeShape, "the row has not %d elements", in.Width)
+		}
+		if wrong == nil {
+			t.ends = append(t.ends, len(t.Data))
+			continue
+		}
+		t.Data = t.Data[:before]
+		for j := range i {
+			c.Tensors[j].drop()
+		}
+		wrong.Column = in.Columns[column]
+		return wrong
+	}
+	return nil
+}
+
+// appendValue appends the element that a value is.
+func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *RowError) {
+	if v.IsNull() {
+		return dst, bad(CodeMissing, "there is no value")
+	}
+	switch k := v.Kind(); {
+	case k == parquet.ByteArray && t == Bytes:
+		return appendBytes(dst, v.ByteArray()), nil
+	case k == parquet.Boolean && t == "BOOL":
+		return appendBool(dst, strconv.AppendBool(nil, v.Boolean()))
+	case k == parquet.ByteArray || k == parquet.Boolean || t == Bytes || t == "BOOL":
+		return dst, bad(CodeType, "a value of the type %s cannot be %s", k, t)
+	case k == parquet.Float && t == "FP32":
+		return appendInt(dst, 32, uint64(math.Float32bits(v.Float()))), nil
+	case k == parquet.Float || k == parquet.Double:
+		x := v.Double()
+		if k == parquet.Float {
+			x = float64(v.Float())
+		}
+		return appendReal(dst, t, x)
+	}
+	switch signed, n := whole(v); {
+	case unsigned && (t == "FP32" || t == "FP64"):
+		return appendReal(dst, t, float64(n))
+	case t == "FP32" || t == "FP64":
+		return appendReal(dst, t, float64(signed))
+	case unsigned:
+		return appendNumber(dst, t, strconv.AppendUint(nil, n, 10))
+	default:
+		return appendNumber(dst, t, strconv.AppendInt(nil, signed, 10))
+	}
+}
+
+// whole returns a whole number by its bits, with a sign and without.
+func whole(v parquet.Value) (signed int64, unsigned uint64) {
+	if v.Kind() == parquet.Int32 {
+		return int64(v.Int32()), uint64(v.Uint32())
+	}
+	return v.Int64(), v.Uint64()
+}
+
+// appendReal appends a floating-point number; to a type of whole ones where it is one.
+func appendReal(dst []byte, t Type, x float64) ([]byte, *RowError) {
+	switch t {
+	case "FP32":
+		if f := float32(x); !math.IsInf(float64(f), 0) || math.IsInf(x, 0) {
+			return appendInt(dst, 32, uint64(math.Float32bits(f))), nil
+		}
+		return dst, bad(CodeRange, "%g is out of the range of FP32", x)
+	case "FP64":
+		return appendInt(dst, 64, math.Float64bits(x)), nil
+	}
+	if x != math.Trunc(x) || math.Abs(x) >= 1<<63 {
+		return dst, bad(CodeType, "%g is no whole number", x)
+	}
+	return appendNumber(dst, t, strconv.AppendFloat(nil, x, 'f', -1, 64))
+}
+
+// shown is the text of a row that has one value.
+func (l *cells) shown() (string, bool) {
+	if len(l.values) != 1 || l.values[0].IsNull() {
+		return "", false
+	}
+	v := l.values[0]
+	switch k := v.Kind(); {
+	case k == parquet.ByteArray:
+		text := v.ByteArray()
+		return string(text), encoded(text) == nil
+	case l.unsigned && (k == parquet.Int32 || k == parquet.Int64):
+		_, n := whole(v)
+		return strconv.FormatUint(n, 10), true
+	}
+	return v.String(), true
+}

@@ -1,0 +1,323 @@
+package ingest
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/xml"
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+
+	"sluice/internal/platform/fault"
+)
+
+// What a workbook may have in memory.
+const (
+	maxBookParts   = 10_000   // files in its archive
+	maxBookIndex   = 8 << 20  // bytes of their list
+	maxBookPart    = 16 << 20 // bytes of what is neither a sheet nor its texts
+	maxSharedText  = 64 << 20 // bytes of the texts that cells share
+	maxSharedCount = 8 << 20
+)
+
+// book is an Excel workbook (ECMA-376 Office Open XML), whose sheets are read as
+// streams. It holds the texts that cells share and which of their styles are dates.
+type book struct {
+	zip    *zip.Reader
+	o      Options
+	sheets []bookSheet
+	dates  []dateStyle // by style
+	since  int64       // the day that dates count from: of 1904, or of 1900
+	text   []byte      // that is shared, one after the other
+	ends   []uint32
+}
+
+// bookSheet is a sheet by its name, and where it is.
+type bookSheet struct {
+	name   string
+	part   string
+	hidden bool
+}
+
+// openBook opens a workbook without reading a sheet.
+func openBook(ctx context.Context, src Source, o Options) (*book, error) {
+	random, ok := src.(Random)
+	if !ok {
+		return nil, fault.New(fault.Internal, "the source of a workbook cannot be read at any place")
+	}
+	raw, size, err := random.File(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkArchive(raw, size); err != nil {
+		return nil, err
+	}
+	b := &book{o: o}
+	if b.zip, err = zip.NewReader(raw, size); err != nil {
+		return nil, err
+	}
+	b.zip.RegisterDecompressor(zip.Deflate, flate.NewReader)
+	main := "xl/workbook.xml"
+	links, err := b.links("_rels/.rels", "")
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		if strings.HasSuffix(l.kind, "/officeDocument") {
+			main = l.part
+		}
+	}
+	return b, b.contents(main)
+}
+
+// checkArchive refuses an archive whose list of files would take too much memory: it
+// is read whole when the archive is opened.
+func checkArchive(raw io.ReaderAt, size int64) error {
+	const record, comment = 22, 1<<16 - 1
+	tail := make([]byte, min(size, record+comment))
+	if _, err := raw.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	i := bytes.LastIndex(tail, []byte("PK\x05\x06"))
+	if i < 0 || len(tail)-i < record {
+		return damaged(io.ErrUnexpectedEOF)
+	}
+	files, index := binary.LittleEndian.Uint16(tail[i+10:]), binary.LittleEndian.Uint32(tail[i+12:])
+	if files > maxBookParts || index > maxBookIndex { // also what says that the numbers do not fit
+		return fault.New(fault.Unprocessable, "the workbook's archive has more than %d files", maxBookParts).WithCode("file_inflates")
+	}
+	return nil
+}
+
+// open opens a file of the archive, which may inflate as others do.
+func (b *book) open(name string) (io.ReadCloser, error) {
+	for _, f := range b.zip.File {
+		if strings.EqualFold(strings.TrimPrefix(f.Name, "/"), name) {
+			body, err := f.Open()
+			if err != nil {
+				return nil, err
+			}
+			packed := &counting{n: int64(min(f.CompressedSize64, 1<<62))}
+			return stream{&inflating{r: body, raw: packed, limit: b.o.Inflation.withDefaults()}, body.Close}, nil
+		}
+	}
+	return nil, errNoPart
+}
+
+var errNoPart = errors.New("the workbook lacks one of its files")
+
+// each calls f for the tokens of a small file of the archive, of which parents are the
+// names of the elements around.
+func (b *book) each(name string, f func(xml.Token, []string) error) error {
+	body, err := b.open(name)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	d := xml.NewDecoder(&budget{r: body, left: b.o.bookPart})
+	var parents []string
+	for {
+		t, err := d.RawToken()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, is := t.(xml.EndElement); is && len(parents) > 0 {
+			parents = parents[:len(parents)-1]
+		}
+		if err := f(t, parents); err != nil {
+			return err
+		}
+		if e, is := t.(xml.StartElement); is {
+			if parents = append(parents, e.Name.Local); len(parents) > 100 {
+				return errors.New("the XML is nested too deep")
+			}
+		}
+	}
+}
+
+// budget reads as much as is left of it.
+type budget struct {
+	r    io.Reader
+	left int64
+	n    int64 // that was read in all
+}
+
+// errBudget is what is said where nothing is left.
+var errBudget error = fault.New(fault.Unprocessable, "a part of the workbook is larger than what is held of it").WithCode("file_inflates")
+
+// Read implements io.Reader.
+func (b *budget) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errBudget
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	b.n += int64(n)
+	return n, err
+}
+
+func attr(e xml.StartElement, name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// link is a relationship to another file of the archive.
+type link struct{ id, kind, part string }
+
+// links reads relationships, whose targets are below a folder.
+func (b *book) links(name, folder string) (all []link, err error) {
+	err = b.each(name, func(t xml.Token, _ []string) error {
+		if e, is := t.(xml.StartElement); is && e.Name.Local == "Relationship" && attr(e, "TargetMode") != "External" {
+			target := attr(e, "Target")
+			if !strings.HasPrefix(target, "/") {
+				target = path.Join(folder, target)
+			}
+			all = append(all, link{attr(e, "Id"), attr(e, "Type"), strings.TrimPrefix(path.Clean(target), "/")})
+		}
+		return nil
+	})
+	return all, err
+}
+
+// contents reads what the workbook has, besides the sheets themselves.
+func (b *book) contents(main string) error {
+	folder, name := path.Split(main)
+	links, err := b.links(folder+"_rels/"+name+".rels", folder)
+	if err != nil {
+		return err
+	}
+	part := func(match func(link) bool) string {
+		if i := slices.IndexFunc(links, match); i >= 0 {
+			return links[i].part
+		}
+		return ""
+	}
+	err = b.each(main, func(t xml.Token, _ []string) error {
+		e, is := t.(xml.StartElement)
+		switch {
+		case !is:
+		case e.Name.Local == "workbookPr":
+			if on, _ := strconv.ParseBool(attr(e, "date1904")); on {
+				b.since = 1462
+			}
+		case e.Name.Local == "sheet":
+			id := attr(e, "id")
+			l := slices.IndexFunc(links, func(l link) bool { return l.id == id })
+			if l >= 0 && strings.HasSuffix(links[l].kind, "/worksheet") {
+				b.sheets = append(b.sheets, bookSheet{attr(e, "name"), links[l].part, attr(e, "state") != "" && attr(e, "state") != "visible"})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if styles := part(func(l link) bool { return strings.HasSuffix(l.kind, "/styles") }); styles != "" {
+		if err := b.styles(styles); err != nil && !errors.Is(err, errNoPart) {
+			return err
+		}
+	}
+	if texts := part(func(l link) bool { return strings.HasSuffix(l.kind, "/sharedStrings") }); texts != "" {
+		if err := b.texts(texts); err != nil && !errors.Is(err, errNoPart) {
+			return err
+		}
+	}
+	return nil
+}
+
+// errShared is said of workbooks whose cells share too many texts.
+var errShared error = fault.New(fault.Unprocessable, "the texts that the workbook's cells share are more than %d, or have more than %d bytes: save the sheet as CSV", maxSharedCount, maxSharedText).WithCode("workbook_texts_too_large")
+
+// texts reads the texts that cells share.
+func (b *book) texts(name string) error {
+	body, err := b.open(name)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	bounded := &budget{r: body, left: b.o.bookPart}
+	d := xml.NewDecoder(bounded)
+	for text := (richText{}); ; {
+		t, err := d.RawToken()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b.text = text.add(t, b.text)
+		if e, is := t.(xml.EndElement); is && e.Name.Local == "si" {
+			b.ends, bounded.left = append(b.ends, uint32(len(b.text))), b.o.bookPart
+		}
+		if int64(len(b.text)) > b.o.bookText || len(b.ends) > maxSharedCount {
+			return errShared
+		}
+	}
+}
+
+// shared returns a text that cells share.
+func (b *book) shared(i int) ([]byte, bool) {
+	if i < 0 || i >= len(b.ends) {
+		return nil, false
+	}
+	begin := uint32(0)
+	if i > 0 {
+		begin = b.ends[i-1]
+	}
+	return b.text[begin:b.ends[i]], true
+}
+
+// richText collects a text that may have parts of different looks, without how it is
+// spoken.
+type richText struct{ in, spoken bool }
+
+func (r *richText) add(t xml.Token, text []byte) []byte {
+	switch t := t.(type) {
+	case xml.StartElement:
+		r.in = t.Name.Local == "t"
+		r.spoken = r.spoken || t.Name.Local == "rPh"
+	case xml.EndElement:
+		r.in = false
+		r.spoken = r.spoken && t.Name.Local != "rPh"
+	case xml.CharData:
+		if r.in && !r.spoken {
+			return append(text, unescape(t)...)
+		}
+	}
+	return text
+}
+
+// unescape resolves _xHHHH_, which is how a workbook says characters that XML cannot
+// (ECMA-376 part 1, 22.9.2.19, ST_Xstring).
+func unescape(text []byte) []byte {
+	if !bytes.Contains(text, []byte("_x")) {
+		return text
+	}
+	var out []byte
+	for len(text) > 0 {
+		if len(text) >= 7 && text[0] == '_' && text[1] == 'x' && text[6] == '_' {
+			if n, err := strconv.ParseUint(string(text[2:6]), 16, 16); err == nil && (n < 0xd800 || n > 0xdfff) {
+				out = append(out, string(rune(n))...)
+				text = text[7:]
+				continue
+			}
+		}
+		out = append(out, text[0])
+		text = text[1:]
+	}
+	return out
+}
