@@ -22,12 +22,12 @@ import (
 	"sluice/internal/inference/tensor"
 )
 
-// lookups is a repository of a model whose versions look up an index: of three in
-// the first and second, where the third has none for 3.
+// lookups is a repository of a model whose versions look up an index: up to 3 in the
+// first and second, where the third has none for 3, and the fourth has another value.
 func lookups(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for version, values := range map[int][]float32{1: {0, 10, 20, 30}, 2: {0, 10, 20, 30, 40}, 3: {0, 10, 20}} {
+	for version, values := range map[int][]float32{1: {0, 10, 20, 30}, 2: {0, 10, 20, 30, 40}, 3: {0, 10, 20}, 4: {0, 10, 20, 31}} {
 		file := filepath.Join(dir, "lookup", strconv.Itoa(version), "model.onnx")
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)

@@ -73,7 +73,8 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		MaxQueue: cfg.Model.MaxQueue,
 		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
 		LoadWait: cfg.Registry.Wait, Memory: demanded(cfg.Registry.Memory),
-		Used: used, Recorder: recorder, Log: log, Metrics: metrics,
+		Shadow: serve.ShadowConfig{Queue: cfg.Shadow.Queue, Memory: int64(cfg.Shadow.Memory), Wait: cfg.Shadow.Wait, Timeout: cfg.Shadow.Timeout},
+		Used:   used, Recorder: recorder, Log: log, Metrics: metrics,
 	}
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval

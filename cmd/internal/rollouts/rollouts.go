@@ -104,5 +104,5 @@ func (c catalog) Find(model, version string) (rollout.Artifact, error) {
 	if err != nil {
 		return rollout.Artifact{}, err
 	}
-	return rollout.Artifact{Version: v.Number, Digest: v.SHA256, Signature: v.Signature, Steps: v.Stateful() || v.Generative()}, nil
+	return rollout.Artifact{Version: v.Number, Digest: v.SHA256, Signature: v.Signature, Steps: v.Stateful() || v.Generative(), Graph: v.Graph()}, nil
 }

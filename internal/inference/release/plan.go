@@ -6,6 +6,7 @@ import (
 
 	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/fault"
 )
 
@@ -35,9 +36,12 @@ type Step struct {
 	// Weight is the candidate's share of the units in basis points. It never falls
 	// from one step to the next, and is 0 where Shadow is set: then the candidate
 	// gets copies of requests and its answers are only compared.
-	Weight int             `json:"weight"`
-	Shadow bool            `json:"shadow,omitempty"`
-	Policy evidence.Policy `json:"policy"`
+	Weight int  `json:"weight"`
+	Shadow bool `json:"shadow,omitempty"`
+	// Shadowing says which requests the candidate gets copies of, and which answers
+	// agree; nil is shadow.DefaultPolicy, and for steps that are no shadows.
+	Shadowing *shadow.Policy  `json:"shadowing,omitempty"`
+	Policy    evidence.Policy `json:"policy"`
 	// MinDuration is how long the step takes at least, a whole day of traffic say,
 	// however soon the numbers pass.
 	MinDuration time.Duration `json:"min_duration_ns,omitempty"`
@@ -46,6 +50,15 @@ type Step struct {
 	// Approval says that somebody else than the requester has to agree to what
 	// follows.
 	Approval bool `json:"approval,omitempty"`
+}
+
+// Shadows returns which requests the candidate gets copies of in a step that is a
+// shadow.
+func (s *Step) Shadows() shadow.Policy {
+	if s.Shadowing == nil {
+		return shadow.DefaultPolicy()
+	}
+	return *s.Shadowing
 }
 
 // Standard returns the usual steps: shadow, and 1, 5, 25 and 50 percent.
@@ -79,6 +92,11 @@ func (p Plan) Validate() error {
 		check(s.Weight >= weight, at+"/weight", "the weight is %d after %d: a release never goes back on its way", s.Weight, weight)
 		check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
 			"the step takes %s at least and %s at most", s.MinDuration, s.MaxDuration)
+		check(s.Shadow || s.Shadowing == nil, at+"/shadow", "the step gives the candidate requests, not copies of them: leave shadow out, or have the weight 0")
+		check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil, at+"/policy", "a shadow divides no units, and nobody labels its answers: sample_ratio and quality would never pass")
+		if err := s.Shadows().Validate(); err != nil {
+			check(false, at+"/shadow", "%s", fault.Of(err).Message)
+		}
 		if err := s.Policy.Validate(); err != nil {
 			for _, d := range fault.Of(err).Details {
 				check(false, at+"/policy"+d.Pointer, "%s", d.Message)

@@ -18,6 +18,7 @@ import (
 
 	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/eventstore"
 	"sluice/internal/platform/spec"
@@ -72,9 +73,15 @@ type State struct {
 // step returns the step that the release is at; only for one that is not final.
 func (s *State) step() *Step { return &s.Plan.Steps[s.Step] }
 
-// Shadowing says whether requests are also sent to the candidate, for nobody to
-// see its answers.
-func (s *State) Shadowing() bool { return !s.Status.Final() && s.step().Shadow }
+// Shadowing says which requests are also sent to the candidate, for nobody to see
+// its answers; nil for none.
+func (s *State) Shadowing() *shadow.Policy {
+	if s.Status.Final() || !s.step().Shadow {
+		return nil
+	}
+	p := s.step().Shadows()
+	return &p
+}
 
 var (
 	model  = spec.TextField("model", func(s *State) string { return s.Plan.Model })

@@ -38,8 +38,11 @@ func (s *shelf) Find(model, version string) (Artifact, error) {
 	case err != nil || n < 1 || n > s.most:
 		return Artifact{}, fault.New(fault.NotFound, "no version").WithCode("version_not_found")
 	}
-	return Artifact{Version: n, Digest: digest(n), Steps: s.steps[n]}, nil
+	return Artifact{Version: n, Digest: digest(n), Steps: s.steps[n], Graph: n == graphVersion}, nil
 }
+
+// graphVersion is the version of m that is a graph.
+const graphVersion = 4
 
 func digest(n int64) string { return "d" + strconv.FormatInt(n, 10) }
 

@@ -138,6 +138,7 @@ func Register(b *cqrs.Bus, catalog Catalog) {
 	registerAliases(b, catalog)
 	registerExperiments(b)
 	registerReleases(b)
+	registerShadows(b)
 }
 
 func registerAliases(b *cqrs.Bus, catalog Catalog) {

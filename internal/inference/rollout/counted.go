@@ -10,6 +10,7 @@ import (
 	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
+	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
@@ -32,10 +33,11 @@ type TallyID string
 // says. Those of all sources add up.
 type Tally struct {
 	aggregate.Root[TallyID]
-	Holder string    `json:"holder"` // the release or experiment
-	Part   string    `json:"step"`
-	Arms   []Measure `json:"arms"`
-	Until  time.Time `json:"until"` // when it may be forgotten
+	Holder string          `json:"holder"` // the release or experiment
+	Part   string          `json:"step"`
+	Arms   []Measure       `json:"arms"`
+	Shadow *shadow.Numbers `json:"shadow,omitempty"`
+	Until  time.Time       `json:"until"` // when it may be forgotten
 }
 
 // keepTally is for how long tallies are kept after they have last changed: the
@@ -54,8 +56,8 @@ var TallyKind = repo.Kind[TallyID, Tally]{
 }
 
 // keep has the store know what a source knows now of a part.
-func keep(ctx context.Context, store *repo.Store, p part, source string, arms []Measure) error {
-	now := Tally{Holder: p.holder, Part: p.String(), Arms: arms, Until: store.Now().Add(keepTally)}
+func keep(ctx context.Context, store *repo.Store, p part, source string, arms []Measure, shaded *shadow.Numbers) error {
+	now := Tally{Holder: p.holder, Part: p.String(), Arms: arms, Shadow: shaded, Until: store.Now().Add(keepTally)}
 	now.ID = TallyID(now.Part + "/" + source)
 	return store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
 		there, err := TallyKind.Exists(ctx, tx, now.ID)
@@ -65,7 +67,7 @@ func keep(ctx context.Context, store *repo.Store, p part, source string, arms []
 		if !there {
 			return TallyKind.Add(ctx, tx, &now)
 		}
-		_, err = TallyKind.Update(ctx, tx, now.ID, func(t *Tally) error { t.Arms, t.Until = now.Arms, now.Until; return nil })
+		_, err = TallyKind.Update(ctx, tx, now.ID, func(t *Tally) error { t.Arms, t.Shadow, t.Until = now.Arms, now.Shadow, now.Until; return nil })
 		return err
 	})
 }
@@ -94,10 +96,15 @@ func (t *partTally) write(ctx context.Context, store *repo.Store, node string) e
 		m.Numbers, m.Units = t.arms[i].numbers()
 		arms, counted = append(arms, m), counted+m.Numbers.Requests.N
 	}
+	var shaded *shadow.Numbers
+	if s := t.shadow.Load(); s != nil {
+		shaded = s.snapshot()
+		counted += shaded.Total()
+	}
 	if counted == t.written {
 		return nil
 	}
-	err := keep(ctx, store, t.part, node, arms)
+	err := keep(ctx, store, t.part, node, arms, shaded)
 	if err == nil {
 		t.written = counted
 	}
@@ -127,7 +134,13 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 			m.Candidate = a.Numbers
 		}
 	}
-	m.Units = units
+	if m.Units = units; r.State.Shadowing() != nil {
+		n, err := shadowOf(ctx, c.Store.Read(repo.Scope{}), ofPart.Eq(stepOf(r).String()))
+		if err != nil || n == nil {
+			return m, err
+		}
+		measureShadow(&m, n)
+	}
 	return m, nil
 }
 

@@ -76,7 +76,12 @@ func (holdAlias) CommandName() string { return "aliases.hold" }
 func (freeAlias) CommandName() string { return "aliases.free" }
 
 // CommandName implements cqrs.Command.
-func (beginExperiment) CommandName() string { return "experiments.start" }
+func (c beginExperiment) CommandName() string {
+	if c.started.Shadow != nil {
+		return "experiments.start_shadow"
+	}
+	return "experiments.start"
+}
 
 // CommandName implements cqrs.Command.
 func (Reweigh) CommandName() string { return "experiments.reweigh" }
@@ -117,10 +122,13 @@ func registerExperiments(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c freeAlias) (*LoadedAlias, error) {
 		return change(ctx, tx, c.model, c.alias, Expectation{Any: true}, func(a *Alias) ([]aggregate.Event, error) { return a.settle(c.holder, false) })
 	}, cqrs.Platform())
-	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c beginExperiment) (*LoadedExperiment, error) {
+	begin := func(ctx context.Context, tx *repo.Tx, c beginExperiment) (*LoadedExperiment, error) {
 		x, err := Experiments.Begin(ctx, tx, c.id, c.started)
 		return &x, err
-	}, cqrs.Platform())
+	}
+	for _, s := range []*ShadowArm{nil, {}} { // the audit log tells them apart
+		cqrs.HandleAs(b, beginExperiment{started: ExperimentStarted{Shadow: s}}.CommandName(), Write, begin, cqrs.Platform())
+	}
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c Reweigh) (*LoadedExperiment, error) {
 		x, err := Experiments.Append(ctx, tx, c.ID, func(l LoadedExperiment) ([]aggregate.Event, error) {
 			if err := c.Expect.check(true, l.Version); err != nil {

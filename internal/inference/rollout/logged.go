@@ -142,7 +142,7 @@ func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 	if known && reflect.DeepEqual(before, arms) || !known && !found && !r.wrote(ctx, p, log) {
 		return nil
 	}
-	if err := keep(ctx, r.store, p, log, arms); err != nil {
+	if err := keep(ctx, r.store, p, log, arms, nil); err != nil {
 		return err
 	}
 	r.known[p] = arms

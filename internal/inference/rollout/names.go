@@ -126,7 +126,10 @@ func (f *Follower) ofExperiment(l *LoadedExperiment) (*route.Split, error) {
 		s.Arms = append(s.Arms, route.Arm{Name: arm.Name, Digest: arm.Digest})
 	}
 	if err == nil {
-		f.tallies.of(part{id, l.Root.Version}, x.Config.Allocation.Arms()).meter(s.Arms)
+		t := f.tallies.of(part{id, l.Root.Version}, x.Config.Allocation.Arms())
+		if t.meter(s.Arms); x.Shadow != nil {
+			s.Shadow, err = t.judging(x.Shadow.Name, x.Shadow.Digest, x.Shadow.Policy)
+		}
 	}
 	return s, err
 }
@@ -143,7 +146,11 @@ func (f *Follower) ofRelease(id string, r *release.State) (*route.Split, error) 
 	}
 	s := &route.Split{ID: id, Plan: plan, Arms: []route.Arm{{Name: release.Champion, Digest: r.Plan.Champion}, {Name: release.Candidate, Digest: r.Plan.Candidate}}}
 	if !r.Status.Final() {
-		f.tallies.of(part{id, int64(r.Step)}, r.Allocation.Arms()).meter(s.Arms)
+		t := f.tallies.of(part{id, int64(r.Step)}, r.Allocation.Arms())
+		t.meter(s.Arms)
+		if p := r.Shadowing(); p != nil {
+			s.Shadow, err = t.judging(release.Candidate, r.Plan.Candidate, *p)
+		}
 	}
-	return s, nil
+	return s, err
 }

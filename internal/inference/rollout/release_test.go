@@ -11,6 +11,7 @@ import (
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
 	"sluice/internal/inference/route"
+	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
@@ -265,7 +266,7 @@ func TestMistakesHoldNothing(t *testing.T) {
 		"no version":      {start(StartExperiment{Arms: []WeightedArm{{"a", "9", 10000}}}), "version_missing"},
 		"state":           {start(StartExperiment{Arms: []WeightedArm{{"a", "1", 5000}, {"b", "5", 5000}}}), "arms_stateful"},
 		"rule of no arm":  {start(StartExperiment{Arms: []WeightedArm{{"a", "1", 10000}}, Rules: []experiment.Rule{{When: []experiment.Condition{{Key: experiment.Key{From: experiment.Tenant}, In: []string{"x"}}}, Arm: "z"}}}), "experiment_invalid"},
-		"shadow":          {second(s.service.StartRelease(as("key_a"), "rel_2", StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: []release.Step{{Name: "s", Shadow: true}}})), "shadow_unsupported"},
+		"shadow":          {second(s.service.StartRelease(as("key_a"), "rel_2", StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: []release.Step{{Name: "s", Shadow: true, Shadowing: &shadow.Policy{}, Policy: steps(1)[0].Policy}}})), "release_invalid"},
 		"champion itself": {second(s.service.StartRelease(as("key_a"), "rel_2", StartRelease{Model: "m", Alias: "champion", Candidate: "1", Steps: steps(100)})), "release_invalid"},
 		"no alias":        {second(s.service.StartRelease(as("key_a"), "rel_2", StartRelease{Model: "m", Alias: "none", Candidate: "1", Steps: steps(100)})), "alias_not_found"},
 		"no steps":        {second(s.service.StartRelease(as("key_a"), "rel_2", StartRelease{Model: "m", Alias: "champion", Candidate: "2"})), "release_invalid"},

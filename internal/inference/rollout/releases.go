@@ -81,7 +81,12 @@ type Replayed struct {
 }
 
 // CommandName implements cqrs.Command.
-func (beginRelease) CommandName() string { return "releases.start" }
+func (c beginRelease) CommandName() string {
+	if len(c.plan.Steps) > 0 && c.plan.Steps[0].Shadow {
+		return "releases.start_shadow"
+	}
+	return "releases.start"
+}
 
 // CommandName implements cqrs.Command.
 func (c ActOnRelease) CommandName() string { return "releases." + string(c.Action) }
@@ -109,14 +114,18 @@ func (c ActOnRelease) Target() (kind, id string) { return release.Releases.Name,
 
 // registerReleases adds the commands and queries to the bus.
 func registerReleases(b *cqrs.Bus) {
-	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c beginRelease) (*LoadedRelease, error) {
+	begin := func(ctx context.Context, tx *repo.Tx, c beginRelease) (*LoadedRelease, error) {
 		events, err := release.Start(c.plan)
 		if err != nil {
 			return nil, err
 		}
 		r, err := release.Releases.Begin(ctx, tx, c.id, events...)
 		return &r, err
-	}, cqrs.Platform())
+	}
+	for _, shadow := range []bool{false, true} { // the audit log tells them apart
+		first := release.Step{Shadow: shadow}
+		cqrs.HandleAs(b, beginRelease{plan: release.Plan{Steps: []release.Step{first}}}.CommandName(), Write, begin, cqrs.Platform())
+	}
 	for _, a := range []Action{Pause, Resume, RollBack} {
 		cqrs.HandleAs(b, ActOnRelease{Action: a}.CommandName(), Write, act, cqrs.Platform())
 	}

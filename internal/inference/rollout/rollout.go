@@ -48,6 +48,7 @@ type Artifact struct {
 	Signature model.Signature
 	// Steps says that it keeps state, or answers step by step.
 	Steps bool
+	Graph bool // it is a graph of models
 }
 
 // Catalog knows which versions can serve.

@@ -32,6 +32,7 @@ type StartExperiment struct {
 	Arms         []WeightedArm
 	Unit         []experiment.Key // the header Experiment-Unit where it is empty
 	Rules        []experiment.Rule
+	Shadow       *WeightlessArm // nil for none
 }
 
 // StartExperiment divides an alias's requests. Doing so again with the same id
@@ -143,16 +144,16 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 	if err := alike(c.Model, champion, candidate); err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(c.Steps, func(s release.Step) bool { return s.Shadow }) {
+		if err := shadeable(c.Model, candidate); err != nil {
+			return nil, err
+		}
+	}
 	plan := release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Protected: alias.State.Protected, Steps: c.Steps}
 	by := askerOf(ctx)
 	plan.Requester = by.person
 	if by.nobody && (plan.Protected || slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return s.Approval })) {
 		return nil, errNobody
-	}
-	for i, step := range plan.Steps {
-		if step.Shadow {
-			return nil, fault.New(fault.Unsupported, "step %d is for shadow traffic, which is not made yet: begin with a small weight", i+1).WithCode("shadow_unsupported")
-		}
 	}
 	if s.Unlogged && slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return logged(s.Policy) }) {
 		return nil, fault.New(fault.Unprocessable, "the guardrail 'quality' needs the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")

@@ -86,7 +86,8 @@ type partTally struct {
 	part
 	weights []experiment.Arm
 	arms    []armTally
-	written int64 // requests in the store; the writer's
+	shadow  atomic.Pointer[shadowTally] // nil for none
+	written int64                       // requests in the store; the writer's
 }
 
 // Tallies are what a node counts of what divides requests, and writes to the store,

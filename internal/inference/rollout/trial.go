@@ -8,6 +8,7 @@ import (
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/eventstore"
 	"sluice/internal/platform/fault"
@@ -36,8 +37,16 @@ type Experiment struct {
 	Alias   string            `json:"alias"`
 	Config  experiment.Config `json:"config"`
 	Arms    []Arm             `json:"arms"` // as the allocation has them
+	Shadow  *ShadowArm        `json:"shadow,omitempty"`
 	Stopped bool              `json:"stopped,omitempty"`
 	Reason  string            `json:"reason,omitempty"` // for that
+}
+
+// ShadowArm is a version that gets copies of the first arm's requests, for its
+// answers to be compared.
+type ShadowArm struct {
+	Arm
+	Policy shadow.Policy `json:"policy"`
 }
 
 // ExperimentStarted says how an alias's requests are divided.
@@ -46,6 +55,7 @@ type ExperimentStarted struct {
 	Alias  string            `json:"alias"`
 	Config experiment.Config `json:"config"`
 	Arms   []Arm             `json:"arms"`
+	Shadow *ShadowArm        `json:"shadow,omitempty"`
 }
 
 // ExperimentReweighted says that arms have other shares.
@@ -90,7 +100,7 @@ func experimentCodec() *eventstore.Codec {
 func applyExperiment(x *Experiment, e aggregate.Event, _ time.Time) {
 	switch e := e.(type) {
 	case ExperimentStarted:
-		x.Model, x.Alias, x.Config, x.Arms = e.Model, e.Alias, e.Config, e.Arms
+		x.Model, x.Alias, x.Config, x.Arms, x.Shadow = e.Model, e.Alias, e.Config, e.Arms, e.Shadow
 	case ExperimentReweighted:
 		x.Config.Allocation = e.Allocation
 	case ExperimentStopped:
@@ -103,6 +113,13 @@ type WeightedArm struct {
 	Name    string
 	Version string
 	Weight  int // in basis points
+}
+
+// WeightlessArm is a shadow as somebody asks for it.
+type WeightlessArm struct {
+	Name    string
+	Version string
+	Policy  shadow.Policy
 }
 
 // design makes an experiment of what somebody asks for; id is its salt.
@@ -136,7 +153,43 @@ func design(catalog Catalog, id ExperimentID, c StartExperiment) (*ExperimentSta
 	if e.Config.Allocation, err = experiment.Allocate(weights(c.Arms)...); err != nil {
 		return nil, err
 	}
+	if c.Shadow != nil {
+		if e.Shadow, err = shade(catalog, c.Model, first, c.Shadow); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(c.Arms, func(a WeightedArm) bool { return a.Name == c.Shadow.Name }) {
+			return nil, fault.New(fault.Unprocessable, "the shadow %q is named as an arm: give it a name of its own", fault.Clip(c.Shadow.Name, 64)).WithCode("experiment_arms")
+		}
+	}
 	return e, e.Config.Validate()
+}
+
+// shade makes a shadow of what somebody asks for, of the version that serves the
+// first arm.
+func shade(catalog Catalog, model string, first Artifact, w *WeightlessArm) (*ShadowArm, error) {
+	a, err := catalog.Find(model, w.Version)
+	if err != nil {
+		return nil, missing(model, w.Version, err)
+	}
+	if err := alike(model, first, a); err != nil {
+		return nil, err
+	}
+	if err := shadeable(model, a); err != nil {
+		return nil, err
+	}
+	if a.Digest == first.Digest {
+		return nil, fault.New(fault.Unprocessable, "the shadow is the file of the first arm, with whose answers its own are compared").WithCode("experiment_arms")
+	}
+	return &ShadowArm{Arm{w.Name, a.Version, a.Digest}, w.Policy}, w.Policy.Validate()
+}
+
+// shadeable refuses to shadow by a graph: its models would answer as if somebody
+// waited.
+func shadeable(name string, a Artifact) error {
+	if a.Graph {
+		return fault.New(fault.Unprocessable, "version %d of model '%s' is a graph, whose models do not run on idle capacity alone: shadow by its models, or begin with a small weight", a.Version, fault.Clip(name, 64)).WithCode("shadow_graph")
+	}
+	return nil
 }
 
 // canonical writes the names of headers as HTTP does.

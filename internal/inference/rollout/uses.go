@@ -49,5 +49,8 @@ func (a *Alias) uses(ctx context.Context, from repo.Reading, number int64) (why 
 			return fmt.Sprintf("the experiment %s of the alias %s has it as its arm %s: stop that first", a.Holder, a.Name, arm.Name), nil
 		}
 	}
+	if s := x.State.Shadow; s != nil && s.Version == number {
+		return fmt.Sprintf("the experiment %s of the alias %s has it as its shadow: stop that first", a.Holder, a.Name), nil
+	}
 	return "", nil
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/shadow"
+	"sluice/internal/inference/tensor"
 )
 
 // Default is the alias that also serves requests which name no version, where a
@@ -28,9 +30,42 @@ type Split struct {
 	ID   string // of the experiment or release
 	Plan *experiment.Plan
 	Arms []Arm // as the plan has them
-	// Shadow gets copies of the requests that have an arm, for nobody to see its
-	// answers; nil for none.
-	Shadow *Arm
+	// Shadow gets copies of the requests that chance gives to the first arm, for
+	// nobody to see its answers; nil for none.
+	Shadow *Shadow
+}
+
+// Shadow is a version whose answers are compared with those of a split's first arm.
+type Shadow struct {
+	Name   string
+	Digest string  // of the version
+	Sample float64 // the share of the requests
+	Judge  Judge
+}
+
+// Judge compares answers, and counts what came of copies of requests. It must be
+// quick, and safe for concurrent use.
+type Judge interface {
+	// Compare is given both answers to a request. What it is given is only valid
+	// during the call.
+	Compare(p *Pair) shadow.Difference
+	// Failed is told that the candidate did not answer.
+	Failed()
+	// Dropped is told of a copy that came to nothing for no fault of the candidate's.
+	Dropped(why shadow.Dropped)
+}
+
+// Pair is a request that both versions have answered.
+type Pair struct {
+	Rows                int
+	Champion, Candidate Answered
+}
+
+// Answered is what one version answered.
+type Answered struct {
+	Prediction [16]byte // its id in the prediction log; zero for none
+	Outputs    []tensor.Tensor
+	Took       time.Duration // the run
 }
 
 // Arm is a version that a split gives requests to.
@@ -78,6 +113,7 @@ type served[V any] struct {
 	base   *Numbered[V]
 	split  *Split
 	arms   []armed[V]
+	shadow V // the zero value where it is not live
 }
 
 // armed is the version of an arm.
@@ -96,6 +132,9 @@ func (m *Model[V]) serve(names Names) {
 				v, live := m.digested(arm.Digest)
 				s.arms = append(s.arms, armed[V]{v, live})
 			}
+			if n.Split.Shadow != nil {
+				s.shadow, _ = m.digested(n.Split.Shadow.Digest)
+			}
 		}
 		m.names[alias] = s
 	}
@@ -108,7 +147,7 @@ func (s *served[V]) choose(name, alias string, r experiment.Request) (Choice[V],
 	if s.split != nil && r != nil {
 		a := s.split.Plan.Assign(r)
 		if a.Arm >= 0 && s.arms[a.Arm].live {
-			return Choice[V]{s.arms[a.Arm].value, s.split, a.Arm, a.Reason}, nil
+			return Choice[V]{s.arms[a.Arm].value, s.split, a.Arm, a.Reason, s.shadow}, nil
 		}
 	}
 	if s.base == nil {

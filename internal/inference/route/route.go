@@ -9,6 +9,7 @@ package route
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 
@@ -98,6 +99,19 @@ func (t *Table[V]) Versions(name string) ([]Numbered[V], bool) {
 	return m.Versions, true
 }
 
+// All yields the live versions of all models.
+func (t *Table[V]) All() iter.Seq[V] {
+	return func(yield func(V) bool) {
+		for _, m := range t.models {
+			for i := range m.Versions {
+				if !yield(m.Versions[i].Value) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Choice is the version that serves a request, and why.
 type Choice[V any] struct {
 	Value V
@@ -107,6 +121,13 @@ type Choice[V any] struct {
 	Arm   int
 	// Reason is how it came to the arm.
 	Reason experiment.Reason
+	// Shadow is the version of Split's shadow; the zero value where it is not live.
+	Shadow V
+}
+
+// Shadowed says whether a copy of the request is for the shadow.
+func (c *Choice[V]) Shadowed() bool {
+	return c.Split != nil && c.Split.Shadow != nil && c.Arm == 0 && c.Reason != experiment.ByRule
 }
 
 // Pick returns the version that serves a request: the one whose number, alias or

@@ -199,6 +199,9 @@ type Version struct {
 // Stateful reports whether requests are steps of sequences.
 func (v *Version) Stateful() bool { return v.Config.Sequence != nil }
 
+// Graph reports whether the version is a graph of models.
+func (v *Version) Graph() bool { return v.runtime.graph != nil }
+
 // Generative reports whether a request is answered step by step.
 func (v *Version) Generative() bool { return v.Config.Generate != nil }
 

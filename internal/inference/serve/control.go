@@ -164,6 +164,7 @@ func (s *Server) remove(ctx context.Context, name string, forget bool) error {
 // Close takes every model out of service and frees it once its last requests
 // are answered, or the drain timeout has passed.
 func (s *Server) Close(ctx context.Context) error {
+	s.shadows.close()
 	s.endLoads()
 	for _, name := range s.Names() {
 		if err := s.remove(ctx, name, false); err != nil {

@@ -23,6 +23,7 @@ type metrics struct {
 	loads                       *prometheus.CounterVec
 	nodes                       *prometheus.HistogramVec
 	nodeErrors                  *prometheus.CounterVec
+	shadowed, unshadowed        *prometheus.CounterVec
 }
 
 // durations reach from tens of microseconds to half a minute.
@@ -58,7 +59,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.nodeErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_graph_node_errors_total", Help: "Nodes of a graph that failed, or were ended because others did, by the reason's code.",
 	}, append(byVersion, "node", "reason"))
-	r.MustRegister(m.nodes, m.nodeErrors, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
+	m.shadowed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_shadow_runs_total", Help: "Copies of requests that a version has run as a shadow, by what became of them: agreed, differed, failed.",
+	}, append(byVersion, "outcome"))
+	m.unshadowed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_shadow_dropped_total", Help: "Copies of requests for a shadow that came to nothing: there was no idle capacity (busy), too many waited (full), it was not loaded (missing), or the process ended (closing).",
+	}, append(byVersion, "reason"))
+	r.MustRegister(m.nodes, m.nodeErrors, m.shadowed, m.unshadowed, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
 	return m
 }
 
@@ -86,8 +93,9 @@ func (m *metrics) forget(v *Version) {
 		h.DeletePartialMatch(labels)
 	}
 	m.nodes.DeletePartialMatch(labels)
-	m.nodeErrors.DeletePartialMatch(labels)
-	m.refusals.DeletePartialMatch(labels)
+	for _, c := range []*prometheus.CounterVec{m.nodeErrors, m.refusals, m.shadowed, m.unshadowed} {
+		c.DeletePartialMatch(labels)
+	}
 	m.isolated.DeletePartialMatch(labels)
 }
 

@@ -125,7 +125,7 @@ func errLoading(v *Version) error {
 // warm has an offered version loaded, and waits for that as long as configured, and
 // as the request's time allows.
 func (s *Server) warm(ctx context.Context, cold *Version) error {
-	l, err := s.load(ctx, cold.offer)
+	l, err := s.load(ctx, cold.offer, func(ctx context.Context) { s.makeRoom(ctx, 0, cold.offer) }) // it may turn out larger than expected
 	if err != nil || l == nil {
 		return err
 	}
@@ -142,8 +142,8 @@ func (s *Server) warm(ctx context.Context, cold *Version) error {
 }
 
 // load returns the load in progress, which it begins if there is none; nil where
-// the version is loaded.
-func (s *Server) load(ctx context.Context, o *offered) (*loading, error) {
+// the version is loaded. What is to be done once it is loaded follows.
+func (s *Server) load(ctx context.Context, o *offered, then func(context.Context)) (*loading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -168,7 +168,7 @@ func (s *Server) load(ctx context.Context, o *offered) (*loading, error) {
 		l.err = err
 		close(l.done)
 		if err == nil {
-			s.makeRoom(detached, 0, o) // it may have turned out larger than expected
+			then(detached)
 		}
 	})
 	return l, nil

@@ -55,6 +55,9 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	if s.cfg.Used != nil && c.request.Class == batcher.Online && !c.inner {
 		s.cfg.Used(ctx, v, settled, c.response.Use)
 	}
+	if chosen.Shadowed() {
+		s.shadows.offer(ctx, v, &chosen, c)
+	}
 	return nil
 }
 

@@ -63,6 +63,7 @@ type Config struct {
 	Memory int64
 	// Recorder takes note of every request that came to a version; nil for none.
 	Recorder Recorder
+	Shadow   ShadowConfig
 	Log      *slog.Logger          // nil discards
 	Metrics  prometheus.Registerer // nil keeps metrics to itself
 }
@@ -84,7 +85,8 @@ type Server struct {
 	loads   sync.WaitGroup
 	closing bool // no more loads on demand
 
-	stale chan struct{} // holds a token while graphs have not been compared with the table
+	stale   chan struct{} // holds a token while graphs have not been compared with the table
+	shadows *shadows
 }
 
 // New returns a server that serves nothing until Start.
@@ -108,6 +110,7 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 	s.table.Store(&route.Table[*Version]{})
 	s.metrics = newMetrics(cfg.Metrics)
 	cfg.Metrics.MustRegister(collector{s})
+	s.shadows = newShadows(s, cfg.Shadow)
 	return s
 }
 

@@ -6,6 +6,13 @@
 // over the elements, which are read in wire form; how many of an output are
 // compared is bounded, and what is left out is counted.
 //
+// Whether answers agree is asked row by row of the batch, and of the whole answer
+// where there are no rows. A row agrees if each output does: in the greatest of a
+// row of floating-point elements, the class that is predicted say, or where Values
+// is set, and for all that is no such row, in every element, within a tolerance. It
+// never agrees where an output is missing on one side, or has another datatype or
+// shape, where texts or truth values are not equal, or elements Unlike.
+//
 // The rules for numbers: two NaNs are equal, as are two zeros; where one side
 // alone is NaN, or one is infinite and the other is not just so, the element is
 // Unlike and has no distance. Among the greatest of a row NaN comes last, and of
@@ -14,6 +21,7 @@ package shadow
 
 import (
 	"math"
+	"slices"
 
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
@@ -23,31 +31,79 @@ import (
 const (
 	MaxOutputs = 64
 	MaxTop     = 32
+	MaxWorst   = 10
 )
 
-// Config says what is compared.
+// Config says what is compared, and what agrees.
 type Config struct {
 	// Top is how many of the greatest elements of a row are compared, 1 to MaxTop.
 	Top int `json:"top"`
-	// MaxElements is how many elements of an output are compared at most.
+	// MaxElements is how many elements of an output are compared at most. Rows that
+	// are not compared in all outputs neither agree nor differ.
 	MaxElements int64 `json:"max_elements"`
+	// Values asks rows to agree in every element, and not only in their greatest.
+	Values bool `json:"values,omitempty"`
+	// Tolerance is that of all numbers; nil is tensor.Tolerance, what another size of
+	// the batch explains.
+	Tolerance *Tolerance `json:"tolerance,omitempty"`
 }
+
+// Tolerance says how far apart two elements that agree may be: the absolute one and
+// so many times the champion's value.
+type Tolerance struct {
+	Absolute float64 `json:"absolute"`
+	Relative float64 `json:"relative"`
+}
+
+// DefaultConfig is what is compared where nobody says.
+func DefaultConfig() Config { return Config{Top: 5, MaxElements: 1 << 20} }
 
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
 	if c.Top < 1 || c.Top > MaxTop || c.MaxElements < 1 {
 		return fault.New(fault.Unprocessable, "top is %d and max_elements %d, expected 1 to %d and at least 1", c.Top, c.MaxElements, MaxTop).WithCode("shadow_config")
 	}
+	if t := c.Tolerance; t != nil && !(finite(t.Absolute) && finite(t.Relative)) {
+		return fault.New(fault.Unprocessable, "the tolerance is %g and %g of the value, expected numbers that are not negative", t.Absolute, t.Relative).WithCode("shadow_config")
+	}
 	return nil
+}
+
+func finite(x float64) bool { return x >= 0 && x <= math.MaxFloat64 }
+
+// equal says whether reports of both add up.
+func (c Config) equal(o Config) bool {
+	if (c.Tolerance == nil) != (o.Tolerance == nil) || c.Tolerance != nil && *c.Tolerance != *o.Tolerance {
+		return false
+	}
+	c.Tolerance, o.Tolerance = nil, nil
+	return c == o
 }
 
 // Report sums up comparisons. It is not safe for concurrent use.
 type Report struct {
 	Config
-	Answers int64              `json:"answers"` // pairs of answers that were compared
-	Outputs map[string]*Output `json:"outputs"` // by name
+	Answers int64 `json:"answers"` // pairs of answers that were compared
+	// Rows are those that were compared in all outputs, and Differ those of them that
+	// do not agree; RowsSkipped were not compared in all.
+	Rows        int64              `json:"rows"`
+	Differ      int64              `json:"differ"`
+	RowsSkipped int64              `json:"rows_skipped,omitempty"`
+	Outputs     map[string]*Output `json:"outputs"` // by name
 	// Unnamed counts outputs beyond MaxOutputs, which are not compared.
 	Unnamed int64 `json:"unnamed,omitempty"`
+	// Worst are the answers that differ most, the greatest difference first.
+	Worst []Worst `json:"worst,omitempty"`
+
+	marks marks
+}
+
+// Worst is a pair of answers that differ much, by what they are called in the
+// prediction log.
+type Worst struct {
+	Difference
+	Champion  string `json:"champion"`
+	Candidate string `json:"candidate,omitempty"`
 }
 
 // NewReport returns a report of nothing.
@@ -59,23 +115,51 @@ func NewReport(c Config) (*Report, error) {
 }
 
 // Compare adds an answer of the champion, and the candidate's to the same
-// request. The tensors are only read, and not kept.
-func (r *Report) Compare(champion, candidate []tensor.Tensor) {
+// request of so many rows; one without rows has 1. The tensors are only read, and
+// not kept.
+func (r *Report) Compare(champion, candidate []tensor.Tensor, rows int) Difference {
 	r.Answers++
+	r.marks.begin(int64(max(rows, 0)))
 	for i := range champion {
-		a := &champion[i]
-		if out := r.output(a.Name); out != nil {
-			out.compare(a, named(candidate, a.Name), r.Config)
-		}
+		r.compare(champion[i].Name, &champion[i], named(candidate, champion[i].Name))
 	}
 	for i := range candidate {
-		b := &candidate[i]
-		if named(champion, b.Name) == nil {
-			if out := r.output(b.Name); out != nil {
-				out.compare(nil, b, r.Config)
-			}
+		if named(champion, candidate[i].Name) == nil {
+			r.compare(candidate[i].Name, nil, &candidate[i])
 		}
 	}
+	d := r.marks.end()
+	r.Rows += d.Rows
+	r.Differ += d.Differ
+	r.RowsSkipped += d.Skipped
+	return d
+}
+
+func (r *Report) compare(name string, a, b *tensor.Tensor) {
+	out := r.output(name)
+	if out == nil {
+		r.marks.compared = 0 // nobody knows whether it agrees
+		return
+	}
+	r.marks.name, r.marks.each = name, 0
+	out.compare(a, b, &r.Config, &r.marks)
+}
+
+// Keep keeps a pair of answers if it is among the worst.
+func (r *Report) Keep(w Worst) {
+	at := len(r.Worst)
+	for at > 0 && w.greater(r.Worst[at-1].Difference) {
+		at--
+	}
+	if at < MaxWorst && !w.Agrees() {
+		r.Worst = slices.Insert(r.Worst, at, w)
+		r.Worst = r.Worst[:min(len(r.Worst), MaxWorst)]
+	}
+}
+
+// Worse says whether Keep would keep a pair of answers.
+func (r *Report) Worse(d Difference) bool {
+	return !d.Agrees() && (len(r.Worst) < MaxWorst || d.greater(r.Worst[MaxWorst-1].Difference))
 }
 
 func named(tensors []tensor.Tensor, name string) *tensor.Tensor {
@@ -102,11 +186,17 @@ func (r *Report) output(name string) *Output {
 
 // Merge adds another report of the same configuration.
 func (r *Report) Merge(o *Report) error {
-	if r.Config != o.Config {
+	if !r.equal(o.Config) {
 		return fault.New(fault.Invalid, "reports of %+v and %+v do not add up", r.Config, o.Config).WithCode("shadow_config")
 	}
 	r.Answers += o.Answers
+	r.Rows += o.Rows
+	r.Differ += o.Differ
+	r.RowsSkipped += o.RowsSkipped
 	r.Unnamed += o.Unnamed
+	for _, w := range o.Worst {
+		r.Keep(w)
+	}
 	for name, theirs := range o.Outputs {
 		if ours := r.output(name); ours != nil {
 			ours.merge(theirs)

@@ -35,7 +35,7 @@ func floats(name string, shape tensor.Shape, values ...float32) tensor.Tensor {
 
 func compared(a, b tensor.Tensor) *Output {
 	r, _ := NewReport(config)
-	r.Compare([]tensor.Tensor{a}, []tensor.Tensor{b})
+	r.Compare([]tensor.Tensor{a}, []tensor.Tensor{b}, 1)
 	return r.Outputs[a.Name]
 }
 
@@ -87,13 +87,13 @@ func TestIncomparable(t *testing.T) {
 	whole.Datatype = tensor.Int32
 	for name, b := range map[string][]tensor.Tensor{"broken": {short}, "other shape": {turned}, "other datatype": {whole}, "missing": nil} {
 		r := report(t)
-		r.Compare([]tensor.Tensor{y}, b)
+		r.Compare([]tensor.Tensor{y}, b, 1)
 		if o := r.Outputs["y"]; o.Tensors != 1 || o.Incomparable != 1 || o.Elements != 0 || !math.IsNaN(o.Mean()) || !math.IsNaN(o.FlipRate()) {
 			t.Errorf("%s: %+v", name, o)
 		}
 	}
 	r := report(t)
-	r.Compare(nil, []tensor.Tensor{y})
+	r.Compare(nil, []tensor.Tensor{y}, 1)
 	if o := r.Outputs["y"]; o.Incomparable != 1 {
 		t.Errorf("one too many: %+v", o)
 	}
@@ -108,7 +108,7 @@ func TestBounds(t *testing.T) {
 	r := report(t)
 	for i := range MaxOutputs + 5 {
 		y := floats(string(rune('A'+i)), tensor.Shape{1}, 1)
-		r.Compare([]tensor.Tensor{y}, []tensor.Tensor{y})
+		r.Compare([]tensor.Tensor{y}, []tensor.Tensor{y}, 1)
 	}
 	if len(r.Outputs) != MaxOutputs || r.Unnamed != 5 {
 		t.Errorf("%d outputs, %d unnamed", len(r.Outputs), r.Unnamed)
@@ -214,7 +214,7 @@ func TestReportsMerge(t *testing.T) {
 		of := func(lists ...[]pair) *Report {
 			r, _ := NewReport(config)
 			for _, p := range slices.Concat(lists...) {
-				r.Compare([]tensor.Tensor{p.a}, []tensor.Tensor{p.b})
+				r.Compare([]tensor.Tensor{p.a}, []tensor.Tensor{p.b}, 1)
 			}
 			return r
 		}
@@ -270,8 +270,8 @@ func TestTop(t *testing.T) {
 
 func TestCompareDoesNotAllocate(t *testing.T) {
 	r, y := report(t), []tensor.Tensor{floats("y", tensor.Shape{10, 10}, make([]float32, 100)...)}
-	r.Compare(y, y)
-	if n := testing.AllocsPerRun(100, func() { r.Compare(y, y) }); n != 0 {
+	r.Compare(y, y, 10)
+	if n := testing.AllocsPerRun(100, func() { r.Compare(y, y, 10) }); n != 0 {
 		t.Errorf("Compare allocates %.0f times", n)
 	}
 }
@@ -289,6 +289,6 @@ func BenchmarkCompare(b *testing.B) {
 	b.SetBytes(int64(len(y.Data)))
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Compare([]tensor.Tensor{y}, []tensor.Tensor{z})
+		r.Compare([]tensor.Tensor{y}, []tensor.Tensor{z}, 64)
 	}
 }

@@ -46,6 +46,7 @@ type Config struct {
 	Limit    Limit    `key:"limit"`
 	Model    Model    `key:"model"`
 	Registry Registry `key:"registry"`
+	Shadow   Shadow   `key:"shadow"`
 	Job      Job      `key:"job"`
 	Record   Record   `key:"record"`
 	Batch    Batch    `key:"batch"`
@@ -188,6 +189,14 @@ type Registry struct {
 	Wait      time.Duration `key:"wait" default:"20s" min:"0s" max:"10m" help:"time that a request waits for its version to be loaded; then it is answered 503, to be tried again; 0 never waits"`
 	Cache     Size          `key:"cache" default:"20GiB" min:"0" max:"1024TiB" help:"files of versions that are kept in data_dir; beyond it those that were not used for longest are removed"`
 	Retention time.Duration `key:"retention" default:"168h" min:"1m" max:"8760h" help:"time for which a deleted version can be restored; then its files are removed"`
+}
+
+// Shadow configures copies of requests for versions whose answers are only compared.
+type Shadow struct {
+	Queue   int           `key:"queue" default:"64" min:"1" max:"100000" help:"copies of requests that may wait for idle capacity; further ones are dropped"`
+	Memory  Size          `key:"memory" default:"64MiB" min:"4KiB" max:"1TiB" help:"memory of all copies, inputs and answers; more is dropped"`
+	Wait    time.Duration `key:"wait" default:"1s" min:"1ms" max:"10m" help:"time that a copy waits for idle capacity; then it is dropped"`
+	Timeout time.Duration `key:"timeout" default:"30s" min:"10ms" max:"10m" help:"time of the run of a copy; then the version has failed it"`
 }
 
 // Job configures durable predictions.

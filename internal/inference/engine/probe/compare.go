@@ -36,16 +36,19 @@ func compare(without, batched []tensor.Tensor, circumstances string) string {
 	return ""
 }
 
+// tolerance is tensor.Tolerance of the datatypes that are not compared byte by
+// byte, with what reads their values.
 func tolerance(d tensor.Datatype) (absolute, relative float64, read func([]byte) float64) {
+	absolute, relative = tensor.Tolerance(d)
 	switch d {
 	case tensor.FP32:
-		return 1e-4, 1e-3, func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) }
+		read = func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) }
 	case tensor.FP64:
-		return 1e-9, 1e-7, func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }
+		read = func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) }
 	case tensor.FP16:
-		return 1e-2, 1e-2, func(b []byte) float64 { return tensor.Half(binary.LittleEndian.Uint16(b)) }
+		read = func(b []byte) float64 { return tensor.Half(binary.LittleEndian.Uint16(b)) }
 	case tensor.BF16:
-		return 5e-2, 5e-2, func(b []byte) float64 { return tensor.Brain(binary.LittleEndian.Uint16(b)) }
+		read = func(b []byte) float64 { return tensor.Brain(binary.LittleEndian.Uint16(b)) }
 	}
-	return 0, 0, nil
+	return absolute, relative, read
 }

@@ -59,7 +59,11 @@ func TestGroupsAddUp(t *testing.T) {
 			}
 			sum += g.Requests
 		}
-		if sum != 300 {
+		want := int64(300 - 43) // but for shadow runs
+		if by == "mode" {
+			want = 300
+		}
+		if sum != want {
 			t.Errorf("by %q: the groups have %d requests", by, sum)
 		}
 	}

@@ -20,7 +20,7 @@ type statisticsIn struct {
 	Version    string   `query:"version" maxLength:"64"`
 	Experiment string   `query:"experiment" maxLength:"128"`
 	Arm        string   `query:"arm" maxLength:"128"`
-	GroupBy    []string `query:"group_by" enum:"minute,hour,day,version,arm,assignment,mode" maxItems:"5" doc:"What is told apart, separated by commas; nothing without it. assignment tells requests that a rule gave their arm from those that chance did, mode online, bulk and shadow ones."`
+	GroupBy    []string `query:"group_by" enum:"minute,hour,day,version,arm,assignment,mode" maxItems:"5" doc:"What is told apart, separated by commas; nothing without it. assignment tells requests that a rule gave their arm from those that chance did, mode online, bulk and shadow ones; only with mode do shadow runs count, which nobody was served by."`
 }
 
 type statisticsOut struct{ Body Statistics }
@@ -101,9 +101,11 @@ func (h handler) statistics(ctx context.Context, in *statisticsIn) (*statisticsO
 	if err != nil {
 		return nil, err
 	}
-	out := &statisticsOut{Statistics{Object: "statistics", Model: in.Model, From: api.Time{Time: f.From}, To: api.Time{Time: f.To}, Data: make([]Group, len(groups))}}
+	out := &statisticsOut{Statistics{Object: "statistics", Model: in.Model, From: api.Time{Time: f.From}, To: api.Time{Time: f.To}, Data: []Group{}}}
 	for i := range groups {
-		out.Body.Data[i] = in.show(&groups[i])
+		if !groups[i].Shadow || in.by("mode") {
+			out.Body.Data = append(out.Body.Data, in.show(&groups[i]))
+		}
 	}
 	return out, nil
 }
@@ -135,8 +137,8 @@ func (in *statisticsIn) series(of record.Series) record.Series {
 	if in.by("assignment") {
 		s.ByRule = of.ByRule
 	}
-	if in.by("mode") {
-		s.Shadow, s.Bulk = of.Shadow, of.Bulk && !of.Shadow
+	if s.Shadow = of.Shadow; in.by("mode") {
+		s.Bulk = of.Bulk && !of.Shadow
 	}
 	return s
 }

@@ -44,29 +44,31 @@ type Rule struct {
 
 // Experiment is what is shown of an experiment.
 type Experiment struct {
-	ID        string   `json:"id" readOnly:"true"`
-	Object    string   `json:"object" readOnly:"true"`
-	Status    string   `json:"status" enum:"running,stopped" readOnly:"true"`
-	Model     string   `json:"model"`
-	Alias     string   `json:"alias" doc:"Whose requests are divided."`
-	Arms      []Arm    `json:"arms"`
-	Unit      []Key    `json:"unit" doc:"Where the unit of a request is: the first that it has. A request without one is a unit of its own."`
-	Rules     []Rule   `json:"rules" doc:"Tried in order; the first that holds decides."`
-	Reason    string   `json:"reason,omitempty" doc:"Why it was stopped."`
-	CreatedAt api.Time `json:"created_at" readOnly:"true"`
-	CreatedBy string   `json:"created_by" readOnly:"true"`
-	UpdatedAt api.Time `json:"updated_at" readOnly:"true"`
+	ID        string     `json:"id" readOnly:"true"`
+	Object    string     `json:"object" readOnly:"true"`
+	Status    string     `json:"status" enum:"running,stopped" readOnly:"true"`
+	Model     string     `json:"model"`
+	Alias     string     `json:"alias" doc:"Whose requests are divided."`
+	Arms      []Arm      `json:"arms"`
+	Unit      []Key      `json:"unit" doc:"Where the unit of a request is: the first that it has. A request without one is a unit of its own."`
+	Rules     []Rule     `json:"rules" doc:"Tried in order; the first that holds decides."`
+	Shadow    *ShadowArm `json:"shadow,omitempty"`
+	Reason    string     `json:"reason,omitempty" doc:"Why it was stopped."`
+	CreatedAt api.Time   `json:"created_at" readOnly:"true"`
+	CreatedBy string     `json:"created_by" readOnly:"true"`
+	UpdatedAt api.Time   `json:"updated_at" readOnly:"true"`
 
 	Numbers *ExperimentNumbers `json:"numbers,omitempty" readOnly:"true" doc:"Where one experiment is read: what was measured of each arm since it began."`
 }
 
 // NewExperiment is what begins an experiment.
 type NewExperiment struct {
-	Model string `json:"model" minLength:"1" maxLength:"255"`
-	Alias string `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"Whose requests are divided."`
-	Arms  []Arm  `json:"arms" minItems:"1" maxItems:"64"`
-	Unit  []Key  `json:"unit,omitempty" maxItems:"8" doc:"Where the unit of a request is; the header Experiment-Unit without it."`
-	Rules []Rule `json:"rules,omitempty" maxItems:"64"`
+	Model  string     `json:"model" minLength:"1" maxLength:"255"`
+	Alias  string     `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"Whose requests are divided."`
+	Arms   []Arm      `json:"arms" minItems:"1" maxItems:"64"`
+	Unit   []Key      `json:"unit,omitempty" maxItems:"8" doc:"Where the unit of a request is; the header Experiment-Unit without it."`
+	Rules  []Rule     `json:"rules,omitempty" maxItems:"64"`
+	Shadow *ShadowArm `json:"shadow,omitempty" doc:"A version that gets copies of the first arm's requests, for its answers to be compared; nobody sees them."`
 }
 
 type newExperimentIn struct{ Body NewExperiment }
@@ -116,11 +118,13 @@ type listIn struct {
 	api.PageQuery
 }
 
+type shadowOut struct{ Body *Shadow }
+
 type listExperimentsOut struct{ Body api.Page[Experiment] }
 
 func experimentView(x *rollout.LoadedExperiment) Experiment {
 	s := &x.State
-	v := Experiment{ID: string(x.Root.ID), Object: "experiment", Status: "running", Model: s.Model, Alias: s.Alias, Reason: s.Reason, Unit: []Key{}, Rules: []Rule{},
+	v := Experiment{ID: string(x.Root.ID), Object: "experiment", Status: "running", Model: s.Model, Alias: s.Alias, Reason: s.Reason, Shadow: shadowArmView(s.Shadow), Unit: []Key{}, Rules: []Rule{},
 		CreatedAt: api.Time{Time: x.CreatedAt}, CreatedBy: x.CreatedBy, UpdatedAt: api.Time{Time: x.UpdatedAt}}
 	if s.Stopped {
 		v.Status = "stopped"
@@ -150,7 +154,7 @@ func shownExperiment(x *rollout.LoadedExperiment, err error) (*experimentOut, er
 
 // ask makes what the service understands of what a client sent.
 func (n *NewExperiment) ask() rollout.StartExperiment {
-	c := rollout.StartExperiment{Model: n.Model, Alias: n.Alias}
+	c := rollout.StartExperiment{Model: n.Model, Alias: n.Alias, Shadow: n.Shadow.ask()}
 	for _, a := range n.Arms {
 		c.Arms = append(c.Arms, rollout.WeightedArm{Name: a.Name, Version: a.Version, Weight: a.Weight})
 	}
@@ -221,6 +225,18 @@ func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 			c.Arms = append(c.Arms, experiment.Arm{Name: arm.Name, Weight: arm.Weight})
 		}
 		return shownExperiment(cqrs.Send(ctx, b, c))
+	})
+	shadowed := op("get-experiment-shadow", http.MethodGet, path+"/{id}/shadow", "How the answers of an experiment's shadow differ", rollout.Read)
+	shadowed.Description = "Of all nodes, up to the last second."
+	api.Register(a, shadowed, func(ctx context.Context, in *idIn) (*shadowOut, error) {
+		if _, err := cqrs.Ask(ctx, b, rollout.FindExperiment{ID: rollout.ExperimentID(in.ID)}); err != nil {
+			return nil, err
+		}
+		n, err := cqrs.Ask(ctx, b, rollout.FindShadow{Holder: in.ID})
+		if err != nil {
+			return nil, err
+		}
+		return &shadowOut{shadowView(n)}, nil
 	})
 	stop := op("stop-experiment", http.MethodPost, path+"/{id}/stop", "Stop an experiment", rollout.Write)
 	stop.Description = "From then on the version that the alias points to serves all of its requests. Stopping again changes nothing."

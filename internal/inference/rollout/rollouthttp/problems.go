@@ -27,7 +27,9 @@ func Problems() []problem.Type {
 		{Code: "release_over", Title: "The release is over", Fix: "Begin another."},
 		{Code: "release_not_waiting", Title: "The release waits for no approval", Fix: "Read it: its step may be under way, paused or approved."},
 		{Code: "release_not_paused", Title: "The release is not paused", Fix: "Read it: it goes on already."},
-		{Code: "shadow_unsupported", Title: "Shadow traffic is not made yet", Fix: "Begin with a small weight."},
+		{Code: "shadow_config", Title: "How answers are to be compared is wrong", Fix: "sample is more than 0 and at most 1, top 1 to 32, and tolerances are not negative."},
+		{Code: "shadow_graph", Title: "A graph of models cannot be a shadow", Fix: "Shadow by the models that it is made of, or begin the release with a small weight."},
+		{Code: "shadow_not_found", Title: "Nothing is known of such a shadow", Fix: "Numbers are there a second after the first request, of steps with the weight 0 and of experiments with a shadow, and are kept for 30 days."},
 		{Code: "version_missing", Title: "The model has no such version that can serve", Fix: "GET /v2/models/{model} lists its versions; POST /v2/repository/index says why one cannot serve."},
 	}
 }

@@ -17,12 +17,13 @@ import (
 
 // Step is a share of the requests, and what must be shown before the next.
 type Step struct {
-	Name        string `json:"name" minLength:"1" maxLength:"255"`
-	Weight      int    `json:"weight" minimum:"0" maximum:"9999" doc:"The candidate's share of the units, in basis points; it never falls from one step to the next."`
-	Policy      Policy `json:"policy" doc:"The guardrails, see docs/EXPERIMENTS.md: alpha, min_requests, and at least one of error_rate, latency, quality, agreement, sample_ratio and drift."`
-	MinDuration string `json:"min_duration,omitempty" maxLength:"20" doc:"What the step takes at least, however soon the numbers pass: 10m, 24h."`
-	MaxDuration string `json:"max_duration,omitempty" maxLength:"20" doc:"After which a step that has come to nothing is paused."`
-	Approval    bool   `json:"approval,omitempty" doc:"Somebody else than who begins the release has to agree to what follows."`
+	Name        string     `json:"name" minLength:"1" maxLength:"255"`
+	Weight      int        `json:"weight" minimum:"0" maximum:"9999" doc:"The candidate's share of the units, in basis points; it never falls from one step to the next. With 0 it gets copies of requests, while there is idle capacity, and its answers are only compared."`
+	Shadow      *Shadowing `json:"shadow,omitempty" doc:"Of steps with the weight 0: which requests the candidate gets copies of, and which answers agree."`
+	Policy      Policy     `json:"policy" doc:"The guardrails, see docs/EXPERIMENTS.md: alpha, min_requests, and at least one of error_rate, latency, quality, agreement, sample_ratio and drift."`
+	MinDuration string     `json:"min_duration,omitempty" maxLength:"20" doc:"What the step takes at least, however soon the numbers pass: 10m, 24h."`
+	MaxDuration string     `json:"max_duration,omitempty" maxLength:"20" doc:"After which a step that has come to nothing is paused."`
+	Approval    bool       `json:"approval,omitempty" doc:"Somebody else than who begins the release has to agree to what follows."`
 }
 
 // NewRelease is what begins a release.
@@ -88,6 +89,11 @@ type actIn struct {
 	Body *Because
 }
 
+type stepIn struct {
+	ID   string `path:"id" maxLength:"64"`
+	Step int    `path:"step" minimum:"0" maximum:"19" doc:"The index of the step."`
+}
+
 type numbersOut struct{ Body Numbers }
 
 type listReleasesOut struct{ Body api.Page[Release] }
@@ -113,7 +119,12 @@ func releaseView(r *rollout.LoadedRelease) Release {
 		}
 	}
 	for _, step := range s.Plan.Steps {
-		v.Steps = append(v.Steps, Step{step.Name, step.Weight, policyView(step.Policy), duration(step.MinDuration), duration(step.MaxDuration), step.Approval})
+		shown := Step{Name: step.Name, Weight: step.Weight, Policy: policyView(step.Policy), MinDuration: duration(step.MinDuration), MaxDuration: duration(step.MaxDuration), Approval: step.Approval}
+		if step.Shadow {
+			p := shadowingView(step.Shadows())
+			shown.Shadow = &p
+		}
+		v.Steps = append(v.Steps, shown)
 	}
 	if s.Status.Final() {
 		v.EndedAt = &api.Time{Time: r.UpdatedAt}
@@ -134,6 +145,10 @@ func (n *NewRelease) plan() (rollout.StartRelease, error) {
 	c := rollout.StartRelease{Model: n.Model, Alias: n.Alias, Candidate: n.Candidate}
 	for i, s := range n.Steps {
 		step := release.Step{Name: s.Name, Weight: s.Weight, Shadow: s.Weight == 0, Policy: s.Policy.evidence(), Approval: s.Approval}
+		if s.Shadow != nil {
+			p := s.Shadow.policy()
+			step.Shadowing = &p
+		}
 		for _, d := range []struct {
 			text, name string
 			to         *time.Duration
@@ -211,6 +226,18 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 			return nil, err
 		}
 		return &numbersOut{*n}, nil
+	})
+	shadowed := op("get-release-shadow", http.MethodGet, path+"/{id}/steps/{step}/shadow", "How the candidate's answers differ, where a step is a shadow", rollout.Read)
+	shadowed.Description = "Of all nodes, up to the last second; also of a step that is over, for 30 days."
+	api.Register(a, shadowed, func(ctx context.Context, in *stepIn) (*shadowOut, error) {
+		if _, err := cqrs.Ask(ctx, b, rollout.FindRelease{ID: release.ID(in.ID)}); err != nil {
+			return nil, err
+		}
+		n, err := cqrs.Ask(ctx, b, rollout.FindShadow{Holder: in.ID, Step: in.Step})
+		if err != nil {
+			return nil, err
+		}
+		return &shadowOut{shadowView(n)}, nil
 	})
 	for _, act := range []struct {
 		action               rollout.Action

@@ -1,0 +1,35 @@
+package serve
+
+import "context"
+
+// loadSpare begins to load a version that only a shadow wants, where it takes no
+// other's place.
+func (s *Server) loadSpare(cold *Version) {
+	o := cold.offer
+	s.mu.Lock()
+	size := max(o.size, o.Bytes)
+	s.mu.Unlock()
+	if held, _ := s.held(); s.cfg.Memory > 0 && held+size > s.cfg.Memory {
+		return
+	}
+	_, _ = s.load(context.Background(), o, func(ctx context.Context) { s.giveBack(ctx, o) }) // the log says what fails
+}
+
+// giveBack unloads a version that has turned out larger than what was left.
+func (s *Server) giveBack(ctx context.Context, o *offered) {
+	held, _ := s.held()
+	if s.cfg.Memory <= 0 || held <= s.cfg.Memory {
+		return
+	}
+	var victim *Version
+	s.update(func() {
+		if victim = o.live; victim != nil {
+			o.live = nil
+			s.publish(victim.Name, s.models[victim.Name])
+		}
+	})
+	if victim != nil {
+		s.metrics.loads.WithLabelValues("evicted").Inc()
+		s.retire(ctx, []*Version{victim})
+	}
+}
