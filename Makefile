@@ -136,6 +136,11 @@ bench-short: doctor ## one short round of every benchmark
 scenarios: doctor ## low load to tenfold overload, noisy tenants, restarts, ...: what must hold under each; reports in loadtest/results
 	go run ./loadtest/drive
 
+.PHONY: bench-peers
+bench-peers: doctor ## Sluice beside MLServer, KServe, BentoML, Ray Serve and Triton; writes the tables of docs/PERFORMANCE.md; PEERS= takes flags, such as -only
+	@tools/doctor.sh python
+	go run ./loadtest/peers -write docs/PERFORMANCE.md $(PEERS)
+
 .PHONY: soak
 soak: doctor ## load and unload models under traffic for a long while; watch memory
 	go run ./loadtest/soak

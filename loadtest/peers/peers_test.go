@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sluice/internal/inference/tensor"
+	"sluice/loadtest/load"
+)
+
+func TestChoose(t *testing.T) {
+	if all, err := choose(""); err != nil || len(all) != len(peers) {
+		t.Errorf("%d peers, %v", len(all), err)
+	}
+	if two, err := choose("ray, kserve"); err != nil || len(two) != 2 || two[1].name != "kserve" {
+		t.Errorf("%v, %v", two, err)
+	}
+	if _, err := choose("seldon"); err == nil || !strings.Contains(err.Error(), "mlserver") {
+		t.Errorf("an unknown peer: %v", err)
+	}
+}
+
+// Every peer has its folder with pinned requirements, and the runtime that Sluice
+// pins, so that the comparison is one.
+func TestPeersArePinned(t *testing.T) {
+	for _, p := range peers {
+		text, err := os.ReadFile(filepath.Join(p.name, "requirements.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "\nonnxruntime==1.31.1\n") {
+			t.Errorf("%s does not pin the runtime's version", p.name)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !strings.Contains(line, "==") {
+				t.Errorf("%s: %q is not pinned", p.name, line)
+			}
+		}
+	}
+}
+
+// What is sent as nested lists comes back as the same tensor.
+func TestArraysGoThereAndBack(t *testing.T) {
+	in := tensor.Tensor{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{2, 1, 3}}
+	for i := range 6 {
+		in.Data = binary.LittleEndian.AppendUint32(in.Data, math.Float32bits(float32(i)+.25))
+	}
+	wire, err := array("127.0.0.1:1", "m", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body struct{ Input json.RawMessage }
+	if err := json.Unmarshal(load.Body(wire), &body); err != nil || string(body.Input) != "[[[0.25,1.25,2.25]],[[3.25,4.25,5.25]]]" {
+		t.Fatalf("%s, %v", body.Input, err)
+	}
+	out, err := arrayOf(in)(load.Answer{Body: body.Input})
+	if err != nil || !bytes.Equal(out[0].Data, in.Data) {
+		t.Errorf("%v, %v", out, err)
+	}
+	for _, bad := range []string{"[[[1,2,3]]]", `{"a":1}`, "[", "[[[1,2,3]],[[4,5,\"6\"]]]"} {
+		if _, err := arrayOf(in)(load.Answer{Body: []byte(bad)}); err == nil {
+			t.Errorf("%s was taken for the tensor", bad)
+		}
+	}
+}
+
+func TestTablesGoBetweenTheMarkers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "doc.md")
+	for text, want := range map[string]string{
+		"a\n" + beginMark + "\nold\n" + endMark + "\nb\n": "a\n" + beginMark + "\nnew\n" + endMark + "\nb\n",
+		"a\n" + beginMark + "\nold\n":                     "",
+		"a\n":                                             "",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := replace(path, "new\n")
+		got, _ := os.ReadFile(path)
+		if want == "" && (err == nil || string(got) != text) || want != "" && (err != nil || string(got) != want) {
+			t.Errorf("%q became %q, %v", text, got, err)
+		}
+	}
+}
