@@ -106,7 +106,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.meter, err = metering.NewMeter(a.node.Store, metering.MeterConfig{Metrics: a.registry, Log: a.log}); err != nil {
 		return nil, err
 	}
-	if a.records, err = records.Open(ctx, cfg, a.log, a.registry, a.health); err != nil {
+	if a.records, err = records.Open(ctx, cfg, a.node.Pseudonym(), a.log, a.registry, a.health); err != nil {
 		return nil, err
 	}
 	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter), a.records.Recorder()); err != nil {

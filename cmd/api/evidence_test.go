@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +121,54 @@ func TestPredictionIDOverGRPC(t *testing.T) {
 		t.Fatalf("%v, %v", header, err)
 	}
 	get(t, "http://"+a.http.Addr()+"/v1/prediction-log?id="+id, func(p logPage) bool { return len(p.Data) == 1 && p.Data[0].ID == id })
+}
+
+// What a model's policy asks for is kept as it asks, shown to who may see it, and
+// forgotten when somebody's data is erased.
+func TestContentByPolicy(t *testing.T) {
+	dir := lookups(t)
+	config := filepath.Join(dir, "lookup", "config.yaml")
+	const policy = "parameters: {sluice.log: '{\"sample\":1,\"tenants\":[\"*\"],\"redact\":[{\"tensor\":\"%s\",\"do\":\"mask\"}]}'}\n"
+	if err := os.WriteFile(config, fmt.Appendf(nil, policy, "x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := startApp(t, "--model-repository="+dir, "--models=lookup")
+	base := "http://" + a.http.Addr()
+	ask := func(ref string, headers ...string) (id string) {
+		t.Helper()
+		p, resp := predict(t, "POST", base+"/v1/models/lookup/predictions", `{"client_ref":"`+ref+`","inputs":[{"name":"x","shape":[2,1],"datatype":"INT64","data":[1,2]}]}`, headers...)
+		if id = resp.Header.Get("Prediction-Id"); id == "" {
+			id = p.ID
+		}
+		get(t, base+"/v1/prediction-log?id="+id, func(p logPage) bool { return len(p.Data) == 1 })
+		return id
+	}
+	type page struct{ Data []recordhttp.Content }
+	theirs, durable, other := ask("them"), ask("them", "Prefer", "wait=20"), ask("other")
+	for _, id := range []string{theirs, durable, other} {
+		p := get(t, base+"/v1/prediction-log/"+id+"/content", func(page) bool { return true })
+		if len(p.Data) != 1 || len(p.Data[0].Inputs) != 1 || len(p.Data[0].Outputs) != 1 {
+			t.Fatalf("%+v", p)
+		}
+		if in, out := p.Data[0].Inputs[0], p.Data[0].Outputs[0]; in.Name != "x" || fmt.Sprint(in.Data) != "[0 0]" || out.Name != "y" || fmt.Sprint(out.Data) != "[10 20]" || fmt.Sprint(out.Shape) != "[2 1]" {
+			t.Errorf("%+v", p)
+		}
+	}
+	got := infer(t, "POST", base+"/v1/prediction-log/erasures", []byte(`{"client_refs":["them"]}`), "Content-Type", "application/json")
+	if got.StatusCode != http.StatusOK || !strings.Contains(string(got.body), `"entries":2`) {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+	for id, want := range map[string]int{theirs: 404, durable: 404, other: 200, "pred_x": 400} {
+		if status, text := fetch(t, "GET", base+"/v1/prediction-log/"+id+"/content", ""); status != want {
+			t.Errorf("%s: %d %s, want %d", id, status, text, want)
+		}
+	}
+	if err := os.WriteFile(config, fmt.Appendf(nil, policy, "X"), 0o644); err != nil { // protects nothing
+		t.Fatal(err)
+	}
+	if got := infer(t, "POST", base+"/v2/repository/models/lookup/load", nil); got.StatusCode < 400 || !strings.Contains(string(got.body), "sluice.log") {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
 }
 
 // An experiment tells what was measured of its arms.

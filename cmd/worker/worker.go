@@ -65,7 +65,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 			err = errors.Join(err, w.records.Close(), w.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if w.records, err = records.Open(ctx, cfg, w.log, registry, w.health); err != nil {
+	if w.records, err = records.Open(ctx, cfg, w.node.Pseudonym(), w.log, registry, w.health); err != nil {
 		return nil, err
 	}
 	if err = w.open(ctx, registry); err != nil {

@@ -4,6 +4,8 @@ package records
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -31,9 +33,10 @@ type Records struct {
 	slog *slog.Logger
 }
 
-// Open opens the log that the configuration names. Close it where its component
+// Open opens the log that the configuration names. The keys of tenants, which texts are
+// hashed with, are made of pseudonym. Close it where its component
 // never runs.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, health *telemetry.Health) (*Records, error) {
+func Open(ctx context.Context, cfg config.Config, pseudonym []byte, log *slog.Logger, metrics prometheus.Registerer, health *telemetry.Health) (*Records, error) {
 	r := &Records{cfg: cfg.Record, slog: log}
 	if r.cfg.URL == "none" {
 		return r, nil
@@ -43,10 +46,19 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		return nil, err
 	}
 	r.Store = store
-	if r.log, err = record.NewLog(store, record.LogConfig{Buffer: r.cfg.Buffer, Metrics: metrics, Log: log}); err != nil {
+	if r.log, err = record.NewLog(store, record.LogConfig{Buffer: r.cfg.Buffer, Metrics: metrics, Log: log, Key: keys(pseudonym)}); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return r, nil
+}
+
+// keys returns the keys of tenants.
+func keys(pseudonym []byte) func(tenant string) []byte {
+	return func(tenant string) []byte {
+		mac := hmac.New(sha256.New, pseudonym)
+		mac.Write([]byte("prediction log of " + tenant))
+		return mac.Sum(nil)
+	}
 }
 
 func openStore(ctx context.Context, cfg config.Config) (record.Store, error) {

@@ -20,7 +20,7 @@ func open(t *testing.T, flags ...string) *Records {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := Open(t.Context(), cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), &telemetry.Health{})
+	r, err := Open(t.Context(), cfg, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), &telemetry.Health{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,8 +50,10 @@ type Measured struct {
 	// Answers are the rows that both have answered, in shadow or by replay; hits
 	// are those whose answer is another, see package shadow.
 	Answers sequential.Count `json:"answers,omitzero"`
-	// Scores is how far the candidate's answers are from a reference's.
+	// Scores is how far the candidate's answers are from a reference's, and Scored which of
+	// them.
 	Scores *drift.Distance `json:"scores,omitempty"`
+	Scored string          `json:"scored,omitempty"`
 }
 
 // validate refuses numbers that cannot be.

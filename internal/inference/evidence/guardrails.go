@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -151,5 +152,5 @@ func (g *Drift) judge(m Measured) Finding {
 		return find("drift", sequential.Everything, g.MaxPSI, "too little is known of the candidate's answers: %d are needed", drift.MinCount)
 	}
 	return find("drift", sequential.Interval{Low: d.Shift(), High: d.Shift()}, g.MaxPSI,
-		"the stability index of the candidate's %d answers is %.3g, of which chance gives %.3g", d.Window, d.PSI, d.Noise)
+		"the stability index of the candidate's %d numbers of %s is %.3g, of which chance gives %.3g", d.Window, cmp.Or(m.Scored, "answers"), d.PSI, d.Noise)
 }

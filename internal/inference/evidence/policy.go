@@ -3,6 +3,7 @@ package evidence
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"sluice/internal/platform/fault"
 )
@@ -65,6 +66,18 @@ type SampleRatio struct {
 // Drift bounds how far the candidate's answers are from the reference's.
 type Drift struct {
 	MaxPSI float64 `json:"max_psi"` // without what chance gives, customarily 0.25
+	// Tensor names what is compared, such as out/y, or out/y/2 for a column; in/x says how
+	// alike the requests are. Without it that of the outputs counts which is farthest.
+	Tensor string `json:"tensor,omitempty"`
+	// Reference is for how long before the release what the model answered is the
+	// reference, such as 24h; without it what the baseline answers in the step is.
+	Reference string `json:"reference,omitempty"`
+}
+
+// Window returns how long the reference is; 0 for none.
+func (g *Drift) Window() time.Duration {
+	d, _ := time.ParseDuration(g.Reference)
+	return d
 }
 
 // DefaultLabel is the name of labels that are given without one.
@@ -75,6 +88,12 @@ func (g *Quality) Counts() string { return cmp.Or(g.Label, DefaultLabel) }
 
 // MinLabels is how many labels each arm needs at least, whatever a policy says.
 const MinLabels = 100
+
+// Bounds of Drift.
+const (
+	maxReference = 31 * 24 * time.Hour
+	maxTensor    = 300
+)
 
 // maxLabel is how many bytes the name of a label has at most.
 const maxLabel = 64
@@ -109,6 +128,8 @@ func (p Policy) Validate() error {
 		check(share(g.Alpha), "/sample_ratio/alpha", "alpha is %g, expected more than 0 and less than 1; 0.001 is usual", g.Alpha)
 	}
 	if g := p.Drift; g != nil {
+		check(g.Reference == "" || g.Window() >= time.Minute && g.Window() <= maxReference, "/drift/reference", "reference is %q, expected a time from 1m to %s", fault.Clip(g.Reference, 20), maxReference)
+		check(len(g.Tensor) <= maxTensor, "/drift/tensor", "the tensor's name has %d bytes, at most %d are possible", len(g.Tensor), maxTensor)
 		check(g.MaxPSI > 0 && g.MaxPSI <= 1e6, "/drift/max_psi", "max_psi is %g, expected more than 0; 0.25 is usual", g.MaxPSI)
 	}
 	check(len(p.guardrails()) > 0, "", "the policy has no guardrail, so nothing could be proved")

@@ -99,6 +99,15 @@ type Entry struct {
 	Latency   Latency
 	// The digests of the tensors, where the model's policy asks for them.
 	InputDigest, OutputDigest Digest
+	// Content has the tensors that the model's policy asks for, see Tensors; nil for none.
+	// It is kept until ContentUntil.
+	Content      []byte
+	ContentUntil time.Time
+
+	policy *ContentPolicy // of what was taken, and is not redacted yet
+	raw    []byte         // what was taken
+	bare   bool           // it was too much
+	weight int64          // what counts in the log's memory
 }
 
 // Check says what keeps the entry from being kept by any store, as fault.Invalid.

@@ -3,8 +3,10 @@ package record
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,8 +26,13 @@ type LogConfig struct {
 	Buffer   int           // entries that may wait; default 32,768
 	Batch    int           // entries appended at once; default 4,096
 	Interval time.Duration // how long entries are collected; default 250 ms
-	Metrics  prometheus.Registerer
-	Log      *slog.Logger // nil discards
+	// Content is how many bytes of tensors may wait, see Entry.Take; default 64 MiB. Of
+	// what is beyond, entries are logged without.
+	Content int64
+	// Key returns the key that a tenant's texts are hashed with; nil hashes none.
+	Key     func(tenant string) []byte
+	Metrics prometheus.Registerer
+	Log     *slog.Logger // nil discards
 }
 
 // Log takes entries from the hot path and appends them, in batches. It is safe for
@@ -37,18 +44,21 @@ type Log struct {
 	pool    sync.Pool
 	metrics logMetrics
 	crowded chan struct{} // wakes Run: the buffer is half full
+	holds   atomic.Int64  // bytes of tensors that wait
 	refused sync.Once     // tells of the first entry that was none
 
-	appending sync.Mutex // held by the one reader of buffer; guards batch
+	appending sync.Mutex // held by the one reader of buffer; guards what follows
+	full      bool       // the store was, at the last batch
 	batch     []*Entry   // that is not surely appended yet
 }
 
-type logMetrics struct{ appended, dropped, failures prometheus.Counter }
+type logMetrics struct{ appended, dropped, failures, bare prometheus.Counter }
 
 // NewLog returns a log in front of a store.
 func NewLog(to Appender, cfg LogConfig) (*Log, error) {
 	cfg.Buffer = cmp.Or(cfg.Buffer, 32<<10)
 	cfg.Batch = cmp.Or(cfg.Batch, 4<<10)
+	cfg.Content = cmp.Or(cfg.Content, 64<<20)
 	cfg.Interval = cmp.Or(cfg.Interval, 250*time.Millisecond)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Buffer < 1 || cfg.Batch < 1 || cfg.Interval < 0 {
@@ -61,13 +71,14 @@ func NewLog(to Appender, cfg LogConfig) (*Log, error) {
 		appended: counter("sluice_record_appended_total", "Entries of the prediction log that its store has."),
 		dropped:  counter("sluice_record_dropped_total", "Entries of the prediction log that were lost: the buffer was full, the store refused them, or could not be reached at the end."),
 		failures: counter("sluice_record_append_failures_total", "Batches of the prediction log that could not be appended, and were tried again."),
+		bare:     counter("sluice_record_content_dropped_total", "Entries of the prediction log without the tensors that they should have: these were too large, or too many waited."),
 	}}
 	if cfg.Metrics == nil {
 		return l, nil
 	}
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_record_waiting", Help: "Entries of the prediction log that are not appended yet."},
 		func() float64 { return float64(len(l.buffer)) })
-	for _, c := range []prometheus.Collector{l.metrics.appended, l.metrics.dropped, l.metrics.failures, waiting} {
+	for _, c := range []prometheus.Collector{l.metrics.appended, l.metrics.dropped, l.metrics.failures, l.metrics.bare, waiting} {
 		if err := cfg.Metrics.Register(c); err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "a metric cannot be registered")
 		}
@@ -89,6 +100,7 @@ func (l *Log) Record(e *Entry) {
 		l.drop(e)
 		return
 	}
+	l.weigh(e)
 	select {
 	case l.buffer <- e:
 	default:
@@ -108,8 +120,31 @@ func (l *Log) drop(e *Entry) {
 	l.free(e)
 }
 
+// weigh leaves out the tensors of an entry where too many wait.
+func (l *Log) weigh(e *Entry) {
+	switch size := int64(len(e.raw)); {
+	case e.bare:
+		l.metrics.bare.Inc()
+	case e.policy == nil:
+	case l.holds.Add(size) > l.cfg.Content:
+		l.holds.Add(-size)
+		e.policy = nil
+		l.metrics.bare.Inc()
+	default:
+		e.weight = size
+	}
+}
+
+// maxKept is how much memory an entry keeps for the next one's tensors.
+const maxKept = 16 << 10
+
 func (l *Log) free(e *Entry) {
-	*e = Entry{}
+	l.holds.Add(-e.weight)
+	raw := e.raw[:0]
+	if cap(raw) > maxKept {
+		raw = nil
+	}
+	*e = Entry{raw: raw}
 	l.pool.Put(e)
 }
 
@@ -192,15 +227,22 @@ func (l *Log) once(ctx context.Context) (more bool, err error) {
 	defer l.appending.Unlock()
 	if len(l.batch) == 0 { // else the same is tried again
 		for range min(len(l.buffer), l.cfg.Batch) {
-			l.batch = append(l.batch, <-l.buffer)
+			e := <-l.buffer
+			e.settle(l.cfg.Key)
+			l.batch = append(l.batch, e)
 		}
 	}
 	if len(l.batch) == 0 {
 		return false, nil
 	}
-	switch err := l.to.Append(ctx, l.batch); {
+	switch err = l.to.Append(ctx, l.batch); {
 	case err == nil:
 		l.metrics.appended.Add(float64(len(l.batch)))
+	case errors.Is(err, ErrFull):
+		l.metrics.dropped.Add(float64(len(l.batch)))
+		if !l.full {
+			l.cfg.Log.ErrorContext(ctx, "predictions are not logged any more", "error", err)
+		}
 	case hopeless(err):
 		l.metrics.dropped.Add(float64(len(l.batch)))
 		l.cfg.Log.ErrorContext(ctx, "predictions cannot be logged", "predictions", len(l.batch), "error", err)
@@ -208,6 +250,7 @@ func (l *Log) once(ctx context.Context) (more bool, err error) {
 		l.metrics.failures.Inc()
 		return true, err
 	}
+	l.full = errors.Is(err, ErrFull)
 	for _, e := range l.batch {
 		l.free(e)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/platform/fault"
 )
 
 // Store keeps the log of all tenants. It is safe for concurrent use, also by
@@ -29,8 +30,16 @@ type Store interface {
 	// Identity names the log: all who have it open are told the same, and of two logs
 	// each is told another.
 	Identity(ctx context.Context) (string, error)
-	// Expire forgets entries, with their labels, that were begun before a time, and
-	// statistics of minutes before another. It may leave those of the last day before.
+	// Shapes returns what the tensors look like that are kept of predictions, by arm: in
+	// whole minutes that begin in the filter's time. Like Scores it takes all tenants, and
+	// not those whom a rule chose or that nobody waited for.
+	Shapes(ctx context.Context, f Filter) (Shapes, error)
+	// Erase forgets what a tenant's log has of a subject: tensors, their digests, the
+	// client's names and the values of labels. That there was a prediction, how it ended and how good it was stays,
+	// as do sums. It returns how many entries that were.
+	Erase(ctx context.Context, tenant string, about Subject) (int64, error)
+	// Expire forgets entries, with their labels, that were begun before a time, statistics
+	// of minutes before another, and tensors whose time is over. It may leave those of the last day before.
 	Expire(ctx context.Context, entries, statistics time.Time) error
 	// Ping says whether the store can be reached.
 	Ping(ctx context.Context) error
@@ -49,6 +58,12 @@ type Filter struct {
 type Window struct {
 	Experiment string
 	From       time.Time
+}
+
+// Subject says which predictions are about somebody.
+type Subject struct {
+	IDs        []ID
+	ClientRefs []string
 }
 
 // Scores are those of labels, by arm and name.
@@ -70,10 +85,15 @@ type Query struct {
 	ID        ID
 	ClientRef string
 	Outcomes  []Outcome // any of these; empty for all
+	Content   bool      // with the tensors, where they are kept
 	After     Place     // where the page before ended
 	Forward   bool      // from the earliest entry on
 	Limit     int
 }
+
+// ErrFull is what Append fails with where the store has as much as it may: statistics
+// have the entries, and the log has not.
+var ErrFull error = fault.New(fault.Unprocessable, "the prediction log has as much as it may: entries count in statistics, and are not kept").WithCode("record_full")
 
 // MaxLimit is how many entries a page has at most.
 const MaxLimit = 1000

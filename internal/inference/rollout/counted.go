@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/drift"
 	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
@@ -23,7 +26,12 @@ type Measure struct {
 	Weight  int              `json:"weight"` // in basis points, while it was measured
 	Numbers evidence.Numbers `json:"numbers"`
 	Units   int64            `json:"units,omitempty"` // requests that were a unit of their own
+	// Shapes are what logged tensors look like, by what is compared, see record.Shapes.
+	Shapes map[string]*drift.Sketch `json:"shapes,omitempty"`
 }
+
+// reference is the arm that stands for what the model answered before a release.
+const reference = "reference"
 
 // TallyID names what one source knows of a part.
 type TallyID string
@@ -134,7 +142,11 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 			m.Candidate = a.Numbers
 		}
 	}
-	if m.Units = units; r.State.Shadowing() != nil {
+	m.Units = units
+	if d := r.State.Plan.Steps[r.State.Step].Policy.Drift; d != nil {
+		m.Scores, m.Scored = farthest(arms, d)
+	}
+	if r.State.Shadowing() != nil {
 		n, err := shadowOf(ctx, c.Store.Read(repo.Scope{}), ofPart.Eq(stepOf(r).String()))
 		if err != nil || n == nil {
 			return m, err
@@ -142,6 +154,27 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 		measureShadow(&m, n)
 	}
 	return m, nil
+}
+
+// farthest returns how far the candidate is from the reference, where it is farthest.
+func farthest(arms []Measure, d *evidence.Drift) (*drift.Distance, string) {
+	shapes := map[string]map[string]*drift.Sketch{}
+	for _, a := range arms {
+		shapes[a.Arm] = a.Shapes
+	}
+	from := shapes[release.Champion]
+	if d.Reference != "" {
+		from = shapes[reference]
+	}
+	var far *drift.Distance
+	name, known := "", false
+	for _, of := range slices.Sorted(maps.Keys(shapes[release.Candidate])) {
+		one, err := drift.CompareSketches(from[of], shapes[release.Candidate][of])
+		if far == nil || err == nil && (!known || one.Shift() > far.Shift()) {
+			far, name, known = &one, of, err == nil
+		}
+	}
+	return far, name
 }
 
 // Arms returns what was counted of each arm of an experiment, in its order, and how
@@ -152,12 +185,13 @@ func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) ([]Measure, []se
 
 // sum adds up what is known of arms.
 func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experiment.Arm) ([]Measure, []sequential.Ratio, error) {
-	sums := make([]Measure, len(of))
+	var sums []Measure
 	index := map[string]int{}
 	for i, a := range of {
-		sums[i], index[a.Name] = Measure{Arm: a.Name, Weight: a.Weight}, i
+		index[a.Name] = i
+		sums = append(sums, Measure{Arm: a.Name, Weight: a.Weight})
 	}
-	ratios := map[string]*sequential.Ratio{}
+	before, ratios := Measure{Arm: reference}, map[string]*sequential.Ratio{}
 	var parts []string // in the order that they were found in: evidence multiplies in any
 	for t, err := range TallyKind.All(ctx, c.Store.Read(repo.Scope{}), spec.Query[Tally]{Where: where}) {
 		if err != nil {
@@ -166,10 +200,14 @@ func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experimen
 		for _, a := range t.Arms {
 			i, known := index[a.Arm]
 			if !known {
+				if a.Arm == reference {
+					before.merge(a.Shapes)
+				}
 				continue
 			}
 			sums[i].Numbers.Merge(a.Numbers)
 			sums[i].Units += a.Units
+			sums[i].merge(a.Shapes)
 			if a.Units == 0 {
 				continue
 			}
@@ -184,7 +222,23 @@ func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experimen
 	for _, p := range parts {
 		units = append(units, *ratios[p])
 	}
+	if before.Shapes != nil {
+		sums = append(sums, before)
+	}
 	return sums, units, nil
+}
+
+// merge counts what more tensors look like.
+func (m *Measure) merge(shapes map[string]*drift.Sketch) {
+	for name, shape := range shapes {
+		if m.Shapes == nil {
+			m.Shapes = map[string]*drift.Sketch{}
+		}
+		if m.Shapes[name] == nil {
+			m.Shapes[name] = new(drift.Sketch)
+		}
+		m.Shapes[name].Merge(shape)
+	}
 }
 
 // ratio returns a ratio without units: the arms' shares while they were measured.

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/drift"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/release"
 	"sluice/internal/platform/fault"
@@ -20,11 +23,12 @@ import (
 // PredictionLog is what the evidence of releases takes of record.Store.
 type PredictionLog interface {
 	Scores(ctx context.Context, w record.Window) (record.Scores, error)
+	Shapes(ctx context.Context, f record.Filter) (record.Shapes, error)
 	Identity(ctx context.Context) (string, error)
 }
 
 // logged says whether a policy asks for what only the prediction log knows.
-func logged(p evidence.Policy) bool { return p.Quality != nil }
+func logged(p evidence.Policy) bool { return p.Quality != nil || p.Drift != nil }
 
 // Reader reads from a prediction log what the guardrails of releases ask for, and
 // writes it to the store, where it adds up with what other logs have. Of the processes
@@ -35,6 +39,7 @@ type Reader struct {
 	cfg      ReaderConfig
 	failures prometheus.Counter
 	known    map[part][]Measure // what the store has, as far as this process wrote it
+	before   map[part]Measure   // the references of releases, which do not change
 }
 
 // ReaderConfig holds what a Reader may be given; the zero value has defaults.
@@ -60,7 +65,7 @@ func NewReader(store *repo.Store, log PredictionLog, cfg ReaderConfig) (*Reader,
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Reader{store: store, log: log, cfg: cfg, known: map[part][]Measure{}, failures: prometheus.NewCounter(prometheus.CounterOpts{
+	r := &Reader{store: store, log: log, cfg: cfg, known: map[part][]Measure{}, before: map[part]Measure{}, failures: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sluice_release_log_failures_total", Help: "Readings of the prediction log for guardrails of releases that failed; what was known before holds."})}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(r.failures); err != nil {
@@ -119,24 +124,20 @@ func (r *Reader) Round(ctx context.Context, log string) {
 			delete(r.known, p)
 		}
 	}
+	for p := range r.before {
+		if !live[p] {
+			delete(r.before, p)
+		}
+	}
 }
 
 // read brings the store up to date about the step of a release.
 func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
-	scores, err := r.log.Scores(ctx, record.Window{Experiment: string(l.Root.ID), From: l.State.EnteredAt})
+	arms, err := r.measure(ctx, l)
 	if err != nil {
 		return err
 	}
-	var arms []Measure
-	found := false
-	for _, a := range l.State.Allocation.Arms() {
-		m := Measure{Arm: a.Name, Weight: a.Weight}
-		if q := l.State.Plan.Steps[l.State.Step].Policy.Quality; q != nil {
-			m.Numbers.Quality = scores[a.Name][q.Counts()]
-		}
-		found = found || m.Numbers.Quality.N > 0
-		arms = append(arms, m)
-	}
+	found := slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Quality.N > 0 || len(m.Shapes) > 0 })
 	p := stepOf(l)
 	before, known := r.known[p]
 	if known && reflect.DeepEqual(before, arms) || !known && !found && !r.wrote(ctx, p, log) {
@@ -147,6 +148,69 @@ func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 	}
 	r.known[p] = arms
 	return nil
+}
+
+// measure reads what the log knows of the arms since the step of a release began.
+func (r *Reader) measure(ctx context.Context, l *LoadedRelease) ([]Measure, error) {
+	id, policy := string(l.Root.ID), l.State.Plan.Steps[l.State.Step].Policy
+	var scores record.Scores
+	var shapes record.Shapes
+	var err error
+	if policy.Quality != nil {
+		if scores, err = r.log.Scores(ctx, record.Window{Experiment: id, From: l.State.EnteredAt}); err != nil {
+			return nil, err
+		}
+	}
+	if policy.Drift != nil {
+		if shapes, err = r.log.Shapes(ctx, record.Filter{Experiment: id, From: l.State.EnteredAt}); err != nil {
+			return nil, err
+		}
+	}
+	var arms []Measure
+	for _, a := range l.State.Allocation.Arms() {
+		m := Measure{Arm: a.Name, Weight: a.Weight}
+		if q := policy.Quality; q != nil {
+			m.Numbers.Quality = scores[a.Name][q.Counts()]
+		}
+		m.merge(compared(shapes[a.Name], policy.Drift))
+		arms = append(arms, m)
+	}
+	if d := policy.Drift; d != nil && d.Reference != "" {
+		before, err := r.reference(ctx, l, d)
+		if err != nil {
+			return nil, err
+		}
+		arms = append(arms, before)
+	}
+	return arms, nil
+}
+
+// reference reads what the model answered before a release.
+func (r *Reader) reference(ctx context.Context, l *LoadedRelease, d *evidence.Drift) (Measure, error) {
+	if m, known := r.before[stepOf(l)]; known {
+		return m, nil
+	}
+	m := Measure{Arm: reference}
+	shapes, err := r.log.Shapes(ctx, record.Filter{Model: l.State.Plan.Model, From: l.CreatedAt.Add(-d.Window()), To: l.CreatedAt})
+	if err != nil {
+		return m, err
+	}
+	for _, of := range shapes { // of whatever arms there were
+		m.merge(compared(of, d))
+	}
+	r.before[stepOf(l)] = m
+	return m, nil
+}
+
+// compared returns what a guardrail compares.
+func compared(shapes map[string]*drift.Sketch, d *evidence.Drift) map[string]*drift.Sketch {
+	out := map[string]*drift.Sketch{}
+	for name, s := range shapes {
+		if d.Tensor == "" && record.IsOutput(name) || d.Tensor != "" && (name == d.Tensor || strings.HasPrefix(name, d.Tensor+"/")) {
+			out[name] = s
+		}
+	}
+	return out
 }
 
 // wrote says whether the store has something of a part from the log, or may.

@@ -3,11 +3,13 @@ package rollout
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
 	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/evidence/drift"
 	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/record"
@@ -24,6 +26,9 @@ type book struct {
 	mu     sync.Mutex
 	asked  record.Window
 	scores record.Scores
+
+	windows      []record.Filter
+	shapes, past record.Shapes
 }
 
 func (b *book) Identity(context.Context) (string, error) { return b.name, nil }
@@ -33,6 +38,16 @@ func (b *book) Scores(_ context.Context, w record.Window) (record.Scores, error)
 	defer b.mu.Unlock()
 	b.asked = w
 	return b.scores, b.fail
+}
+
+func (b *book) Shapes(_ context.Context, f record.Filter) (record.Shapes, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.windows = append(b.windows, f)
+	if f.Model != "" {
+		return b.past, b.fail
+	}
+	return b.shapes, b.fail
 }
 
 // says has the book know n labels of both arms, of which the candidate's have a mean.
@@ -49,9 +64,14 @@ func (b *book) says(name string, n int64, champion, candidate float64) {
 // a reader of each log.
 func newLogged(t *testing.T, logs ...*book) (*stage, []*Reader) {
 	t.Helper()
+	return newAsking(t, evidence.Policy{Alpha: 0.05, MinRequests: 100, Quality: &evidence.Quality{Label: "right", Worse: 0.2, MinLabels: 100}}, logs...)
+}
+
+// newAsking is newLogged with another policy.
+func newAsking(t *testing.T, p evidence.Policy, logs ...*book) (*stage, []*Reader) {
+	t.Helper()
 	s := newStage(t, false)
-	quality := []release.Step{{Name: "a", Weight: 1000, Policy: evidence.Policy{Alpha: 0.05, MinRequests: 100, Quality: &evidence.Quality{Label: "right", Worse: 0.2, MinLabels: 100}}}}
-	if _, err := s.service.StartRelease(as("key_a"), s.id, StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: quality}); err != nil {
+	if _, err := s.service.StartRelease(as("key_a"), s.id, StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: []release.Step{{Name: "a", Weight: 1000, Policy: p}}}); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -125,6 +145,73 @@ func TestQualityOfReleases(t *testing.T) {
 			r, err := cqrs.Ask(as("key_a"), s.bus, FindRelease{ID: s.id})
 			if w := logs[0].asked; err != nil || w.Experiment != string(s.id) || !w.From.Equal(r.State.EnteredAt) {
 				t.Errorf("asked for %+v, %v, the step began at %s", w, err, r.State.EnteredAt)
+			}
+		})
+	}
+}
+
+// answers has arms answer about a mean.
+func answers(means map[string]float64, n int) record.Shapes {
+	out, r := record.Shapes{}, rand.New(rand.NewPCG(1, 2))
+	for arm, mean := range means {
+		moved, same := new(drift.Sketch), new(drift.Sketch)
+		for range n {
+			moved.Add(mean + r.NormFloat64())
+			same.Add(r.NormFloat64())
+		}
+		out.Add(arm, "out/y", moved)
+		out.Add(arm, "out/z", same)
+		out.Add(arm, "in/x", moved)
+	}
+	return out
+}
+
+// A candidate that answers otherwise than the champion, or than the model did before, is
+// rolled back; one that answers alike passes, and what is not known does not.
+func TestDriftOfReleases(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit                     evidence.Drift
+		past, champion, candidate float64
+		n                         int
+		status                    release.Status
+		scored                    string
+	}{
+		"as the champion":       {evidence.Drift{MaxPSI: 0.2}, 9, 0, 0.1, 2000, release.Promoted, "out/y"},
+		"otherwise":             {evidence.Drift{MaxPSI: 0.2}, 0, 0, 1, 2000, release.RolledBack, "out/y"},
+		"by another tensor":     {evidence.Drift{MaxPSI: 0.2, Tensor: "out/z"}, 0, 0, 1, 2000, release.Promoted, "out/z"},
+		"inputs":                {evidence.Drift{MaxPSI: 0.2, Tensor: "in/x"}, 0, 0, 1, 2000, release.RolledBack, "in/x"},
+		"too little":            {evidence.Drift{MaxPSI: 0.2}, 0, 0, 0, 150, release.Running, ""},
+		"as before":             {evidence.Drift{MaxPSI: 0.2, Reference: "2h"}, 1, 0, 1, 2000, release.Promoted, "out/y"},
+		"otherwise than before": {evidence.Drift{MaxPSI: 0.2, Reference: "2h"}, 1, 0, 0, 2000, release.RolledBack, "out/y"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs := []*book{{name: "one"}, {name: "two"}}
+			s, readers := newAsking(t, evidence.Policy{Alpha: 0.05, MinRequests: 100, Drift: &c.limit}, logs...)
+			if r := s.read(t, readers, logs); r.Status != release.Running {
+				t.Fatalf("without answers: %s", r.Status)
+			}
+			for _, r := range readers {
+				clear(r.before) // as after a start: what was before a release does not change otherwise
+			}
+			for _, log := range logs {
+				log.shapes = answers(map[string]float64{release.Champion: c.champion, release.Candidate: c.candidate}, c.n/2)
+				log.past = answers(map[string]float64{"": c.past}, c.n/2)
+			}
+			if r := s.read(t, readers, logs); r.Status != c.status {
+				t.Fatalf("%s: %s", r.Status, r.Reason)
+			}
+			s.replays(t)
+			last, err := cqrs.Ask(as("key_a"), s.bus, LastDecision{ID: s.id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := last.Decision.Measured; c.scored != "" && (m.Scored != c.scored || m.Scores.Window != int64(c.n)) {
+				t.Errorf("%s: %+v", m.Scored, m.Scores)
+			}
+			for _, f := range logs[0].windows {
+				if (f.Model != "") != (f.Experiment == "") || f.Model != "" && f.To.Sub(f.From) != 2*time.Hour {
+					t.Errorf("asked for %+v", f)
+				}
 			}
 		})
 	}

@@ -156,7 +156,7 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		return nil, errNobody
 	}
 	if s.Unlogged && slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return logged(s.Policy) }) {
-		return nil, fault.New(fault.Unprocessable, "the guardrail 'quality' needs the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")
+		return nil, fault.New(fault.Unprocessable, "the guardrails 'quality' and 'drift' need the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")
 	}
 	if err := plan.Validate(); err != nil {
 		return nil, err

@@ -186,8 +186,9 @@ type Version struct {
 	Invariance   string
 	Stats        *Stats
 
-	offer   *offered         // of one that is to be loaded when it is wanted; nil for others
-	graph   *model.Signature // what the engine takes and gives: with the state, if there is one
+	offer   *offered              // of one that is to be loaded when it is wanted; nil for others
+	graph   *model.Signature      // what the engine takes and gives: with the state, if there is one
+	logging *record.ContentPolicy // of the tensors that the prediction log keeps; nil keeps none
 	runtime machinery
 	varying bool // an extent beyond the rows may vary
 	ties    []tie

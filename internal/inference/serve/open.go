@@ -38,6 +38,9 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 		Name: src.name, Number: src.number, Text: strconv.FormatInt(src.number, 10), SHA256: file.SHA256,
 		Signature: config.Visible(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
 	}
+	if v.logging, err = logging(v); err != nil {
+		return nil, err
+	}
 	spec := engine.Spec{
 		Name: src.name, Data: src.data, Signature: v.graph,
 		Batches: v.Batches, MaxRows: v.MaxRows, Execution: config.Execution,

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/model"
 	"sluice/internal/inference/record"
+	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
@@ -49,5 +51,30 @@ func (v *Version) record(ctx context.Context, start time.Time, total time.Durati
 	}
 	e.Rows, e.BatchRows = c.part.Rows, t.BatchRows
 	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode, Total: total}
+	if p := v.logging; p != nil && err == nil && p.Takes(e.Tenant) {
+		e.Take(p, c.part.Inputs, c.part.Outputs)
+	}
 	v.runtime.recorder.Record(e)
+}
+
+// logging returns the policy that the model's configuration has for the log; nil for none.
+func logging(v *Version) (*record.ContentPolicy, error) {
+	text := v.Config.Parameters[record.PolicyParameter]
+	if text == "" {
+		return nil, nil //nolint:nilnil // nil keeps nothing
+	}
+	p, err := record.ParseContentPolicy(text)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Fit(tensors(v.Signature.Inputs), tensors(v.Signature.Outputs))
+}
+
+// tensors are ports as tensors without data.
+func tensors(ports []model.Port) []tensor.Tensor {
+	out := make([]tensor.Tensor, len(ports))
+	for i, p := range ports {
+		out[i] = tensor.Tensor{Name: p.Name, Datatype: p.Datatype, Shape: p.Shape}
+	}
+	return out
 }

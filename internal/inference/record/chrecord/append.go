@@ -44,7 +44,13 @@ func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	return s.insert(ctx, fresh)
+	if err := s.keep(ctx, fresh); err != nil {
+		return err
+	}
+	if err := s.insert(ctx, fresh); err != nil {
+		return err
+	}
+	return s.shape(ctx, fresh)
 }
 
 // known finds those that are there.

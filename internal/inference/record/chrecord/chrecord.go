@@ -115,7 +115,7 @@ func (s *Store) Expire(ctx context.Context, entries, statistics time.Time) error
 	for _, t := range []struct {
 		name   string
 		before time.Time
-	}{{"entries", entries}, {"labels", entries}, {"minutes", statistics}} {
+	}{{"entries", entries}, {"labels", entries}, {"minutes", statistics}, {"shapes", statistics}, {"contents", time.Now()}} {
 		var days []string
 		err := s.rows(ctx, "SELECT DISTINCT partition FROM system.parts WHERE database = currentDatabase() AND active AND table = '"+t.name+"' AND partition < '"+t.before.UTC().Format("20060102")+"'", func(r driver.Rows) error {
 			var day string

@@ -16,7 +16,12 @@ import (
 
 // where returns the conditions of a filter, on a column with the time.
 func where(f *record.Filter, column string) string {
-	all := []string{" WHERE tenant = " + literal(f.Tenant)}
+	return " WHERE tenant = " + literal(f.Tenant) + also(f, column)
+}
+
+// also returns the conditions of a filter but for the tenant.
+func also(f *record.Filter, column string) string {
+	all := []string{""}
 	for _, by := range []struct{ column, value string }{{"model", f.Model}, {"version", f.Version}, {"experiment", f.Experiment}, {"arm", f.Arm}} {
 		if by.value != "" {
 			all = append(all, by.column+" = "+literal(by.value))
@@ -62,6 +67,9 @@ func (s *Store) Find(ctx context.Context, q record.Query) ([]record.Entry, error
 		found = append(found, e)
 		return err
 	})
+	if err == nil && q.Content {
+		err = s.contents(ctx, found)
+	}
 	return found, err
 }
 

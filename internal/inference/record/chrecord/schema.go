@@ -33,6 +33,11 @@ var tables = []string{
 		toInt64(countIf(outcome = 3)) AS invalid, toInt64(countIf(outcome = 4)) AS cancelled, sumIf(e.rows, outcome = 0) AS rows,
 		sumMap(if(outcome = 0, map(bucket, toInt64(1)), CAST(map(), 'Map(UInt16, Int64)'))) AS latency
 	FROM entries AS e GROUP BY tenant, ` + bySeries + `, minute`,
+	`CREATE TABLE IF NOT EXISTS contents (tenant String, at DateTime64(3, 'UTC'), id FixedString(16), attempt UInt32, until DateTime('UTC'), content String CODEC(ZSTD))
+	ENGINE = ReplacingMergeTree PARTITION BY toYYYYMMDD(until) ORDER BY (tenant, at, id, attempt) TTL until`,
+	`CREATE TABLE IF NOT EXISTS shapes (model LowCardinality(String), version LowCardinality(String), experiment LowCardinality(String), arm LowCardinality(String), by_rule Bool, shadow Bool, bulk Bool,
+		minute DateTime('UTC'), name LowCardinality(String), sketch String)
+	ENGINE = MergeTree PARTITION BY toYYYYMMDD(minute) ORDER BY (model, experiment, minute) TTL minute + INTERVAL STATISTICS SECOND`,
 	`CREATE TABLE IF NOT EXISTS labels (` + seriesColumns + `,
 		at DateTime64(3, 'UTC'), id FixedString(16), name LowCardinality(String), value String, score Nullable(Float64), observed DateTime64(3, 'UTC'), labelled DateTime64(6, 'UTC'))
 	ENGINE = ReplacingMergeTree(labelled) PARTITION BY toYYYYMMDD(at) ORDER BY (tenant, at, id, name) TTL toDateTime(at) + INTERVAL STATISTICS SECOND`,

@@ -8,6 +8,7 @@ import (
 
 	"sluice/internal/inference/record"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web/api"
 	"sluice/internal/platform/web/problem"
@@ -18,6 +19,8 @@ const (
 	ReadStatistics access.Permission = "statistics:read"
 	ReadLog        access.Permission = "prediction_log:read"
 	WriteFeedback  access.Permission = "feedback:write"
+	ReadContent    access.Permission = "prediction_log:content"
+	Erase          access.Permission = "prediction_log:erase"
 )
 
 // Permissions declares them. Entries may show what clients have sent, so fewer read
@@ -27,6 +30,8 @@ func Permissions() []access.Declaration {
 		{Permission: ReadStatistics, About: "see how many predictions models made, how they ended and how long they took", Roles: []string{access.Viewer, access.Operator, access.MLEngineer, access.Analyst}},
 		{Permission: ReadLog, About: "read the entries of the prediction log", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
 		{Permission: WriteFeedback, About: "say what turned out about predictions", Roles: []string{access.Operator, access.MLEngineer, access.Analyst}},
+		{Permission: ReadContent, About: "read the inputs and outputs that the prediction log keeps", Roles: []string{access.MLEngineer}},
+		{Permission: Erase, About: "have the prediction log forget what it has of a subject", Roles: []string{access.Operator}},
 	}
 }
 
@@ -39,20 +44,28 @@ func Problems() []problem.Type {
 		{Code: "feedback_too_long", Title: "There are too many labels", Fix: "Send them in several requests."},
 		{Code: "prediction_unknown", Title: "No such prediction is logged", Fix: "Send the id as the header Prediction-Id, or the durable prediction, has it, once the prediction is in GET /v1/prediction-log."},
 		{Code: "client_ref_ambiguous", Title: "Several predictions have that client_ref", Fix: "Name one of them by prediction_id."},
+		{Code: "content_not_found", Title: "Nothing was kept of the prediction's tensors", Fix: "Set the parameter sluice.log of the model; what it samples is kept for as long as it says."},
 		{Code: "record_off", Title: "The server keeps no log of predictions", Fix: "Start it with another record.url than none."},
 		{Code: "cursor_invalid", Title: "The cursor is none", Fix: "Send next_cursor as the page before has it, or none for the first page."},
 	}
 }
 
 // handler serves the operations from a store; nil where no log is kept.
-type handler struct{ store record.Store }
+type handler struct {
+	store record.Store
+	bus   *cqrs.Bus
+}
 
-// Register adds the operations. Without a store they say that no log is kept.
-func Register(v *api.API, store record.Store) {
-	h := handler{store}
+// Register adds the operations, and the commands to a bus. Without a store they say that no log is kept.
+func Register(v *api.API, b *cqrs.Bus, store record.Store) {
+	h := handler{store, b}
+	if store != nil {
+		handleErasures(b, store)
+	}
 	h.registerStatistics(v)
 	h.registerLog(v)
 	h.registerFeedback(v)
+	h.registerContent(v)
 }
 
 // tenant returns whose log a request may read.

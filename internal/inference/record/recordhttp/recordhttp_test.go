@@ -41,7 +41,7 @@ func TestGroupsAddUp(t *testing.T) {
 	if err := store.Append(ctx, entries); err != nil {
 		t.Fatal(err)
 	}
-	h := handler{store}
+	h := handler{store: store}
 	for by, groups := range map[string]int{"": 1, "version": 2, "arm": 3, "assignment": 2, "mode": 3, "minute": 150, "hour": 3, "day": 1} {
 		in := &statisticsIn{Model: "m", From: "2026-01-02T00:00:00Z", To: "2026-01-03T00:00:00Z"}
 		if by != "" {
@@ -70,7 +70,7 @@ func TestGroupsAddUp(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	h := handler{newStore(t)}
+	h := handler{store: newStore(t)}
 	ctx := access.With(t.Context(), &access.Principal{Tenant: "acme"})
 	if _, err := h.statistics(t.Context(), &statisticsIn{}); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("nobody: %v", err)

@@ -39,6 +39,9 @@ func generator(tenant string) *rapid.Generator[record.Entry] {
 		} else {
 			e.InputDigest[0], e.OutputDigest[31] = 1, 2
 		}
+		if rapid.IntRange(0, 2).Draw(t, "content") == 0 {
+			e.Content, e.ContentUntil = content(rapid.Float32().Draw(t, "x")), time.Now().Add(time.Hour).Truncate(time.Second).UTC()
+		}
 		d := time.Duration(rapid.Int64Range(0, int64(10*time.Second)).Draw(t, "total"))
 		e.Latency = record.Latency{Decode: d / 10, Queue: d / 5, Infer: d / 2, Encode: d / 7, Total: d}
 		return e
@@ -55,6 +58,9 @@ func (m *model) find(q record.Query) []record.Entry {
 	var found []record.Entry
 	for _, e := range m.entries {
 		if selects(&q.Filter, &e, e.At) && (q.ID.IsZero() || q.ID == e.ID) && (q.ClientRef == "" || q.ClientRef == e.ClientRef) && (len(q.Outcomes) == 0 || slices.Contains(q.Outcomes, e.Outcome)) {
+			if !q.Content {
+				e.Content, e.ContentUntil = nil, time.Time{}
+			}
 			found = append(found, e)
 		}
 	}

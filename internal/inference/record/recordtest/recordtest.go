@@ -41,7 +41,12 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("labels by name", s.testLabelsByName)
 	t.Run("scores", s.testScores)
 	t.Run("identity", s.testIdentity)
+	t.Run("content", s.testContent)
+	t.Run("erasure", s.testErasure)
 }
+
+// entries compares them as they are kept.
+var entries = cmpopts.IgnoreUnexported(record.Entry{})
 
 // base is when the tests' predictions are: hours ago, so that none expires.
 func base() time.Time { return time.Now().UTC().Add(-5 * time.Hour).Truncate(time.Hour) }
@@ -87,7 +92,7 @@ func (s Suite) testModel(t *testing.T) {
 				}
 			},
 			"find": func(t *rapid.T) {
-				q := record.Query{Filter: drawFilter(t, tenant), Forward: rapid.Bool().Draw(t, "forward"), Limit: rapid.IntRange(1, 7).Draw(t, "limit"),
+				q := record.Query{Filter: drawFilter(t, tenant), Forward: rapid.Bool().Draw(t, "forward"), Content: rapid.Bool().Draw(t, "content"), Limit: rapid.IntRange(1, 7).Draw(t, "limit"),
 					Outcomes: rapid.SampledFrom([][]record.Outcome{nil, {record.Succeeded}, {record.Failed, record.Refused}}).Draw(t, "outcomes")}
 				if len(m.entries) > 0 && rapid.IntRange(0, 2).Draw(t, "one") == 0 {
 					q.ID = rapid.SampledFrom(m.entries).Draw(t, "id").ID
@@ -107,7 +112,7 @@ func (s Suite) testModel(t *testing.T) {
 					}
 					q.After = page[len(page)-1].Place()
 				}
-				if diff := cmp.Diff(m.find(q), got, cmpopts.EquateEmpty()); diff != "" {
+				if diff := cmp.Diff(m.find(q), got, cmpopts.EquateEmpty(), entries); diff != "" {
 					t.Fatalf("%+v:\n%s", q, diff)
 				}
 			},
@@ -280,7 +285,7 @@ func (s Suite) testOddValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := store.Find(t.Context(), record.Query{Filter: record.Filter{Tenant: tenant, Model: e.Model}, ClientRef: e.ClientRef, Limit: 5})
-	if diff := cmp.Diff([]record.Entry{*e}, got); diff != "" || err != nil {
+	if diff := cmp.Diff([]record.Entry{*e}, got, entries); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }

@@ -29,6 +29,9 @@ func (s *Store) Expire(ctx context.Context, entries, statistics time.Time) error
 				if more = end > 0; !more {
 					end = before - 1
 				}
+				if err := s.conn.Exec(sqlite.New("DELETE FROM contents WHERE tenant = ? AND at <= ?", tenant, end)); err != nil {
+					return err
+				}
 				return s.conn.Exec(sqlite.New("DELETE FROM entries WHERE tenant = ? AND at <= ?", tenant, end))
 			})
 			if err != nil {
@@ -44,6 +47,7 @@ func (s *Store) Expire(ctx context.Context, entries, statistics time.Time) error
 	for _, no := range series {
 		err := s.write(ctx, func() error {
 			for _, st := range []sqlite.Statement{
+				sqlite.New("DELETE FROM shapes WHERE series = ? AND minute < ?", no, minute),
 				sqlite.New("DELETE FROM labels WHERE series = ? AND at < ?", no, before),
 				sqlite.New("DELETE FROM rollups WHERE series = ? AND minute < ?", no, minute),
 				sqlite.New("DELETE FROM scores WHERE series = ? AND minute < ?", no, minute),
@@ -52,13 +56,29 @@ func (s *Store) Expire(ctx context.Context, entries, statistics time.Time) error
 					return err
 				}
 			}
-			return nil
+			if entries.Before(statistics) {
+				return nil // entries may be left of a minute without sums
+			}
+			return s.giveUp(no)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.forget(ctx, time.Now())
+}
+
+// giveUp forgets a series of which nothing is left, that of a model that is gone say.
+// Whoever remembers its number is told by the generation.
+func (s *Store) giveUp(no int64) error {
+	left, err := s.conn.One(sqlite.New("SELECT EXISTS (SELECT 1 FROM rollups WHERE series = ?1) OR EXISTS (SELECT 1 FROM scores WHERE series = ?1) OR EXISTS (SELECT 1 FROM labels WHERE series = ?1) OR EXISTS (SELECT 1 FROM shapes WHERE series = ?1)", no))
+	if err != nil || left != 0 {
+		return err
+	}
+	if err := s.conn.Exec(sqlite.New("DELETE FROM series WHERE no = ?", no)); err != nil {
+		return err
+	}
+	return s.conn.Exec(sqlite.New("UPDATE generations SET n = n + 1"))
 }
 
 func (s *Store) numbers(ctx context.Context, sql string) (out []int64, err error) {

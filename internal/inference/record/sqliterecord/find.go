@@ -1,6 +1,7 @@
 package sqliterecord
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"time"
@@ -29,7 +30,11 @@ func (q *query) finish() sqlite.Statement {
 func (s *Store) Find(ctx context.Context, want record.Query) ([]record.Entry, error) {
 	q := new(query)
 	q.add(`SELECT at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, client_ref, input_digest, output_digest,
-		model, version, experiment, arm, by_rule, shadow, bulk FROM entries JOIN series ON series.no = entries.series
+		model, version, experiment, arm, by_rule, shadow, bulk`)
+	if want.Content {
+		q.add(", (SELECT content FROM contents c WHERE c.tenant = entries.tenant AND c.at = entries.at AND c.id = entries.id AND c.attempt = entries.attempt), (SELECT until FROM contents c WHERE c.tenant = entries.tenant AND c.at = entries.at AND c.id = entries.id AND c.attempt = entries.attempt)")
+	}
+	q.add(` FROM entries JOIN series ON series.no = entries.series
 		WHERE entries.tenant = (SELECT no FROM tenants WHERE name = ?)`, want.Tenant)
 	q.between("at", &want.Filter, time.Time.UnixMilli)
 	q.named(&want.Filter)
@@ -125,5 +130,10 @@ func entry(tenant string, row []sqlite.Value) record.Entry {
 	copy(e.OutputDigest[:], r.bytes())
 	s := r.series()
 	e.Model, e.Version, e.Choice, e.Bulk = s.Model, s.Version, s.Choice, s.Bulk
+	if len(r.row) > 0 {
+		if e.Content = bytes.Clone(r.bytes()); e.Content != nil {
+			e.ContentUntil = time.UnixMilli(r.integer()).UTC()
+		}
+	}
 	return e
 }

@@ -33,11 +33,20 @@ const schema = `
 	CREATE TABLE IF NOT EXISTS scores (
 		series INTEGER NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, mean REAL NOT NULL, m2 REAL NOT NULL,
 		PRIMARY KEY (series, minute, name)) STRICT, WITHOUT ROWID;
+	CREATE TABLE IF NOT EXISTS contents (
+		tenant INTEGER NOT NULL, at INTEGER NOT NULL, id BLOB NOT NULL, attempt INTEGER NOT NULL, until INTEGER NOT NULL, content BLOB NOT NULL,
+		UNIQUE (tenant, at, id, attempt)) STRICT;
+	CREATE INDEX IF NOT EXISTS contents_until ON contents (until);
+	CREATE TABLE IF NOT EXISTS shapes (
+		series INTEGER NOT NULL, minute INTEGER NOT NULL, name TEXT NOT NULL, sketch BLOB NOT NULL,
+		PRIMARY KEY (series, minute, name)) STRICT, WITHOUT ROWID;
+	CREATE TABLE IF NOT EXISTS generations (n INTEGER NOT NULL) STRICT; -- of the numbers of series: grows when some are given up
+	INSERT INTO generations SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM generations);
 	CREATE TABLE IF NOT EXISTS log (identity TEXT NOT NULL) STRICT;
 	INSERT INTO log SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM log);`
 
 // form is the number of the schema, kept in the file.
-const form = 2
+const form = 3
 
 // migrate brings the file into the form that the package knows.
 func migrate(c *sqlite.Conn) error {

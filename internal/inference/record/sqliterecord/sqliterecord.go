@@ -20,7 +20,8 @@ import (
 
 // Config holds what a Store may be given; the zero value has defaults.
 type Config struct {
-	// MaxSize is how many bytes the file may grow to; 0: as many as the disk has.
+	// MaxSize is how many bytes the file may have for more entries to be kept; 0: as many
+	// as the disk has. Sums and labels are kept beyond it.
 	MaxSize int64
 	// Patience is how long another process may hold the file's lock; default 5 s.
 	Patience time.Duration
@@ -29,13 +30,15 @@ type Config struct {
 // Store is a prediction log in an SQLite file.
 type Store struct {
 	readers *sqlite.Readers
+	maxSize int64
 
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
 	closed bool
 	// The numbers of tenants and series that the file has.
-	tenants map[string]int64
-	series  map[place]int64
+	tenants    map[string]int64
+	series     map[place]int64
+	generation int64 // of the numbers of series
 }
 
 // place is a tenant's series.
@@ -59,7 +62,7 @@ func Open(ctx context.Context, address string, cfg Config) (*Store, error) {
 	if err := sqlite.Private(path); err != nil {
 		return nil, err
 	}
-	options := sqlite.Options{Patience: cfg.Patience, MaxSize: cfg.MaxSize, Lazy: true}
+	options := sqlite.Options{Patience: cfg.Patience, Lazy: true}
 	c, err := sqlite.Writer(path, options)
 	if err != nil {
 		return nil, err
@@ -71,7 +74,7 @@ func Open(ctx context.Context, address string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &Store{readers: r, conn: c, tenants: map[string]int64{}, series: map[place]int64{}}, nil
+	return &Store{readers: r, maxSize: cfg.MaxSize, conn: c, tenants: map[string]int64{}, series: map[place]int64{}}, nil
 }
 
 // Close implements record.Store.
@@ -100,7 +103,17 @@ func (s *Store) write(ctx context.Context, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := transaction(s.conn, do)
+	err := transaction(s.conn, func() error {
+		now, err := s.conn.One(sqlite.New("SELECT n FROM generations"))
+		if err != nil {
+			return err
+		}
+		if now != s.generation { // some were given up, maybe by another process
+			clear(s.series)
+			s.generation = now
+		}
+		return do()
+	})
 	if err != nil { // what it has numbered may be gone
 		clear(s.tenants)
 		clear(s.series)

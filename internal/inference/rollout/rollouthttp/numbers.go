@@ -43,11 +43,28 @@ type Numbers struct {
 	Champion    any          `json:"champion"`
 	Candidate   any          `json:"candidate"`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
+	Drift       *Drifted     `json:"drift,omitempty" doc:"Where the step has that guardrail."`
+}
+
+// Drifted is how far the candidate's numbers are from the reference's.
+type Drifted struct {
+	Tensor    string  `json:"tensor" doc:"Which were compared; of several the farthest."`
+	Reference int64   `json:"reference" doc:"Numbers of the reference."`
+	Window    int64   `json:"window" doc:"Numbers of the candidate."`
+	PSI       float64 `json:"psi"`
+	Noise     float64 `json:"noise" doc:"What chance alone gives of psi."`
+	KS        float64 `json:"ks"`
+	KSP       float64 `json:"ks_p"`
+	JS        float64 `json:"js"`
 }
 
 func numbers(step int, m evidence.Measured) (*Numbers, error) {
 	ratio, err := sampleRatio(m.Units)
-	return &Numbers{step, m.Baseline.Summary(shownAlpha), m.Candidate.Summary(shownAlpha), ratio}, err
+	n := &Numbers{Step: step, Champion: m.Baseline.Summary(shownAlpha), Candidate: m.Candidate.Summary(shownAlpha), SampleRatio: ratio}
+	if d := m.Scores; d != nil {
+		n.Drift = &Drifted{m.Scored, d.Reference, d.Window, d.PSI, d.Noise, d.KS, d.KSP, d.JS}
+	}
+	return n, err
 }
 
 // measured returns what was measured since the step of a release began; of one that is
