@@ -42,6 +42,8 @@ type Models struct {
 	engine  engine.Engine
 	repo    *modelrepo.Repo
 	sandbox probe.Sandbox
+
+	signatures *signatures // nil where none are asked for
 }
 
 // Used is told what online requests take; nil where nobody wants to know.
@@ -62,6 +64,14 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 	if err != nil {
 		return nil, err
 	}
+	signed, err := newSignatures(cfg.Model, log)
+	if err != nil {
+		return nil, err
+	}
+	var source serve.Repository = repo
+	if signed != nil {
+		source = signedRepo{repo, signed}
+	}
 	sandbox, err := newSandbox(library)
 	if err != nil {
 		return nil, err
@@ -79,12 +89,12 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval
 	}
-	server := serve.New(ort, repo, settings)
+	server := serve.New(ort, source, settings)
 	steps, err := stream.New(public{server, cfg.Model.Control, draining}, stream.Config{Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
-	return &Models{steps, server, cfg.Model, ort, repo, sandbox}, nil
+	return &Models{steps, server, cfg.Model, ort, repo, sandbox, signed}, nil
 }
 
 // Limits are those of model files.

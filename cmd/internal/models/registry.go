@@ -23,7 +23,7 @@ func (m *Models) Follow(cfg config.Config, n *node.Node, metrics prometheus.Regi
 	if err != nil {
 		return lifecycle.Component{}, err
 	}
-	f, err := follow.New(n.Store, n.Queue, n.Blobs, files, m.Server, follow.Config{Log: log, Metrics: metrics})
+	f, err := follow.New(n.Store, n.Queue, n.Blobs, files, m.Server, follow.Config{Verify: m.Verify(), Log: log, Metrics: metrics})
 	return lifecycle.Component{Name: "model versions", Run: f.Run, Stop: func(context.Context) error { return files.Close() }, Start: func(ctx context.Context) error {
 		if err := f.Refresh(ctx); err != nil && ctx.Err() == nil { // the others serve, and it is tried again
 			log.ErrorContext(ctx, "not every version of the model registry is served", "error", err)

@@ -85,7 +85,7 @@ func (c *compiler) findAll(nodes []model.Node, find Find) error {
 			return c.errorf(n, "graph '%s' uses itself", c.name)
 		case err != nil:
 			f := fault.Of(err)
-			return fault.Wrap(f.Kind, err, "%s", c.errorf(n, "%s", f.Message).Error()).WithCode(f.Code)
+			return fault.New(f.Kind, "%s", c.errorf(n, "%s", f.Message).Message).WithCode(f.Code)
 		case slices.Contains(m.Uses, c.name):
 			return c.errorf(n, "model '%s' is a graph that uses graph '%s' itself", n.Model, c.name)
 		case m.Steps:

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/modelsign"
 	"sluice/internal/platform/fault"
 )
 
@@ -163,6 +164,9 @@ func (r *Repo) versions(dir, filename string, m *marks) ([]Version, error) {
 		if there {
 			v.Number = number
 			m.add(folder, v.Fingerprint)
+			if info, err := os.Stat(filepath.Join(dir, folder, modelsign.Filename)); err == nil {
+				m.add(folder+" signature", stamp(info))
+			}
 			out = append(out, v)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/modelsign"
 	"sluice/internal/platform/fault"
 )
 
@@ -23,7 +24,7 @@ const (
 	ConfigPBText  = "config.pbtxt"
 	GoldenInputs  = "golden_inputs.json"
 	GoldenOutputs = "golden_outputs.json"
-	SignatureFile = "model.sig"
+	SignatureFile = modelsign.Filename
 )
 
 // Limits of files beside the model file, in bytes, and of their number.
@@ -32,7 +33,7 @@ const (
 	maxConfig    = 256 << 10
 	maxLabels    = 16 << 20
 	maxGolden    = 8 << 20
-	maxSignature = 1 << 20
+	maxSignature = modelsign.MaxBytes
 )
 
 // fileName is what a file may be called: nothing that could lead out of a folder,

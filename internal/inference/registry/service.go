@@ -42,7 +42,9 @@ type Config struct {
 	// InUse are all asked before a version is archived or deleted.
 	InUse []InUse
 	// Taken says which numbers of a model are not to be given; nil is none.
-	Taken   func(ctx context.Context, model string) (func(number int64) bool, error)
+	Taken func(ctx context.Context, model string) (func(number int64) bool, error)
+	// Verify refuses versions by their signature; nil refuses none.
+	Verify  Verify
 	Memory  *budget.Budget        // of which each inspection and trial holds what it reads; nil is without limit
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
@@ -202,6 +204,9 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	v := &Version{Model: r.Model, Files: files, Hold: r.Hold, Notes: r.Notes, Lineage: r.Lineage}
 	config, err := ReadConfig(r.Model, files, read)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Verify.Files(r.Model, files, read); err != nil {
 		return nil, err
 	}
 	if _, err := v.golden(read); err != nil {

@@ -181,6 +181,9 @@ type Model struct {
 	MaxBatch     int           `key:"max_batch" default:"32" min:"1" max:"1024" help:"most rows in one run, where the model's own configuration sets none"`
 	MaxQueue     int           `key:"max_queue" default:"4096" min:"1" max:"1000000" help:"requests waiting per model version; further ones are refused at once"`
 	MaxFile      Size          `key:"max_file" default:"1GiB" min:"1KiB" max:"2GiB" help:"largest model file"`
+
+	Signatures    string   `key:"signatures" default:"off" oneof:"off warn require" help:"what becomes of versions without a signature of model.signature_keys, when they are registered and loaded: nothing, a warning in the log, or they are refused"`
+	SignatureKeys []string `key:"signature_keys" help:"PEM files with the public keys and certificate authorities whose signatures count, separated by commas"`
 }
 
 // Registry configures the versions of models that clients register.

@@ -35,6 +35,7 @@ type Server interface {
 type Config struct {
 	// Poll is how often the store is asked, whatever the queue says; default 5s.
 	Poll    time.Duration
+	Verify  registry.Verify       // refuses versions by their signature; nil refuses none
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
 }
@@ -152,7 +153,11 @@ func (f *Follower) describe(ctx context.Context, v *registry.Version) (serve.Off
 	if err != nil {
 		return serve.Offer{}, err
 	}
-	config, err := registry.ReadConfig(v.Model, v.Files, func(small registry.File) ([]byte, error) { return f.fetch(ctx, small) })
+	read := func(small registry.File) ([]byte, error) { return f.fetch(ctx, small) }
+	if err := f.cfg.Verify.Files(v.Model, v.Files, read); err != nil {
+		return serve.Offer{}, err
+	}
+	config, err := registry.ReadConfig(v.Model, v.Files, read)
 	return serve.Offer{Number: v.Number, SHA256: v.SHA256, Bytes: file.Bytes, Config: config, Signature: sig,
 		Read: func(ctx context.Context) ([]byte, error) { return f.fetch(ctx, file) }}, err
 }
