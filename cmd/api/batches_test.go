@@ -34,6 +34,7 @@ type shownBatch struct {
 	Results struct {
 		Rows   int
 		SHA256 string
+		Files  []struct{ Rows int }
 	}
 	Error struct{ Code string }
 }
@@ -150,6 +151,15 @@ func TestBatch(t *testing.T) {
 	}
 	if got := infer(t, "GET", base+location+"/results", nil); !bytes.Equal(got.body, results.body) {
 		t.Errorf("a retry that changed nothing changed the results")
+	}
+	several := submitted(t, base, `{"input":{"upload_id":"`+upload+`"},"model":"iris","row_id":"id","output":{"formats":["xlsx","parquet"]}}`)
+	if b := until(t, base+several, shownBatch.final); len(b.Results.Files) != 2 || b.Results.Files[1].Rows != 2000 {
+		t.Errorf("%+v", b)
+	}
+	for query, begin := range map[string]string{"": "PK", "?format=parquet": "PAR1", "?format=jsonl": `{"row_id":"r0"`, "?format=csv": `{"type":`} {
+		if got := infer(t, "GET", base+several+"/results"+query, nil); !bytes.HasPrefix(got.body, []byte(begin)) {
+			t.Errorf("%s: %d %.200s", query, got.StatusCode, got.body)
+		}
 	}
 	for name, tt := range map[string]struct{ body, code string }{
 		"no upload":   {`{"input":{"upload_id":"upl_x"},"format":"csv","model":"iris"}`, "not_found"},

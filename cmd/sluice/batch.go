@@ -85,7 +85,7 @@ func (p *program) batchSubmit() *cobra.Command {
 	flags.StringVar(&in.rowID, "row-id", "", "the column with the rows' own names")
 	flags.StringArrayVar(&in.columns, "columns", nil, "INPUT=COLUMN,COLUMN,…: which columns make an input; repeat for more")
 	flags.StringSliceVar(&in.include, "include", nil, "columns of the file that come along in the results")
-	flags.StringVar(&in.output, "results", "", "format of the results; jsonl without it")
+	flags.StringVar(&in.output, "results", "", "format of the results: jsonl (without it), csv, parquet or xlsx")
 	flags.StringVar(&in.onError, "on-row-error", "", "continue or stop")
 	flags.Float64Var(&in.ratio, "max-error-ratio", 1, "the share of the rows that may fail before the batch does")
 	flags.BoolVarP(&in.watch, "watch", "w", false, "wait for its end, with a bar")

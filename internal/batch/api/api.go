@@ -81,6 +81,7 @@ func Problems() []problem.Type {
 		{Code: "deadline_unattainable", Title: "The batch would not end in time", Fix: "Send a later deadline_at, see detail, or a smaller file, or leave it out."},
 		{Code: "batches_open", Title: "The tenant has as many batches as it may", Fix: "Wait until one has ended, or cancel one."},
 		{Code: "batch_state", Title: "The batch's state does not allow it", Fix: "Look at its status."},
+		{Code: "batch_format_unknown", Title: "The batch has no results in that format", Fix: "Leave format out, or name one that the batch was made with in output.formats."},
 		{Code: "batch_no_results", Title: "There is nothing to download yet", Fix: "Wait until the first rows have been run."},
 	}
 }
@@ -106,7 +107,8 @@ type NewBatch struct {
 
 // NewBatchOutput is what results shall be.
 type NewBatchOutput struct {
-	Format       string   `json:"format,omitempty" enum:"csv,jsonl" doc:"jsonl without it."`
+	Format       string   `json:"format,omitempty" enum:"csv,jsonl,parquet,xlsx" doc:"jsonl without it, or the first of formats."`
+	Formats      []string `json:"formats,omitempty" maxItems:"4" enum:"csv,jsonl,parquet,xlsx" doc:"Several at once. Only the results in JSON Lines, which are always there unless CSV alone is wanted, and those in CSV alone can be read while they grow; the others are made when the batch ends."`
 	IncludeInput []string `json:"include_input,omitempty" maxItems:"1000" doc:"Columns of the file that come along."`
 }
 
@@ -197,10 +199,21 @@ type BatchRowError struct {
 
 // BatchResults say what can be downloaded.
 type BatchResults struct {
-	URL    string `json:"url"`
-	Bytes  int64  `json:"bytes"`
-	Rows   int64  `json:"rows"`
-	SHA256 string `json:"sha256,omitempty" doc:"Once the batch has ended."`
+	URL    string      `json:"url"`
+	Bytes  int64       `json:"bytes"`
+	Rows   int64       `json:"rows"`
+	SHA256 string      `json:"sha256,omitempty" doc:"Once the batch has ended."`
+	Files  []BatchFile `json:"files,omitempty" doc:"The formats that were asked for, where it was more than CSV or JSON Lines alone, once the batch has ended; the first is what url has."`
+}
+
+// BatchFile is the results in one format.
+type BatchFile struct {
+	Format string        `json:"format"`
+	URL    string        `json:"url"`
+	Bytes  int64         `json:"bytes"`
+	Rows   int64         `json:"rows"`
+	SHA256 string        `json:"sha256,omitempty"`
+	Error  *BatchFailure `json:"error,omitempty" doc:"Why there is none: what the format cannot hold."`
 }
 
 // BatchURLs are what can be done with a batch.
@@ -254,6 +267,7 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 		}
 		if b.Results != nil {
 			v.Results.SHA256 = b.Results.SHA256
+			v.Results.files(b, self)
 		}
 	}
 	return v
@@ -312,8 +326,8 @@ func (a *API) Register(v *api.API) {
 	change(a, v, op("resume-batch", http.MethodPost, "/batches/{id}/resume", "Resume a paused batch", job.Write), func(of job.Of) job.Resume { return job.Resume{Of: of} })
 	change(a, v, op("retry-batch", http.MethodPost, "/batches/{id}/retry", "Run the rows of an ended batch again that have not succeeded", job.Write), func(of job.Of) job.Retry { return job.Retry{Of: of} })
 	content := op("get-batch-results", http.MethodGet, "/batches/{id}/results", "Download a batch's results", job.Read)
-	content.Description = "A record for each row, in the order of the file: all rows of a batch that has ended, and before that those from the first on that are done."
-	content.Produces, content.Stream = []string{"application/jsonl", "text/csv"}, true
+	content.Description = "A record for each row, in the order of the file: all rows of a batch that has ended, and before that those from the first on that are done. Without format it is the first of those that were asked for."
+	content.Produces, content.Stream = []string{"application/jsonl", "text/csv", "application/vnd.apache.parquet", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}, true
 	api.RegisterRaw(v, content, a.results)
 	failed := op("get-batch-errors", http.MethodGet, "/batches/{id}/errors", "Download the errors of a batch's rows", job.Read)
 	failed.Produces, failed.Stream = []string{"application/jsonl"}, true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"sluice/internal/batch/encode"
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/batch/run"
@@ -45,9 +46,8 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 		}
 	}
 	if o := in.Output; o != nil {
-		if b.Spec.Keep = o.IncludeInput; o.Format != "" {
-			b.Output.Format = ingest.Format(o.Format)
-		}
+		b.Spec.Keep = o.IncludeInput
+		formats(&b.Output, o)
 	}
 	src := &counted{Source: run.Source(a.bucket, job.Object{Key: u.Object})}
 	s, err := a.check(ctx, &b, in, &m, src)
@@ -68,6 +68,23 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 		_ = a.bucket.Delete(context.WithoutCancel(ctx), b.Input.Key)
 	}
 	return made, err
+}
+
+// formats says of what format the parts of the results are, and what is made of them.
+// Parts are CSV where nothing else is wanted.
+func formats(to *job.Output, o *NewBatchOutput) {
+	wanted := o.Formats
+	if o.Format != "" {
+		wanted = append([]string{o.Format}, wanted...)
+	}
+	for _, f := range wanted {
+		if !slices.Contains(to.Formats, encode.Format(f)) {
+			to.Formats = append(to.Formats, encode.Format(f))
+		}
+	}
+	if len(to.Formats) == 1 && (to.Formats[0] == encode.CSV || to.Formats[0] == encode.JSONL) {
+		to.Format, to.Formats = ingest.Format(to.Formats[0]), nil
+	}
 }
 
 // target takes "name", "name:version" or "name@label" apart.
@@ -105,6 +122,9 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 	s := run.Schema(b, m)
 	if err := s.Check(); err != nil {
 		return sample{}, err
+	}
+	if len(b.Output.Formats) > 0 {
+		b.Output.Columns = s
 	}
 	if b.Output.Format == ingest.CSV {
 		if b.Output.Head, err = run.Head(s, b.Output.Format); err != nil {

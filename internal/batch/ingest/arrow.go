@@ -248,6 +248,9 @@ func describeArrow(ctx context.Context, src Source, f File, s *Spec, o Options) 
 	for i := range file.fields {
 		f.Columns = append(f.Columns, file.fields[i].name)
 	}
+	if n := len(file.batches); file.broken == nil {
+		f.Rows = file.batches[n-1].first + file.batches[n-1].rows
+	}
 	if err := f.lacks(s); err != nil {
 		return f, err
 	}

@@ -51,6 +51,21 @@ func (o *objects) take(record []byte) *RowError {
 	return nil
 }
 
+// Lines splits lines of JSON, an object each, into the values of some of its members.
+type Lines struct{ objects *objects }
+
+// NewLines returns a splitter for the members of these names.
+func NewLines(names []string) *Lines { return &Lines{newObjects(names)} }
+
+// Cells returns the values in the order of the names, as JSON; nil for one that is not
+// there. They are valid as long as the line is, and until the next call.
+func (l *Lines) Cells(line []byte) ([][]byte, error) {
+	if wrong := l.objects.take(line); wrong != nil {
+		return nil, wrong
+	}
+	return l.objects.cells, nil
+}
+
 // place returns the place of the column that a JSON text names.
 func (o *objects) place(name []byte) (int, bool) {
 	if plain := name[1 : len(name)-1]; bytes.IndexByte(plain, '\\') < 0 {

@@ -16,7 +16,9 @@ import (
 	"math"
 	"time"
 
+	"sluice/internal/batch/encode"
 	"sluice/internal/batch/ingest"
+	"sluice/internal/batch/table"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -73,6 +75,17 @@ type Object struct {
 type Output struct {
 	Format ingest.Format `json:"format"`
 	Head   string        `json:"head,omitempty"` // what the results begin with: a header
+	// Formats are those that were asked for, in that order; empty: Format alone. What is not
+	// Format is made of the parts when the batch ends, whose columns are then Columns.
+	Formats []encode.Format `json:"formats,omitempty"`
+	Columns table.Schema    `json:"columns,omitempty"`
+}
+
+// File is the results in one more format.
+type File struct {
+	Format  encode.Format `json:"format"`
+	Object  Object        `json:"object,omitzero"`
+	Failure *Failure      `json:"failure,omitempty"` // why there is none
 }
 
 // Counts are how many rows there are in which state. They always sum up to Total.
@@ -139,6 +152,7 @@ type Batch struct {
 	Used    Used       `json:"used"`
 	Reused  int64      `json:"reused,omitempty"` // rows that were answered by the run of an equal one
 	Failure *Failure   `json:"failure,omitempty"`
+	Files   []File     `json:"files,omitempty"`   // once it is final
 	Results *Object    `json:"results,omitempty"` // all parts together, once it is final; without a key where the parts are the content
 
 	Fence       int       `json:"fence,omitempty"` // of who validates or finalizes

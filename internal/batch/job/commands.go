@@ -293,6 +293,11 @@ func (b *Batch) Names(key string) bool {
 	if b.Input.Key == key || b.Results != nil && b.Results.Key == key {
 		return true
 	}
+	for i := range b.Files {
+		if b.Files[i].Object.Key == key {
+			return true
+		}
+	}
 	for i := range b.Chunks {
 		if c := &b.Chunks[i]; c.Result.Key == key || c.Errors.Key == key || c.Twices.Key == key {
 			return true

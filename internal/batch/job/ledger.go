@@ -416,7 +416,7 @@ func (b *Batch) Retry(now time.Time, t Timing) error {
 		c.Done, c.Tries = false, 0
 	}
 	b.Counts.Failed, b.Counts.Cancelled, b.Counts.Expired = 0, 0, 0
-	b.Ending, b.Failure, b.Errors, b.Results, b.Deadline = "", nil, nil, nil, time.Time{}
+	b.Ending, b.Failure, b.Errors, b.Results, b.Files, b.Deadline = "", nil, nil, nil, nil, time.Time{}
 	b.CompletedAt, b.Keep, b.Told = time.Time{}, time.Time{}, 0
 	b.Retries++
 	b.run(now, t)

@@ -170,8 +170,18 @@ func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
 		all.Rows += o.Rows
 	}
 	all.SHA256 = hex.EncodeToString(hash.Sum(nil))
-	ended, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Finish(c, &all, now, t.cfg.Job.Timing) })
+	files, err := t.files(ctx, b)
 	if err != nil {
+		return err
+	}
+	ended, err := t.update(ctx, func(b *job.Batch, now time.Time) error {
+		b.Files = files
+		return b.Finish(c, &all, now, t.cfg.Job.Timing)
+	})
+	if err != nil {
+		if errors.Is(err, job.ErrStale) {
+			t.dropFiles(ctx, files)
+		}
 		return err
 	}
 	if ratio := t.cfg.Forecasts.Learn(&ended); ratio > 0 {
