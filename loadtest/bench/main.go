@@ -58,6 +58,7 @@ var parts = []part{
 	{"list", measureList},
 	{"jobs", measureJobs},
 	{"feeds", measureFeeds},
+	{"batch", measureBatch},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

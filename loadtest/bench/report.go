@@ -50,6 +50,10 @@ var goals = []goal{
 	{"jobs_result_p99", "jobs", false, 150, "ms"},
 	{"feed_rate", "feeds", true, 0.98 * feedRate, "/s"},
 	{"feed_memory", "feeds", false, 64, "KiB"},
+	{"batch_parquet", "batch", true, 0.9, "x"},
+	{"batch_csv", "batch", true, 0.6, "x"},
+	{"batch_memory", "batch", false, 300, "MB"},
+	{"batch_online_p99", "batch", false, 1.15, "x"},
 	{"feed_stall", "feeds", false, 10, "%"},
 }
 

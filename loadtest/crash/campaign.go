@@ -29,6 +29,7 @@ type settings struct {
 	keep        bool     // the data, also where nothing was wrong
 	selftest    bool
 	changes     *overlay.Overlay // of the programs: a defect; nil for none
+	hurt        string           // the folder of the programs that die at points, once they are built
 }
 
 // pick returns one of two figures: for the short form, and the long one.

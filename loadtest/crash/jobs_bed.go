@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -37,15 +35,11 @@ const hooked = "acme"
 
 func newJobBed(ctx context.Context, s *settings) (_ *jobBed, err error) {
 	b := &jobBed{hits: map[string]int{}}
+	bin, err := s.hurtPrograms(ctx)
+	if err != nil {
+		return nil, err
+	}
 	one := *s
-	changes, err := hurtful(s.changes)
-	if err != nil {
-		return nil, err
-	}
-	bin, err := one.build(ctx, changes, "./cmd/...", "./loadtest/jobcheck", natsModule)
-	if err != nil {
-		return nil, err
-	}
 	one.api, one.worker = filepath.Join(bin, "api"), filepath.Join(bin, "worker")
 	dir := filepath.Join(s.dir, "jobs")
 	b.models = filepath.Join(dir, "models")
@@ -65,15 +59,16 @@ func newJobBed(ctx context.Context, s *settings) (_ *jobBed, err error) {
 // natsModule is the queue's server, as a program.
 const natsModule = "github.com/nats-io/nats-server/v2"
 
-// open starts everything, and makes the tenants and their clients.
-func (b *jobBed) open(ctx context.Context) error {
+// superviseNATS starts the queue's server on data of the bed's, and returns its
+// address, too.
+func (b *bed) superviseNATS(ctx context.Context) (*supervised, string, error) {
 	a, err := addresses(1)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	host, port, err := net.SplitHostPort(a[0])
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	dir := filepath.Join(b.settings.dir, b.name)
 	server := &program{name: "nats", bin: filepath.Join(filepath.Dir(b.settings.api), "nats-server"), dir: dir,
@@ -82,10 +77,16 @@ func (b *jobBed) open(ctx context.Context) error {
 			c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", a[0])
 			return err == nil && c.Close() == nil
 		}}
-	if b.nats, err = supervise(ctx, server, nil); err != nil {
+	s, err := supervise(ctx, server, nil)
+	return s, "nats://" + a[0], err
+}
+
+// open starts everything, and makes the tenants and their clients.
+func (b *jobBed) open(ctx context.Context) error {
+	var err error
+	if b.nats, b.queue, err = b.superviseNATS(ctx); err != nil {
 		return err
 	}
-	b.queue = "nats://" + a[0]
 	env := b.environment()
 	b.bed.api.env = append(b.bed.api.env, append(env, "SLUICE_JOB_CONCURRENCY=4")...)
 	if b.api, err = supervise(ctx, b.bed.api, b.gate); err != nil {
@@ -177,26 +178,11 @@ func (b *jobBed) all() []*supervised { return append([]*supervised{b.nats, b.api
 
 // endAll ends the platform in order, and then the queue.
 func (b *jobBed) endAll() error {
-	var (
-		errs [3]error
-		all  sync.WaitGroup
-	)
-	for i, p := range append([]*supervised{b.api}, b.workers...) {
-		all.Go(func() { errs[i] = p.end() })
-	}
-	all.Wait()
-	return errors.Join(append(errs[:], b.nats.end())...)
+	return endInOrder(b.nats, append([]*supervised{b.api}, b.workers...)...)
 }
 
 // close ends what still runs, in any way.
 func (b *jobBed) close() {
 	b.receiver.Close()
-	for _, p := range b.all() {
-		if p != nil {
-			p.mu.Lock()
-			p.stopped = true
-			p.mu.Unlock()
-			_ = p.kill() // it may have ended
-		}
-	}
+	killRest(b.all())
 }

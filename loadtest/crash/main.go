@@ -18,6 +18,11 @@
 // effect is there and what tells of it is not. What is left is judged by a program
 // of its own, loadtest/jobcheck, which has the results computed again.
 //
+// The scenario batches has files of rows answered, and exports written, by such
+// processes, which are killed meanwhile: what comes of it must be what an undisturbed
+// run leaves, byte for byte, with one chunk at most run again for each process that was
+// killed, and no object that nothing names.
+//
 // The seed decides what is done and when the program is killed; how far the
 // program has come by then is up to the machine. Limits: a killed process loses
 // no page cache, so losses of power are not tested here.
@@ -56,6 +61,7 @@ var scenarios = []scenario{
 	{name: "disk", run: diskFull},
 	{name: "relays", run: relays},
 	{name: "jobs", run: jobs, builds: true},
+	{name: "batches", run: batches, builds: true},
 	{name: "services", run: services, services: true},
 }
 

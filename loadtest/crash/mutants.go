@@ -66,9 +66,9 @@ func (m *mutant) build(o *overlay.Overlay) error {
 // selftest builds every mutant and has its scenario find it.
 func selftest(ctx context.Context, s *settings) (err error) {
 	var missed []string
-	mutants := slices.Concat(mutants, jobMutants)
-	for i := range mutants {
-		m := &mutants[i]
+	all := slices.Concat(mutants, jobMutants, batchMutants)
+	for i := range all {
+		m := &all[i]
 		if len(s.only) > 0 && !slices.ContainsFunc(s.only, func(part string) bool { return strings.Contains(m.name, part) }) {
 			continue
 		}
@@ -83,12 +83,15 @@ func selftest(ctx context.Context, s *settings) (err error) {
 		if err := m.build(one.changes); err != nil {
 			return err
 		}
-		if i < len(mutants)-len(jobMutants) {
+		switch {
+		case i >= len(mutants)+len(jobMutants):
+			err = batches(ctx, &one)
+		case i >= len(mutants):
+			err = jobs(ctx, &one)
+		default:
 			if err = one.programs(ctx); err == nil {
 				err = killed(ctx, &one)
 			}
-		} else {
-			err = jobs(ctx, &one)
 		}
 		if m.foundBy(err) {
 			fmt.Fprintf(s.out, "found     %s\n", m.name)
@@ -98,7 +101,7 @@ func selftest(ctx context.Context, s *settings) (err error) {
 		missed = append(missed, m.name)
 	}
 	if len(missed) > 0 {
-		return fmt.Errorf("%d of %d defects were not found: %s", len(missed), len(mutants), strings.Join(missed, "; "))
+		return fmt.Errorf("%d of %d defects were not found: %s", len(missed), len(all), strings.Join(missed, "; "))
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ type Baseline struct {
 }
 
 // maxBaselineRows is the most rows of one run.
-const maxBaselineRows = 64
+const maxBaselineRows = 512
 
 // Baseline returns the named model, opening it at the first call.
 func (m *Models) Baseline(ctx context.Context, name string) (*Baseline, error) {

@@ -141,8 +141,33 @@ const maxDeliveries = 1 << 20
 func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) error {
 	return q.Consume(ctx, queue.Consumer{Name: "batches", Stream: job.StreamName, Concurrency: concurrency, Lease: w.cfg.Job.Lease, Drain: w.cfg.Drain,
 		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Job.Lease}}, func(handling context.Context, d queue.Delivery) error {
-		return w.handle(ctx, handling, d)
+		work, stop := outlive(ctx, handling)
+		defer stop()
+		return w.handle(ctx, work, d)
 	})
+}
+
+// outlive returns the context of work on a delivery: it ends with the delivery's, but
+// not because that counts as dead in the queue, which is only to be told of what is due.
+// What a worker has claimed in the store is its own whether the queue is there or not,
+// until taking ends.
+func outlive(taking, handling context.Context) (context.Context, context.CancelFunc) {
+	work, stop := context.WithCancel(context.WithoutCancel(handling))
+	go func() {
+		defer stop()
+		select {
+		case <-handling.Done():
+		case <-work.Done():
+			return
+		}
+		if errors.Is(context.Cause(handling), queue.ErrLeaseLost) {
+			select {
+			case <-taking.Done():
+			case <-work.Done():
+			}
+		}
+	}()
+	return work, stop
 }
 
 // handle works on one batch until there is nothing to do, or its slice is over.
@@ -155,7 +180,12 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 	defer end()
 	t := &turn{Worker: w, life: life, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
 	defer t.close()
-	for until := w.store.Now().Add(w.cfg.Slice); ; {
+	extended := w.store.Now()
+	for until := extended.Add(w.cfg.Slice); ; {
+		if now := w.store.Now(); now.Sub(extended) > w.cfg.Job.Lease/3 { // steps may be too short to do it
+			extended = now
+			_ = d.Extend(ctx) // else it comes again, which costs a look
+		}
 		more, err := t.step(ctx, d)
 		switch {
 		case errors.Is(err, repo.ErrNotFound), errors.Is(err, job.ErrStale), err == nil && !more:
