@@ -112,11 +112,7 @@ type shownExport struct {
 
 // digest is what an export's files are.
 func (e *shownExport) digest() string {
-	text := fmt.Sprintf("%s %d rows %s", e.Status, e.Rows, e.SHA256)
-	for _, p := range e.Parts {
-		text += fmt.Sprintf(", %d rows %s", p.Rows, p.SHA256)
-	}
-	return text
+	return fmt.Sprintf("%s %d rows %s, parts %v", e.Status, e.Rows, e.SHA256, e.Parts)
 }
 
 // fileKinds is the number of ways in which files are answered.

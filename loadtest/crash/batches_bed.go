@@ -194,7 +194,7 @@ func endInOrder(nats *supervised, others ...*supervised) error {
 		all.Go(func() { errs[i] = p.end() })
 	}
 	all.Wait()
-	return errors.Join(append(errs, nats.end())...)
+	return errors.Join(errors.Join(errs...), nats.end())
 }
 
 // close ends what still runs, in any way.

@@ -17,6 +17,7 @@ type leaf struct {
 	cells
 	column int
 	flat   bool // each row has exactly one value
+	input  bool // nothing but an input is made of it
 
 	pages  parquet.Pages // of the group; nil: none is open
 	group  int
@@ -25,6 +26,9 @@ type leaf struct {
 	left   parquet.ValueReader // of the page; nil: it has no more
 	buf    []parquet.Value     // whose bytes are the page's or the dictionary's
 	at, in int                 // what is in buf, from at to before in
+
+	quick floats    // the page, where it is such
+	tail  []float32 // memory for the last row of such a page
 }
 
 func (l *leaf) close() {
@@ -40,7 +44,7 @@ func (l *leaf) release() {
 	if l.page != nil {
 		parquet.Release(l.page)
 	}
-	l.page, l.left = nil, nil
+	l.page, l.left, l.quick = nil, nil, floats{}
 }
 
 // seek goes to a row of a group. Where it follows the last, the pages stay open.
@@ -64,8 +68,15 @@ func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) e
 // bytes that they take: of a row of more than most, the rest is passed over.
 func (l *leaf) read(most int64) (size int64, err error) {
 	const each = 8 // bytes of a value, at least
-	l.values = l.values[:0]
-	for n := 0; ; n++ {
+	l.values, l.floats = l.values[:0], nil
+	if err := l.whole(); err != nil {
+		return 0, err
+	}
+	if size = each * int64(len(l.floats)+len(l.values)); l.floats != nil {
+		l.next++
+		return size, nil
+	}
+	for n := len(l.values); ; n++ {
 		if l.at == l.in {
 			l.own()
 			if err := l.fill(); errors.Is(err, io.EOF) && n > 0 {
@@ -93,6 +104,51 @@ func (l *leaf) read(most int64) (size int64, err error) {
 	return size, nil
 }
 
+// whole reads the next row as floats, where the page has such. Where that page does not
+// say where the row ends, and the next one is not such, its values so far are read as
+// others are.
+func (l *leaf) whole() error {
+	if !l.input || l.flat || l.at < l.in || l.left != nil {
+		return nil
+	}
+	if l.quick.at >= len(l.quick.values) {
+		if err := l.load(); err != nil {
+			return err
+		}
+	}
+	if l.floats = l.quick.row(); l.floats != nil || l.quick.values == nil {
+		return nil
+	}
+	l.tail = append(l.tail[:0], l.quick.values[l.quick.at:]...)
+	err := l.load()
+	ends := errors.Is(err, io.EOF) // the group, and the row with it
+	switch {
+	case err != nil && !ends:
+		return err
+	case ends || l.quick.values != nil: // or another row begins
+		l.floats = l.tail
+		return nil
+	}
+	for i, x := range l.tail {
+		l.values = append(l.values, parquet.ValueOf(x).Level(min(i, 1), 0, l.column))
+	}
+	return nil
+}
+
+// load reads the next page.
+func (l *leaf) load() error {
+	l.release()
+	page, err := l.pages.ReadPage()
+	if err != nil {
+		return err
+	}
+	l.page = page
+	if !l.input || l.flat || !l.quick.open(page) {
+		l.left = page.Values()
+	}
+	return nil
+}
+
 // own copies the row's bytes that are the page's, which goes.
 func (l *leaf) own() {
 	for i, v := range l.values {
@@ -104,12 +160,12 @@ func (l *leaf) own() {
 func (l *leaf) fill() error {
 	for {
 		if l.left == nil {
-			l.release()
-			page, err := l.pages.ReadPage()
-			if err != nil {
+			if err := l.load(); err != nil {
 				return err
 			}
-			l.page, l.left = page, page.Values()
+			if l.quick.values != nil { // the row may have begun before it
+				l.left, l.quick = l.page.Values(), floats{}
+			}
 		}
 		n, err := l.left.ReadValues(l.buf)
 		l.at, l.in = 0, n

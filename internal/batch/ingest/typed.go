@@ -11,7 +11,8 @@ import (
 // one, or those of a list.
 type cells struct {
 	values   []parquet.Value
-	unsigned bool // its whole numbers are
+	floats   []float32 // instead of values, where they are nothing else
+	unsigned bool      // its whole numbers are
 }
 
 // typedRows puts rows of typed columns into chunks.
@@ -84,6 +85,11 @@ func (r *typedRows) tensors(c *Chunk) *RowError {
 		column := 0
 		for j, p := range r.layout.inputs[i] {
 			column = j
+			if row := r.columns[p].floats; row != nil {
+				if n += len(row); n <= in.Width {
+					t.Data, wrong = appendFloats(t.Data, in.Type, row)
+				}
+			}
 			for _, v := range r.columns[p].values {
 				if n++; n > in.Width {
 					break
