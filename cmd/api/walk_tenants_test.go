@@ -94,7 +94,7 @@ var ofPlatform = []string{"/v1/tenants", "/v1/audit-log"}
 // ofCaller has what is only about who asks, or their tenant as a whole. Whether
 // streams of predictions are kept apart is tested where they are made, in package
 // api: none lasts for a walk.
-var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/exports/preview", "/v1/export-datasets", "/v1/prediction-log", "/v1/feedback", "/v1/models/:model/statistics"}
+var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/exports/preview", "/v1/export-datasets", "/v1/prediction-log", "/v1/feedback", "/v1/models/:model/statistics", "/v1/models/:model/costs"}
 
 // ofEvents has what shows what happened in a tenant.
 var ofEvents = []string{"/v1/events", "/v1/models/:model/predictions/events"}

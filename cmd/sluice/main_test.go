@@ -60,6 +60,7 @@ func fake(t *testing.T) string {
 	versions(mux)
 	exports(mux)
 	releases(mux)
+	costs(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL

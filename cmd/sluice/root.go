@@ -106,7 +106,7 @@ func (p *program) root() *cobra.Command {
 	flags.StringVarP(&p.output, "output", "o", "table", "table, or json: what the server says, one object a line")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(p.predict(), p.jobs(), p.models(), p.batch(), p.export(), p.releases(), p.upload(), p.download(), p.usage(), p.audit(), p.get())
+	root.AddCommand(p.predict(), p.jobs(), p.models(), p.batch(), p.export(), p.releases(), p.upload(), p.download(), p.usage(), p.plan(), p.audit(), p.get())
 	p.mark(root)
 	return root
 }

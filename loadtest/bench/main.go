@@ -52,6 +52,7 @@ var parts = []part{
 	{"allocs", measureAllocs},
 	{"open", measureOpen},
 	{"overload", measureOverload},
+	{"plan", measurePlan},
 	{"store", measureStore},
 	{"bus", measureBus},
 	{"relay", measureRelay},

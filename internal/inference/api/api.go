@@ -299,5 +299,6 @@ func (a *API) Register(v *api.API) {
 	output.Produces, output.Stream = []string{"application/json", "application/octet-stream"}, true
 	api.RegisterRaw(v, output, a.output)
 	a.registerUsage(v)
+	a.registerCosts(v)
 	a.quarantines(v)
 }

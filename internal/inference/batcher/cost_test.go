@@ -260,3 +260,25 @@ func TestDemand(t *testing.T) {
 		}
 	})
 }
+
+// Only what was measured is told, and more rows never cost less.
+func TestPointsAreWhatWasMeasured(t *testing.T) {
+	c := NewCost(16, 4)
+	if points, spread := c.points(); len(points) != 0 || spread != 1 {
+		t.Errorf("an empty table has %v, spread %v", points, spread)
+	}
+	c.Seed(1, 0, 10)
+	c.Seed(4, 0, 20)
+	c.Seed(2, 2, 40)
+	points, _ := c.points()
+	rows := map[int]int{}
+	for i, p := range points {
+		rows[p.Beside] = max(rows[p.Beside], p.Rows)
+		if p.Run <= 0 || i > 0 && points[i-1].Beside == p.Beside && p.Run < points[i-1].Run {
+			t.Errorf("point %d of %v", i, points)
+		}
+	}
+	if len(rows) != 2 || rows[0] != 4 || rows[2] != 2 {
+		t.Errorf("%v: want up to 4 rows alone, and up to 2 beside two others", points)
+	}
+}

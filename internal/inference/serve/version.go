@@ -77,6 +77,15 @@ func (v *Version) Pace() batcher.Pace {
 	return v.runtime.batcher.Pace()
 }
 
+// Costs returns what was measured of the version's run times, see batcher.Costs;
+// nothing while it is not loaded, and of a graph.
+func (v *Version) Costs() (points []batcher.Point, spread float64) {
+	if v.runtime.batcher == nil {
+		return nil, 1
+	}
+	return v.runtime.batcher.Costs()
+}
+
 // acquire takes a reference for one request. It fails when the version was
 // released for good in the meantime.
 func (v *Version) acquire() bool {
