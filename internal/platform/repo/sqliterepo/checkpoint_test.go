@@ -8,13 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/sqlite"
 )
 
 // The log is moved while commits go on, and begun anew while they do.
 func TestLogStaysShort(t *testing.T) {
-	d, _ := newStore(t, storePath(t), Config{})
+	registry := prometheus.NewRegistry()
+	d, _ := newStore(t, storePath(t), Config{Metrics: registry})
 	text := strings.Repeat("x", 16*sqlite.PageSize)
 	var all sync.WaitGroup
 	for g := range 16 {
@@ -36,17 +39,41 @@ func TestLogStaysShort(t *testing.T) {
 	if pages := file.Size() / sqlite.PageSize; pages > logLimit+1600 {
 		t.Errorf("the log has %d pages", pages)
 	}
-	if n, err := d.writer.pages(); err != nil || n.Pages != n.Moved {
-		t.Errorf("nothing is written any more, and the log has %+v: %v", n, err)
+	if n := count(t, registry, "sluice_sqlite_checkpoint_seconds"); n == 0 {
+		t.Error("it was never moved beside the commits")
+	}
+	if n := d.moved(t); n.Pages != n.Moved {
+		t.Errorf("nothing is written any more, and the log has %+v", n)
 	}
 }
 
-// pages moves what is left of the log and says what there was.
-func (w *writer) pages() (l sqlite.Log, err error) {
-	done := make(chan struct{})
-	w.log.rest <- func(c *conn) { l, err = c.Checkpoint(); close(done) }
-	<-done
-	return l, err
+// moved has the writer move what is left of the log and returns what there was.
+func (d *stored) moved(t *testing.T) (l sqlite.Log) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); l.Pages == 0; { // none: the other is at it
+		var err error
+		done := make(chan struct{})
+		d.writer.log.rest <- func(c *conn) { l, err = c.Checkpoint(); close(done) }
+		if <-done; err != nil || time.Now().After(end) {
+			t.Fatalf("the log is not moved: %v", err)
+		}
+	}
+	return l
+}
+
+// count returns how often a histogram has observed something.
+func count(t *testing.T, g prometheus.Gatherer, name string) uint64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	return 0
 }
 
 // Who reads an old state for long keeps the log from being begun anew, not the
@@ -67,7 +94,7 @@ func TestReaderKeepsTheLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err := d.writer.pages(); err != nil || l.Behind() != 0 {
-		t.Errorf("the log has %+v: %v", l, err)
+	if l := d.moved(t); l.Behind() != 0 {
+		t.Errorf("the log has %+v", l)
 	}
 }
