@@ -19,7 +19,7 @@ import (
 var types = map[string]string{
 	".csv": "text/csv", ".jsonl": "application/jsonl", ".ndjson": "application/jsonl", ".json": "application/json", ".parquet": "application/vnd.apache.parquet",
 	".arrow": "application/vnd.apache.arrow.file", ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-	".gz": "application/gzip", ".zst": "application/zstd", ".onnx": "application/octet-stream",
+	".gz": "application/gzip", ".zst": "application/zstd", ".onnx": "application/octet-stream", ".sig": "application/json",
 }
 
 // typeOf guesses a file's type by its name.
