@@ -57,6 +57,7 @@ var parts = []part{
 	{"bus", measureBus},
 	{"relay", measureRelay},
 	{"list", measureList},
+	{"log", measureLog},
 	{"jobs", measureJobs},
 	{"feeds", measureFeeds},
 	{"batch", measureBatch},
