@@ -86,6 +86,11 @@ func TestInputs(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, columns, err)
 		}
 	}
+	doubtful := f("a", "b", "c", "d")
+	doubtful.Dialect.Guessed = true
+	if _, err := inputs(doubtful, &NewBatch{}, one); fault.CodeOf(err) != "header_unknown" {
+		t.Error(err)
+	}
 	if got, _ := inputs(f("x"), &NewBatch{}, one); got[0].Width != 4 {
 		t.Errorf("%+v", got)
 	}

@@ -152,6 +152,9 @@ func inputs(f *ingest.File, in *NewBatch, m *run.Model) ([]ingest.Input, error) 
 			columns = []string{p.Name}
 			if rest := others(f, in); len(m.Inputs) == 1 && !slices.Contains(f.Columns, p.Name) && len(rest) == width {
 				columns = rest
+				if f.Dialect.Guessed {
+					return nil, fault.New(fault.Unprocessable, "the first row looks like all others, so that it may name the columns or not: set csv.header, or name the columns").WithCode("header_unknown")
+				}
 			}
 		}
 		if len(columns) != 1 && len(columns) != width {

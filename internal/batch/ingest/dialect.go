@@ -15,6 +15,7 @@ type Dialect struct {
 	Quote     string `json:"quote,omitempty"`     // one byte, or "none"
 	Header    *bool  `json:"header,omitempty"`    // whether the first row names the columns; without it they are called 1, 2, …
 	Decimal   string `json:"decimal,omitempty"`   // "." or ","
+	Guessed   bool   `json:"-"`                   // the header looks like all other rows: it may be none
 	Old       bool   `json:"old,omitempty"`       // lines end with a lone carriage return
 }
 
@@ -55,6 +56,7 @@ func (d Dialect) complete(head []byte, columns []string) Dialect {
 	rows := d.rows(head, d.Delimiter)
 	if d.Header == nil {
 		d.Header = new(len(rows) > 0 && named(rows[0], columns))
+		d.Guessed = *d.Header && !slices.ContainsFunc(rows, func(row []string) bool { return slices.ContainsFunc(row, value) })
 	}
 	if d.Decimal == "" {
 		d.Decimal = "."

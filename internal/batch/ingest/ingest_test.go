@@ -382,3 +382,17 @@ func TestNoHeader(t *testing.T) {
 		}
 	}
 }
+
+// Bytes that are no characters in the file's encoding cost their row.
+func TestForeignBytes(t *testing.T) {
+	for encoding, text := range map[string]string{
+		"windows-1252": "id,a,b,note\nr1,1,2,x\nr2,1,2,\x81\nr3,1,2,\xe9\n",
+		"utf-16le":     "i\x00d\x00,\x00a\x00,\x00b\x00,\x00n\x00o\x00t\x00e\x00\n\x00r\x001\x00,\x001\x00,\x002\x00,\x00x\x00\n\x00r\x002\x00,\x001\x00,\x002\x00,\x00\x00\xd8\n\x00r\x003\x00,\x001\x00,\x002\x00,\x00\xe9\x00\n\x00",
+	} {
+		f := inspect(t, []byte(text), File{Format: CSV, Coding: Coding{Encoding: encoding}}, two)
+		got, err := collect(t, file(text), f, two, Limit{Rows: 10, Bytes: 1 << 20}, true)
+		if err != nil || len(got) != 3 || got[0].Code != "" || got[1].Code != CodeEncoding || got[1].Line != 3 || got[2].Kept[0] != "é" {
+			t.Errorf("%s: %+v, %v", encoding, got, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"slices"
@@ -61,9 +62,10 @@ type filler struct {
 // textReader reads what is split into records at the ends of lines.
 type textReader struct {
 	filler
-	body io.Closer
-	scan *scanner
-	rows rows
+	body    io.Closer
+	scan    *scanner
+	rows    rows
+	foreign bool // it is not kept in UTF-8
 }
 
 // Position implements Reader.
@@ -96,6 +98,9 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 func (r *textReader) take(c *Chunk, record []byte, wrong *RowError) {
 	if wrong == nil {
 		wrong = encoded(record)
+	}
+	if wrong == nil && r.foreign && bytes.Contains(record, []byte("\ufffd")) {
+		wrong = bad(CodeEncoding, "the row has bytes that are no characters in the file's encoding")
 	}
 	if wrong == nil {
 		wrong = r.rows.take(record)

@@ -191,7 +191,7 @@ func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Optio
 	if err != nil {
 		return nil, err
 	}
-	r := &textReader{body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s)}}
+	r := &textReader{foreign: f.Coding.Encoding != "" && f.Coding.Encoding != "utf-8", body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s)}}
 	if f.Format == JSONL {
 		r.kept, r.rows = table.JSON, newObjects(s.columns())
 	} else {
