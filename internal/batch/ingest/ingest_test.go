@@ -396,3 +396,33 @@ func TestForeignBytes(t *testing.T) {
 		}
 	}
 }
+
+// What is behind damage is one bad row with its line, and the rows before it are as they
+// are in the whole file.
+func TestRowsBeforeDamage(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("id,a,b,note\n")
+	for i := range 60_000 {
+		fmt.Fprintf(&b, "r%d,1,%d,n%x\n", i, i, i*7919)
+	}
+	for name, text := range map[string][]byte{
+		"gzip": compress("gzip", []byte(b.String())), "zstd": compress("zstd", []byte(b.String())), "quote": []byte(b.String() + "r,1,2,\"never\nr,1,2,n\n"),
+	} {
+		if name != "quote" {
+			text = text[:len(text)*3/4]
+		}
+		f := inspect(t, text, File{Format: CSV}, two)
+		counts := map[int]bool{}
+		for _, l := range []Limit{{Rows: 100_000, Bytes: 1 << 40}, {Rows: 777, Bytes: 1 << 12}} {
+			got, err := collect(t, file(text), f, two, l, false)
+			last := len(got) - 1
+			if err != nil || last < 1000 || got[last].Code == "" || got[last].Line != int64(last+2) || got[last-1].ID != fmt.Sprintf("r%d", last-1) || got[last-1].Code != "" {
+				t.Fatalf("%s: %d rows, %v: %+v", name, len(got), err, got[max(0, last-1):])
+			}
+			counts[len(got)] = true
+		}
+		if len(counts) != 1 {
+			t.Errorf("%s: %v rows", name, counts)
+		}
+	}
+}

@@ -22,6 +22,7 @@ const (
 	CodeQuote     = "row_quoting"
 	CodeEncoding  = "row_encoding"
 	CodeNotJSON   = "row_not_json"
+	CodeRest      = "file_ends_early"
 	CodeDuplicate = "row_id_duplicate"
 	CodeID        = "row_id_invalid"
 )

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"sluice/internal/batch/table"
+	"sluice/internal/platform/fault"
 )
 
 // row is a row whose cells are texts.
@@ -66,6 +67,7 @@ type textReader struct {
 	scan    *scanner
 	rows    rows
 	foreign bool // it is not kept in UTF-8
+	ended   bool // by what cannot be read
 }
 
 // Position implements Reader.
@@ -80,6 +82,9 @@ func (r *textReader) Close() error { return r.body.Close() }
 // Read implements Reader.
 func (r *textReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, r.kept)
+	if r.ended {
+		return io.EOF
+	}
 	for begin := r.scan.at.Offset; c.Rows < l.Rows && (c.Rows == 0 || r.scan.at.Offset-begin < l.Bytes); {
 		record, err := r.scan.record()
 		wrong, isRow := errors.AsType[*RowError](err)
@@ -87,9 +92,29 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 		case errors.Is(err, io.EOF) && c.Rows > 0:
 			return nil
 		case err != nil && !isRow:
-			return err
+			if wrong = r.rest(err); wrong == nil {
+				return err
+			}
+			r.ended = true
+			r.take(c, nil, wrong)
+			return nil
 		}
 		r.take(c, record, wrong)
+	}
+	return nil
+}
+
+// rest is what is behind damage in a file that has rows before it: one bad row, so that
+// those before are not lost. Nil where the error is not of that kind.
+func (r *textReader) rest(err error) *RowError {
+	f := fault.Of(err)
+	switch code := fault.CodeOf(err); {
+	case r.scan.at.Row == 0 || f.Kind != fault.Unprocessable:
+		return nil
+	case code == codeDamaged:
+		return bad(CodeRest, "the file ends here, where more was to come: %s", f.Text())
+	case code == "csv_quote_unclosed":
+		return bad(CodeQuote, "a quote is opened in this row which is never closed: what follows is all between it")
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ type scanner struct {
 	start int // of what is not scanned yet
 	end   int
 	eof   bool
+	err   error // behind what was read
 	max   int
 
 	delimiter, quote byte // quote 0: there are none
@@ -196,15 +197,19 @@ func (s *scanner) fill() error {
 		s.buf = append(s.buf, make([]byte, len(s.buf))...)
 	}
 	for tries := 0; ; tries++ {
+		if s.err != nil {
+			return s.err
+		}
 		n, err := s.r.Read(s.buf[s.end:])
 		s.end += n
 		switch {
 		case errors.Is(err, io.EOF):
 			s.eof = true
 			return nil
-		case err != nil:
+		case err != nil && n == 0:
 			return err
 		case n > 0:
+			s.err = err // is told once the records before it are found
 			return nil
 		case tries == 100:
 			return io.ErrNoProgress
