@@ -59,7 +59,7 @@ func New(n *node.Node, m *models.Models, records record.Store, metrics prometheu
 			return nil, err
 		}
 	}
-	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{Owner: n.Owner(), Log: log, Metrics: metrics})
+	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{Owner: n.Owner(), Allocator: rollout.NewAllocator(n.Bus, r.counted), Log: log, Metrics: metrics})
 	return r, err
 }
 

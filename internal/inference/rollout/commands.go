@@ -139,6 +139,7 @@ func Register(b *cqrs.Bus, catalog Catalog) {
 	registerExperiments(b)
 	registerReleases(b)
 	registerShadows(b)
+	registerAllocations(b)
 }
 
 func registerAliases(b *cqrs.Bus, catalog Catalog) {

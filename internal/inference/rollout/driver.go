@@ -18,11 +18,12 @@ import (
 
 // DriverConfig holds what a Driver may be given; the zero value has defaults.
 type DriverConfig struct {
-	Owner    string                // this process; default a random name
-	Interval time.Duration         // between two looks at each release; default 1s
-	Lease    time.Duration         // of driving; default 5s
-	Log      *slog.Logger          // nil discards
-	Metrics  prometheus.Registerer // nil registers nowhere
+	Owner     string                // this process; default a random name
+	Interval  time.Duration         // between two looks at each release; default 1s
+	Lease     time.Duration         // of driving; default 5s
+	Allocator *Allocator            // of experiments; nil for none
+	Log       *slog.Logger          // nil discards
+	Metrics   prometheus.Registerer // nil registers nowhere
 }
 
 // Driver judges releases by their evidence, and has what follows happen: one
@@ -107,6 +108,11 @@ func (d *Driver) Round(ctx context.Context) {
 			return err
 		})
 		d.warn(ctx, err, string(x.Root.ID))
+		if err == nil && d.cfg.Allocator != nil {
+			if err := d.cfg.Allocator.Allot(ctx, &x); err != nil && ctx.Err() == nil {
+				d.cfg.Log.WarnContext(ctx, "the arms of an experiment cannot be allocated; that is tried again", "experiment", string(x.Root.ID), "error", err)
+			}
+		}
 	}
 }
 

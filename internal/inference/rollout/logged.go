@@ -106,7 +106,8 @@ func (r *Reader) hold(ctx context.Context) error {
 	})
 }
 
-// Round reads once what the log of a name knows of all releases under way.
+// Round reads once what the log of a name knows of all releases under way, and of
+// experiments whose arms are allocated by labels.
 func (r *Reader) Round(ctx context.Context, log string) {
 	live := map[part]bool{}
 	for l, err := range all(ctx, r.store.Read(repo.Scope{}), release.Releases, release.Live()) {
@@ -117,6 +118,16 @@ func (r *Reader) Round(ctx context.Context, log string) {
 		if err != nil && ctx.Err() == nil {
 			r.failures.Inc()
 			r.cfg.Log.WarnContext(ctx, "what the prediction log knows of a release cannot be read; that is tried again", "release", string(l.Root.ID), "error", err)
+		}
+	}
+	for x, err := range all(ctx, r.store.Read(repo.Scope{}), Experiments, experimentStopped.Eq(false)) {
+		if b := x.State.Bandit; err == nil && b != nil && b.Label != "" {
+			live[labelled(&x)] = true
+			err = r.labels(ctx, &x, log)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.failures.Inc()
+			r.cfg.Log.WarnContext(ctx, "what the prediction log knows of an experiment cannot be read; that is tried again", "experiment", string(x.Root.ID), "error", err)
 		}
 	}
 	for p := range r.known {
@@ -137,8 +148,31 @@ func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 	if err != nil {
 		return err
 	}
+	return r.update(ctx, stepOf(l), log, arms)
+}
+
+// labels reads the labels of a name, which an experiment's arms are allocated by.
+func (r *Reader) labels(ctx context.Context, x *LoadedExperiment, log string) error {
+	id := string(x.Root.ID)
+	scores, err := r.log.Scores(ctx, record.Window{Experiment: id, From: x.CreatedAt})
+	if err != nil {
+		return err
+	}
+	var arms []Measure
+	for _, a := range x.State.Config.Allocation.Arms() {
+		m := Measure{Arm: a.Name, Weight: a.Weight}
+		m.Numbers.Quality = scores[a.Name][x.State.Bandit.Label]
+		arms = append(arms, m)
+	}
+	return r.update(ctx, labelled(x), log, arms)
+}
+
+// labelled is the part that an experiment's labels are of: its versions count from 1.
+func labelled(x *LoadedExperiment) part { return part{string(x.Root.ID), 0} }
+
+// update brings the store up to date about a part.
+func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure) error {
 	found := slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Quality.N > 0 || len(m.Shapes) > 0 })
-	p := stepOf(l)
 	before, known := r.known[p]
 	if known && reflect.DeepEqual(before, arms) || !known && !found && !r.wrote(ctx, p, log) {
 		return nil

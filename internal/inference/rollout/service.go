@@ -33,6 +33,7 @@ type StartExperiment struct {
 	Unit         []experiment.Key // the header Experiment-Unit where it is empty
 	Rules        []experiment.Rule
 	Shadow       *WeightlessArm // nil for none
+	Bandit       *Bandit        // nil keeps the weights
 }
 
 // StartExperiment divides an alias's requests. Doing so again with the same id
@@ -40,6 +41,9 @@ type StartExperiment struct {
 func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartExperiment) (*LoadedExperiment, error) {
 	if len(c.Unit) == 0 {
 		c.Unit = standardUnit
+	}
+	if c.Bandit != nil && c.Bandit.Label != "" && s.Unlogged {
+		return nil, fault.New(fault.Unprocessable, "to allocate by labels needs the prediction log, and this server keeps none: set record.url").WithCode("experiment_allocation")
 	}
 	started, err := design(s.catalog, id, c)
 	if err != nil {

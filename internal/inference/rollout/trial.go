@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/experiment/bandit"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/aggregate"
@@ -33,13 +34,18 @@ type Arm struct {
 
 // Experiment is how an alias's requests are divided, as its events have made it.
 type Experiment struct {
-	Model   string            `json:"model"`
-	Alias   string            `json:"alias"`
-	Config  experiment.Config `json:"config"`
-	Arms    []Arm             `json:"arms"` // as the allocation has them
-	Shadow  *ShadowArm        `json:"shadow,omitempty"`
-	Stopped bool              `json:"stopped,omitempty"`
-	Reason  string            `json:"reason,omitempty"` // for that
+	Model  string            `json:"model"`
+	Alias  string            `json:"alias"`
+	Config experiment.Config `json:"config"`
+	Arms   []Arm             `json:"arms"` // as the allocation has them
+	Shadow *ShadowArm        `json:"shadow,omitempty"`
+	// Bandit reweighs the arms; nil leaves that to people. Decision is its latest, and
+	// AllocatedAt when the arms got their weights.
+	Bandit      *Bandit          `json:"bandit,omitempty"`
+	Decision    *bandit.Decision `json:"decision,omitempty"`
+	AllocatedAt time.Time        `json:"allocated_at,omitzero"`
+	Stopped     bool             `json:"stopped,omitempty"`
+	Reason      string           `json:"reason,omitempty"` // for that
 }
 
 // ShadowArm is a version that gets copies of the first arm's requests, for its
@@ -56,11 +62,15 @@ type ExperimentStarted struct {
 	Config experiment.Config `json:"config"`
 	Arms   []Arm             `json:"arms"`
 	Shadow *ShadowArm        `json:"shadow,omitempty"`
+	Bandit *Bandit           `json:"bandit,omitempty"`
 }
 
 // ExperimentReweighted says that arms have other shares.
 type ExperimentReweighted struct {
 	Allocation *experiment.Allocation `json:"allocation"`
+	// Decision is the bandit's, with all that it follows from; nil where a person has
+	// reweighed the arms.
+	Decision *bandit.Decision `json:"decision,omitempty"`
 }
 
 // ExperimentStopped says that the alias's requests are divided no more.
@@ -97,12 +107,13 @@ func experimentCodec() *eventstore.Codec {
 }
 
 // applyExperiment changes the state by what has happened.
-func applyExperiment(x *Experiment, e aggregate.Event, _ time.Time) {
+func applyExperiment(x *Experiment, e aggregate.Event, at time.Time) {
 	switch e := e.(type) {
 	case ExperimentStarted:
 		x.Model, x.Alias, x.Config, x.Arms, x.Shadow = e.Model, e.Alias, e.Config, e.Arms, e.Shadow
+		x.Bandit, x.AllocatedAt = e.Bandit, at
 	case ExperimentReweighted:
-		x.Config.Allocation = e.Allocation
+		x.Config.Allocation, x.Decision, x.AllocatedAt = e.Allocation, e.Decision, at
 	case ExperimentStopped:
 		x.Stopped, x.Reason = true, e.Reason
 	}
@@ -152,6 +163,11 @@ func design(catalog Catalog, id ExperimentID, c StartExperiment) (*ExperimentSta
 	var err error
 	if e.Config.Allocation, err = experiment.Allocate(weights(c.Arms)...); err != nil {
 		return nil, err
+	}
+	if e.Bandit = c.Bandit; c.Bandit != nil {
+		if err := c.Bandit.validate(len(c.Arms)); err != nil {
+			return nil, err
+		}
 	}
 	if c.Shadow != nil {
 		if e.Shadow, err = shade(catalog, c.Model, first, c.Shadow); err != nil {
@@ -231,8 +247,11 @@ func samePort(a, b model.Port) bool {
 
 // reweigh gives the arms other shares, by name.
 func (x *Experiment) reweigh(arms []experiment.Arm) ([]aggregate.Event, error) {
-	if x.Stopped {
+	switch {
+	case x.Stopped:
 		return nil, errStopped
+	case x.Bandit != nil:
+		return nil, fault.New(fault.Conflict, "the arms of this experiment are allocated by what was observed of them: stop it, and begin another with weights of your own").WithCode("experiment_allocated")
 	}
 	now := x.Config.Allocation.Arms()
 	if len(arms) != len(now) || slices.ContainsFunc(arms, func(a experiment.Arm) bool {
@@ -248,7 +267,7 @@ func (x *Experiment) reweigh(arms []experiment.Arm) ([]aggregate.Event, error) {
 		return nil, nil
 	}
 	next, err := x.Config.Allocation.Reweight(ordered...)
-	return []aggregate.Event{ExperimentReweighted{next}}, err
+	return []aggregate.Event{ExperimentReweighted{Allocation: next}}, err
 }
 
 var errStopped = fault.New(fault.Conflict, "the experiment has been stopped: begin another").WithCode("experiment_stopped")

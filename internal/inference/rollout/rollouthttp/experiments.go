@@ -44,31 +44,33 @@ type Rule struct {
 
 // Experiment is what is shown of an experiment.
 type Experiment struct {
-	ID        string     `json:"id" readOnly:"true"`
-	Object    string     `json:"object" readOnly:"true"`
-	Status    string     `json:"status" enum:"running,stopped" readOnly:"true"`
-	Model     string     `json:"model"`
-	Alias     string     `json:"alias" doc:"Whose requests are divided."`
-	Arms      []Arm      `json:"arms"`
-	Unit      []Key      `json:"unit" doc:"Where the unit of a request is: the first that it has. A request without one is a unit of its own."`
-	Rules     []Rule     `json:"rules" doc:"Tried in order; the first that holds decides."`
-	Shadow    *ShadowArm `json:"shadow,omitempty"`
-	Reason    string     `json:"reason,omitempty" doc:"Why it was stopped."`
-	CreatedAt api.Time   `json:"created_at" readOnly:"true"`
-	CreatedBy string     `json:"created_by" readOnly:"true"`
-	UpdatedAt api.Time   `json:"updated_at" readOnly:"true"`
+	ID         string     `json:"id" readOnly:"true"`
+	Object     string     `json:"object" readOnly:"true"`
+	Status     string     `json:"status" enum:"running,stopped" readOnly:"true"`
+	Model      string     `json:"model"`
+	Alias      string     `json:"alias" doc:"Whose requests are divided."`
+	Arms       []Arm      `json:"arms"`
+	Unit       []Key      `json:"unit" doc:"Where the unit of a request is: the first that it has. A request without one is a unit of its own."`
+	Rules      []Rule     `json:"rules" doc:"Tried in order; the first that holds decides."`
+	Shadow     *ShadowArm `json:"shadow,omitempty"`
+	Allocation Allocation `json:"allocation"`
+	Reason     string     `json:"reason,omitempty" doc:"Why it was stopped."`
+	CreatedAt  api.Time   `json:"created_at" readOnly:"true"`
+	CreatedBy  string     `json:"created_by" readOnly:"true"`
+	UpdatedAt  api.Time   `json:"updated_at" readOnly:"true"`
 
 	Numbers *ExperimentNumbers `json:"numbers,omitempty" readOnly:"true" doc:"Where one experiment is read: what was measured of each arm since it began."`
 }
 
 // NewExperiment is what begins an experiment.
 type NewExperiment struct {
-	Model  string     `json:"model" minLength:"1" maxLength:"255"`
-	Alias  string     `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"Whose requests are divided."`
-	Arms   []Arm      `json:"arms" minItems:"1" maxItems:"64"`
-	Unit   []Key      `json:"unit,omitempty" maxItems:"8" doc:"Where the unit of a request is; the header Experiment-Unit without it."`
-	Rules  []Rule     `json:"rules,omitempty" maxItems:"64"`
-	Shadow *ShadowArm `json:"shadow,omitempty" doc:"A version that gets copies of the first arm's requests, for its answers to be compared; nobody sees them."`
+	Model      string      `json:"model" minLength:"1" maxLength:"255"`
+	Alias      string      `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"Whose requests are divided."`
+	Arms       []Arm       `json:"arms" minItems:"1" maxItems:"64"`
+	Unit       []Key       `json:"unit,omitempty" maxItems:"8" doc:"Where the unit of a request is; the header Experiment-Unit without it."`
+	Rules      []Rule      `json:"rules,omitempty" maxItems:"64"`
+	Shadow     *ShadowArm  `json:"shadow,omitempty" doc:"A version that gets copies of the first arm's requests, for its answers to be compared; nobody sees them."`
+	Allocation *Allocation `json:"allocation,omitempty" doc:"How the arms get their weights; fixed without it."`
 }
 
 type newExperimentIn struct{ Body NewExperiment }
@@ -124,7 +126,7 @@ type listExperimentsOut struct{ Body api.Page[Experiment] }
 
 func experimentView(x *rollout.LoadedExperiment) Experiment {
 	s := &x.State
-	v := Experiment{ID: string(x.Root.ID), Object: "experiment", Status: "running", Model: s.Model, Alias: s.Alias, Reason: s.Reason, Shadow: shadowArmView(s.Shadow), Unit: []Key{}, Rules: []Rule{},
+	v := Experiment{ID: string(x.Root.ID), Object: "experiment", Status: "running", Model: s.Model, Alias: s.Alias, Reason: s.Reason, Shadow: shadowArmView(s.Shadow), Allocation: allocationView(s), Unit: []Key{}, Rules: []Rule{},
 		CreatedAt: api.Time{Time: x.CreatedAt}, CreatedBy: x.CreatedBy, UpdatedAt: api.Time{Time: x.UpdatedAt}}
 	if s.Stopped {
 		v.Status = "stopped"
@@ -153,8 +155,9 @@ func shownExperiment(x *rollout.LoadedExperiment, err error) (*experimentOut, er
 }
 
 // ask makes what the service understands of what a client sent.
-func (n *NewExperiment) ask() rollout.StartExperiment {
-	c := rollout.StartExperiment{Model: n.Model, Alias: n.Alias, Shadow: n.Shadow.ask()}
+func (n *NewExperiment) ask() (rollout.StartExperiment, error) {
+	b, err := n.Allocation.ask()
+	c := rollout.StartExperiment{Model: n.Model, Alias: n.Alias, Shadow: n.Shadow.ask(), Bandit: b}
 	for _, a := range n.Arms {
 		c.Arms = append(c.Arms, rollout.WeightedArm{Name: a.Name, Version: a.Version, Weight: a.Weight})
 	}
@@ -168,7 +171,7 @@ func (n *NewExperiment) ask() rollout.StartExperiment {
 		}
 		c.Rules = append(c.Rules, rule)
 	}
-	return c
+	return c, err
 }
 
 func key(k Key) experiment.Key { return experiment.Key{From: experiment.Source(k.From), Name: k.Name} }
@@ -192,7 +195,11 @@ func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	start.Status, start.Idempotency = http.StatusCreated, api.KeyOptional
 	start.Description = "Answers say which arm they are of, in Experiment-Arm. One experiment or release divides an alias's requests at a time."
 	api.Register(a, start, func(ctx context.Context, in *newExperimentIn) (*experimentOut, error) {
-		out, err := shownExperiment(s.StartExperiment(ctx, newID[rollout.ExperimentID](ctx, rollout.ExperimentPrefix), in.Body.ask()))
+		c, err := in.Body.ask()
+		if err != nil {
+			return nil, err
+		}
+		out, err := shownExperiment(s.StartExperiment(ctx, newID[rollout.ExperimentID](ctx, rollout.ExperimentPrefix), c))
 		if err == nil {
 			out.Status, out.Location = http.StatusCreated, a.Prefix()+path+"/"+out.Body.ID
 		}

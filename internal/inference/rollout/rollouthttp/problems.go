@@ -17,6 +17,8 @@ func Problems() []problem.Type {
 		{Code: "experiment_arms", Title: "The arms of the experiment are wrong", Fix: "Give 1 to 64 arms, each a name of its own; arms do not change while an experiment lives."},
 		{Code: "experiment_weights", Title: "The weights of the arms do not add up", Fix: "Give each arm 0 to 10000 basis points, 10000 in all."},
 		{Code: "experiment_invalid", Title: "The experiment has mistakes", Fix: "errors names each."},
+		{Code: "experiment_allocation", Title: "The allocation of the arms has mistakes", Fix: "thompson needs at least two arms, and every a time from 10s to 720h; the reward label needs the prediction log."},
+		{Code: "experiment_allocated", Title: "The arms are allocated by what was observed of them", Fix: "Stop the experiment, and begin another with weights of your own."},
 		{Code: "experiment_stopped", Title: "The experiment has been stopped", Fix: "Begin another."},
 		{Code: "arms_stateful", Title: "Requests of this model are not divided", Fix: "Models that keep state, or answer step by step, have aliases, but no experiments and releases: point the alias to the version."},
 		{Code: "arms_differ", Title: "The versions do not take and give the same tensors", Fix: "Compare versions with the same signature; point the alias to one that has another."},

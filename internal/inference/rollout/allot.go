@@ -1,0 +1,142 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/experiment/bandit"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// Bandit says that an experiment gives its units to the arms that seem best, and by
+// what; see package bandit.
+type Bandit struct {
+	Label string        `json:"label,omitempty"` // whose scores are the reward; empty: requests that did not fail are
+	Every time.Duration `json:"every_ns"`
+}
+
+// Bounds of the time between two allocations: each is an event, and units change
+// arms with it.
+const (
+	MinEvery = 10 * time.Second
+	MaxEvery = 30 * 24 * time.Hour
+)
+
+func (b *Bandit) validate(arms int) error {
+	if b.Every < MinEvery || b.Every > MaxEvery || arms < 2 || len(b.Label) > 64 {
+		return fault.New(fault.Unprocessable, "the arms are allocated every %s by the label %q among %d, expected a time from %s to %s, at most 64 bytes and at least 2 arms",
+			b.Every, fault.Clip(b.Label, 64), arms, MinEvery, MaxEvery).WithCode("experiment_allocation")
+	}
+	return nil
+}
+
+// reward returns what is allocated by.
+func (b *Bandit) reward(arms []Measure, seed uint64) bandit.Inputs {
+	in := bandit.Inputs{Reward: bandit.Rate, Seed: seed}
+	for _, a := range arms {
+		arm := bandit.Arm{Name: a.Arm}
+		if b.Label != "" {
+			in.Reward, arm.Moments = bandit.Mean, a.Numbers.Quality
+		} else {
+			n := a.Numbers.Requests
+			arm.Count = sequential.Count{N: n.N, Hits: n.N - n.Hits}
+		}
+		in.Arms = append(in.Arms, arm)
+	}
+	return in
+}
+
+// allocate gives the arms of an experiment the shares that a bandit has decided on.
+type allocate struct {
+	cqrs.Returns[*LoadedExperiment]
+	id       ExperimentID
+	version  int64 // that it was decided for
+	decision bandit.Decision
+}
+
+// CommandName implements cqrs.Command.
+func (allocate) CommandName() string { return "experiments.allocate" }
+
+// Target implements cqrs.Targeted.
+func (c allocate) Target() (kind, id string) { return Experiments.Name, string(c.id) }
+
+func registerAllocations(b *cqrs.Bus) {
+	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c allocate) (*LoadedExperiment, error) {
+		x, err := Experiments.Append(ctx, tx, c.id, func(l LoadedExperiment) ([]aggregate.Event, error) {
+			if l.State.Stopped || l.Version != c.version {
+				return nil, nil // somebody was faster
+			}
+			if err := open(ctx, tx, &l.State); err != nil {
+				return nil, err
+			}
+			next, err := l.State.Config.Allocation.Reweight(c.decision.Weights...)
+			return []aggregate.Event{ExperimentReweighted{next, &c.decision}}, err
+		})
+		return &x, err
+	}, cqrs.Platform())
+}
+
+// Allocator gives the units of experiments to the arms that seem best, where that is
+// asked for. One process at a time uses it: the one that drives releases.
+type Allocator struct {
+	bus     *cqrs.Bus
+	counted Counted
+}
+
+// NewAllocator returns an allocator whose changes are commands, and so audited.
+func NewAllocator(b *cqrs.Bus, c Counted) *Allocator { return &Allocator{b, c} }
+
+// platform is who allocates.
+var platform = &access.Principal{Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Write)}
+
+// Allot allocates anew where that is due and something was observed since.
+func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
+	s := &x.State
+	if s.Bandit == nil || s.Stopped || a.counted.Store.Now().Sub(s.AllocatedAt) < s.Bandit.Every {
+		return nil
+	}
+	arms, _, err := a.counted.Arms(ctx, x)
+	if err != nil {
+		return err
+	}
+	in := s.Bandit.reward(arms, seed(x))
+	if s.unobserved(in) {
+		return nil
+	}
+	d, err := bandit.Decide(in)
+	if err != nil {
+		return err
+	}
+	_, err = cqrs.Send(access.With(ctx, platform), a.bus, allocate{id: x.Root.ID, version: x.Root.Version, decision: d})
+	return err
+}
+
+// seed is that of the experiment's next allocation: whoever decides it draws the
+// same.
+func seed(x *LoadedExperiment) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s/%d", x.Root.ID, x.Root.Version)
+	return h.Sum64()
+}
+
+// unobserved says whether nothing was observed since the last allocation.
+func (x *Experiment) unobserved(in bandit.Inputs) bool {
+	var before bandit.Inputs
+	if x.Decision != nil {
+		before = x.Decision.Inputs
+	}
+	n := func(in bandit.Inputs) (sum int64) {
+		for _, a := range in.Arms {
+			sum += a.Count.N + a.Moments.N
+		}
+		return sum
+	}
+	return n(in) == n(before)
+}

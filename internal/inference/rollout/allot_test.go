@@ -1,0 +1,131 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/experiment"
+	"sluice/internal/inference/experiment/bandit"
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
+)
+
+// scored is a prediction log in which an arm has better labels.
+type scored struct{}
+
+// Shapes implements PredictionLog.
+func (scored) Shapes(context.Context, record.Filter) (record.Shapes, error) { return nil, nil }
+
+func (scored) Identity(context.Context) (string, error) { return "log", nil }
+
+func (scored) Scores(_ context.Context, w record.Window) (record.Scores, error) {
+	s := record.Scores{}
+	if w.Experiment != "exp_1" {
+		return s, nil
+	}
+	for i := range 200 {
+		for arm, mean := range map[string]float64{"a": 0.2, "b": 0.8} {
+			var m sequential.Moments
+			m.Add(mean + float64(i%2)/10)
+			s.Add(arm, "clicked", m)
+		}
+	}
+	return s, nil
+}
+
+// The arm that is better gets most units, the other one its floor; who had an arm
+// that did not shrink keeps it; all of it is in the events, and follows from them.
+func TestBanditAllocates(t *testing.T) {
+	for name, b := range map[string]Bandit{"success": {Every: time.Minute}, "label": {Label: "clicked", Every: time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, false)
+			var err error
+			counted := Counted{s.store}
+			if s.judge, err = NewDriver(s.store, counted, DriverConfig{Allocator: NewAllocator(s.bus, counted)}); err != nil {
+				t.Fatal(err)
+			}
+			reader, err := NewReader(s.store, scored{}, ReaderConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := s.service.StartExperiment(as("key_a"), "exp_1", StartExperiment{Model: "m", Alias: "champion", Arms: []WeightedArm{{"a", "1", 9000}, {"b", "2", 1000}}, Bandit: &b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := cqrs.Send(as("key_a"), s.bus, Reweigh{ID: "exp_1", Arms: []experiment.Arm{{Name: "a", Weight: 1}, {Name: "b", Weight: 9999}}, Expect: Expectation{Any: true}}); fault.CodeOf(err) != "experiment_allocated" {
+				t.Errorf("a person reweighs: %v", err)
+			}
+			refresh := func() {
+				t.Helper()
+				if err := s.follower.Refresh(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refresh()
+			split := s.router.names["m"][""].Split
+			for i := range 400 {
+				split.Arms[0].Meter.Answered(experiment.ByUnit, time.Millisecond)
+				if i%2 == 0 {
+					split.Arms[0].Meter.Failed(experiment.ByUnit)
+				}
+				split.Arms[1].Meter.Answered(experiment.ByUnit, time.Millisecond)
+			}
+			for _, tally := range s.follower.Tallies().all() {
+				if err := tally.write(t.Context(), s.store, "a"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reader.Round(t.Context(), "log")
+			for range 200 { // the clock goes on with every look
+				s.judge.Round(t.Context())
+			}
+			after, err := cqrs.Ask(as("key_a"), s.bus, FindExperiment{ID: "exp_1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			arms := after.State.Config.Allocation.Arms()
+			if arms[0] != (experiment.Arm{Name: "a", Weight: bandit.Floor}) || arms[1].Weight != experiment.Total-bandit.Floor {
+				t.Fatalf("%+v", arms)
+			}
+			if moved := x.State.Config.Allocation.Moved(after.State.Config.Allocation); moved != 8900 {
+				t.Errorf("%d slots have moved, want 8900", moved)
+			}
+			if after.Version != x.Version+1 {
+				t.Errorf("%d allocations of the same observations", after.Version-x.Version)
+			}
+			if d := after.State.Decision; d == nil || d.Replay() != nil || after.UpdatedBy != "system" {
+				t.Errorf("%+v by %s", d, after.UpdatedBy)
+			}
+			refresh()
+			if again := s.router.names["m"][""].Split; again == split || fmt.Sprint(again.Plan) == fmt.Sprint(split.Plan) {
+				t.Error("the routing has not followed")
+			}
+		})
+	}
+}
+
+func TestBanditsAreRefused(t *testing.T) {
+	s := newStage(t, false)
+	two := []WeightedArm{{"a", "1", 9000}, {"b", "2", 1000}}
+	start := func(arms []WeightedArm, b Bandit) error {
+		_, err := s.service.StartExperiment(as("key_a"), "exp_1", StartExperiment{Model: "m", Alias: "champion", Arms: arms, Bandit: &b})
+		return err
+	}
+	for name, err := range map[string]error{
+		"too often": start(two, Bandit{Every: time.Second}),
+		"never":     start(two, Bandit{Every: 2 * MaxEvery}),
+		"one arm":   start([]WeightedArm{{"a", "1", 10000}}, Bandit{Every: time.Hour}),
+	} {
+		if fault.CodeOf(err) != "experiment_allocation" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.service.Unlogged = true
+	if err := start(two, Bandit{Label: "x", Every: time.Hour}); fault.CodeOf(err) != "experiment_allocation" {
+		t.Errorf("labels without a log: %v", err)
+	}
+}
