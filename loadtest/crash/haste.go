@@ -28,6 +28,7 @@ var haste = []edit{
 	{"cmd/internal/batches/batches.go", "const interval = 5 * time.Second", "const interval = time.Second"},
 	{"cmd/internal/exports/exports.go", "const interval = 5 * time.Second", "const interval = time.Second"},
 	{"cmd/internal/node/engines.go", "sweepInterval = time.Minute", "sweepInterval = 2 * time.Second"},
+	{"cmd/internal/node/engines.go", "round%60 == 0", "round >= 0"},
 	{"cmd/internal/node/engines.go", "const orphanAge = 24 * time.Hour", "var orphanAge = crashOrphanAge()"},
 	{platform + "webhook/deliver/deliver.go", "c.Reconcile, 5*time.Second", "c.Reconcile, time.Second"},
 }
