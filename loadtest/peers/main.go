@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
 	short := flags.Bool("short", false, "one short round: figures are rough")
 	only := flags.String("only", "", "the peers to run beside Sluice, separated by commas: "+names())
-	write := flags.String("write", "", "a file whose text between the markers becomes the tables")
+	write := flags.String("write", "", "a file whose text between the markers becomes the tables, after a full run")
 	binary := flags.String("server", "", "Sluice's binary; empty builds ./cmd/api")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -85,10 +85,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	text := b.tables(time.Since(began), witness.Others())
 	fmt.Fprint(out, "\n"+text)
-	if *write != "" {
-		return replace(*write, text)
+	switch {
+	case *write == "":
+		return nil
+	case *short || *only != "":
+		fmt.Fprintf(out, "\n%s is left as it is: this was a part of a run\n", *write)
+		return nil
 	}
-	return nil
+	return replace(*write, text)
 }
 
 func names() string {
