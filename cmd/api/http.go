@@ -73,6 +73,9 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	if err := a.exports.Schedule(a.cfg, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Log: a.log, Key: a.node.FingerprintKey(),
 	})
@@ -118,6 +121,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)
+	exporthttp.RegisterSchedules(v1, a.exports.Schedules)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

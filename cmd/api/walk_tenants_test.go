@@ -39,6 +39,7 @@ var fixtures = map[string]fixture{
 	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
 	"/v1/batches":            {await: awaitBatch, stays: true, moves: true},
 	"/v1/exports":            {create: `{"name":"%s","dataset":"usage","format":"csv"}`, status: 202, moves: true},
+	"/v1/export-schedules":   {create: `{"name":"%s","cron":"0 0 1 1 *","export":{"dataset":"usage","format":"csv"}}`, change: `{"paused":true}`},
 	"/v1/audit-entries":      {await: awaitKeyEntry, moves: true, filter: "kind:eq:api_keys"},
 }
 

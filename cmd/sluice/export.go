@@ -50,19 +50,12 @@ func (p *program) export() *cobra.Command {
 			return p.watchExport(cmd.Context(), made.ID, in.out)
 		},
 	}
+	in.declare(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&in.format, "format", "", "csv, jsonl, parquet or xlsx; by the name of --out without it")
-	flags.StringVar(&in.compression, "compression", "", "gzip or zstd, around csv and jsonl")
-	flags.StringSliceVar(&in.columns, "columns", nil, "which, in this order; all without it")
-	flags.StringArrayVar(&in.where, "where", nil, "COLUMN=VALUE, also !=, <, <=, >, >=; repeat for more")
-	flags.StringSliceVar(&in.sort, "sort", nil, "columns to sort by, the most significant first; -COLUMN is descending")
-	flags.StringVar(&in.zone, "time-zone", "", "in which times are told, such as Europe/Berlin")
-	flags.StringVar(&in.from, "from", "", "only from this time on (RFC 3339)")
-	flags.StringVar(&in.to, "to", "", "only before this time")
 	flags.StringVar(&in.asOf, "as-of", "", "what was there at this time")
 	flags.StringVar(&in.out, "out", "", "file to download into; of several files, they are numbered")
 	flags.BoolVar(&in.preview, "preview", false, "only show the first rows")
-	cmd.AddCommand(p.exportList(), p.exportDatasets(), &cobra.Command{
+	cmd.AddCommand(p.exportList(), p.exportDatasets(), p.schedules(), &cobra.Command{
 		Use: "get ID [FILE]", Short: "Wait for an export, and download it into a file",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
@@ -72,6 +65,21 @@ func (p *program) export() *cobra.Command {
 		},
 	})
 	return cmd
+}
+
+// declare adds the flags that say what is exported, and how.
+func (in *exportFlags) declare(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&in.format, "format", "", "csv, jsonl, parquet or xlsx; by the name of --out without it")
+	flags.StringVar(&in.compression, "compression", "", "gzip or zstd, around csv and jsonl")
+	flags.StringSliceVar(&in.columns, "columns", nil, "which, in this order; all without it")
+	flags.StringArrayVar(&in.where, "where", nil, "COLUMN=VALUE, also !=, <, <=, >, >=; repeat for more")
+	flags.StringSliceVar(&in.sort, "sort", nil, "columns to sort by, the most significant first; -COLUMN is descending")
+	flags.StringVar(&in.zone, "time-zone", "", "in which times are told, such as Europe/Berlin")
+	flags.StringVar(&in.from, "from", "", "only from this time on (RFC 3339)")
+	flags.StringVar(&in.to, "to", "", "only before this time")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"csv", "jsonl", "parquet", "xlsx"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions([]string{"gzip", "zstd"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // body is the request for an export.

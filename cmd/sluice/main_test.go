@@ -61,9 +61,26 @@ func fake(t *testing.T) string {
 	exports(mux)
 	releases(mux)
 	costs(mux)
+	schedules(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// schedules shows what it was asked for.
+func schedules(mux *http.ServeMux) {
+	mux.HandleFunc("/v1/export-schedules/esc_1", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(204)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"id":"esc_1","name":%q,"next_runs":["T1","T2"]}`, r.Header.Get("If-Match")+string(body))
+	})
+	mux.HandleFunc("POST /v1/export-schedules", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, `{"id":"esc_1","made":%s}`, body)
+	})
 }
 
 // uploads takes any content in one piece.
@@ -220,6 +237,11 @@ func TestCommands(t *testing.T) {
 		{line: `export predictions --preview --columns a,b --where n>=3 --where s!=x=y --from T --time-zone UTC`,
 			out: `{"columns":["a","b"],"dataset":"predictions","filters":[{"column":"n","op":"ge","value":3},{"column":"s","op":"ne","value":"x=y"}],"format":"jsonl","from":"T","options":{"time_zone":"UTC"}}`},
 		{line: `export jobs --preview --sort=-a,b`, out: `"sort":[{"column":"a","descending":true},{"column":"b","descending":false}]`},
+		{line: `export schedules create jobs --cron @daily --zone UTC --window --format csv -o json`, out: `"made":{"cron":"@daily","export":{"dataset":"jobs","format":"csv"},"time_zone":"UTC","window":true}`},
+		{line: `export schedules create jobs --format csv`, code: exitUsage, errs: "cron"},
+		{line: `export schedules pause esc_1`, out: `*{"paused":true}`},
+		{line: `export schedules get esc_1`, out: "T1"},
+		{line: `export schedules delete esc_1`},
 		{line: `export x --format csv --where =3`, code: exitUsage, errs: "COLUMN=VALUE"},
 		{line: `export get exp_2`, code: exitFailed, errs: "the export exp_2 is expired"},
 		{line: `releases start -f ` + rows, out: `{"rows":[{"x":1}]}`},

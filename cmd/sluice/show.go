@@ -82,11 +82,14 @@ func each(list []json.RawMessage) iter.Seq2[json.RawMessage, error] {
 	}
 }
 
-// at returns what an object has at a path.
+// at returns what an object has at a path, whose end may be 0: the first of a list.
 func at(fields map[string]any, path string) any {
 	name, rest, deeper := strings.Cut(path, ".")
 	if !deeper {
 		return fields[name]
+	}
+	if list, ok := fields[name].([]any); ok && rest == "0" && len(list) > 0 {
+		return list[0]
 	}
 	inner, _ := fields[name].(map[string]any)
 	return at(inner, rest)

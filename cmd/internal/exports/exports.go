@@ -16,6 +16,7 @@ import (
 
 	"sluice/cmd/internal/node"
 	"sluice/internal/batch/export"
+	"sluice/internal/batch/export/schedule"
 	"sluice/internal/batch/table/sorter"
 	"sluice/internal/inference/record"
 	"sluice/internal/platform/config"
@@ -24,7 +25,7 @@ import (
 
 // Need adds to a node what exports need of it.
 func Need(cfg config.Config, d node.Deps) node.Deps {
-	d.Schemas = append(d.Schemas, export.Exports.Schema())
+	d.Schemas = append(d.Schemas, export.Exports.Schema(), schedule.Schedules.Schema())
 	d.Streams = append(d.Streams, export.Stream(cfg.NATS.Replicas, node.Retain))
 	d.Expiring = append(d.Expiring, export.Exports.Name)
 	d.Objects = append(d.Objects, node.Objects{Folder: export.Folder, Owned: export.Owned})
@@ -34,6 +35,7 @@ func Need(cfg config.Config, d node.Deps) node.Deps {
 // Exports is a process's part in exports.
 type Exports struct {
 	*export.Service
+	Schedules *schedule.Service // nil where this process makes no exports of schedules
 
 	node    *node.Node
 	workers int
@@ -48,6 +50,13 @@ func New(cfg config.Config, n *node.Node, predictions record.Store, metrics prom
 		Sort: sorter.Config{Disk: int64(c.MaxSort), Dir: filepath.Join(cfg.DataDir, "scratch")},
 	})
 	return &Exports{Service: s, node: n, workers: c.Workers}, err
+}
+
+// Schedule has this process look after schedules as well, which takes a catalogue of
+// all permissions: owners are asked for what they may.
+func (e *Exports) Schedule(cfg config.Config, metrics prometheus.Registerer, log *slog.Logger) (err error) {
+	e.Schedules, err = schedule.New(e.node.Store, e.node.Bus, e.Service, owners{e.node, !cfg.Authenticated()}, metrics, log)
+	return err
 }
 
 // shared returns the log unless each of several processes has its own: an export of
@@ -68,6 +77,9 @@ func (e *Exports) Component() lifecycle.Component {
 	return lifecycle.Component{Name: "exports", Run: func(ctx context.Context) error {
 		var beside sync.WaitGroup
 		beside.Go(func() { e.node.Rounds(ctx, "exports-remind", interval, e.Remind) })
+		if e.Schedules != nil {
+			beside.Go(func() { e.node.Rounds(ctx, "exports-schedule", interval, e.Schedules.Look) })
+		}
 		defer beside.Wait()
 		if e.workers == 0 {
 			<-ctx.Done()

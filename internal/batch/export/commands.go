@@ -30,8 +30,10 @@ func Permissions() []access.Declaration {
 // Create asks for an export.
 type Create struct {
 	cqrs.Returns[*Export]
-	Name    string
-	Request Request
+	ID       ID // of one that is made once however often that is asked for; a new one where it is empty
+	Name     string
+	Request  Request
+	Schedule string // that it is made for, if any
 }
 
 // CommandName implements cqrs.Command.
@@ -108,8 +110,10 @@ func (s *Service) register(b *cqrs.Bus) {
 		if _, err := s.allowed(ctx, &c.Request); err != nil {
 			return nil, err
 		}
-		e := &Export{Name: c.Name, Request: c.Request, Progress: Progress{Total: -1}}
-		e.ID = repo.NewID[ID](tx, Prefix)
+		e := &Export{Name: c.Name, Schedule: c.Schedule, Request: c.Request, Progress: Progress{Total: -1}}
+		if e.ID = c.ID; e.ID == "" {
+			e.ID = repo.NewID[ID](tx, Prefix)
+		}
 		e.move(Queued, tx.Now().Add(notice), tx.Now().Add(maxAge))
 		if err := Exports.Add(ctx, tx, e); err != nil {
 			return nil, err
@@ -154,6 +158,13 @@ func (s *Service) register(b *cqrs.Bus) {
 		}
 		return s.sample(ctx, from.Tenant(), p)
 	})
+}
+
+// Allowed says why the caller may not have what a request asks for, or that it cannot
+// be; nil where it may be exported.
+func (s *Service) Allowed(ctx context.Context, r Request) error {
+	_, err := s.allowed(ctx, &r)
+	return err
 }
 
 // allowed returns the plan of a request whose principal may see what it is of. It

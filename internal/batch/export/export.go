@@ -76,7 +76,8 @@ func (p Progress) Percent() float64 {
 // Export is one export.
 type Export struct {
 	aggregate.Root[ID]
-	Name        string    `json:"name,omitempty"` // of the client's own
+	Name        string    `json:"name,omitempty"`     // of the client's own
+	Schedule    string    `json:"schedule,omitempty"` // that it was made for
 	Status      Status    `json:"status"`
 	Request     Request   `json:"request"`
 	Progress    Progress  `json:"progress"`

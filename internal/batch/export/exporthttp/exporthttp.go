@@ -19,7 +19,7 @@ import (
 // Problems are the failures that only occur here.
 func Problems() []problem.Type {
 	again := "Export again."
-	return []problem.Type{
+	return append(scheduleProblems(), []problem.Type{
 		{Code: "dataset_unknown", Title: "There is no such dataset", Fix: "GET /v1/export-datasets lists those that there are."},
 		{Code: "column_unknown", Title: "The dataset has no such column", Fix: "Use the columns that detail names."},
 		{Code: "table_invalid", Title: "The columns make no table", Fix: "Name each column once."},
@@ -42,7 +42,7 @@ func Problems() []problem.Type {
 		{Code: "export_short", Title: "The store has more than was read", Fix: again},
 		{Code: "text_too_long", Title: "A text is longer than a cell can hold", Fix: "Leave the column out, or choose CSV, JSONL or Parquet."},
 		{Code: "time_out_of_range", Title: "A time is outside the years 0000 to 9999", Fix: "Leave the column out, or choose Parquet."},
-	}
+	}...)
 }
 
 type idIn struct {

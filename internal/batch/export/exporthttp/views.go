@@ -56,6 +56,7 @@ type Export struct {
 	ID          string       `json:"id"`
 	Object      string       `json:"object"`
 	Name        string       `json:"name,omitempty"`
+	Schedule    string       `json:"schedule,omitempty" doc:"The schedule that it was made for."`
 	Status      string       `json:"status" enum:"queued,running,completed,failed,cancelled,expired"`
 	Request     NewExport    `json:"request"`
 	Progress    Progress     `json:"progress"`
@@ -221,7 +222,7 @@ func some(t time.Time) *api.Time {
 func (e *edge) view(x *export.Export, now time.Time) Export {
 	self := e.prefix + "/exports/" + string(x.ID)
 	p := x.Progress
-	v := Export{ID: string(x.ID), Object: "export", Name: x.Name, Status: string(x.Now(now)), Request: requested(&x.Request),
+	v := Export{ID: string(x.ID), Object: "export", Name: x.Name, Schedule: x.Schedule, Status: string(x.Now(now)), Request: requested(&x.Request),
 		Progress:  Progress{Percent: p.Percent(), RowsScanned: p.Scanned, RowsWritten: p.Rows, Bytes: p.Bytes},
 		CreatedAt: api.Time{Time: x.CreatedAt}, StartedAt: some(x.StartedAt), CompletedAt: some(x.CompletedAt),
 		URLs: ExportURLs{self, self + "/content", self + "/manifest", self + "/cancel"}}
