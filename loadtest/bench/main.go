@@ -61,6 +61,7 @@ var parts = []part{
 	{"jobs", measureJobs},
 	{"feeds", measureFeeds},
 	{"batch", measureBatch},
+	{"export", measureExport},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

@@ -58,6 +58,10 @@ var goals = []goal{
 	{"batch_memory", "batch", false, 300, "MB"},
 	{"batch_online_p99", "batch", false, 1.15, "x"},
 	{"feed_stall", "feeds", false, 10, "%"},
+	{"export_csv", "export", true, 0.7, "x"},
+	{"export_jsonl", "export", true, 0.7, "x"},
+	{"export_parquet", "export", true, 0.7, "x"},
+	{"export_xlsx", "export", true, 0.7, "x"},
 }
 
 func (g goal) met(v float64) bool {

@@ -31,10 +31,28 @@ const canSee access.Permission = "things:read"
 // bed is a service whose clock stands, with a dataset of so many rows.
 type bed struct {
 	*Service
-	now    time.Time
+	clock  *clock
 	bucket *mortal
 	things *things
 	ctx    context.Context
+}
+
+// clock stands until it is put forward, by whatever goroutine.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (b *bed) time() time.Time {
+	b.clock.mu.Lock()
+	defer b.clock.mu.Unlock()
+	return b.clock.now
+}
+
+func (b *bed) pass(d time.Duration) {
+	b.clock.mu.Lock()
+	defer b.clock.mu.Unlock()
+	b.clock.now = b.clock.now.Add(d)
 }
 
 // mortal is a bucket whose process dies after so many writes.
@@ -130,10 +148,9 @@ func (s *thingScan) Read(ctx context.Context, into *table.Chunk) error {
 
 func newBed(t testing.TB, rows int, cfg Config) *bed {
 	t.Helper()
-	b := &bed{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), things: &things{rows: rows}}
-	clock := func() time.Time { return b.now }
-	b.bucket = &mortal{Bucket: memblob.New(memblob.Config{Now: clock}), left: -1}
-	store := repo.New(deathly{memrepo.New(memrepo.Config{OneAggregate: true}), b.bucket}, repo.Config{Now: clock})
+	b := &bed{clock: &clock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, things: &things{rows: rows}}
+	b.bucket = &mortal{Bucket: memblob.New(memblob.Config{Now: b.time}), left: -1}
+	store := repo.New(deathly{memrepo.New(memrepo.Config{OneAggregate: true}), b.bucket}, repo.Config{Now: b.time})
 	bus, err := cqrs.NewBus(store, cqrs.Config{})
 	if err != nil {
 		t.Fatal(err)

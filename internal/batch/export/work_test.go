@@ -67,14 +67,14 @@ func (f *fleet) await(t *testing.T, id ID, s Status) *Export {
 // Workers share exports: each is run once, and its files do not depend on by whom.
 func TestWorkersShareExports(t *testing.T) {
 	calm := newBed(t, 2500, Config{PartSize: 100_000})
-	e := calm.create(t, Request{Format: encode.CSV, AsOf: calm.now})
+	e := calm.create(t, Request{Format: encode.CSV, AsOf: calm.time()})
 	calm.run(e.ID)
 	want := calm.files(t, calm.find(t, e.ID))
 	f := newFleet(t, 2500)
 	defer f.work(t, 3)()
 	var ids []ID
 	for range 12 {
-		ids = append(ids, f.create(t, Request{Format: encode.CSV, AsOf: f.now}).ID)
+		ids = append(ids, f.create(t, Request{Format: encode.CSV, AsOf: f.time()}).ID)
 	}
 	for _, id := range ids {
 		if e := f.await(t, id, Completed); e.Attempt != 1 || !slices.EqualFunc(f.files(t, e), want, bytes.Equal) {

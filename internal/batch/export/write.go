@@ -95,31 +95,36 @@ func (r *run) write(ctx context.Context) error {
 
 // copy writes rows until the scan comes to an end.
 func (r *run) copy(ctx context.Context) error {
-	from, to := table.NewChunk(r.plan.dataset.Schema), table.NewChunk(r.plan.schema)
+	rows := readAhead(ctx, r.scan, r.plan)
+	defer rows.stop()
 	for {
-		err := r.scan.Read(ctx, from)
-		if errors.Is(err, io.EOF) {
-			r.progress.Scanned = r.scan.Seen()
+		f := rows.next(ctx)
+		if f.err == nil || errors.Is(f.err, io.EOF) {
+			r.progress.Scanned = f.seen
+		}
+		switch {
+		case errors.Is(f.err, io.EOF):
 			return nil
+		case f.err != nil:
+			return f.err
+		}
+		err := r.take(ctx, f.rows)
+		if err == nil {
+			err = r.tell(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		to.Reset()
-		r.plan.project(from, to)
-		r.progress.Scanned = r.scan.Seen()
-		if r.sorter != nil {
-			err = r.sorter.Add(to)
-		} else {
-			err = r.put(ctx, to)
-		}
-		if err != nil {
-			return err
-		}
-		if err := r.tell(ctx); err != nil {
-			return err
-		}
+		rows.done(f)
 	}
+}
+
+// take writes rows, or keeps them to be sorted.
+func (r *run) take(ctx context.Context, rows *table.Chunk) error {
+	if r.sorter != nil {
+		return r.sorter.Add(rows)
+	}
+	return r.put(ctx, rows)
 }
 
 // copySorted writes rows in their order, once all are there.

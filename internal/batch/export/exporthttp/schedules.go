@@ -112,14 +112,12 @@ func (e schedules) get(ctx context.Context, in *idIn) (*scheduleOut, error) {
 }
 
 func (e schedules) change(ctx context.Context, in *scheduleChangeIn) (*scheduleOut, error) {
-	x, err := e.service.Find(ctx, schedule.ID(in.ID))
-	if err == nil {
-		err = in.Check(x.Version)
-	}
-	if err != nil {
+	c := schedule.Change{ID: schedule.ID(in.ID), Patch: in.Body.patch()}
+	var err error
+	if c.Version, c.Any, err = in.Version(); err != nil {
 		return nil, err
 	}
-	return e.sent(e.service.Change(ctx, schedule.Change{ID: x.ID, Plan: in.Body.apply(x.Plan), Version: x.Version}))
+	return e.sent(e.service.Change(ctx, c))
 }
 
 func (e schedules) delete(ctx context.Context, in *idIn) (*struct{}, error) {
@@ -150,25 +148,13 @@ func (n *NewSchedule) plan() schedule.Plan {
 		Missed: schedule.Missed(n.Missed), Overlap: schedule.Overlap(n.Overlap), Paused: n.Paused}
 }
 
-// apply changes a plan by what is not left out.
-func (c *ScheduleChange) apply(p schedule.Plan) schedule.Plan {
-	set(&p.Name, c.Name)
-	set(&p.Cron, c.Cron)
-	set(&p.TimeZone, c.TimeZone)
-	set(&p.Window, c.Window)
-	set(&p.Missed, (*schedule.Missed)(c.Missed))
-	set(&p.Overlap, (*schedule.Overlap)(c.Overlap))
-	set(&p.Paused, c.Paused)
+// patch is what is to be different.
+func (c *ScheduleChange) patch() schedule.Patch {
+	p := schedule.Patch{Name: c.Name, Cron: c.Cron, TimeZone: c.TimeZone, Window: c.Window, Missed: (*schedule.Missed)(c.Missed), Overlap: (*schedule.Overlap)(c.Overlap), Paused: c.Paused}
 	if c.Export != nil {
-		p.Request = c.Export.request()
+		p.Request = new(c.Export.request())
 	}
 	return p
-}
-
-func set[T any](to, from *T) {
-	if from != nil {
-		*to = *from
-	}
 }
 
 // shown is how many of the next times are shown.

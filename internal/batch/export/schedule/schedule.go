@@ -64,6 +64,34 @@ type Plan struct {
 	Paused  bool    `json:"paused,omitempty"`
 }
 
+// Patch is what is to be different of a plan; nil stays.
+type Patch struct {
+	Name, Cron, TimeZone *string
+	Request              *export.Request
+	Window, Paused       *bool
+	Missed               *Missed
+	Overlap              *Overlap
+}
+
+// apply returns the plan with what is different.
+func (c *Patch) apply(p Plan) Plan {
+	set(&p.Name, c.Name)
+	set(&p.Cron, c.Cron)
+	set(&p.TimeZone, c.TimeZone)
+	set(&p.Request, c.Request)
+	set(&p.Window, c.Window)
+	set(&p.Paused, c.Paused)
+	set(&p.Missed, c.Missed)
+	set(&p.Overlap, c.Overlap)
+	return p
+}
+
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
 // Owner is in whose name exports are made.
 type Owner struct {
 	Kind    access.Kind `json:"kind"`

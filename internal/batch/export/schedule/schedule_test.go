@@ -272,12 +272,12 @@ func TestOwners(t *testing.T) {
 	}
 	b.may = all
 	x = b.find(t, x.ID)
-	p := x.Plan
-	p.Paused = true
-	if _, err := b.Change(b.ctx, Change{ID: x.ID, Plan: p, Version: x.Version - 1}); !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.PreconditionFailed) {
+	paused := Patch{Paused: new(bool)}
+	*paused.Paused = true
+	if _, err := b.Change(b.ctx, Change{ID: x.ID, Patch: paused, Version: x.Version - 1}); !fault.Is(err, fault.Conflict) && !fault.Is(err, fault.PreconditionFailed) {
 		t.Error(err)
 	}
-	x, err := b.Change(b.ctx, Change{ID: x.ID, Plan: p, Version: x.Version})
+	x, err := b.Change(b.ctx, Change{ID: x.ID, Patch: paused, Version: x.Version})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,8 +285,7 @@ func TestOwners(t *testing.T) {
 	if len(b.made(t)) != 0 || len(x.Upcoming(3)) != 0 {
 		t.Error("a paused schedule goes on")
 	}
-	p.Paused = false
-	if _, err = b.Change(b.ctx, Change{ID: x.ID, Plan: p, Version: b.find(t, x.ID).Version}); err != nil {
+	if _, err = b.Change(b.ctx, Change{ID: x.ID, Patch: Patch{Paused: new(bool)}, Any: true}); err != nil {
 		t.Fatal(err)
 	}
 	b.at(t, "2026-01-01T20:30:00Z")

@@ -28,12 +28,13 @@ type Create struct {
 // CommandName implements cqrs.Command.
 func (Create) CommandName() string { return "export_schedules.create" }
 
-// Change gives a schedule another plan; who changes it owns it from then on.
+// Change changes the plan of a schedule; who changes it owns it from then on.
 type Change struct {
 	cqrs.Returns[*Schedule]
 	ID      ID
-	Plan    Plan
-	Version int64 // of the schedule that it was made of
+	Patch   Patch
+	Version int64 // of the schedule that it is meant for
+	Any     bool  // it is meant for whatever is there
 }
 
 // CommandName implements cqrs.Command.
@@ -130,10 +131,12 @@ func (s *Service) register(b *cqrs.Bus) {
 	})
 	cqrs.Handle(b, export.Write, func(ctx context.Context, tx *repo.Tx, c Change) (*Schedule, error) {
 		x, err := Schedules.Update(ctx, tx, c.ID, func(x *Schedule) error {
-			if err := x.Expect(c.Version); err != nil {
-				return err
+			if !c.Any {
+				if err := x.Expect(c.Version); err != nil {
+					return err
+				}
 			}
-			return s.set(ctx, tx, x, c.Plan)
+			return s.set(ctx, tx, x, c.Patch.apply(x.Plan))
 		})
 		return &x, err
 	})
@@ -300,7 +303,7 @@ func (s *Service) Create(ctx context.Context, p Plan) (*Schedule, error) {
 	return cqrs.Send(ctx, s.bus, Create{Plan: p})
 }
 
-// Change gives a schedule another plan.
+// Change changes the plan of a schedule.
 func (s *Service) Change(ctx context.Context, c Change) (*Schedule, error) {
 	return cqrs.Send(ctx, s.bus, c)
 }
