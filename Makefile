@@ -102,6 +102,11 @@ test-services: doctor bin/services ## the contract suites against real servers, 
 	[ -n "$$packages" ] || { echo 'there is no services_test.go: nothing would be tested' >&2; exit 1; }; \
 	RAPID_CHECKS=$${RAPID_CHECKS:-25} bin/services with go test -tags services -p 1 -count=1 -timeout 15m $$packages
 
+.PHONY: test-office
+test-office: doctor ## LibreOffice opens our workbooks; not a part of CI, since it is large to install (Debian: libreoffice-calc-nogui)
+	@command -v soffice >/dev/null || { echo 'soffice is not installed: apt-get install --no-install-recommends libreoffice-calc-nogui' >&2; exit 1; }
+	go test -tags office -count=1 -run LibreOffice ./internal/batch/encode/xlsx
+
 ##@ Hurt
 
 .PHONY: chaos

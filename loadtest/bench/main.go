@@ -62,6 +62,7 @@ var parts = []part{
 	{"feeds", measureFeeds},
 	{"batch", measureBatch},
 	{"export", measureExport},
+	{"encode", measureEncode},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {

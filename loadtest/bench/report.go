@@ -62,6 +62,10 @@ var goals = []goal{
 	{"export_jsonl", "export", true, 0.7, "x"},
 	{"export_parquet", "export", true, 0.7, "x"},
 	{"export_xlsx", "export", true, 0.7, "x"},
+	{"encode_csv", "encode", true, 2, "x"},
+	{"encode_parquet", "encode", true, 1, "x"},
+	{"encode_xlsx", "encode", true, 8, "x"},
+	{"encode_xlsx_memory", "encode", false, 32, "MB"},
 }
 
 func (g goal) met(v float64) bool {
