@@ -53,7 +53,7 @@ func measured(b, c Numbers) Measured {
 		Baseline: b, Candidate: c,
 		Units:   []sequential.Ratio{{Counts: []int64{b.Requests.N, c.Requests.N}, Weights: []float64{0.5, 0.5}}},
 		Answers: sequential.Count{N: 5000, Hits: 300},
-		Scores:  &drift.Distance{Reference: 5000, Window: 5000, PSI: 0.02, Noise: 0.004},
+		Scores:  &drift.Distance{Reference: 5000, Window: 5000, ReferenceSamples: 5000, WindowSamples: 5000, PSI: 0.02, Noise: 0.004},
 	}
 }
 
@@ -79,7 +79,7 @@ func TestEachGuardrail(t *testing.T) {
 	skewed := measured(good(), good())
 	skewed.Units[0].Counts = []int64{16_000, 14_000}
 	drifted := measured(good(), good())
-	drifted.Scores = &drift.Distance{Reference: 5000, Window: 5000, PSI: 0.5, Noise: 0.01}
+	drifted.Scores = &drift.Distance{Reference: 5000, Window: 5000, ReferenceSamples: 5000, WindowSamples: 5000, PSI: 0.5, Noise: 0.01}
 	flipped := measured(good(), good())
 	flipped.Answers.Hits = 700
 	for name, m := range map[string]Measured{

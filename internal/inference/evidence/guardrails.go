@@ -3,7 +3,9 @@ package evidence
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence/drift"
@@ -40,7 +42,7 @@ func (p Policy) guardrails() []guardrail {
 		out = append(out, func(m Measured) (Finding, error) { f, err := g.judge(m); return p.enough(m, f), err })
 	}
 	if g := p.Drift; g != nil {
-		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m)), nil })
+		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m, p.MinRequests)), nil })
 	}
 	return out
 }
@@ -146,11 +148,36 @@ func (g *SampleRatio) judge(m Measured) (Finding, error) {
 	return f, nil
 }
 
-func (g *Drift) judge(m Measured) Finding {
-	d := m.Scores
-	if d == nil || min(d.Reference, d.Window) < drift.MinCount {
-		return find("drift", sequential.Everything, g.MaxPSI, "too little is known of the candidate's answers: %d are needed", drift.MinCount)
+// judge says nothing before both sides have the predictions that the policy asks for: the
+// numbers of one are no sample.
+func (g *Drift) judge(m Measured, least int64) Finding {
+	d, needed := m.Scores, max(least, drift.MinCount)
+	switch {
+	case d == nil || min(d.Reference, d.Window) < drift.MinCount:
+		return find("drift", sequential.Everything, g.MaxPSI, "too little is known of %s of the candidate and the reference: %d numbers are needed of each", cmp.Or(m.Scored, "the answers"), drift.MinCount)
+	case min(d.ReferenceSamples, d.WindowSamples) < needed:
+		return find("drift", sequential.Everything, g.MaxPSI, "the numbers of %s are of %d logged predictions of the candidate and %d of the reference, %d are needed of each",
+			cmp.Or(m.Scored, "answers"), d.WindowSamples, d.ReferenceSamples, needed)
 	}
-	return find("drift", sequential.Interval{Low: d.Shift(), High: d.Shift()}, g.MaxPSI,
-		"the stability index of the candidate's %d numbers of %s is %.3g, of which chance gives %.3g", d.Window, cmp.Or(m.Scored, "answers"), d.PSI, d.Noise)
+	return find("drift", sequential.Interval{Low: d.Least(), High: d.Shift()}, g.MaxPSI,
+		"the stability index of %s in %d predictions of the candidate is %.3g, of which chance gives %.3g to %.3g", cmp.Or(m.Scored, "answers"), d.WindowSamples, d.PSI, d.Noise, d.MaxNoise)
+}
+
+// Farthest returns how far the candidate's numbers are from a reference's, of what is told
+// apart by name, and where: where that fails, else where least is known or it is farthest.
+// What only one side has is not known.
+func (p Policy) Farthest(reference, candidate map[string]*drift.Sketch) (far *drift.Distance, name string) {
+	all := map[string]*drift.Sketch{}
+	maps.Copy(all, reference)
+	maps.Copy(all, candidate)
+	var last Finding
+	for _, of := range slices.Sorted(maps.Keys(all)) {
+		one, _ := drift.CompareSketches(reference[of], candidate[of]) // too few are judged as that
+		f := p.Drift.judge(Measured{Scores: &one}, p.MinRequests)
+		fails := f.Verdict == Fail
+		if far == nil || fails && last.Verdict != Fail || fails == (last.Verdict == Fail) && f.Interval.High > last.Interval.High {
+			far, name, last = &one, of, f
+		}
+	}
+	return far, name
 }

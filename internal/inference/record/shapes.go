@@ -70,6 +70,12 @@ func CountShapes(sums map[ShapeOf]*drift.Sketch, e *Entry) {
 		for i := range min(len(t.Data)/size, maxShapeElements) {
 			into[i%width].Add(read(t.Data[i*size:]))
 		}
+		if len(t.Data) == 0 {
+			continue
+		}
+		for _, s := range into {
+			s.End()
+		}
 	}
 }
 

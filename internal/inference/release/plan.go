@@ -93,7 +93,8 @@ func (p Plan) Validate() error {
 		check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
 			"the step takes %s at least and %s at most", s.MinDuration, s.MaxDuration)
 		check(s.Shadow || s.Shadowing == nil, at+"/shadow", "the step gives the candidate requests, not copies of them: leave shadow out, or have the weight 0")
-		check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil, at+"/policy", "a shadow divides no units, and nobody labels its answers: sample_ratio and quality would never pass")
+		check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil && s.Policy.Drift == nil, at+"/policy",
+			"a shadow divides no units, nobody labels its answers, and the log keeps no sketches of them: sample_ratio, quality and drift would never pass; agreement compares the answers")
 		if err := s.Shadows().Validate(); err != nil {
 			check(false, at+"/shadow", "%s", fault.Of(err).Message)
 		}

@@ -355,6 +355,25 @@ func TestStandardSteps(t *testing.T) {
 	}
 }
 
+// A shadow has no guardrail that would never pass.
+func TestShadowsAreNotAskedForWhatTheyLack(t *testing.T) {
+	for name, change := range map[string]func(p *evidence.Policy){
+		"sample_ratio": func(p *evidence.Policy) { p.SampleRatio = &evidence.SampleRatio{Alpha: 0.001} },
+		"quality":      func(p *evidence.Policy) { p.Quality = &evidence.Quality{Worse: 0.1, MinLabels: 100} },
+		"drift":        func(p *evidence.Policy) { p.Drift = &evidence.Drift{MaxPSI: 0.2} },
+	} {
+		p := plan()
+		change(&p.Steps[1].Policy)
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s of a canary: %v", name, err)
+		}
+		change(&p.Steps[0].Policy)
+		if err := fault.Of(p.Validate()); err == nil || len(err.Details) != 1 || err.Details[0].Pointer != "/steps/0/policy" {
+			t.Errorf("%s of a shadow: %v", name, err)
+		}
+	}
+}
+
 func TestBadPlansAreRefused(t *testing.T) {
 	for pointer, change := range map[string]func(p *Plan){
 		"/model":                   func(p *Plan) { p.Model = "" },

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence"
@@ -143,8 +141,8 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 		}
 	}
 	m.Units = units
-	if d := r.State.Plan.Steps[r.State.Step].Policy.Drift; d != nil {
-		m.Scores, m.Scored = farthest(arms, d)
+	if p := r.State.Plan.Steps[r.State.Step].Policy; p.Drift != nil {
+		m.Scores, m.Scored = farthest(arms, p)
 	}
 	if r.State.Shadowing() != nil {
 		n, err := shadowOf(ctx, c.Store.Read(repo.Scope{}), ofPart.Eq(stepOf(r).String()))
@@ -156,25 +154,17 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 	return m, nil
 }
 
-// farthest returns how far the candidate is from the reference, where it is farthest.
-func farthest(arms []Measure, d *evidence.Drift) (*drift.Distance, string) {
+// farthest returns how far the candidate is from the reference, see evidence.Policy.
+func farthest(arms []Measure, p evidence.Policy) (*drift.Distance, string) {
 	shapes := map[string]map[string]*drift.Sketch{}
 	for _, a := range arms {
 		shapes[a.Arm] = a.Shapes
 	}
-	from := shapes[release.Champion]
-	if d.Reference != "" {
-		from = shapes[reference]
+	from := release.Champion
+	if p.Drift.Reference != "" {
+		from = reference
 	}
-	var far *drift.Distance
-	name, known := "", false
-	for _, of := range slices.Sorted(maps.Keys(shapes[release.Candidate])) {
-		one, err := drift.CompareSketches(from[of], shapes[release.Candidate][of])
-		if far == nil || err == nil && (!known || one.Shift() > far.Shift()) {
-			far, name, known = &one, of, err == nil
-		}
-	}
-	return far, name
+	return p.Farthest(shapes[from], shapes[release.Candidate])
 }
 
 // Arms returns what was counted of each arm of an experiment, in its order, and how

@@ -144,7 +144,7 @@ func (r *Reader) Round(ctx context.Context, log string) {
 
 // read brings the store up to date about the step of a release.
 func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
-	arms, err := r.measure(ctx, l)
+	arms, err := r.measure(ctx, l, log)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure)
 }
 
 // measure reads what the log knows of the arms since the step of a release began.
-func (r *Reader) measure(ctx context.Context, l *LoadedRelease) ([]Measure, error) {
+func (r *Reader) measure(ctx context.Context, l *LoadedRelease, log string) ([]Measure, error) {
 	id, policy := string(l.Root.ID), l.State.Plan.Steps[l.State.Step].Policy
 	var scores record.Scores
 	var shapes record.Shapes
@@ -210,7 +210,7 @@ func (r *Reader) measure(ctx context.Context, l *LoadedRelease) ([]Measure, erro
 		arms = append(arms, m)
 	}
 	if d := policy.Drift; d != nil && d.Reference != "" {
-		before, err := r.reference(ctx, l, d)
+		before, err := r.reference(ctx, l, d, log)
 		if err != nil {
 			return nil, err
 		}
@@ -220,12 +220,16 @@ func (r *Reader) measure(ctx context.Context, l *LoadedRelease) ([]Measure, erro
 }
 
 // reference reads what the model answered before a release.
-func (r *Reader) reference(ctx context.Context, l *LoadedRelease, d *evidence.Drift) (Measure, error) {
+func (r *Reader) reference(ctx context.Context, l *LoadedRelease, d *evidence.Drift, log string) (Measure, error) {
 	if m, known := r.before[stepOf(l)]; known {
 		return m, nil
 	}
-	m := Measure{Arm: reference}
-	shapes, err := r.log.Shapes(ctx, record.Filter{Model: l.State.Plan.Model, From: l.CreatedAt.Add(-d.Window()), To: l.CreatedAt})
+	m, err := r.written(ctx, l, log)
+	if err != nil || len(m.Shapes) > 0 {
+		return m, err
+	}
+	to := l.CreatedAt.Truncate(record.Resolution) // the log would count the release's first minute
+	shapes, err := r.log.Shapes(ctx, record.Filter{Model: l.State.Plan.Model, From: to.Add(-d.Window()), To: to})
 	if err != nil {
 		return m, err
 	}
@@ -233,6 +237,26 @@ func (r *Reader) reference(ctx context.Context, l *LoadedRelease, d *evidence.Dr
 		m.merge(compared(of, d))
 	}
 	r.before[stepOf(l)] = m
+	return m, nil
+}
+
+// written returns the reference that the store has of this log: decisions were made by it,
+// and what the log has now may be less, or more.
+func (r *Reader) written(ctx context.Context, l *LoadedRelease, log string) (Measure, error) {
+	m, view := Measure{Arm: reference}, r.store.Read(repo.Scope{})
+	id := TallyID(stepOf(l).String() + "/" + log)
+	if there, err := TallyKind.Exists(ctx, view, id); err != nil || !there {
+		return m, err
+	}
+	t, err := TallyKind.Get(ctx, view, id)
+	if err != nil {
+		return m, err
+	}
+	for _, a := range t.Arms {
+		if a.Arm == reference {
+			m.merge(a.Shapes)
+		}
+	}
 	return m, nil
 }
 

@@ -158,6 +158,8 @@ func answers(means map[string]float64, n int) record.Shapes {
 		for range n {
 			moved.Add(mean + r.NormFloat64())
 			same.Add(r.NormFloat64())
+			moved.End()
+			same.End()
 		}
 		out.Add(arm, "out/y", moved)
 		out.Add(arm, "out/z", same)
@@ -209,11 +211,28 @@ func TestDriftOfReleases(t *testing.T) {
 				t.Errorf("%s: %+v", m.Scored, m.Scores)
 			}
 			for _, f := range logs[0].windows {
-				if (f.Model != "") != (f.Experiment == "") || f.Model != "" && f.To.Sub(f.From) != 2*time.Hour {
+				if (f.Model != "") != (f.Experiment == "") || f.Model != "" && (f.To.Sub(f.From) != 2*time.Hour || !f.To.Equal(f.To.Truncate(record.Resolution))) {
 					t.Errorf("asked for %+v", f)
 				}
 			}
 		})
+	}
+}
+
+// A reference is what decisions were made by, also for a process that starts later and
+// finds another log.
+func TestReferenceStays(t *testing.T) {
+	log := &book{name: "one", past: answers(map[string]float64{"": 0}, 2000)}
+	s, readers := newAsking(t, evidence.Policy{Alpha: 0.05, MinRequests: 100, Drift: &evidence.Drift{MaxPSI: 0.2, Reference: "2h"}}, log)
+	s.read(t, readers, []*book{log})
+	later, err := NewReader(s.store, log, ReaderConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.past = answers(map[string]float64{"": 5}, 1000)
+	log.shapes = answers(map[string]float64{release.Champion: 0, release.Candidate: 0}, 2000)
+	if r := s.read(t, []*Reader{later}, []*book{log}); r.Status != release.Promoted {
+		t.Errorf("%s: %s", r.Status, r.Reason)
 	}
 }
 

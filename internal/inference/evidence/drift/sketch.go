@@ -23,7 +23,20 @@ const MaxBuckets = 512
 type Sketch struct {
 	level   uint8 // bits that were given up
 	missing int64 // NaN
+	samples int64
 	counts  map[uint32]int64
+}
+
+// End ends a sample: the numbers since the last one are of the same prediction, say, and
+// depend on each other.
+func (s *Sketch) End() { s.samples++ }
+
+// Samples returns how many samples have ended; 0 where nobody has counted them.
+func (s *Sketch) Samples() int64 {
+	if s == nil {
+		return 0
+	}
+	return s.samples
 }
 
 // leading is how many bits of a number tell its bucket at level 0: sign, exponent and 12
@@ -83,6 +96,7 @@ func (s *Sketch) Merge(o *Sketch) {
 	}
 	s.coarsen(o.level)
 	s.missing += o.missing
+	s.samples += o.samples
 	for b, n := range o.counts {
 		s.count(b>>(s.level-o.level), n)
 	}
@@ -136,14 +150,29 @@ func CompareSketches(reference, window *Sketch) (Distance, error) {
 	}
 	coarse[0], coarse[1] = append(coarse[0], a.missing), append(coarse[1], b.missing)
 	d.PSI, d.Noise = psi(coarse[0], coarse[1])
+	d.ReferenceSamples, d.WindowSamples = reference.Samples(), window.Samples()
+	d.MaxNoise = d.Noise * harmonic(d.Reference, d.Window) / harmonic(min(d.Reference, d.ReferenceSamples), min(d.Window, d.WindowSamples))
 	d.JS = jensenShannon(coarse[0], coarse[1])
 	d.KS, d.KSP = kolmogorovSmirnov(fine[0], fine[1])
 	return d, nil
 }
 
+// harmonic is the size of one group that chance moves as much as the difference of two.
+func harmonic(n, m int64) float64 {
+	n, m = max(n, 1), max(m, 1)
+	return float64(n) * float64(m) / float64(n+m)
+}
+
+// sampled marks the level of a sketch whose samples follow: earlier forms have none.
+const sampled = 0x80
+
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (s *Sketch) MarshalBinary() ([]byte, error) {
-	b := binary.AppendUvarint([]byte{s.level}, uint64(s.missing))
+	b := []byte{s.level}
+	if s.samples > 0 {
+		b = binary.AppendUvarint([]byte{s.level | sampled}, uint64(s.samples))
+	}
+	b = binary.AppendUvarint(b, uint64(s.missing))
 	before := uint32(0)
 	for _, k := range slices.Sorted(maps.Keys(s.counts)) {
 		b = binary.AppendUvarint(b, uint64(k-before))
@@ -170,10 +199,10 @@ func (s *Sketch) UnmarshalText(text []byte) error {
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
 func (s *Sketch) UnmarshalBinary(b []byte) error {
-	if len(b) == 0 || b[0] > leading {
+	if len(b) == 0 || b[0]&^sampled > leading {
 		return errSketch
 	}
-	out, rest := Sketch{level: b[0], counts: map[uint32]int64{}}, b[1:]
+	out, rest := Sketch{level: b[0] &^ sampled, counts: map[uint32]int64{}}, b[1:]
 	number := func(most uint64) (n uint64, ok bool) {
 		n, size := binary.Uvarint(rest)
 		if size <= 0 || n > most {
@@ -181,6 +210,13 @@ func (s *Sketch) UnmarshalBinary(b []byte) error {
 		}
 		rest = rest[size:]
 		return n, true
+	}
+	if b[0]&sampled != 0 {
+		n, ok := number(math.MaxInt64 / 2)
+		if !ok || n == 0 {
+			return errSketch
+		}
+		out.samples = int64(n)
 	}
 	missing, ok := number(math.MaxInt64 / 2)
 	out.missing = int64(missing)

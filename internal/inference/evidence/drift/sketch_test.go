@@ -22,12 +22,20 @@ func sketch(values ...float64) *Sketch {
 func TestSketchesMerge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64(), rapid.Float64Range(0, 1), rapid.Just(math.NaN()), rapid.Just(math.Copysign(0, -1))), 0, 2000).Draw(t, "values")
-		whole, cut := sketch(values...), 0
+		cut := 0
 		if len(values) > 0 {
 			cut = rapid.IntRange(0, len(values)).Draw(t, "cut")
 		}
 		for _, parts := range [][2]*Sketch{{sketch(values[:cut]...), sketch(values[cut:]...)}, {sketch(values[cut:]...), sketch(values[:cut]...)}} {
+			whole := sketch(values...)
+			for range rapid.IntRange(0, 300).Draw(t, "samples") {
+				whole.End()
+				parts[1].End()
+			}
 			parts[0].Merge(parts[1])
+			if a, b := whole.Samples(), parts[0].Samples(); a != b {
+				t.Fatalf("%d samples have come to %d", a, b)
+			}
 			a, _ := whole.MarshalBinary()
 			b, _ := parts[0].MarshalBinary()
 			if !bytes.Equal(a, b) || parts[0].Total() != int64(len(values)) {

@@ -40,6 +40,9 @@ func (s Suite) testContent(t *testing.T) {
 			want["in/x/0"].Add(float64(i))
 			want["in/x/1"].Add(1)
 			want["out/y"].Add(float64(i))
+			for _, s := range want {
+				s.End()
+			}
 		}
 		list = append(list, e)
 	}

@@ -48,21 +48,24 @@ type Numbers struct {
 
 // Drifted is how far the candidate's numbers are from the reference's.
 type Drifted struct {
-	Tensor    string  `json:"tensor" doc:"Which were compared; of several the farthest."`
-	Reference int64   `json:"reference" doc:"Numbers of the reference."`
-	Window    int64   `json:"window" doc:"Numbers of the candidate."`
-	PSI       float64 `json:"psi"`
-	Noise     float64 `json:"noise" doc:"What chance alone gives of psi."`
-	KS        float64 `json:"ks"`
-	KSP       float64 `json:"ks_p"`
-	JS        float64 `json:"js"`
+	Tensor      string  `json:"tensor" doc:"Which were compared; of several the farthest."`
+	Reference   int64   `json:"reference" doc:"Numbers of the reference."`
+	Window      int64   `json:"window" doc:"Numbers of the candidate."`
+	References  int64   `json:"reference_predictions" doc:"Predictions that the reference's numbers are of."`
+	Predictions int64   `json:"window_predictions" doc:"Predictions that the candidate's numbers are of."`
+	PSI         float64 `json:"psi"`
+	Noise       float64 `json:"noise" doc:"What chance alone gives of psi."`
+	MaxNoise    float64 `json:"max_noise" doc:"The same where all numbers of a prediction depend on each other."`
+	KS          float64 `json:"ks"`
+	KSP         float64 `json:"ks_p"`
+	JS          float64 `json:"js"`
 }
 
 func numbers(step int, m evidence.Measured) (*Numbers, error) {
 	ratio, err := sampleRatio(m.Units)
 	n := &Numbers{Step: step, Champion: m.Baseline.Summary(shownAlpha), Candidate: m.Candidate.Summary(shownAlpha), SampleRatio: ratio}
 	if d := m.Scores; d != nil {
-		n.Drift = &Drifted{m.Scored, d.Reference, d.Window, d.PSI, d.Noise, d.KS, d.KSP, d.JS}
+		n.Drift = &Drifted{m.Scored, d.Reference, d.Window, d.ReferenceSamples, d.WindowSamples, d.PSI, d.Noise, d.MaxNoise, d.KS, d.KSP, d.JS}
 	}
 	return n, err
 }
