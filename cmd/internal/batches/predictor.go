@@ -34,9 +34,7 @@ func (p Predictor) Model(name, version string) (run.Model, error) {
 		return run.Model{}, unfit(v, "does not answer rows independent of each other")
 	}
 	m := run.Model{Version: v.Text, Best: v.MaxRows, Same: v.CrossRequest}
-	if p := v.Pace(); p.Run > 0 {
-		m.Best, m.Pace = p.Rows, run.Pace{Row: float64(p.Run) / float64(p.Rows), Parallel: p.Parallel, Spread: p.Spread}
-	}
+	keepPace(&m, v.Pace())
 	for _, port := range v.Signature.Inputs {
 		in := rowOf(port)
 		if !in.Type.Readable() {
@@ -55,6 +53,17 @@ func (p Predictor) Model(name, version string) (run.Model, error) {
 		m.Outputs = append(m.Outputs, out)
 	}
 	return m, nil
+}
+
+// keepPace has the model's rows run at the pace that was measured.
+func keepPace(m *run.Model, p batcher.Pace) {
+	if p.Run <= 0 {
+		return
+	}
+	m.Pace = run.Pace{Row: float64(p.Run) / float64(p.Rows), Parallel: p.Parallel, Spread: p.Spread}
+	if m.Same { // else answers depend on the size of a run, which is then that of the model's settings
+		m.Best = p.Rows
+	}
 }
 
 func unfit(v *serve.Version, why string) error {

@@ -58,6 +58,19 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// What is measured chooses the size of runs only where answers do not depend on it.
+func TestPace(t *testing.T) {
+	for same, best := range map[bool]int{true: 8, false: 32} {
+		m := run.Model{Best: 32, Same: same}
+		if keepPace(&m, batcher.Pace{Rows: 8, Parallel: 2, Run: 800, Spread: 1}); m.Best != best || m.Pace != (run.Pace{Row: 100, Parallel: 2, Spread: 1}) {
+			t.Errorf("same %t: %+v", same, m)
+		}
+		if keepPace(&m, batcher.Pace{Rows: 1}); m.Best != best {
+			t.Error("an unknown pace changes the size")
+		}
+	}
+}
+
 func TestPredict(t *testing.T) {
 	p := NewPredictor(models{v: version(model.Port{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, 1}})})
 	in := []run.Tensor{{Name: "x", Type: "FP32", Shape: []int64{2, 1}, Data: []byte("12345678")}}

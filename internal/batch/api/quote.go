@@ -90,8 +90,10 @@ func (s sample) of(f *ingest.File, length int64, read *counted) extent {
 	}
 }
 
-// quote says what the batch will take, and refuses one whose deadline that breaks.
+// quote fixes the size of the batch's runs, says what it will take, and refuses one
+// whose deadline that breaks.
 func (a *API) quote(ctx context.Context, b *job.Batch, m *run.Model, tenant string, s extent) error {
+	b.RunRows = m.Best
 	ahead, err := job.Ahead(ctx, a.store.Read(repo.Scope{Tenant: tenant}), b.Model, s.rows)
 	if err != nil {
 		return err

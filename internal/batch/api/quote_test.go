@@ -25,7 +25,7 @@ func TestQuote(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	bucket := memblob.New(memblob.Config{})
 	a := &API{bucket: bucket, forecasts: run.NewForecasts(), store: repo.New(memrepo.New(memrepo.Config{}), repo.Config{Now: func() time.Time { return now }})}
-	m := &run.Model{Pace: run.Pace{Row: 1e6, Parallel: 1, Spread: 1}}
+	m := &run.Model{Best: 24, Pace: run.Pace{Row: 1e6, Parallel: 1, Spread: 1}}
 	text := func(rows int) []byte {
 		var b bytes.Buffer
 		b.WriteString("x\n")
@@ -69,7 +69,7 @@ func TestQuote(t *testing.T) {
 		if e.exact != tt.exact || float64(e.rows) < float64(tt.rows)*(1-tt.off) || float64(e.rows) > float64(tt.rows)*(1+tt.off) {
 			t.Errorf("%s: %+v, want %d rows", name, e, tt.rows)
 		}
-		if err := a.quote(t.Context(), b, m, "acme", e); err != nil || b.Quote == nil || b.Quote.Rows != e.rows {
+		if err := a.quote(t.Context(), b, m, "acme", e); err != nil || b.Quote == nil || b.Quote.Rows != e.rows || b.RunRows != 24 {
 			t.Fatalf("%s: %+v, %v", name, b.Quote, err)
 		}
 		b.Deadline = now.Add(b.Quote.Duration(e.rows) + time.Second)

@@ -145,6 +145,9 @@ type Batch struct {
 	Metadata      map[string]string `json:"metadata,omitempty"`
 	Deadline      time.Time         `json:"deadline,omitzero"`
 	Quote         *Quote            `json:"quote,omitempty"` // nil where nothing was known
+	// RunRows is how many rows the model is given at once. It is fixed with the batch, since
+	// the last bits of an answer may depend on it; 0: what the process thinks best.
+	RunRows int `json:"run_rows,omitempty"`
 
 	Chunks  []Chunk    `json:"chunks,omitempty"`
 	Counts  Counts     `json:"counts"`

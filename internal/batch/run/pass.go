@@ -68,7 +68,7 @@ func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again, tw
 	if m.Same {
 		run = p.collapse()
 	}
-	for rows := range slices.Chunk(run, max(m.Best, 1)) {
+	for rows := range slices.Chunk(run, max(cmp.Or(b.RunRows, m.Best), 1)) {
 		p.parts = append(p.parts, part{rows: rows})
 	}
 	return p

@@ -38,7 +38,7 @@ type Model struct {
 	Version string
 	Inputs  []Port
 	Outputs []Port
-	Best    int // rows of a run, for the most rows per second
+	Best    int // rows of a run, for the most rows per second; what a process thinks best may change
 	Pace    Pace
 	Same    bool // a row's answer depends on nothing but the row, by what was measured
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -39,6 +40,8 @@ type doubler struct {
 	poisoned atomic.Bool
 	absent   atomic.Bool
 	same     bool         // its answers depend on nothing but the row
+	best     int          // rows of a run; 0: 7
+	company  bool         // its answers say how many rows were run together
 	fail     func() error // before each run; nil: never
 	rows     atomic.Int64
 }
@@ -48,7 +51,7 @@ func (d *doubler) Model(string, string) (Model, error) {
 		return Model{}, fault.New(fault.NotFound, "there is no such model").WithCode("model_not_found")
 	}
 	port := []Port{{Name: "x", Type: "FP32", Shape: []int64{1}}}
-	return Model{Version: "1", Inputs: port, Best: 7, Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{2}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
+	return Model{Version: "1", Inputs: port, Best: cmp.Or(d.best, 7), Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{2}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
 }
 
 func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a Answer, err error) {
@@ -58,6 +61,10 @@ func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a A
 		}
 	}
 	rows := in[0].Shape[0]
+	together := uint64(7)
+	if d.company {
+		together = uint64(rows)
+	}
 	var y, z, s []byte
 	for i := range rows {
 		x := math.Float32frombits(binary.LittleEndian.Uint32(in[0].Data[4*i:]))
@@ -65,7 +72,7 @@ func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a A
 			return a, fault.New(fault.Internal, "the model cannot bear it").WithCode("poisoned")
 		}
 		y = binary.LittleEndian.AppendUint32(y, math.Float32bits(2*x))
-		z = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(z, uint64(int64(x))), 7)
+		z = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(z, uint64(int64(x))), together)
 		text := fmt.Sprintf("a \"%v\",\nb", x)
 		s = append(binary.LittleEndian.AppendUint32(s, uint32(len(text))), text...)
 	}

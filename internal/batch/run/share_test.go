@@ -64,6 +64,27 @@ func TestNodes(t *testing.T) {
 	b.tidy(found)
 }
 
+// The rows that are run together are the batch's, whatever each process thinks best.
+func TestRunRows(t *testing.T) {
+	content := func(best ...int) string {
+		b := newBench(t, ingest.CSV, ingest.CSV, 100)
+		b.worker.cfg.ChunkRows = 50
+		if _, err := b.turn().update(t.Context(), func(x *job.Batch, _ time.Time) error { x.RunRows = 5; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range best { // each does one step, and the last the rest
+			b.worker = NewWorker(b.store, &doubler{best: n, company: true}, b.bucket, b.worker.cfg)
+			if _, err := b.turn().step(t.Context(), queue.NewDelivery(queue.Message{}, 1, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.content(b.finish(1))
+	}
+	if one, others := content(5), content(2, 3, 32); one != others {
+		t.Error("other results of processes that think other sizes best")
+	}
+}
+
 // A file in which all ids are the same takes no more of the ledger than another.
 func TestManyTwice(t *testing.T) {
 	const rows = 3000
