@@ -88,6 +88,7 @@ func (c *compiler) callNode(n *model.Node, s *scope) (step, error) {
 		}
 		p.outputs, p.gives, p.to = append(p.outputs, name), append(p.gives, m.Signature.Outputs[i]), append(p.to, slot)
 	}
+	c.calls = append(c.calls, p)
 	return p, nil
 }
 

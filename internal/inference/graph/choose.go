@@ -138,7 +138,7 @@ func (c *choose) parts(ctx context.Context, r *run, groups [][]int) error {
 			return nil
 		}
 		part := *r
-		part.rows, part.slots = int64(len(groups[i])), slices.Clone(r.slots)
+		part.rows, part.slots = int64(len(groups[i])), make([]tensor.Tensor, len(r.slots)) // what it does not take, others may be writing
 		for _, slot := range c.cases[i].takes {
 			t, err := transform.Rows(&r.slots[slot], groups[i], r.memory.alloc)
 			if err != nil {

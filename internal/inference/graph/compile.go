@@ -17,7 +17,8 @@ type compiler struct {
 	name    string
 	members map[string]Member // by name@version
 	ports   []model.Port      // by slot
-	readers []*reads          // of the switches around the node that is being checked
+	calls   []*call
+	readers []*reads // of the switches around the node that is being checked
 	batches bool
 }
 
@@ -69,7 +70,7 @@ func Compile(name string, spec *model.Graph, find Find, observe Observer) (*Grap
 	if err := c.outputs(g, top); err != nil {
 		return nil, err
 	}
-	g.ports = c.ports
+	g.ports, g.calls = c.ports, c.calls
 	return g, nil
 }
 

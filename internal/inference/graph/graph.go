@@ -9,6 +9,7 @@ package graph
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"sluice/internal/inference/experiment"
@@ -67,7 +68,14 @@ type Graph struct {
 	inputs  []int // slots of the inputs, in the signature's order
 	outputs []int
 	ports   []model.Port // by slot
+	calls   []*call      // of all nodes
 	observe Observer
+}
+
+// Alike reports whether two graphs of the same file were checked for the same: what
+// one can do with its models, the other can.
+func (g *Graph) Alike(o *Graph) bool {
+	return reflect.DeepEqual(g.Member, o.Member) && reflect.DeepEqual(g.calls, o.calls)
 }
 
 // Observer is told what each node took, and how it failed, if it did.

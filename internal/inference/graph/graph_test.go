@@ -292,6 +292,26 @@ func TestParallel(t *testing.T) {
 	}
 }
 
+// The cases of a switch have nothing to do with what is made beside it: the race
+// detector looks on.
+func TestSwitchBesideOthers(t *testing.T) {
+	w := newWorld()
+	g := w.must(t, `
+inputs: [x]
+outputs: [a, b]
+nodes:
+  - name: both
+    parallel:
+      - {name: s, switch: {tensor: x}, gives: [a], cases: [{below: 0, node: {name: n, model: double, outputs: {y: a}}}], default: {name: p, model: add1, outputs: {y: a}}}
+      - {name: b, model: double, outputs: {y: b}}
+`)
+	for range 100 {
+		if got, err := w.run(t.Context(), g, nil, -1, 1); err != nil || !slices.Equal(got, []float32{-2, 2}) {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+}
+
 // The first error ends the other branches, and is the one that is told, with its
 // kind, code and hint; a deadline reaches every node.
 func TestFirstErrorEndsTheOthers(t *testing.T) {

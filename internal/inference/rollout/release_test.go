@@ -374,6 +374,7 @@ func TestCountsAddUp(t *testing.T) {
 					t.arms[1].Answered(experiment.ByRequest, time.Millisecond)
 					if n%10 == 0 {
 						t.arms[1].Failed(experiment.ByRequest)
+						t.arms[1].Spared(experiment.ByRequest) // bulk work is no unit
 					}
 				}
 			})
@@ -386,7 +387,7 @@ func TestCountsAddUp(t *testing.T) {
 		}
 	}
 	m, err := Counted{s.store}.Measure(t.Context(), r)
-	if err != nil || m.Baseline.Requests != (sequential.Count{N: 8000}) || m.Candidate.Requests != (sequential.Count{N: 8800, Hits: 800}) {
+	if err != nil || m.Baseline.Requests != (sequential.Count{N: 8000}) || m.Candidate.Requests != (sequential.Count{N: 9600, Hits: 800}) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if len(m.Units) != 1 || m.Units[0].Counts[0] != 0 || m.Units[0].Counts[1] != 8800 || m.Units[0].Weights[1] != 0.25 {

@@ -17,6 +17,7 @@ import (
 type asker struct {
 	ctx   context.Context //nolint:containedctx // for as long as the request is routed
 	codec Codec
+	drawn string // the id of a request without one, once it was asked for
 }
 
 // Value implements experiment.Request.
@@ -32,10 +33,13 @@ func (a *asker) Value(from experiment.Source, name string) string {
 			return v
 		}
 	}
-	if from == experiment.RequestID {
-		return strconv.FormatUint(unnamed.Add(1), 36)
+	if from != experiment.RequestID {
+		return ""
 	}
-	return ""
+	if a.drawn == "" {
+		a.drawn = strconv.FormatUint(unnamed.Add(1), 36)
+	}
+	return a.drawn
 }
 
 // unnamed counts the requests without an id that have to be told apart.
@@ -65,19 +69,25 @@ func (s *Server) before(c *route.Choice[*Version], was record.Choice) {
 }
 
 // meter tells the arm of a choice, if there is one, what became of its request, by
-// the rule of record.Rollup.Numbers: what is the client's doing does not count.
-func meter(c *route.Choice[*Version], class batcher.Class, began time.Time, err error) {
+// the rule of record.Rollup.Numbers: what is the client's doing does not count. The
+// nodes of a graph have one id, and bulk work is cut as it suits: neither is a unit
+// of its own.
+func meter(c *route.Choice[*Version], r *call, began time.Time, err error) {
 	if c.Split == nil {
 		return
+	}
+	class, reason := r.request.Class, c.Reason
+	if reason == experiment.ByRequest && (r.inner || class == batcher.Bulk) {
+		reason = experiment.ByUnit
 	}
 	m, outcome := c.Split.Arms[c.Arm].Meter, record.OutcomeOf(err)
 	switch {
 	case m == nil:
 	case outcome == record.Succeeded && class == batcher.Bulk:
-		m.Spared(c.Reason)
+		m.Spared(reason)
 	case outcome == record.Succeeded:
-		m.Answered(c.Reason, time.Since(began))
+		m.Answered(reason, time.Since(began))
 	case outcome.Failure():
-		m.Failed(c.Reason)
+		m.Failed(reason)
 	}
 }

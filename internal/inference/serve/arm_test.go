@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,11 +27,32 @@ func TestMeterCountsAsTheLogDoes(t *testing.T) {
 	} {
 		c, logged := &counts{}, &record.Rollup{}
 		for _, class := range []batcher.Class{batcher.Online, batcher.Bulk} {
-			meter(&route.Choice[*Version]{Split: &route.Split{Arms: []route.Arm{{Meter: c}}}}, class, time.Now(), err)
+			meter(&route.Choice[*Version]{Split: &route.Split{Arms: []route.Arm{{Meter: c}}}}, &call{request: Request{Class: class}}, time.Now(), err)
 			logged.Count(&record.Entry{Outcome: record.OutcomeOf(err)})
 		}
 		if n := logged.Numbers("").Requests; n.N != c.answered+c.spared+c.failed || c.answered != c.spared || n.Hits != c.failed {
 			t.Errorf("%s: the log counts %+v, the meter %+v", name, n, *c)
+		}
+	}
+}
+
+// reasons notes why requests were counted.
+type reasons []experiment.Reason
+
+func (r *reasons) Answered(why experiment.Reason, _ time.Duration) { *r = append(*r, why) }
+func (r *reasons) Spared(why experiment.Reason)                    { *r = append(*r, why) }
+func (r *reasons) Failed(why experiment.Reason)                    { *r = append(*r, why) }
+
+// Only a client's own online request is a unit: nodes of a graph share one, and bulk
+// work has none.
+func TestUnitsAreClientsRequests(t *testing.T) {
+	for _, err := range []error{nil, fault.New(fault.Internal, "broken")} {
+		var got reasons
+		for _, c := range []*call{{}, {inner: true}, {request: Request{Class: batcher.Bulk}}} {
+			meter(&route.Choice[*Version]{Reason: experiment.ByRequest, Split: &route.Split{Arms: []route.Arm{{Meter: &got}}}}, c, time.Now(), err)
+		}
+		if !slices.Equal(got, reasons{experiment.ByRequest, experiment.ByUnit, experiment.ByUnit}) {
+			t.Errorf("%v: counted as %v", err, got)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (c *call) free() {
 // ask returns what the request is routed by.
 func (c *call) ask(ctx context.Context, codec Codec) (name, version string, r experiment.Request) {
 	name, version = codec.Target()
-	c.asker = asker{ctx, codec}
+	c.asker = asker{ctx: ctx, codec: codec}
 	return name, version, &c.asker
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -26,6 +25,7 @@ func (s *Server) runGraph(ctx context.Context, v *Version, c *call) (batcher.Tim
 		ctx, cancel = context.WithDeadline(ctx, c.task.Deadline)
 		defer cancel()
 	}
+	_ = c.asker.Value(experiment.RequestID, "") // drawn before nodes ask for it at the same time
 	began := time.Now()
 	result, err := v.runtime.graph.Run(ctx, graph.Request{
 		Inputs: c.part.Inputs, Rows: c.part.Rows,
@@ -129,8 +129,11 @@ func (s *Server) openGraph(src source) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.runtime = machinery{graph: g, metrics: s.metrics.version(v), recorder: s.cfg.Recorder, closed: make(chan struct{})}
 	v.Signature, v.graph, v.Config = sig, &sig, config
+	if v.logging, err = logging(v); err != nil {
+		return nil, err
+	}
+	v.runtime = machinery{graph: g, metrics: s.metrics.version(v), recorder: s.cfg.Recorder, closed: make(chan struct{})}
 	v.Batches, v.MaxRows, v.CrossRequest = g.Batches, *config.MaxBatchSize, g.Batches && g.Independent
 	v.Invariance = "a graph: each of its models batches by itself"
 	v.serve()
@@ -145,7 +148,7 @@ func (s *Server) member(name, version string) (graph.Member, error) {
 	}
 	m := graph.Member{
 		Signature: v.Signature, Batches: v.Batches, MaxRows: v.MaxRows, Steps: v.Stateful() || v.Generative(),
-		Independent: v.CrossRequest || v.offer != nil && !v.Config.NoBatching,
+		Independent: v.CrossRequest || v.offer != nil && v.offer.shared.Load(), // as it was when it was last loaded
 	}
 	if v.runtime.graph != nil {
 		m.Uses = v.runtime.graph.Uses
@@ -259,11 +262,11 @@ func (s *Server) bind(ctx context.Context, name string, m *modelState) bool {
 	s.update(func() { e = m.entry })
 	retired := s.swap(m, e, next, problems)
 	s.update(func() { m.complete = m.complete || len(problems) == 0 })
-	s.retire(ctx, retired)
+	s.retireAside(ctx, retired)
 	return true
 }
 
 // alike reports whether two versions are one graph that works the same way.
 func (v *Version) alike(o *Version) bool {
-	return v.SHA256 == o.SHA256 && o.runtime.graph != nil && reflect.DeepEqual(v.runtime.graph.Member, o.runtime.graph.Member)
+	return v.SHA256 == o.SHA256 && o.runtime.graph != nil && v.runtime.graph.Alike(o.runtime.graph)
 }

@@ -282,6 +282,19 @@ func (s *Server) retire(ctx context.Context, versions []*Version) {
 	}
 }
 
+// retireAside is retire for who has more to do meanwhile.
+func (s *Server) retireAside(ctx context.Context, versions []*Version) {
+	s.mu.Lock()
+	aside := !s.closing // else nobody waits for what is begun
+	if aside {
+		s.loads.Go(func() { s.retire(ctx, versions) })
+	}
+	s.mu.Unlock()
+	if !aside {
+		s.retire(ctx, versions)
+	}
+}
+
 func joinProblems(name string, problems map[string]string) error {
 	var errs []error
 	for _, version := range slices.Sorted(maps.Keys(problems)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/inference/model"
@@ -25,10 +26,11 @@ type Offer struct {
 // offered is an Offer with what the server makes of it. Server.mu guards it.
 type offered struct {
 	Offer
-	cold    *Version // stands in the table while it is not loaded
-	live    *Version // nil while it is not
-	loading *loading // nil while nobody loads it
-	size    int64    // bytes of memory, measured when it was last loaded; 0: never
+	cold    *Version    // stands in the table while it is not loaded
+	live    *Version    // nil while it is not
+	loading *loading    // nil while nobody loads it
+	size    int64       // bytes of memory, measured when it was last loaded; 0: never
+	shared  atomic.Bool // requests shared runs when it was last loaded
 	began   time.Time
 	failed  error // why it could not be loaded, until retry
 	retry   time.Time
@@ -197,6 +199,7 @@ func (s *Server) loaded(ctx context.Context, o *offered, v *Version, size int64,
 			return
 		}
 		o.live = v
+		o.shared.Store(v.CrossRequest)
 		s.publish(v.Name, m)
 	})
 	if err != nil {

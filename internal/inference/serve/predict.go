@@ -29,7 +29,7 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	defer v.Stats.Pending.Add(-1)
 
 	start := time.Now()
-	defer func() { meter(&chosen, c.request.Class, start, err) }()
+	defer func() { meter(&chosen, c, start, err) }()
 	c.request.Choice = recorded(&chosen)
 	if err := codec.Decode(ctx, v, &c.request); err != nil {
 		return v.refused(ctx, start, c, err)
