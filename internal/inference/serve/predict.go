@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/internal/inference/batcher"
+	"sluice/internal/platform/access"
 )
 
 // Predict takes one request from its wire form to its answer: route, decode,
@@ -31,7 +32,11 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	start := time.Now()
 	defer func() { meter(&chosen, c, start, err) }()
 	c.request.Choice = recorded(&chosen)
-	if err := codec.Decode(ctx, v, &c.request); err != nil {
+	err = codec.Decode(ctx, v, &c.request)
+	if p, known := access.From(ctx); known && c.request.Tenant == "" {
+		c.request.Tenant = p.Tenant // by whose share of the model it is admitted, and who has it in the log
+	}
+	if err != nil {
 		return v.refused(ctx, start, c, err)
 	}
 	s.before(&chosen, c.request.Choice)

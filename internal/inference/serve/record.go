@@ -8,7 +8,6 @@ import (
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/tensor"
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 )
 
@@ -39,9 +38,6 @@ func (v *Version) record(ctx context.Context, start time.Time, total time.Durati
 	e.Tenant, e.Model, e.Version, e.Bulk = r.Tenant, v.Name, v.Text, r.Class == batcher.Bulk
 	if at, known := r.Prediction.Time(); known && r.Attempt == 0 {
 		e.At = at
-	}
-	if p, known := access.From(ctx); known && e.Tenant == "" {
-		e.Tenant = p.Tenant
 	}
 	if len(r.ID) <= record.MaxClientRef {
 		e.ClientRef = r.ID
