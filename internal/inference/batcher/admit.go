@@ -25,6 +25,7 @@ func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
 	if err := b.admitOnline(t, now); err != nil {
 		return err
 	}
+	b.tenants.charge(t.tenant, t.work, now)
 	b.pending++
 	return nil
 }
@@ -60,9 +61,9 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		t.guess = b.cost.P95(t.rows(), 0)
 		return nil
 	}
-	late := b.lateness(t, now, waiting)
+	late := b.late(t, now, waiting)
 	if late > 0 && b.makeRoom(t, late*time.Duration(b.parallel)) {
-		late = b.lateness(t, now, waiting)
+		late = b.late(t, now, waiting)
 	}
 	if late > 0 {
 		b.refused.Late++
@@ -70,6 +71,29 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		return errOverloaded(t.due-now+late, t.due-now)
 	}
 	return nil
+}
+
+// late is lateness where the tenants of t and of what is queued are heeded.
+func (b *Batcher[T]) late(t *Task[T], now time.Duration, waiting int) time.Duration {
+	light, headroom := b.tenants.standing(t.tenant, now, b.parallel)
+	if light && !b.cfg.Explicit.PreserveOrdering {
+		key := t.key
+		left := t.due - now
+		t.key -= left - left/rush
+		if late := b.lateness(t, now, waiting); late <= 0 {
+			return late
+		}
+		t.key = key // behind what was accepted, then
+	}
+	if late := b.lateness(t, now, waiting); late > 0 || headroom == 0 {
+		return late
+	}
+	return now + b.answered(t) - t.due + time.Duration(headroom*float64(t.due-now))
+}
+
+// answered returns when t is expected to be answered, from its arrival.
+func (b *Batcher[T]) answered(t *Task[T]) time.Duration {
+	return time.Duration(float64(t.guess)*b.optimism.value) + b.wakeLag
 }
 
 // lateness predicts by how much t, or by its coming an accepted task, would
@@ -88,8 +112,7 @@ func (b *Batcher[T]) lateness(t *Task[T], now time.Duration, waiting int) time.D
 	joining := b.joining(start) * (waiting + t.rows()) / (b.online.rows + t.rows())
 	own := b.cost.P95(max(min(b.limit, shared+t.rows()+joining), t.rows()), b.parallel-1)
 	t.guess = start + own
-	finish := time.Duration(float64(t.guess)*b.optimism.value) + b.wakeLag
-	if late := now + finish - t.due; late > 0 {
+	if late := now + b.answered(t) - t.due; late > 0 {
 		return late
 	}
 	if !b.demand.fits(now, t.key, delay, t.work, b.parallel) {

@@ -15,7 +15,8 @@
 //     late heads are dropped, and runs are never shrunk to save one (pick.go,
 //     form.go);
 //   - bulk work fills rows and time that online work leaves over; tenants share
-//     by run time and not by number of requests (tenant.go).
+//     by run time and not by number of requests, and who asks for less than a fair
+//     share goes before who floods (tenant.go).
 //
 // Known limits: a run cannot be interrupted but through its context, and a
 // forecast knows nothing of the time before Submit and after it.

@@ -57,7 +57,7 @@ func New[T any](exec RunFunc[T], cfg Config) (*Batcher[T], error) {
 		online:  newQueue[T](), bulk: newQueue[T](),
 		byDue:   heap[T]{which: byDue},
 		demand:  newDemand(cfg.SLO * time.Duration(min(max(cfg.Explicit.PriorityLevels, 1), maxLevels))),
-		tenants: newTenants[T](),
+		tenants: newTenants[T](cfg.SLO),
 		clock:   clock{optimism: quantile{value: 1}, gap: cfg.SLO, lastArrival: -never},
 		alarm:   alarm{at: never},
 	}

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -131,6 +132,88 @@ func TestTenantsShareUnderOverload(t *testing.T) {
 			t.Errorf("%d served of about 500 possible", n)
 		}
 	})
+}
+
+// TestLightTenantsBarelyWait: beside one that asks for twice the capacity, who asks
+// for a tenth of it is always served, and hardly later than alone: a run under way
+// has to end first.
+func TestLightTenantsBarelyWait(t *testing.T) {
+	const run = 20 * millisecond // of 4 tasks with 16 rows
+	for _, noise := range []bool{false, true} {
+		inBubble(t, Config{MaxRows: 64, SLO: time.Second}, linear(4*millisecond, millisecond/4), func(b *bench) {
+			replies := map[string][]*reply{}
+			send := func(tenant string) {
+				replies[tenant] = append(replies[tenant], b.send(b.t.Context(), &Task[string]{Rows: 16, Tenant: tenant}))
+			}
+			for i := range 4000 { // 4 s and more, by a millisecond
+				if noise && i%5 < 2 { // 400 a second of 200
+					send("noisy")
+				}
+				if i%50 == 7 { // 20 a second each
+					send("quiet")
+				}
+				if i%50 == 31 {
+					send("calm")
+				}
+				time.Sleep(millisecond)
+			}
+			b.wg.Wait()
+			for tenant, all := range replies {
+				served, took := 0, []time.Duration{}
+				for _, r := range all {
+					if r.err == nil {
+						served++
+						took = append(took, r.took)
+					}
+				}
+				slices.Sort(took)
+				b.t.Logf("noise %t, %s: %d of %d served, p50 %s, p99 %s", noise, tenant, served, len(all), took[len(took)/2], took[len(took)*99/100])
+				switch {
+				case tenant == "noisy" && served < len(all)*8/20-20:
+					b.t.Errorf("noisy: %d of %d served, less than what the others leave", served, len(all))
+				case tenant != "noisy" && served < len(all):
+					b.t.Errorf("%s: %d of %d served", tenant, served, len(all))
+				case tenant != "noisy" && took[len(took)*99/100] > 3*run:
+					b.t.Errorf("%s waits for %s", tenant, took[len(took)*99/100])
+				}
+			}
+		})
+	}
+}
+
+// Nothing is kept free for others where there are none, and no more than half for
+// those that want everything.
+func TestHeadroom(t *testing.T) {
+	ts := newTenants[string](time.Second)
+	now := time.Duration(0)
+	for range 100 {
+		now += 10 * millisecond
+		a := ts.get("a")
+		ts.charge(a, 10*millisecond, now)
+		if light, headroom := ts.standing(a, now, 1); light || headroom != 0 {
+			t.Fatalf("alone: light %t, %v kept free", light, headroom)
+		}
+	}
+	for range 500 {
+		now += 10 * millisecond
+		ts.charge(ts.get("a"), 9*millisecond, now)
+		ts.charge(ts.get("b"), millisecond, now)
+	}
+	light, free := ts.standing(ts.get("a"), now, 1)
+	if light || free < 1.0/rush+0.09 || free > 1.0/rush+0.11 {
+		t.Errorf("beside a tenth: light %t, %v kept free", light, free)
+	}
+	for range 500 {
+		now += 10 * millisecond
+		ts.charge(ts.get("a"), 9*millisecond, now)
+		ts.charge(ts.get("b"), 9*millisecond, now)
+	}
+	if _, free := ts.standing(ts.get("a"), now, 1); free != mostHeadroom {
+		t.Errorf("beside as much: %v kept free", free)
+	}
+	if _, free := ts.standing(ts.get("a"), now+2*time.Second, 1); free != 0 {
+		t.Errorf("long after: %v kept free", free)
+	}
 }
 
 func TestPriorityIsStrictWithinTheAgeingBound(t *testing.T) {

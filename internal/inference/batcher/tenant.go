@@ -9,6 +9,21 @@ type tenant[T any] struct {
 	first      *Task[T]      // its queued online tasks, by arrival
 	last       *Task[T]
 	bulkFinish time.Duration // virtual time at which its bulk work so far is paid for
+	used       usage         // of late, online
+}
+
+// usage is accepted work that fades: after as long as memory all of it, so that a
+// steady rate of work comes to that rate times memory.
+type usage struct {
+	work time.Duration
+	at   time.Duration
+}
+
+func (u *usage) fade(now, memory time.Duration) time.Duration {
+	gone := float64(now-u.at) / float64(memory)
+	u.work = time.Duration(float64(u.work) * max(1-gone, 0))
+	u.at = now
+	return u.work
 }
 
 // tenants keeps backlogged tenants to their fair share, counted in predicted
@@ -18,18 +33,58 @@ type tenant[T any] struct {
 // who is accepted: when there is no room, a tenant with less queued work takes
 // the place of the newest task of the tenant with the most. Bulk work always
 // waits, so there it is a question of order: start-time fair queueing.
+//
+// Who has used less than a fair share of late is light, and waits for others'
+// work only as far as it must: its tasks are ordered as if they had a part of their
+// time (rush), and everybody else's are accepted only if they would be in time
+// though such tasks come before them (headroom).
 type tenants[T any] struct {
 	byName map[string]*tenant[T]
 	active []*tenant[T]  // those with queued online tasks
 	now    time.Duration // virtual time of bulk work
 	keep   int           // accounts before settled ones are forgotten
+	used   usage         // by all, online
+	memory time.Duration // of used
 }
 
 // keepTenants is how many accounts are kept at least.
 const keepTenants = 1024
 
-func newTenants[T any]() tenants[T] {
-	return tenants[T]{byName: make(map[string]*tenant[T]), keep: keepTenants}
+func newTenants[T any](memory time.Duration) tenants[T] {
+	return tenants[T]{byName: make(map[string]*tenant[T]), keep: keepTenants, memory: max(memory, 1)}
+}
+
+const (
+	rush     = 8   // a light task is ordered as if it had this part of its time
+	lightest = 0.8 // of a fair share: who has used less is light
+	// mostHeadroom is the largest part of a task's time that is kept free for others.
+	mostHeadroom = 0.5
+	// alone is the part of all usage that others may have without mattering.
+	alone = 0.01
+)
+
+// standing returns whether a tenant is light, and which part of its tasks' time is
+// kept free for others where it is not.
+func (ts *tenants[T]) standing(tn *tenant[T], now time.Duration, parallel int) (light bool, headroom float64) {
+	own, all := float64(tn.used.fade(now, ts.memory)), float64(ts.used.fade(now, ts.memory))
+	others := all - own
+	if others <= alone*all {
+		return false, 0
+	}
+	n := len(ts.active)
+	if tn.first == nil {
+		n++
+	}
+	if n > 1 && own*float64(n) < lightest*all {
+		return true, 0
+	}
+	return false, min(others/float64(ts.memory)/float64(parallel)+1.0/rush, mostHeadroom)
+}
+
+// charge books accepted work.
+func (ts *tenants[T]) charge(tn *tenant[T], work, now time.Duration) {
+	tn.used.work = tn.used.fade(now, ts.memory) + work
+	ts.used.work = ts.used.fade(now, ts.memory) + work
 }
 
 func (ts *tenants[T]) get(name string) *tenant[T] {
@@ -47,7 +102,7 @@ func (ts *tenants[T]) get(name string) *tenant[T] {
 // forget drops the accounts that hold nothing which matters any more.
 func (ts *tenants[T]) forget() {
 	for name, tn := range ts.byName {
-		if tn.first == nil && tn.bulkFinish <= ts.now {
+		if tn.first == nil && tn.bulkFinish <= ts.now && ts.used.at-tn.used.at > ts.memory {
 			delete(ts.byName, name)
 		}
 	}

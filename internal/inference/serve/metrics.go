@@ -120,7 +120,7 @@ func (v *Version) succeeded(ctx context.Context, start time.Time, c *call) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		v.recordSpans(ctx, span, start, t)
 	}
-	v.record(ctx, start, total, c, nil)
+	v.record(start, total, c, nil)
 }
 
 // recordSpans writes the stages of a finished request as child spans.
@@ -148,7 +148,7 @@ func (v *Version) refused(ctx context.Context, start time.Time, c *call, err err
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.RecordError(err)
 	}
-	v.record(ctx, start, total, c, err)
+	v.record(start, total, c, err)
 	return err
 }
 

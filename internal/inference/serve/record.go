@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"context"
 	"time"
 
 	"sluice/internal/inference/batcher"
@@ -27,7 +26,7 @@ func (v *Version) identify(start time.Time, c *call) {
 }
 
 // record takes note of a settled request, which failed with err or did not.
-func (v *Version) record(ctx context.Context, start time.Time, total time.Duration, c *call, err error) {
+func (v *Version) record(start time.Time, total time.Duration, c *call, err error) {
 	if v.runtime.recorder == nil || c.inner {
 		return
 	}

@@ -90,7 +90,7 @@ func (h *shadows) run(d *copied) shadow.Dropped {
 	}
 	d.shadow.Judge.Failed()
 	h.outcome(d.to, "failed")
-	d.to.record(context.WithoutCancel(ctx), start, time.Since(start), c, err)
+	d.to.record(start, time.Since(start), c, err)
 	return ""
 }
 
@@ -136,7 +136,7 @@ func (h *shadows) answer(ctx context.Context, d *copied, c *call, start time.Tim
 	} else {
 		h.outcome(d.to, "differed")
 	}
-	d.to.record(ctx, start, total, c, nil)
+	d.to.record(start, total, c, nil)
 	return nil
 }
 
