@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/batch/run"
@@ -43,11 +45,12 @@ type API struct {
 	uploads   *upload.Service
 	forecasts *run.Forecasts
 	options   ingest.Options
+	checks    *semaphore.Weighted // of files, before they are batches
 }
 
 // New returns the API. The forecasts are those that the process's workers teach.
 func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, forecasts *run.Forecasts, options ingest.Options) *API {
-	return &API{bus, store, bucket, models, uploads, forecasts, options}
+	return &API{bus, store, bucket, models, uploads, forecasts, options, semaphore.NewWeighted(checked)}
 }
 
 // Problems are the failures that only occur here.
@@ -80,6 +83,7 @@ func Problems() []problem.Type {
 		{Code: "input_changed", Title: "The batch's file has changed", Fix: "The results of the rows that were done can be read. Upload the file again and make a batch of the others."},
 		{Code: "deadline_passed", Title: "The deadline has passed", Fix: "Send deadline_at in the future, or leave it out."},
 		{Code: "deadline_unattainable", Title: "The batch would not end in time", Fix: "Send a later deadline_at, see detail, or a smaller file, or leave it out."},
+		{Code: "batch_checks_busy", Title: "Too many files are being checked", Fix: "Send the request again after Retry-After."},
 		{Code: "batches_open", Title: "The tenant has as many batches as it may", Fix: "Wait until one has ended, or cancel one."},
 		{Code: "batch_state", Title: "The batch's state does not allow it", Fix: "Look at its status."},
 		{Code: "batch_format_unknown", Title: "The batch has no results in that format", Fix: "Leave format out, or name one that the batch was made with in output.formats."},

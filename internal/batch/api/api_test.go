@@ -2,11 +2,15 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 
@@ -75,6 +79,7 @@ func TestInputs(t *testing.T) {
 		"some":        {f("y", "z"), NewBatch{Columns: map[string][]string{"x": {"z"}}}, two, "z y", false},
 		"not enough":  {f("a", "b"), NewBatch{Columns: map[string][]string{"x": {"a", "b"}}}, one, "", true},
 		"no input":    {f("a", "b"), NewBatch{Columns: map[string][]string{"z": {"a", "b"}}}, two, "", true},
+		"gaps":        {f("", "a", "b", "c", "", "d"), NewBatch{}, one, "a b c d", false}, // a sheet's columns without a name
 		"JSON, named": {&ingest.File{Format: ingest.JSONL}, NewBatch{}, one, "x", false},
 	} {
 		got, err := inputs(tt.file, &tt.in, tt.model)
@@ -93,6 +98,54 @@ func TestInputs(t *testing.T) {
 	}
 	if got, _ := inputs(f("x"), &NewBatch{}, one); got[0].Width != 4 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A few files are checked at a time; others wait for their turn, and not for long.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+		for range checked {
+			if err := a.turn(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.turn(t.Context()); !fault.Is(err, fault.Unavailable) || fault.Of(err).RetryAfter == 0 {
+			t.Error(err)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := a.check(gone, nil, nil, nil, nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		a.checks.Release(1)
+		if err := a.turn(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A list can be what an input is made of, also where the request names it; and the turn is
+// given back whatever becomes of the check.
+func TestCheckLists(t *testing.T) {
+	list, err := os.ReadFile("testdata/list.parquet") // of one row, whose column l is a list of four floats
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket := memblob.New(memblob.Config{})
+	if _, err := bucket.Put(t.Context(), "acme/f", bytes.NewReader(list), blob.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+	m := &run.Model{Inputs: []run.Port{{Name: "x", Type: "FP32", Shape: []int64{4}}}}
+	for range checked + 1 {
+		s, err := a.check(t.Context(), &job.Batch{Output: job.Output{Format: ingest.JSONL}}, &NewBatch{Columns: map[string][]string{"x": {"l"}}}, m, run.Source(bucket, job.Object{Key: "acme/f"}))
+		if err != nil || s.rows != 1 {
+			t.Fatal(s, err)
+		}
+	}
+	if _, err := a.check(t.Context(), &job.Batch{}, &NewBatch{RowID: "l"}, m, run.Source(bucket, job.Object{Key: "acme/f"})); fault.CodeOf(err) != "column_type" {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -98,13 +99,17 @@ func target(text string) (model, version string) {
 // check finds out how the file is read and what the model's inputs are made of, and
 // tries the first rows.
 func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (sample, error) {
+	if err := a.turn(ctx); err != nil {
+		return sample{}, err
+	}
+	defer a.checks.Release(1)
 	f := ingest.File{Format: ingest.Format(in.Format), Sheet: in.Sheet, Coding: ingest.Coding{Encoding: in.Encoding}}
 	if d := in.CSV; d != nil {
 		f.Dialect = ingest.Dialect{Delimiter: d.Delimiter, Quote: d.Quote, Header: d.Header, Decimal: d.Decimal}
 	}
 	named := ingest.Spec{ID: in.RowID, Keep: b.Spec.Keep}
 	for _, input := range slices.Sorted(maps.Keys(in.Columns)) {
-		named.Keep = append(slices.Clone(named.Keep), in.Columns[input]...)
+		named.Inputs = append(named.Inputs, ingest.Input{Name: input, Columns: in.Columns[input]})
 	}
 	f, err := ingest.Inspect(ctx, src, f, &named, a.options)
 	if err != nil {
@@ -132,6 +137,26 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 		}
 	}
 	return a.try(ctx, b, src)
+}
+
+// How many files are checked at a time, each of which may take some hundred megabytes, and
+// for how long others wait for their turn.
+const (
+	checked   = 2
+	checkWait = 10 * time.Second
+)
+
+// turn waits until a file can be checked. fault.Unavailable: too many others are.
+func (a *API) turn(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, checkWait)
+	defer cancel()
+	if err := a.checks.Acquire(waiting, 1); err != nil {
+		if ctx.Err() != nil {
+			return fault.Of(context.Cause(ctx))
+		}
+		return fault.New(fault.Unavailable, "too many batches are being made at this time: try again in a moment").WithCode("batch_checks_busy").WithRetryAfter(checkWait)
+	}
+	return nil
 }
 
 // inputs says which columns the model's inputs are made of.
@@ -165,10 +190,10 @@ func inputs(f *ingest.File, in *NewBatch, m *run.Model) ([]ingest.Input, error) 
 	return all, nil
 }
 
-// others are the columns that are not named otherwise.
+// others are the columns that have a name, and are not named otherwise.
 func others(f *ingest.File, in *NewBatch) []string {
 	return slices.DeleteFunc(slices.Clone(f.Columns), func(c string) bool {
-		return c == in.RowID || in.Output != nil && slices.Contains(in.Output.IncludeInput, c)
+		return c == "" || c == in.RowID || in.Output != nil && slices.Contains(in.Output.IncludeInput, c)
 	})
 }
 

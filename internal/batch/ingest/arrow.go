@@ -135,11 +135,11 @@ func (f *arrowFile) schema(t *fbTable, version int16) error {
 		return fault.New(fault.Unprocessable, "the file has %d columns, more than %d", n, table.MaxColumns).WithCode("file_too_wide")
 	}
 	const current = 4 // V5: before it unions had another layout
-	fields := make([]arrowField, n)
+	fields, budget := make([]arrowField, n), newFieldBudget()
 	for i := range fields {
 		one := fbTable{flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(begin + flatbuffers.UOffsetT(4*i))}}
 		var err error
-		if fields[i], err = fieldOf(&one, 0); err != nil {
+		if fields[i], err = budget.field(&one, 0); err != nil {
 			return err
 		}
 		if version < current && fields[i].is(arrowUnion) {
@@ -150,26 +150,27 @@ func (f *arrowFile) schema(t *fbTable, version int16) error {
 	return nil
 }
 
-// field returns a column's field, and the number of its first buffer in a batch whose
-// views have so many.
-func (f *arrowFile) field(name string, views []int64) (field *arrowField, at int, err error) {
-	for i := range f.fields {
-		if f.fields[i].name != name {
-			at += f.fields[i].count(&views)
-			continue
-		}
-		if !f.fields[i].readable(true) {
-			return nil, 0, fault.New(fault.Unprocessable, "the column %q is %s, which cannot be read: write it as numbers, texts or lists of them", fault.Clip(name, 80), f.fields[i].of()).WithCode("column_type")
-		}
-		return &f.fields[i], at, nil
+// field returns a column's field, which can be read.
+func (f *arrowFile) field(name string) (*arrowField, error) {
+	i := slices.IndexFunc(f.fields, func(f arrowField) bool { return f.name == name })
+	switch {
+	case i < 0:
+		return nil, fault.New(fault.Unprocessable, "the file has no column %q", fault.Clip(name, 80)).WithCode("columns_missing")
+	case !f.fields[i].readable(true):
+		return nil, fault.New(fault.Unprocessable, "the column %q is %s, which cannot be read: write it as numbers, texts or lists of them", fault.Clip(name, 80), f.fields[i].of()).WithCode("column_type")
 	}
-	return nil, 0, fault.New(fault.Unprocessable, "the file has no column %q", fault.Clip(name, 80)).WithCode("columns_missing")
+	return &f.fields[i], nil
 }
 
-// unreadable returns why a column cannot be read, nil where it can.
-func (f *arrowFile) unreadable(name string) error {
-	_, _, err := f.field(name, make([]int64, len(f.fields)*maxDepth))
-	return err
+// first returns the number of a field's first buffer in a batch whose views have so many.
+func (f *arrowFile) first(field *arrowField, views []int64) (at int) {
+	for i := range f.fields {
+		if &f.fields[i] == field {
+			break
+		}
+		at += f.fields[i].count(&views)
+	}
+	return at
 }
 
 // opener returns what opens the buffers of a batch, or of a dictionary.
@@ -255,7 +256,11 @@ func describeArrow(ctx context.Context, src Source, f File, s *Spec, o Options) 
 		return f, err
 	}
 	for _, name := range s.columns() {
-		if err := file.unreadable(name); err != nil {
+		field, err := file.field(name)
+		if err == nil && field.lists() {
+			err = s.onlyInput(name)
+		}
+		if err != nil {
 			return f, err
 		}
 	}
@@ -328,7 +333,7 @@ func (r *arrowReader) read(c *Chunk, l Limit) (end bool, err error) {
 	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); {
 		row := int64(0)
 		for _, column := range r.open {
-			if err := column.read(r.most); err != nil {
+			if err := column.read(r.most - row); err != nil {
 				return false, err
 			}
 			row += column.size
@@ -356,11 +361,11 @@ func (r *arrowReader) seek(batch int, row int64) error {
 	}
 	room := int64(maxDictionaries)
 	for i, name := range r.names {
-		field, at, err := r.file.field(name, o.views)
+		field, err := r.file.field(name)
 		if err != nil {
 			return err
 		}
-		c, err := o.column(field, at, row-p.first)
+		c, err := o.column(field, r.file.first(field, o.views), row-p.first)
 		if err != nil {
 			return err
 		}

@@ -127,6 +127,9 @@ func (c *arrowColumn) next(row *arrowColumn) error {
 	if err != nil || c.child != nil && valid {
 		return err
 	}
+	if c.field.values != nil && valid { // as often as the word is there
+		row.size += int64(len(textOf(v)))
+	}
 	if !valid {
 		v = parquet.NullValue()
 	}

@@ -9,6 +9,7 @@ import (
 
 	flatbuffers "github.com/google/flatbuffers/go"
 
+	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
 )
 
@@ -32,6 +33,12 @@ func (t *fbTable) text(slot flatbuffers.VOffsetT) string {
 		return string(t.ByteVector(o + t.Pos))
 	}
 	return ""
+}
+
+// length is the bytes of a text.
+func (t *fbTable) length(slot flatbuffers.VOffsetT) int {
+	_, n := t.vector(slot)
+	return n
 }
 
 func (t *fbTable) table(slot flatbuffers.VOffsetT) (sub fbTable, there bool) {
@@ -161,9 +168,27 @@ type arrowField struct {
 // maxDepth is how deep fields may be nested.
 const maxDepth = 16
 
-func fieldOf(t *fbTable, depth int) (f arrowField, err error) {
+// fieldBudget is what the fields of a schema may take together: tables of a FlatBuffer may
+// share what is in them, so that few bytes can say very many fields and names.
+type fieldBudget struct {
+	fields int
+	names  int // bytes
+}
+
+func newFieldBudget() *fieldBudget {
+	return &fieldBudget{fields: 4 * table.MaxColumns, names: maxArrowHeader}
+}
+
+// errFields is said of schemas beyond the budget.
+var errFields error = fault.New(fault.Unprocessable, "the file's columns have more than %d fields in all, or names of more than %d bytes: leave some out", 4*table.MaxColumns, maxArrowHeader).WithCode("file_too_wide")
+
+func (b *fieldBudget) field(t *fbTable, depth int) (f arrowField, err error) {
 	if depth > maxDepth {
 		return f, fault.New(fault.Unprocessable, "the fields are nested deeper than %d", maxDepth).WithCode("column_type")
+	}
+	b.fields--
+	if b.names -= t.length(4); b.fields < 0 || b.names < 0 {
+		return f, errFields
 	}
 	f.name, f.kind = t.text(4), t.int8(8)
 	of, _ := t.table(10)
@@ -191,7 +216,7 @@ func fieldOf(t *fbTable, depth int) (f arrowField, err error) {
 	begin, n := t.vector(14)
 	for i := range n {
 		child := fbTable{flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(begin + flatbuffers.UOffsetT(4*i))}}
-		c, err := fieldOf(&child, depth+1)
+		c, err := b.field(&child, depth+1)
 		if err != nil {
 			return f, err
 		}
@@ -224,6 +249,11 @@ func (f *arrowField) readable(lists bool) bool {
 	return false
 }
 
+// lists says whether the rows of a field are lists.
+func (f *arrowField) lists() bool {
+	return f.kind == arrowList || f.kind == arrowLargeList || f.kind == arrowFixedList
+}
+
 // leaf is what the values of a field are, or those of its lists.
 func (f *arrowField) leaf() *arrowField {
 	switch {
@@ -245,10 +275,12 @@ func (f *arrowField) of() string {
 	if f.values != nil {
 		return "a dictionary of " + f.values.of()
 	}
+	if f.lists() {
+		return "list of " + f.child()
+	}
 	names := map[int8]string{
 		7: "decimal", 8: "date", 9: "time", 10: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
 		15: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
-		arrowList: "list of " + f.child(), arrowLargeList: "list of " + f.child(), arrowFixedList: "list of " + f.child(),
 	}
 	if name, is := names[f.kind]; is {
 		return name

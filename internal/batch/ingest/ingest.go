@@ -14,8 +14,10 @@ package ingest
 
 import (
 	"io"
+	"slices"
 
 	"sluice/internal/batch/table"
+	"sluice/internal/platform/fault"
 )
 
 // Type is what elements of a tensor are, by the names of the Open Inference
@@ -75,6 +77,14 @@ func (s *Spec) columns() []string {
 		add(name)
 	}
 	return all
+}
+
+// onlyInput refuses a column of lists that is to be shown.
+func (s *Spec) onlyInput(name string) error {
+	if name != s.ID && !slices.Contains(s.Keep, name) {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the column %q has lists, which can be inputs of the model, but not a row's name nor repeated in the results", fault.Clip(name, 80)).WithCode("column_type")
 }
 
 // Position is a place between two rows of a file.

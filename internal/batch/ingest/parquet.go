@@ -71,7 +71,11 @@ func describeParquet(ctx context.Context, src Source, f File, s *Spec) (File, er
 		return f, err
 	}
 	for _, name := range s.columns() {
-		if _, err := leafOf(file, name); err != nil {
+		leaf, err := leafOf(file, name)
+		if err == nil && leaf.MaxRepetitionLevel > 0 {
+			err = s.onlyInput(name)
+		}
+		if err != nil {
 			return f, err
 		}
 	}
@@ -199,7 +203,7 @@ func (r *parquetReader) next(group int, row int64) (size int64, err error) {
 		if err := l.seek(r.file, r.raw, group, row); err != nil {
 			return size, err
 		}
-		n, err := l.read(r.most)
+		n, err := l.read(r.most - size)
 		if size += n; err != nil {
 			return size, err
 		}

@@ -212,7 +212,7 @@ func TestParquetRepeats(t *testing.T) {
 	if err := parquet.Write(&b, rows); err != nil {
 		t.Fatal(err)
 	}
-	s := &Spec{Inputs: []Input{{Name: "x", Type: "INT64", Width: 1, Columns: []string{"u"}}}, Keep: []string{"t", "l"}}
+	s := &Spec{Inputs: []Input{{Name: "x", Type: "INT64", Width: 1, Columns: []string{"u"}}, {Name: "l", Type: Bytes, Width: 50, Columns: []string{"l"}}}, Keep: []string{"t"}}
 	data := file(b.Bytes())
 	f := inspect(t, data, File{Format: Parquet}, s)
 	r, err := Open(t.Context(), data, f, s, f.First, Options{})

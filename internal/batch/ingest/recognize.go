@@ -9,12 +9,14 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// magics are what files begin with that are not text.
+// magics are what files begin with that are not text. Those that a column's name may begin
+// with too, PAR1 and ARROW1, are followed by what is in no text.
 var magics = []struct {
 	begin  string
+	word   bool // text may begin so
 	format Format
 }{
-	{"PAR1", Parquet}, {arrowMagic, Arrow}, {"\xff\xff\xff\xff", Arrow}, {"PK\x03\x04", XLSX}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or an encrypted workbook"},
+	{"PAR1", true, Parquet}, {arrowMagic, true, Arrow}, {"\xff\xff\xff\xff", false, Arrow}, {"PK\x03\x04", false, XLSX}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", false, "an old or an encrypted workbook"},
 }
 
 // recognize finds the format out by what the file begins with. One that is said and is
@@ -32,7 +34,7 @@ func (f *File) recognize(ctx context.Context, src Source, o Options) error {
 	}
 	found := Format("")
 	for _, m := range magics {
-		if bytes.HasPrefix(head[:n], []byte(m.begin)) {
+		if rest, is := bytes.CutPrefix(head[:n], []byte(m.begin)); is && (!m.word || bytes.ContainsFunc(rest, control)) {
 			found = m.format
 		}
 	}
@@ -48,6 +50,9 @@ func (f *File) recognize(ctx context.Context, src Source, o Options) error {
 	}
 	return nil
 }
+
+// control says whether a character is in no text.
+func control(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' }
 
 // textual tells JSON Lines from CSV: they begin with an object.
 func (f *File) textual(ctx context.Context, src Source, o Options) error {

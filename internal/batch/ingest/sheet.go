@@ -1,14 +1,13 @@
 package ingest
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/xml"
 	"errors"
 	"io"
 	"strconv"
 	"strings"
-
-	"sluice/internal/platform/fault"
 )
 
 // Sizes of a sheet (Excel's specifications and limits).
@@ -23,12 +22,17 @@ type sheet struct {
 	body    io.Closer
 	bounded *budget
 	xml     *xml.Decoder
-	most    int64 // bytes of a row, in XML
+	most    int64 // bytes of a row, as size counts them
 
 	ended  bool
 	number int64 // of the row, from 1
 	cells  []sheetCell
+	wrong  *RowError // why the row has no cells
+	shared int64     // bytes of texts that cells share, as often as they are there
 }
+
+// size is how many bytes the rows so far have, in XML and of the texts that they share.
+func (s *sheet) size() int64 { return s.bounded.n + s.shared }
 
 // sheetCell is a cell that is not empty.
 type sheetCell struct {
@@ -42,7 +46,7 @@ func (b *book) sheet(part string) (*sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sheet{book: b, body: body, bounded: &budget{r: body, left: b.o.bookPart}, most: int64(b.o.MaxRow)}
+	s := &sheet{book: b, body: body, bounded: &budget{r: bufio.NewReaderSize(body, 64<<10), left: b.o.bookPart}, most: max(int64(b.o.MaxRow), 64)}
 	s.xml = xml.NewDecoder(s.bounded)
 	return s, nil
 }
@@ -52,16 +56,14 @@ func (s *sheet) close() error { return s.body.Close() }
 // token returns the next token; the end of a sheet that has not ended is no end.
 func (s *sheet) token() (xml.Token, error) {
 	t, err := s.xml.RawToken()
-	switch {
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
-	case errors.Is(err, errBudget) && s.number > 0:
-		err = fault.New(fault.Unprocessable, "row %d has more than %d bytes", s.number, s.most).WithCode(CodeTooLarge)
 	}
 	return t, err
 }
 
-// next reads the next row that has a value, or returns io.EOF.
+// next reads the next row that has a value, or that something is wrong with, or returns
+// io.EOF.
 func (s *sheet) next() error {
 	for !s.ended {
 		t, err := s.token()
@@ -77,7 +79,7 @@ func (s *sheet) next() error {
 			if err := s.start(attr(t, "r")); err != nil {
 				return err
 			}
-			if err := s.row(); err != nil || len(s.cells) > 0 {
+			if err := s.bear(s.row()); err != nil || len(s.cells) > 0 || s.wrong != nil {
 				return err
 			}
 		case xml.EndElement:
@@ -100,12 +102,42 @@ func (s *sheet) start(said string) error {
 	if number > sheetRows {
 		return errors.New("row " + strconv.FormatInt(number, 10) + " is beyond the last that a sheet can have")
 	}
-	s.number, s.cells = number, s.cells[:0]
+	s.number, s.cells, s.wrong = number, s.cells[:0], nil
 	return nil
 }
 
-// row reads the cells of a row.
+// bear goes on behind a row that cannot be read, which costs no others.
+func (s *sheet) bear(err error) error {
+	wrong, isRow := errors.AsType[*RowError](err)
+	if isRow {
+		err = s.pass()
+	}
+	if errors.Is(err, errBudget) {
+		if !isRow {
+			wrong = bad(CodeTooLarge, "the row has more than %d bytes", s.most)
+		}
+		err = s.bounded.skip("row")
+		s.xml = xml.NewDecoder(s.bounded)
+	}
+	if s.bounded.left = s.most; wrong != nil {
+		s.wrong, s.cells = wrong, s.cells[:0]
+	}
+	return err
+}
+
+// pass passes over the rest of a row.
+func (s *sheet) pass() error {
+	for {
+		t, err := s.token()
+		if e, is := t.(xml.EndElement); err != nil || is && e.Name.Local == "row" {
+			return err
+		}
+	}
+}
+
+// row reads the cells of a row. What is wrong with it alone is a RowError.
 func (s *sheet) row() error {
+	begin := s.size()
 	for next := 0; ; {
 		t, err := s.token()
 		if err != nil {
@@ -120,11 +152,11 @@ func (s *sheet) row() error {
 			if at := attr(t, "r"); at != "" {
 				var ok bool
 				if column, ok = columnOf(at); !ok || column < next {
-					return errors.New("row " + strconv.FormatInt(s.number, 10) + " has the cell " + strconv.Quote(at[:min(len(at), 20)]) + " in a place where it cannot be")
+					return bad(CodeShape, "the row has the cell %s in a place where it cannot be", shown([]byte(at)))
 				}
 			}
 			if next = column + 1; next > sheetColumns {
-				return errors.New("row " + strconv.FormatInt(s.number, 10) + " has more cells than a sheet has columns")
+				return bad(CodeShape, "the row has more cells than a sheet has columns")
 			}
 			c, there, err := s.cell(attr(t, "t"), attr(t, "s"))
 			if err != nil {
@@ -132,6 +164,9 @@ func (s *sheet) row() error {
 			}
 			if c.column = column; there {
 				s.cells = append(s.cells, c)
+			}
+			if s.size()-begin > s.most {
+				return bad(CodeTooLarge, "the row has more than %d bytes", s.most)
 			}
 		case xml.EndElement:
 			if t.Name.Local == "row" {
@@ -206,12 +241,14 @@ func (s *sheet) value(kind, style string, value []byte) ([]byte, *RowError) {
 		if err != nil || !ok {
 			return nil, bad(CodeMissing, "the cell's text is not in the workbook")
 		}
+		s.shared += int64(len(text))
 		return text, nil
 	case "b":
-		if string(value) == "1" {
-			return []byte("true"), nil
+		is, err := strconv.ParseBool(string(bytes.TrimSpace(value)))
+		if err != nil {
+			return nil, bad(CodeType, "the cell is %s, where true or false is expected", shown(value))
 		}
-		return []byte("false"), nil
+		return strconv.AppendBool(nil, is), nil
 	case "e":
 		return nil, bad(CodeType, "the cell has the error %s", shown(value))
 	}

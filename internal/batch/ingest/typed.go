@@ -40,16 +40,23 @@ func (r *typedRows) add(c *Chunk, large bool) {
 	}
 	var wrong *RowError
 	if p := r.layout.id; p >= 0 {
-		if text, is := r.columns[p].shown(); is && text != "" && len(text) <= maxID {
+		if text, is := r.columns[p].shown(); is && text != "" && len(text) <= maxID && encoded([]byte(text)) == nil {
 			c.IDs.AppendString(text)
 		} else {
 			c.IDs.AppendNull()
-			wrong = bad(CodeID, "the row's name is not there, or has more than %d bytes", maxID)
+			wrong = bad(CodeID, "the row's name is not there, is no text, or has more than %d bytes", maxID)
 			wrong.Column = r.spec.ID
 		}
 	}
 	for i, p := range r.layout.keep {
-		if text, is := r.columns[p].shown(); is {
+		text, is := r.columns[p].shown()
+		if e := encoded([]byte(text)); e != nil {
+			is = false
+			if e.Column = r.spec.Keep[i]; wrong == nil {
+				wrong = e
+			}
+		}
+		if is {
 			c.Kept[i].AppendString(text)
 		} else {
 			c.Kept[i].AppendNull()
@@ -185,8 +192,7 @@ func (l *cells) shown() (string, bool) {
 	v := l.values[0]
 	switch k := v.Kind(); {
 	case k == parquet.ByteArray:
-		text := v.ByteArray()
-		return string(text), encoded(text) == nil
+		return string(v.ByteArray()), true
 	case l.unsigned && (k == parquet.Int32 || k == parquet.Int64):
 		_, n := whole(v)
 		return strconv.FormatUint(n, 10), true

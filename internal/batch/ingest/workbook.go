@@ -2,9 +2,9 @@ package ingest
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -20,8 +20,10 @@ import (
 
 // What a workbook may have in memory.
 const (
-	maxBookParts   = 10_000   // files in its archive
-	maxBookIndex   = 8 << 20  // bytes of their list
+	maxBookParts   = 10_000  // files in its archive
+	maxBookIndex   = 2 << 20 // bytes of their list
+	maxBookSheets  = 1000
+	maxBookLinks   = 10_000   // between its parts
 	maxBookPart    = 16 << 20 // bytes of what is neither a sheet nor its texts
 	maxSharedText  = 64 << 20 // bytes of the texts that cells share
 	maxSharedCount = 8 << 20
@@ -56,12 +58,13 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkArchive(raw, size); err != nil {
+	list := &listed{ReaderAt: raw, left: maxBookIndex}
+	b := &book{o: o}
+	if b.zip, err = zip.NewReader(list, size); err != nil {
 		return nil, err
 	}
-	b := &book{o: o}
-	if b.zip, err = zip.NewReader(raw, size); err != nil {
-		return nil, err
+	if list.whole = true; len(b.zip.File) > maxBookParts {
+		return nil, errParts
 	}
 	b.zip.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	main := "xl/workbook.xml"
@@ -77,23 +80,25 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 	return b, b.contents(main)
 }
 
-// checkArchive refuses an archive whose list of files would take too much memory: it
-// is read whole when the archive is opened.
-func checkArchive(raw io.ReaderAt, size int64) error {
-	const record, comment = 22, 1<<16 - 1
-	tail := make([]byte, min(size, record+comment))
-	if _, err := raw.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
-		return err
+// listed is an archive of which the list of files, that is read whole when it is opened,
+// takes no more than is left. Nothing that it says of its own size is relied on.
+type listed struct {
+	io.ReaderAt
+	left  int64
+	whole bool // the list has been read
+}
+
+// errParts is what is said of archives with too many files.
+var errParts error = fault.New(fault.Unprocessable, "the workbook's archive has more than %d files, or a list of them of more than %d bytes", maxBookParts, maxBookIndex).WithCode("file_inflates")
+
+// ReadAt implements io.ReaderAt.
+func (l *listed) ReadAt(p []byte, at int64) (int, error) {
+	if !l.whole {
+		if l.left -= int64(len(p)); l.left < 0 {
+			return 0, errParts
+		}
 	}
-	i := bytes.LastIndex(tail, []byte("PK\x05\x06"))
-	if i < 0 || len(tail)-i < record {
-		return damaged(io.ErrUnexpectedEOF)
-	}
-	files, index := binary.LittleEndian.Uint16(tail[i+10:]), binary.LittleEndian.Uint32(tail[i+12:])
-	if files > maxBookParts || index > maxBookIndex { // also what says that the numbers do not fit
-		return fault.New(fault.Unprocessable, "the workbook's archive has more than %d files", maxBookParts).WithCode("file_inflates")
-	}
-	return nil
+	return l.ReaderAt.ReadAt(p, at)
 }
 
 // open opens a file of the archive, which may inflate as others do.
@@ -121,7 +126,7 @@ func (b *book) each(name string, f func(xml.Token, []string) error) error {
 		return err
 	}
 	defer body.Close()
-	d := xml.NewDecoder(&budget{r: body, left: b.o.bookPart})
+	d := xml.NewDecoder(&budget{r: bufio.NewReader(body), left: b.o.bookPart})
 	var parents []string
 	for {
 		t, err := d.RawToken()
@@ -145,27 +150,6 @@ func (b *book) each(name string, f func(xml.Token, []string) error) error {
 	}
 }
 
-// budget reads as much as is left of it.
-type budget struct {
-	r    io.Reader
-	left int64
-	n    int64 // that was read in all
-}
-
-// errBudget is what is said where nothing is left.
-var errBudget error = fault.New(fault.Unprocessable, "a part of the workbook is larger than what is held of it").WithCode("file_inflates")
-
-// Read implements io.Reader.
-func (b *budget) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errBudget
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	b.n += int64(n)
-	return n, err
-}
-
 func attr(e xml.StartElement, name string) string {
 	for _, a := range e.Attr {
 		if a.Name.Local == name {
@@ -187,6 +171,9 @@ func (b *book) links(name, folder string) (all []link, err error) {
 				target = path.Join(folder, target)
 			}
 			all = append(all, link{attr(e, "Id"), attr(e, "Type"), strings.TrimPrefix(path.Clean(target), "/")})
+			if len(all) > maxBookLinks {
+				return errBudget
+			}
 		}
 		return nil
 	})
@@ -206,6 +193,10 @@ func (b *book) contents(main string) error {
 		}
 		return ""
 	}
+	byID := make(map[string]link, len(links))
+	for _, l := range slices.Backward(links) { // of several the first counts
+		byID[l.id] = l
+	}
 	err = b.each(main, func(t xml.Token, _ []string) error {
 		e, is := t.(xml.StartElement)
 		switch {
@@ -215,10 +206,12 @@ func (b *book) contents(main string) error {
 				b.since = 1462
 			}
 		case e.Name.Local == "sheet":
-			id := attr(e, "id")
-			l := slices.IndexFunc(links, func(l link) bool { return l.id == id })
-			if l >= 0 && strings.HasSuffix(links[l].kind, "/worksheet") {
-				b.sheets = append(b.sheets, bookSheet{attr(e, "name"), links[l].part, attr(e, "state") != "" && attr(e, "state") != "visible"})
+			l, is := byID[attr(e, "id")]
+			if is && strings.HasSuffix(l.kind, "/worksheet") {
+				b.sheets = append(b.sheets, bookSheet{attr(e, "name"), l.part, attr(e, "state") != "" && attr(e, "state") != "visible"})
+			}
+			if len(b.sheets) > maxBookSheets {
+				return errSheets
 			}
 		}
 		return nil
@@ -239,6 +232,9 @@ func (b *book) contents(main string) error {
 	return nil
 }
 
+// errSheets is said of workbooks with too many sheets.
+var errSheets error = fault.New(fault.Unprocessable, "the workbook has more than %d sheets: leave some out", maxBookSheets).WithCode("file_inflates")
+
 // errShared is said of workbooks whose cells share too many texts.
 var errShared error = fault.New(fault.Unprocessable, "the texts that the workbook's cells share are more than %d, or have more than %d bytes: save the sheet as CSV", maxSharedCount, maxSharedText).WithCode("workbook_texts_too_large")
 
@@ -249,7 +245,7 @@ func (b *book) texts(name string) error {
 		return err
 	}
 	defer body.Close()
-	bounded := &budget{r: body, left: b.o.bookPart}
+	bounded := &budget{r: bufio.NewReaderSize(body, 64<<10), left: b.o.bookPart}
 	d := xml.NewDecoder(bounded)
 	for text := (richText{}); ; {
 		t, err := d.RawToken()

@@ -25,7 +25,7 @@ func describeBook(ctx context.Context, src Source, f File, s *Spec, o Options) (
 	if err != nil {
 		return f, err
 	}
-	if f.Sheet, err = b.choose(f.Sheet); err != nil {
+	if f.Sheet, err = b.choose(ctx, f.Sheet); err != nil {
 		return f, err
 	}
 	rows, err := b.rows(f.Sheet)
@@ -37,13 +37,15 @@ func describeBook(ctx context.Context, src Source, f File, s *Spec, o Options) (
 		return f, fault.New(fault.Unprocessable, "the sheet %q has no rows", fault.Clip(f.Sheet, 80)).WithCode("file_empty")
 	} else if err != nil {
 		return f, err
+	} else if w := rows.wrong; w != nil {
+		return f, fault.New(fault.Unprocessable, "row %d of the sheet %q cannot be read: %s", rows.number, fault.Clip(f.Sheet, 80), w.Message).WithCode(w.Code)
 	}
 	names := make([]string, rows.cells[len(rows.cells)-1].column+1)
 	for _, c := range rows.cells {
 		names[c.column] = strings.TrimSpace(string(c.text))
 	}
 	if f.Dialect.Header == nil {
-		f.Dialect.Header = new(named(names, s.columns()))
+		f.Dialect.Header = new(named(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "" }), s.columns()))
 	}
 	f.First = Position{}
 	if *f.Dialect.Header {
@@ -59,7 +61,7 @@ func describeBook(ctx context.Context, src Source, f File, s *Spec, o Options) (
 
 // choose returns the sheet that is read: the one that is named, or else the only one
 // that can be seen and has rows.
-func (b *book) choose(name string) (string, error) {
+func (b *book) choose(ctx context.Context, name string) (string, error) {
 	if name != "" {
 		if !slices.ContainsFunc(b.sheets, func(s bookSheet) bool { return s.name == name }) {
 			return "", b.which("the workbook has no sheet %q", name)
@@ -69,6 +71,9 @@ func (b *book) choose(name string) (string, error) {
 	for _, s := range b.sheets {
 		if s.hidden || s.name == manifestSheet {
 			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return "", err
 		}
 		rows, err := b.rows(s.name)
 		if err != nil {
@@ -165,7 +170,7 @@ func (r *sheetReader) Read(c *Chunk, l Limit) error {
 }
 
 func (r *sheetReader) read(c *Chunk, l Limit) (end bool, err error) {
-	for begin := r.sheet.bounded.n; c.Rows < l.Rows && (c.Rows == 0 || r.sheet.bounded.n-begin < l.Bytes); {
+	for begin := r.sheet.size(); c.Rows < l.Rows && (c.Rows == 0 || r.sheet.size()-begin < l.Bytes); {
 		err := r.sheet.next()
 		switch {
 		case errors.Is(err, io.EOF):
@@ -173,10 +178,15 @@ func (r *sheetReader) read(c *Chunk, l Limit) (end bool, err error) {
 		case err != nil:
 			return false, err
 		case r.sheet.number <= r.at.Offset:
-			begin = r.sheet.bounded.n
+			begin = r.sheet.size()
 			continue // it is before the position
 		}
-		r.add(c, r.sheet.number, true, r.take())
+		wrong := r.sheet.wrong
+		known := wrong == nil
+		if known {
+			wrong = r.take()
+		}
+		r.add(c, r.sheet.number, known, wrong)
 		r.at = Position{Offset: r.sheet.number, Line: r.sheet.number, Row: r.at.Row + 1}
 	}
 	return false, nil
@@ -188,6 +198,9 @@ func (r *sheetReader) take() (wrong *RowError) {
 	for _, c := range r.sheet.cells {
 		if c.column >= len(r.wanted) || r.wanted[c.column] < 0 {
 			continue
+		}
+		if c.wrong == nil { // _x0000_ is a NUL
+			c.wrong = encoded(c.text)
 		}
 		if c.wrong != nil && wrong == nil {
 			wrong = c.wrong

