@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence/sequential"
@@ -57,6 +58,17 @@ func (n Numbers) Summary(alpha float64) Summary {
 	for _, q := range percentiles {
 		low, high := quantile(n.Latency, q, alpha)
 		s.Latency = append(s.Latency, Percentile{q, n.Latency.Quantile(q), low, high})
+	}
+	return s
+}
+
+// Bare returns the same with intervals that say nothing, for numbers of several times that
+// arms had different shares of.
+func (s Summary) Bare() Summary {
+	s.ErrorRate.Interval, s.Quality.Interval = sequential.Everything, sequential.Everything
+	s.Latency = slices.Clone(s.Latency)
+	for i := range s.Latency {
+		s.Latency[i].Low, s.Latency[i].High = 0, math.MaxInt64
 	}
 	return s
 }

@@ -24,6 +24,20 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// Without intervals the estimates stay, and the summary that they were taken from.
+func TestBareSummary(t *testing.T) {
+	s := serve(rand.New(rand.NewPCG(5, 5)), 20_000, 0.03, 20*time.Millisecond, 0.8).Summary(0.01)
+	bare := s.Bare()
+	if bare.ErrorRate.Interval != sequential.Everything || bare.Quality.Interval != sequential.Everything || *bare.ErrorRate.Value != *s.ErrorRate.Value || bare.Requests != s.Requests {
+		t.Errorf("got %+v", bare)
+	}
+	for i, p := range bare.Latency {
+		if p.Low != 0 || p.High != math.MaxInt64 || p.Value != s.Latency[i].Value || s.Latency[i].Low == 0 {
+			t.Errorf("got %+v", p)
+		}
+	}
+}
+
 func TestSummaryOfNothing(t *testing.T) {
 	s := Numbers{}.Summary(0.05)
 	data, err := json.Marshal(s)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"time"
 
 	"sluice/internal/inference/evidence/sequential"
@@ -22,10 +23,10 @@ type Bandit struct {
 	Every time.Duration `json:"every_ns"`
 }
 
-// Bounds of the time between two allocations: each is an event, and units change
-// arms with it.
+// Bounds of the time between two allocations: each is an event and a tally of every
+// node, which all are read for the next one, and units change arms with it.
 const (
-	MinEvery = 10 * time.Second
+	MinEvery = 10 * time.Minute
 	MaxEvery = 30 * 24 * time.Hour
 )
 
@@ -38,19 +39,53 @@ func (b *Bandit) validate(arms int) error {
 }
 
 // reward returns what is allocated by.
-func (b *Bandit) reward(arms []Measure, seed uint64) bandit.Inputs {
-	in := bandit.Inputs{Reward: bandit.Rate, Seed: seed}
-	for _, a := range arms {
+func (b *Bandit) reward(counted *Sums, seed uint64) bandit.Inputs {
+	in, rates := bandit.Inputs{Reward: bandit.Rate, Seed: seed}, standardized(counted.Weightings)
+	for i, a := range counted.Arms {
 		arm := bandit.Arm{Name: a.Arm}
-		if b.Label != "" {
+		switch {
+		case b.Label != "":
 			in.Reward, arm.Moments = bandit.Mean, a.Numbers.Quality
-		} else {
-			n := a.Numbers.Requests
-			arm.Count = sequential.Count{N: n.N, Hits: n.N - n.Hits}
+		case rates != nil:
+			arm.Count = rates[i]
 		}
 		in.Arms = append(in.Arms, arm)
 	}
 	return in
+}
+
+// standardized returns how many requests of each arm did not fail, as if all arms had had
+// the same shares of all times: rates are compared within each weighting, which counts as
+// the arm with the fewest requests in it has (direct standardization), and the number of
+// requests is what would say as much without. Nil stands for nothing that compares.
+func standardized(weightings [][]Measure) []sequential.Count {
+	var all float64
+	var rates, squares []float64
+	for _, arms := range weightings {
+		least := arms[0].Numbers.Requests.N
+		for _, a := range arms {
+			least = min(least, a.Numbers.Requests.N)
+		}
+		if least == 0 {
+			continue
+		}
+		if rates == nil {
+			rates, squares = make([]float64, len(arms)), make([]float64, len(arms))
+		}
+		weight := float64(least)
+		all += weight
+		for i, a := range arms {
+			n := a.Numbers.Requests
+			rates[i] += weight * float64(n.N-n.Hits) / float64(n.N)
+			squares[i] += weight * weight / float64(n.N)
+		}
+	}
+	var out []sequential.Count
+	for i := range rates {
+		n := all * all / squares[i]
+		out = append(out, sequential.Count{N: int64(math.Round(n)), Hits: int64(math.Round(n * rates[i] / all))})
+	}
+	return out
 }
 
 // allocate gives the arms of an experiment the shares that a bandit has decided on.
@@ -102,11 +137,11 @@ func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	if s.Bandit == nil || s.Stopped || a.counted.Store.Now().Sub(s.AllocatedAt) < s.Bandit.Every {
 		return nil
 	}
-	arms, _, err := a.counted.Arms(ctx, x)
+	counted, err := a.counted.Arms(ctx, x)
 	if err != nil {
 		return err
 	}
-	in := s.Bandit.reward(arms, seed(x))
+	in := s.Bandit.reward(&counted, seed(x))
 	if s.unobserved(in) {
 		return nil
 	}

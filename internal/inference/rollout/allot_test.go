@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func (scored) Scores(_ context.Context, w record.Window) (record.Scores, error) 
 // The arm that is better gets most units, the other one its floor; who had an arm
 // that did not shrink keeps it; all of it is in the events, and follows from them.
 func TestBanditAllocates(t *testing.T) {
-	for name, b := range map[string]Bandit{"success": {Every: time.Minute}, "label": {Label: "clicked", Every: time.Minute}} {
+	for name, b := range map[string]Bandit{"success": {Every: MinEvery}, "label": {Label: "clicked", Every: MinEvery}} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, false)
 			var err error
@@ -108,6 +109,35 @@ func TestBanditAllocates(t *testing.T) {
 	}
 }
 
+// counts are requests of arms and how many of them failed.
+func counts(of ...[2]int64) (arms []Measure) {
+	for _, c := range of {
+		var m Measure
+		m.Numbers.Requests = sequential.Count{N: c[0], Hits: c[1]}
+		arms = append(arms, m)
+	}
+	return arms
+}
+
+// Arms are compared within the times that had the same weights: who had most units during
+// an outage that struck all is no worse for it.
+func TestRatesOfSeveralWeightings(t *testing.T) {
+	for name, c := range map[string]struct {
+		weightings [][]Measure
+		want       []sequential.Count
+	}{
+		"nothing":          {nil, nil},
+		"one arm only":     {[][]Measure{counts([2]int64{100, 1}, [2]int64{0, 0})}, nil},
+		"one weighting":    {[][]Measure{counts([2]int64{900, 90}, [2]int64{100, 20})}, []sequential.Count{{N: 900, Hits: 810}, {N: 100, Hits: 80}}},
+		"an outage of all": {[][]Measure{counts([2]int64{900, 0}, [2]int64{100, 0}), counts([2]int64{100, 50}, [2]int64{900, 450})}, []sequential.Count{{N: 360, Hits: 270}, {N: 360, Hits: 270}}},
+	} {
+		got := standardized(c.weightings)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestBanditsAreRefused(t *testing.T) {
 	s := newStage(t, false)
 	two := []WeightedArm{{"a", "1", 9000}, {"b", "2", 1000}}
@@ -116,7 +146,7 @@ func TestBanditsAreRefused(t *testing.T) {
 		return err
 	}
 	for name, err := range map[string]error{
-		"too often": start(two, Bandit{Every: time.Second}),
+		"too often": start(two, Bandit{Every: time.Minute}),
 		"never":     start(two, Bandit{Every: 2 * MaxEvery}),
 		"one arm":   start([]WeightedArm{{"a", "1", 10000}}, Bandit{Every: time.Hour}),
 	} {

@@ -3,7 +3,9 @@ package rollout
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence"
@@ -128,11 +130,11 @@ type Counted struct{ Store *repo.Store }
 
 // Measure implements Evidence.
 func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Measured, err error) {
-	arms, units, err := c.sum(ctx, ofPart.Eq(stepOf(r).String()), r.State.Allocation.Arms())
+	all, err := c.sum(ctx, ofPart.Eq(stepOf(r).String()), r.State.Allocation.Arms())
 	if err != nil {
 		return m, err
 	}
-	for _, a := range arms {
+	for _, a := range all.Arms {
 		switch a.Arm {
 		case release.Champion:
 			m.Baseline = a.Numbers
@@ -140,9 +142,9 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 			m.Candidate = a.Numbers
 		}
 	}
-	m.Units = units
+	m.Units = all.Units
 	if p := r.State.Plan.Steps[r.State.Step].Policy; p.Drift != nil {
-		m.Scores, m.Scored = farthest(arms, p)
+		m.Scores, m.Scored = farthest(all.Arms, p)
 	}
 	if r.State.Shadowing() != nil {
 		n, err := shadowOf(ctx, c.Store.Read(repo.Scope{}), ofPart.Eq(stepOf(r).String()))
@@ -167,25 +169,41 @@ func farthest(arms []Measure, p evidence.Policy) (*drift.Distance, string) {
 	return p.Farthest(shapes[from], shapes[release.Candidate])
 }
 
-// Arms returns what was counted of each arm of an experiment, in its order, and how
-// many units each had, for each weighting.
-func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) ([]Measure, []sequential.Ratio, error) {
+// Sums are what was counted of the arms of a release's step or of an experiment.
+type Sums struct {
+	Arms []Measure // in the holder's order, of all times together
+	// Weightings are the same by the weights that the arms had meanwhile. Sums over several
+	// compare no arms: one that had most units while all went well looks better for it.
+	Weightings [][]Measure
+	Units      []sequential.Ratio // that each arm had, for each part
+}
+
+// Arms returns what was counted of an experiment.
+func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofHolder.Eq(string(x.Root.ID)), x.State.Config.Allocation.Arms())
 }
 
 // sum adds up what is known of arms.
-func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experiment.Arm) ([]Measure, []sequential.Ratio, error) {
-	var sums []Measure
-	index := map[string]int{}
+func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experiment.Arm) (out Sums, err error) {
+	sums, index := measures(of), map[string]int{}
 	for i, a := range of {
 		index[a.Name] = i
-		sums = append(sums, Measure{Arm: a.Name, Weight: a.Weight})
 	}
+	weightings := map[string]int{}
 	before, ratios := Measure{Arm: reference}, map[string]*sequential.Ratio{}
 	var parts []string // in the order that they were found in: evidence multiplies in any
 	for t, err := range TallyKind.All(ctx, c.Store.Read(repo.Scope{}), spec.Query[Tally]{Where: where}) {
 		if err != nil {
-			return nil, nil, err
+			return out, err
+		}
+		w := -1
+		if counted(t.Arms) {
+			key := fmt.Sprint(ratio(t.Arms, of).Weights)
+			if _, known := weightings[key]; !known {
+				weightings[key] = len(out.Weightings)
+				out.Weightings = append(out.Weightings, measures(of))
+			}
+			w = weightings[key]
 		}
 		for _, a := range t.Arms {
 			i, known := index[a.Arm]
@@ -198,6 +216,10 @@ func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experimen
 			sums[i].Numbers.Merge(a.Numbers)
 			sums[i].Units += a.Units
 			sums[i].merge(a.Shapes)
+			if w >= 0 {
+				out.Weightings[w][i].Weight = a.Weight
+				out.Weightings[w][i].Numbers.Merge(a.Numbers)
+			}
 			if a.Units == 0 {
 				continue
 			}
@@ -208,14 +230,27 @@ func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experimen
 			ratios[t.Part].Counts[i] += a.Units
 		}
 	}
-	var units []sequential.Ratio
 	for _, p := range parts {
-		units = append(units, *ratios[p])
+		out.Units = append(out.Units, *ratios[p])
 	}
-	if before.Shapes != nil {
-		sums = append(sums, before)
+	if out.Arms = sums; before.Shapes != nil {
+		out.Arms = append(out.Arms, before)
 	}
-	return sums, units, nil
+	return out, nil
+}
+
+// measures are arms of which nothing was counted.
+func measures(of []experiment.Arm) []Measure {
+	out := make([]Measure, len(of))
+	for i, a := range of {
+		out[i] = Measure{Arm: a.Name, Weight: a.Weight}
+	}
+	return out
+}
+
+// counted says whether any arm had a request.
+func counted(arms []Measure) bool {
+	return slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Requests.N > 0 })
 }
 
 // merge counts what more tensors look like.

@@ -309,13 +309,17 @@ func TestExperimentsAreCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, units, err := Counted{s.store}.Arms(t.Context(), x)
+	all, err := Counted{s.store}.Arms(t.Context(), x)
+	found, units := all.Arms, all.Units
 	if err != nil || len(found) != 2 || found[0].Numbers.Requests != (sequential.Count{N: 13}) || found[1].Numbers.Requests != (sequential.Count{N: 13, Hits: 13}) || found[1].Weight != 6002 {
 		t.Errorf("%+v, %v", found, err)
 	}
 	of := map[float64]int64{}
 	for _, u := range units {
 		of[u.Weights[1]] += u.Counts[1]
+	}
+	if len(all.Weightings) != 4 {
+		t.Errorf("%d weightings, want 4", len(all.Weightings))
 	}
 	if len(of) != 4 || of[0.5] != 10 || of[0.6] != 1 || of[0.6002] != 1 {
 		t.Errorf("%v", units)

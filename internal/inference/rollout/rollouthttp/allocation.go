@@ -13,7 +13,7 @@ type Allocation struct {
 	Kind        string    `json:"kind" enum:"fixed,thompson" doc:"fixed: the weights are those that somebody has given. thompson: each arm gets the share of the units that its chance of being the best is, at least 1 %, beginning with the given weights."`
 	Reward      string    `json:"reward,omitempty" enum:"success,label" default:"success" doc:"Of thompson: which arm is better. success: the one of which fewer requests fail. label: the one whose labels have the greater mean score."`
 	Label       string    `json:"label_name,omitempty" maxLength:"64" default:"label" doc:"Of the reward label: whose scores count."`
-	Every       string    `json:"every,omitempty" maxLength:"20" default:"1h" doc:"Of thompson: how often the units are allocated anew, where something was observed meanwhile: 10s to 720h."`
+	Every       string    `json:"every,omitempty" maxLength:"20" default:"1h" doc:"Of thompson: how often the units are allocated anew, where something was observed meanwhile: 10m to 720h."`
 	AllocatedAt *api.Time `json:"allocated_at,omitempty" readOnly:"true"`
 	Chances     []Chance  `json:"chances,omitempty" readOnly:"true" doc:"Of being the best, as of the latest allocation. They are for earning meanwhile: do not ship by them."`
 }

@@ -105,6 +105,7 @@ type ArmNumbers struct {
 // ExperimentNumbers are what was measured of all arms.
 type ExperimentNumbers struct {
 	Arms        []ArmNumbers `json:"arms"`
+	Weightings  int          `json:"weightings" doc:"How many weightings the numbers are sums of. Sums over several compare no arms, since each had most units at another time: they have no intervals."`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
 }
 
@@ -116,7 +117,7 @@ type Evidence struct {
 
 // of returns what was measured of an experiment.
 func (e Evidence) of(ctx context.Context, x *rollout.LoadedExperiment) (*ExperimentNumbers, error) {
-	arms, units, err := e.Arms(ctx, x)
+	all, err := e.Arms(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -126,15 +127,19 @@ func (e Evidence) of(ctx context.Context, x *rollout.LoadedExperiment) (*Experim
 			return nil, err
 		}
 	}
-	out := new(ExperimentNumbers)
-	for _, a := range arms {
-		view := ArmNumbers{Arm: a.Arm, Weight: a.Weight, Numbers: a.Numbers.Summary(shownAlpha), Labels: []Label{}}
+	out := &ExperimentNumbers{Weightings: len(all.Weightings)}
+	for _, a := range all.Arms {
+		summary := a.Numbers.Summary(shownAlpha)
+		if out.Weightings > 1 {
+			summary = summary.Bare()
+		}
+		view := ArmNumbers{Arm: a.Arm, Weight: a.Weight, Numbers: summary, Labels: []Label{}}
 		for _, name := range slices.Sorted(maps.Keys(scores[a.Arm])) {
 			m := scores[a.Arm][name]
 			view.Labels = append(view.Labels, Label{name, m.N, m.Mean})
 		}
 		out.Arms = append(out.Arms, view)
 	}
-	out.SampleRatio, err = sampleRatio(units)
+	out.SampleRatio, err = sampleRatio(all.Units)
 	return out, err
 }
