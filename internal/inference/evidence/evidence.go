@@ -26,6 +26,8 @@ type Numbers struct {
 	// Quality is of the predictions that have a label: 1 for a right one and 0 for
 	// a wrong one, or any other score of which more is better.
 	Quality sequential.Moments `json:"quality"`
+	// Outside is how many labels have a score that the policy does not count.
+	Outside int64 `json:"outside,omitempty"`
 }
 
 // Merge adds what was measured elsewhere, or in another minute.
@@ -33,6 +35,7 @@ func (n *Numbers) Merge(o Numbers) {
 	n.Requests.N += o.Requests.N
 	n.Requests.Hits += o.Requests.Hits
 	n.Quality.Merge(o.Quality)
+	n.Outside += o.Outside
 	if o.Latency.Count() > 0 {
 		sum := new(histogram.Histogram)
 		sum.Merge(n.Latency)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,11 +160,30 @@ func TestMinRequests(t *testing.T) {
 	}
 }
 
+// What scores count is a range, of numbers that are in order and not too large; how many
+// do not is said.
+func TestRangeOfScores(t *testing.T) {
+	for _, c := range []struct {
+		within *[2]float64
+		ok     bool
+	}{{nil, true}, {&[2]float64{-5, 5}, true}, {&[2]float64{1, 1}, false}, {&[2]float64{1, 0}, false}, {&[2]float64{0, 1e13}, false}, {&[2]float64{-1e13, 0}, false}, {&[2]float64{math.NaN(), 1}, false}} {
+		p := Policy{Alpha: 0.05, MinRequests: 1, Quality: &Quality{Worse: 0.1, MinLabels: 100, Range: c.within}}
+		if err := p.Validate(); (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.within, err)
+		}
+	}
+	p := Policy{Alpha: 0.05, MinRequests: 1, Quality: &Quality{Worse: 0.1, MinLabels: 100}}
+	j, err := Judge(p, Measured{Candidate: Numbers{Outside: 3}, Baseline: Numbers{Outside: 4}})
+	if err != nil || !strings.Contains(j.Findings[0].Message, "7 labels are not within 0 to 1") {
+		t.Errorf("%+v, %v", j, err)
+	}
+}
+
 // At the limit a candidate is neither better nor worse than allowed: whoever
 // looks again and again is told either in at most alpha of all experiments.
 func TestPeekingAtTheLimit(t *testing.T) {
 	const runs, looks, step = 150, 15, 150
-	p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02}, Latency: &Latency{0.9, 1.2}, Quality: &Quality{"", 0.1, 100}}
+	p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02}, Latency: &Latency{0.9, 1.2}, Quality: &Quality{Worse: 0.1, MinLabels: 100}}
 	wrong := 0
 	for run := range runs {
 		r := rand.New(rand.NewPCG(7, uint64(run)))

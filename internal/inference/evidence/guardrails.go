@@ -116,7 +116,12 @@ func (g *Quality) judge(m Measured, alpha float64) Finding {
 	if min(b.N, c.N) >= g.MinLabels {
 		less = sequential.MeanDifference(c, b, alpha, tunedLabels*float64(g.MinLabels))
 	}
-	return find("quality", less, g.Worse, "the candidate's %d labels have the mean %.4g, the baseline's %d have %.4g", c.N, c.Mean, b.N, b.Mean)
+	f := find("quality", less, g.Worse, "the candidate's %d labels have the mean %.4g, the baseline's %d have %.4g", c.N, c.Mean, b.N, b.Mean)
+	if n := m.Baseline.Outside + m.Candidate.Outside; n > 0 {
+		within := g.Within()
+		f.Message += fmt.Sprintf("; %d labels are not within %g to %g and do not count", n, within[0], within[1])
+	}
+	return f
 }
 
 func (g *Agreement) judge(m Measured, alpha float64) Finding {

@@ -47,6 +47,9 @@ type Quality struct {
 	Label string `json:"label,omitempty"`
 	// Worse is by how much the candidate's mean may be less, above 0.
 	Worse float64 `json:"worse"`
+	// Range is what a score lies within, both bounds among it; nil is 0 to 1. Others do not
+	// count: anybody who may label could outweigh all others by one of them.
+	Range *[2]float64 `json:"range,omitempty"`
 	// MinLabels is how many labels each arm needs, at least MinLabels: the
 	// intervals are asymptotic.
 	MinLabels int64 `json:"min_labels"`
@@ -83,6 +86,14 @@ func (g *Drift) Window() time.Duration {
 // DefaultLabel is the name of labels that are given without one.
 const DefaultLabel = "label"
 
+// Within returns the range of scores that count.
+func (g *Quality) Within() [2]float64 {
+	if g.Range == nil {
+		return [2]float64{0, 1}
+	}
+	return *g.Range
+}
+
 // Counts returns the name of the labels that count.
 func (g *Quality) Counts() string { return cmp.Or(g.Label, DefaultLabel) }
 
@@ -94,6 +105,9 @@ const (
 	maxReference = 31 * 24 * time.Hour
 	maxTensor    = 300
 )
+
+// maxScore bounds what scores can be.
+const maxScore = 1e12
 
 // maxLabel is how many bytes the name of a label has at most.
 const maxLabel = 64
@@ -118,6 +132,8 @@ func (p Policy) Validate() error {
 	}
 	if g := p.Quality; g != nil {
 		check(g.Worse > 0 && g.Worse <= 1e300, "/quality/worse", "worse is %g, expected more than 0", g.Worse)
+		within := g.Within()
+		check(within[0] < within[1] && max(-within[0], within[1]) <= maxScore, "/quality/range", "the range is %g to %g, expected a lower number first, and at most %g from 0", within[0], within[1], maxScore)
 		check(len(g.Label) <= maxLabel, "/quality/label", "the label's name has %d bytes, at most %d are possible", len(g.Label), maxLabel)
 		check(g.MinLabels >= MinLabels, "/quality/min_labels", "min_labels is %d, expected at least %d", g.MinLabels, MinLabels)
 	}

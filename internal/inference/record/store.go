@@ -58,6 +58,9 @@ type Filter struct {
 type Window struct {
 	Experiment string
 	From       time.Time
+	// Within are the scores that count, both bounds among them; nil for all. It takes
+	// reading every label.
+	Within *[2]float64
 }
 
 // Subject says which predictions are about somebody.

@@ -172,7 +172,7 @@ func labelled(x *LoadedExperiment) part { return part{string(x.Root.ID), 0} }
 
 // update brings the store up to date about a part.
 func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure) error {
-	found := slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Quality.N > 0 || len(m.Shapes) > 0 })
+	found := slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Quality.N+m.Numbers.Outside > 0 || len(m.Shapes) > 0 })
 	before, known := r.known[p]
 	if known && reflect.DeepEqual(before, arms) || !known && !found && !r.wrote(ctx, p, log) {
 		return nil
@@ -187,11 +187,16 @@ func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure)
 // measure reads what the log knows of the arms since the step of a release began.
 func (r *Reader) measure(ctx context.Context, l *LoadedRelease, log string) ([]Measure, error) {
 	id, policy := string(l.Root.ID), l.State.Plan.Steps[l.State.Step].Policy
-	var scores record.Scores
+	var scores, all record.Scores
 	var shapes record.Shapes
 	var err error
-	if policy.Quality != nil {
-		if scores, err = r.log.Scores(ctx, record.Window{Experiment: id, From: l.State.EnteredAt}); err != nil {
+	if q := policy.Quality; q != nil {
+		window := record.Window{Experiment: id, From: l.State.EnteredAt}
+		if all, err = r.log.Scores(ctx, window); err != nil {
+			return nil, err
+		}
+		window.Within = new(q.Within())
+		if scores, err = r.log.Scores(ctx, window); err != nil {
 			return nil, err
 		}
 	}
@@ -205,6 +210,7 @@ func (r *Reader) measure(ctx context.Context, l *LoadedRelease, log string) ([]M
 		m := Measure{Arm: a.Name, Weight: a.Weight}
 		if q := policy.Quality; q != nil {
 			m.Numbers.Quality = scores[a.Name][q.Counts()]
+			m.Numbers.Outside = max(0, all[a.Name][q.Counts()].N-m.Numbers.Quality.N) // a label may have come between
 		}
 		m.merge(compared(shapes[a.Name], policy.Drift))
 		arms = append(arms, m)

@@ -25,7 +25,8 @@ type book struct {
 
 	mu     sync.Mutex
 	asked  record.Window
-	scores record.Scores
+	scores record.Scores // that count
+	others record.Scores // that do not
 
 	windows      []record.Filter
 	shapes, past record.Shapes
@@ -37,7 +38,18 @@ func (b *book) Scores(_ context.Context, w record.Window) (record.Scores, error)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked = w
-	return b.scores, b.fail
+	if w.Within != nil {
+		return b.scores, b.fail
+	}
+	all := record.Scores{}
+	for _, some := range []record.Scores{b.scores, b.others} {
+		for arm, names := range some {
+			for name, m := range names {
+				all.Add(arm, name, m)
+			}
+		}
+	}
+	return all, b.fail
 }
 
 func (b *book) Shapes(_ context.Context, f record.Filter) (record.Shapes, error) {
@@ -129,6 +141,7 @@ func TestQualityOfReleases(t *testing.T) {
 				t.Fatalf("by too few labels: %s", r.Status)
 			}
 			logs[0].says("right", 2000, 0.9, c.candidate)
+			logs[0].others = record.Scores{release.Candidate: {"right": {N: 7, Mean: -1e12}}, release.Champion: {"wrong": {N: 1}}}
 			logs[1].says("right", 1000, 0.9, c.candidate)
 			if r := s.read(t, readers, logs); r.Status != c.status {
 				t.Fatalf("%s: %s", r.Status, r.Reason)
@@ -139,11 +152,11 @@ func TestQualityOfReleases(t *testing.T) {
 				t.Fatalf("%+v, %v", last, err)
 			}
 			m := last.Decision.Measured
-			if b, q := m.Baseline, m.Candidate; b.Quality.N != 3000 || q.Quality.N != 3000 || q.Requests.N != 1000 || q.Latency != nil || b.Latency.Count() != 1000 {
+			if b, q := m.Baseline, m.Candidate; b.Quality.N != 3000 || q.Quality.N != 3000 || q.Requests.N != 1000 || q.Latency != nil || b.Latency.Count() != 1000 || q.Outside != 7 || b.Outside != 0 {
 				t.Errorf("judged by %+v", m)
 			}
 			r, err := cqrs.Ask(as("key_a"), s.bus, FindRelease{ID: s.id})
-			if w := logs[0].asked; err != nil || w.Experiment != string(s.id) || !w.From.Equal(r.State.EnteredAt) {
+			if w := logs[0].asked; err != nil || w.Experiment != string(s.id) || w.Within == nil || *w.Within != [2]float64{0, 1} || !w.From.Equal(r.State.EnteredAt) {
 				t.Errorf("asked for %+v, %v, the step began at %s", w, err, r.State.EnteredAt)
 			}
 		})

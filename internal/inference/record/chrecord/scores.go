@@ -2,6 +2,7 @@ package chrecord
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -12,9 +13,12 @@ import (
 
 // Scores implements record.Store.
 func (s *Store) Scores(ctx context.Context, w record.Window) (record.Scores, error) {
-	out := record.Scores{}
+	out, within := record.Scores{}, "score IS NOT NULL"
+	if w.Within != nil {
+		within = fmt.Sprintf("score BETWEEN %g AND %g", w.Within[0], w.Within[1])
+	}
 	sql := "SELECT arm, name, toInt64(count()), avg(assumeNotNull(score)), varPopStable(assumeNotNull(score)) * count() FROM labels FINAL WHERE experiment = " + literal(w.Experiment) +
-		" AND at >= " + timeLiteral(w.From) + " AND NOT by_rule AND NOT shadow AND score IS NOT NULL GROUP BY arm, name"
+		" AND at >= " + timeLiteral(w.From) + " AND NOT by_rule AND NOT shadow AND " + within + " GROUP BY arm, name"
 	err := s.rows(ctx, sql, func(r driver.Rows) error {
 		var arm, name string
 		var m sequential.Moments

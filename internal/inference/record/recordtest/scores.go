@@ -64,6 +64,17 @@ func (s Suite) testScores(t *testing.T) {
 	if diff := cmp.Diff(want, got, approximately); err != nil || diff != "" {
 		t.Errorf("%v:\n%s", err, diff)
 	}
+	within := record.Scores{} // the bounds are in it
+	for _, score := range []float64{1, 3} {
+		var one sequential.Moments
+		one.Add(score)
+		within.Add("a", "right", one)
+		within.Add("a", "other", one)
+	}
+	got, err = store.Scores(t.Context(), record.Window{Experiment: experiment, From: from, Within: &[2]float64{0.5, 3}})
+	if diff := cmp.Diff(within, got, approximately); err != nil || diff != "" {
+		t.Errorf("within bounds: %v:\n%s", err, diff)
+	}
 	if got, err := store.Scores(t.Context(), record.Window{Experiment: "none", From: from}); err != nil || len(got) != 0 {
 		t.Errorf("%v, %v", got, err)
 	}
