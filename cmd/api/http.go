@@ -117,7 +117,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	a.api.Register(v1)
 	rollouthttp.Register(v1, a.node.Bus, a.rollouts.Service, a.rollouts.Evidence())
 	uploadhttp.Register(v1, a.uploads)
-	recordhttp.Register(v1, a.node.Bus, a.records.Store)
+	recordhttp.Register(v1, a.node.Bus, a.records.Store, a.records.Sync)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)

@@ -80,6 +80,14 @@ func (r *Records) Recorder() serve.Recorder {
 	return r.log
 }
 
+// Sync appends what was noted until now.
+func (r *Records) Sync(ctx context.Context) error {
+	if r == nil || r.log == nil {
+		return nil
+	}
+	return r.log.Sync(ctx)
+}
+
 // Close gives the store back.
 func (r *Records) Close() error {
 	if r == nil || r.Store == nil {

@@ -202,6 +202,17 @@ func (l *Log) Flush(ctx context.Context) error {
 	}
 }
 
+// Sync appends what has come until now, or fails with what keeps it from that. Unlike
+// Flush it ends while more keeps coming.
+func (l *Log) Sync(ctx context.Context) error {
+	for range len(l.buffer)/l.cfg.Batch + 2 { // one batch may be waiting to be tried again
+		if more, err := l.once(ctx); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
 // Bounds of the time between two tries to append a batch.
 const (
 	minBackoff = 100 * time.Millisecond

@@ -173,6 +173,36 @@ func TestFlushSaysWhatFails(t *testing.T) {
 }
 
 // An entry that no store takes is dropped alone: its batch is appended.
+// Sync appends what waited, and what is being tried again, but does not run after what
+// comes meanwhile.
+func TestSyncEnds(t *testing.T) {
+	var l *Log
+	appended, fails := 0, true
+	l, err := NewLog(appendFunc(func(_ context.Context, entries []*Entry) error {
+		if fails {
+			return errors.New("away")
+		}
+		appended += len(entries)
+		for range entries { // as many come as go
+			l.note(0)
+		}
+		return nil
+	}), LogConfig{Buffer: 100, Batch: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 35 {
+		l.note(i)
+	}
+	if err := l.Sync(t.Context()); err == nil {
+		t.Error("nothing was appended, and nothing said")
+	}
+	fails = false
+	if err := l.Sync(t.Context()); err != nil || appended < 35 {
+		t.Errorf("%d of 35 were appended, %v", appended, err)
+	}
+}
+
 func TestWrongEntryIsDroppedAlone(t *testing.T) {
 	store := &notes{}
 	l, err := NewLog(store, LogConfig{})

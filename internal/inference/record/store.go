@@ -36,7 +36,8 @@ type Store interface {
 	Shapes(ctx context.Context, f Filter) (Shapes, error)
 	// Erase forgets what a tenant's log has of a subject: tensors, their digests, the
 	// client's names and the values of labels. That there was a prediction, how it ended and how good it was stays,
-	// as do sums. It returns how many entries that were.
+	// as do sums. It returns how many entries that were. With many it takes several steps: who is
+	// told of an error asks again, and what is done stays done.
 	Erase(ctx context.Context, tenant string, about Subject) (int64, error)
 	// Expire forgets entries, with their labels, that were begun before a time, statistics
 	// of minutes before another, and tensors whose time is over. It may leave those of the last day before.

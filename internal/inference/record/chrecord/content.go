@@ -3,6 +3,7 @@ package chrecord
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,8 +107,8 @@ func (s *Store) contents(ctx context.Context, entries []record.Entry) error {
 	})
 }
 
-// Erase implements record.Store. The server rewrites the parts that are concerned, which
-// takes as long as they are large.
+// Erase implements record.Store, some predictions at a time. The server rewrites the parts
+// that are concerned, which takes as long as they are large.
 func (s *Store) Erase(ctx context.Context, tenant string, about record.Subject) (int64, error) {
 	var of []string
 	if len(about.IDs) > 0 {
@@ -128,18 +129,33 @@ func (s *Store) Erase(ctx context.Context, tenant string, about record.Subject) 
 		return 0, nil
 	}
 	mine := " WHERE tenant = " + literal(tenant) + " AND "
-	var erased uint64
-	var ids []string
-	err := s.rows(ctx, "SELECT id, count() FROM entries FINAL"+mine+"("+strings.Join(of, " OR ")+") GROUP BY id", func(r driver.Rows) error {
-		var id string
-		var n uint64
-		err := r.Scan(&id, &n)
-		ids, erased = append(ids, idLiteral(idOf(id))), erased+n
-		return err
-	})
-	if err != nil || len(ids) == 0 {
-		return 0, err
+	var erased int64
+	for after := ""; ; {
+		var ids []string
+		var some uint64
+		sql := "SELECT id, count() FROM entries FINAL" + mine + "(" + strings.Join(of, " OR ") + ")" + after + " GROUP BY id ORDER BY id LIMIT " + strconv.Itoa(chunk)
+		err := s.rows(ctx, sql, func(r driver.Rows) error {
+			var id string
+			var n uint64
+			err := r.Scan(&id, &n)
+			ids, some = append(ids, idLiteral(idOf(id))), some+n
+			return err
+		})
+		if err != nil || len(ids) == 0 {
+			return erased, err
+		}
+		if err := s.erase(ctx, mine, ids); err != nil {
+			return erased, err
+		}
+		if erased += int64(some); len(ids) < chunk {
+			return erased, nil
+		}
+		after = " AND id > " + ids[len(ids)-1]
 	}
+}
+
+// erase erases the predictions of some ids.
+func (s *Store) erase(ctx context.Context, mine string, ids []string) error {
 	these := mine + "id IN (" + strings.Join(ids, ", ") + ") SETTINGS mutations_sync = 2"
 	for _, sql := range []string{
 		"ALTER TABLE contents DELETE" + these,
@@ -147,8 +163,8 @@ func (s *Store) Erase(ctx context.Context, tenant string, about record.Subject) 
 		"ALTER TABLE entries UPDATE client_ref = '', input_digest = toFixedString('', 32), output_digest = toFixedString('', 32)" + these,
 	} {
 		if err := s.db.Exec(ctx, sql); err != nil {
-			return 0, translate(err)
+			return translate(err)
 		}
 	}
-	return int64(erased), nil
+	return nil
 }

@@ -62,7 +62,7 @@ func (h handler) registerContent(v *api.API) {
 		Description: "As the policy of the model has them: sampled, and redacted. Of a durable prediction those of each attempt that answered."}
 	api.Register(v, op, h.content)
 	erase := api.Operation{ID: "erase-from-prediction-log", Method: http.MethodPost, Path: "/prediction-log/erasures", Summary: "Forget what the log has of a subject", Tags: []string{"prediction log"}, Permission: Erase,
-		Description: "Tensors and their digests, the client's names, and the values of labels. That there was a prediction, how it ended and how good it was stays. Only the log of the server that answers is looked at: with a log on each machine, ask each."}
+		Description: "Tensors and their digests, the client's names, and the values of labels. That there was a prediction, how it ended and how good it was stays. Only the log of the server that answers is looked at: with a log on each machine, ask each. What other processes with the same log have noted in the last moments is not in it yet: where they have served the subject just now, ask again."}
 	api.Register(v, erase, h.erase)
 }
 
@@ -128,8 +128,13 @@ func (eraseSubject) CommandName() string { return "prediction_log.erase" }
 
 // handleErasures has a bus erase. The audit log says that it was done, by whom and of how
 // many names, and none of these.
-func handleErasures(b *cqrs.Bus, store record.Store) {
+//
+// What this process has noted and not appended yet is appended before, by sync.
+func handleErasures(b *cqrs.Bus, store record.Store, sync func(context.Context) error) {
 	cqrs.Handle(b, Erase, func(ctx context.Context, tx *repo.Tx, c eraseSubject) (int64, error) {
+		if err := sync(ctx); err != nil {
+			return 0, err
+		}
 		return store.Erase(ctx, tx.Scope().Tenant, c.about)
 	})
 }

@@ -56,11 +56,12 @@ type handler struct {
 	bus   *cqrs.Bus
 }
 
-// Register adds the operations, and the commands to a bus. Without a store they say that no log is kept.
-func Register(v *api.API, b *cqrs.Bus, store record.Store) {
+// Register adds the operations, and the commands to a bus. Without a store they say that no
+// log is kept. What this process has noted is in the store once sync returns.
+func Register(v *api.API, b *cqrs.Bus, store record.Store, sync func(context.Context) error) {
 	h := handler{store, b}
 	if store != nil {
-		handleErasures(b, store)
+		handleErasures(b, store, sync)
 	}
 	h.registerStatistics(v)
 	h.registerLog(v)

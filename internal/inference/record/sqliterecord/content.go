@@ -2,6 +2,7 @@ package sqliterecord
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence/drift"
@@ -77,37 +78,59 @@ func (s *Store) forget(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Erase implements record.Store, in one transaction.
+// eraseSlice is how many entries are erased in one transaction, and named by id.
+const eraseSlice = 2000
+
+// Erase implements record.Store, some entries at a time: appending goes on between them.
 func (s *Store) Erase(ctx context.Context, tenant string, about record.Subject) (erased int64, err error) {
+	const columns = "SELECT tenant, at, attempt, series, id FROM entries WHERE tenant = (SELECT no FROM tenants WHERE name = ?)"
+	for some := range slices.Chunk(about.IDs, eraseSlice) {
+		var queries []*query
+		for _, id := range some {
+			q := new(query)
+			q.add(columns, tenant)
+			q.single(&record.Query{Filter: record.Filter{Tenant: tenant}, ID: id})
+			queries = append(queries, q)
+		}
+		n, err := s.erase(ctx, queries)
+		if erased += n; err != nil {
+			return erased, err
+		}
+	}
+	for _, ref := range about.ClientRefs {
+		if ref == "" {
+			continue
+		}
+		for more := true; more; { // what is erased has the name no more
+			q := new(query)
+			q.add(columns+" AND client_ref = ? LIMIT ?", tenant, ref, int64(eraseSlice))
+			n, err := s.erase(ctx, []*query{q})
+			if erased += n; err != nil {
+				return erased, err
+			}
+			more = n == eraseSlice
+		}
+	}
+	return erased, nil
+}
+
+// erase erases the entries that are found, in one transaction.
+func (s *Store) erase(ctx context.Context, queries []*query) (erased int64, err error) {
 	type entry struct {
 		tenant, at, attempt, series int64
 		id                          []byte
 	}
 	err = s.write(ctx, func() error {
-		erased = 0
 		var found []entry
-		find := func(q *query) error {
-			return s.conn.Query(context.Background(), q.finish(), func(row []sqlite.Value) error {
+		for _, q := range queries {
+			err := s.conn.Query(context.Background(), q.finish(), func(row []sqlite.Value) error {
 				r := reader{row}
 				e := entry{tenant: r.integer(), at: r.integer(), attempt: r.integer(), series: r.integer()}
 				e.id = append(e.id, r.bytes()...)
 				found = append(found, e)
 				return nil
 			})
-		}
-		const columns = "SELECT tenant, at, attempt, series, id FROM entries WHERE tenant = (SELECT no FROM tenants WHERE name = ?)"
-		for _, id := range about.IDs {
-			q := new(query)
-			q.add(columns, tenant)
-			q.single(&record.Query{Filter: record.Filter{Tenant: tenant}, ID: id})
-			if err := find(q); err != nil {
-				return err
-			}
-		}
-		for _, ref := range about.ClientRefs {
-			q := new(query)
-			q.add(columns+" AND client_ref = ?", tenant, ref)
-			if err := find(q); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -125,5 +148,8 @@ func (s *Store) Erase(ctx context.Context, tenant string, about record.Subject) 
 		erased = int64(len(found))
 		return nil
 	})
+	if err != nil {
+		erased = 0
+	}
 	return erased, err
 }
