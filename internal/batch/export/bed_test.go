@@ -120,6 +120,7 @@ type things struct {
 	rows    int
 	missing int                                  // rows that the store counts, and the scan does not see
 	each    func(ctx context.Context, chunk int) // called before each chunk, if there is one
+	count   func(ctx context.Context) error      // called where rows are counted, if there is one
 	tenant  atomic.Value                         // that was last scanned
 }
 
@@ -128,9 +129,17 @@ type thingScan struct {
 	at, chunk int
 }
 
-func (s *thingScan) Schema() table.Schema                 { return tabletest.Plain }
-func (s *thingScan) Seen() int64                          { return int64(s.at) }
-func (s *thingScan) Count(context.Context) (int64, error) { return int64(s.rows + s.missing), nil }
+func (s *thingScan) Schema() table.Schema { return tabletest.Plain }
+func (s *thingScan) Seen() int64          { return int64(s.at) }
+
+func (s *thingScan) Count(ctx context.Context) (int64, error) {
+	if s.count != nil {
+		if err := s.count(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return int64(s.rows + s.missing), nil
+}
 
 func (s *thingScan) Read(ctx context.Context, into *table.Chunk) error {
 	if s.at == s.rows {

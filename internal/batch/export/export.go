@@ -15,6 +15,7 @@
 package export
 
 import (
+	"fmt"
 	"time"
 
 	"sluice/internal/platform/aggregate"
@@ -152,10 +153,15 @@ func (e *Export) Final() bool { return e.Status != Queued && e.Status != Running
 
 var errLost = fault.New(fault.Conflict, "another worker has the export since, or nobody wants it any more").WithCode("export_lost")
 
-// Take begins an attempt: it returns errLost where there is none to begin.
-func (e *Export) Take(now time.Time) error {
+// Take begins an attempt: it returns errLost where there is none to begin. An export
+// whose workers have died too often has Failed instead.
+func (e *Export) Take(now time.Time, keep time.Duration) error {
 	if e.Final() || e.Status == Running && now.Before(e.Due) || now.Before(e.After) {
 		return errLost
+	}
+	if e.Tries >= maxTries {
+		e.fail(Failure{"attempts_exhausted", fmt.Sprintf("%d attempts came to nothing, and the worker of the last one died", e.Tries)}, now, keep)
+		return nil
 	}
 	e.After = time.Time{}
 	e.Attempt++
@@ -173,6 +179,15 @@ func (e *Export) mine(attempt int) error {
 	if e.Status != Running || e.Attempt != attempt {
 		return errLost
 	}
+	return nil
+}
+
+// Extend says that the attempt is alive.
+func (e *Export) Extend(attempt int, now time.Time) error {
+	if err := e.mine(attempt); err != nil {
+		return err
+	}
+	e.Due = now.Add(lease)
 	return nil
 }
 
@@ -213,10 +228,14 @@ func (e *Export) Stop(attempt int, why error, stopped bool, now time.Time, keep 
 		e.After = now.Add(time.Second << e.Tries)
 		e.move(Queued, e.After, e.Keep)
 	default:
-		e.Failure, e.CompletedAt = &Failure{fault.CodeOf(f), f.Text()}, now
-		e.move(Failed, never, now.Add(keep))
+		e.fail(Failure{fault.CodeOf(f), f.Text()}, now, keep)
 	}
 	return nil
+}
+
+func (e *Export) fail(f Failure, now time.Time, keep time.Duration) {
+	e.Parts, e.Failure, e.CompletedAt = nil, &f, now
+	e.move(Failed, never, now.Add(keep))
 }
 
 // Remind says whether somebody has to be told that the export waits for a worker,

@@ -70,13 +70,14 @@ type Service struct {
 	order    []*Dataset
 	cfg      Config
 	metrics  *metrics
+	beat     time.Duration // between the signs of life of an attempt
 }
 
 // New returns the service, and registers its commands and queries with the bus.
 // Datasets have different names and schemas that are right: it panics otherwise,
 // for that is a defect.
 func New(store *repo.Store, bus *cqrs.Bus, bucket Bucket, datasets []*Dataset, cfg Config) (*Service, error) {
-	s := &Service{store: store, bus: bus, bucket: bucket, datasets: map[string]*Dataset{}, order: datasets, cfg: cfg.withDefaults()}
+	s := &Service{store: store, bus: bus, bucket: bucket, datasets: map[string]*Dataset{}, order: datasets, cfg: cfg.withDefaults(), beat: lease / 3}
 	for _, d := range datasets {
 		if err := d.Schema.Check(); err != nil || s.datasets[d.Name] != nil || d.Schema.Index(d.Time) < 0 || d.Permission == "" {
 			panic("export: dataset " + d.Name + " is there twice, or has no permission, no time or no right schema")

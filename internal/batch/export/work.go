@@ -105,7 +105,7 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, id ID, alive fu
 	var left []Part // of an attempt that died
 	e, err := s.update(ctx, scope, id, func(e *Export, now time.Time) error {
 		left = e.Parts
-		return e.Take(now)
+		return e.Take(now, s.cfg.Keep)
 	})
 	if errors.Is(err, errLost) || errors.Is(err, repo.ErrNotFound) {
 		return nil
@@ -114,17 +114,23 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, id ID, alive fu
 		return err
 	}
 	s.drop(ctx, left)
+	if e.Status == Failed {
+		s.metrics.ended(string(Failed))
+		return nil
+	}
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
 	r := &run{service: s, scope: scope, id: id, attempt: e.Attempt, request: e.Request, alive: alive}
-	err = r.do(ctx)
-	if err == nil {
+	work, stop := r.keepAlive(ctx)
+	err = r.do(work)
+	why, stopped := because(ctx, work, err)
+	if stop(); err == nil {
 		s.metrics.rows.Add(float64(r.progress.Rows))
 		s.metrics.bytes.Add(float64(r.progress.Bytes))
 		s.metrics.ended(string(Completed))
 		return nil
 	}
-	s.abandon(context.WithoutCancel(ctx), r, err, ctx.Err() != nil)
+	s.abandon(context.WithoutCancel(ctx), r, why, stopped)
 	return nil
 }
 

@@ -33,7 +33,7 @@ type run struct {
 	told     time.Time // when the store was last told of the progress
 }
 
-// tellInterval is how often an attempt says that it is alive.
+// tellInterval is how often an attempt says how far it is.
 const tellInterval = 2 * time.Second
 
 // do writes all parts and publishes them.
@@ -122,7 +122,7 @@ func (r *run) copy(ctx context.Context) error {
 // take writes rows, or keeps them to be sorted.
 func (r *run) take(ctx context.Context, rows *table.Chunk) error {
 	if r.sorter != nil {
-		return r.sorter.Add(rows)
+		return r.sorter.Add(ctx, rows)
 	}
 	return r.put(ctx, rows)
 }
@@ -174,9 +174,6 @@ func (r *run) tell(ctx context.Context) error {
 	}
 	p := r.progress
 	p.Bytes += r.open.Bytes()
-	if err := r.alive(ctx); err != nil {
-		return err
-	}
 	_, err := s.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Advance(r.attempt, p, r.parts, now) })
 	if errors.Is(err, repo.ErrNotFound) {
 		return errLost

@@ -9,6 +9,7 @@ package sorter
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"slices"
 
 	"sluice/internal/batch/table"
@@ -65,8 +66,9 @@ func First(c *table.Chunk, keys []Key, most int) *table.Chunk {
 }
 
 // Add takes the rows of a chunk, and keeps nothing of it. Rows that take more disk
-// than they may are fault.Unprocessable, code sort_too_large.
-func (s *Sorter) Add(c *table.Chunk) error {
+// than they may are fault.Unprocessable, code sort_too_large; once ctx has ended, its error
+// may be returned.
+func (s *Sorter) Add(ctx context.Context, c *table.Chunk) error {
 	for row := range c.Rows() {
 		for i := range s.held.Schema() {
 			s.held.Column(i).AppendCell(c.Column(i), row)
@@ -75,7 +77,7 @@ func (s *Sorter) Add(c *table.Chunk) error {
 	if s.held.Bytes()+8*s.held.Rows() < s.cfg.Memory {
 		return nil
 	}
-	return s.spill()
+	return s.spill(ctx)
 }
 
 // Read resets the chunk and fills it with the next rows in their order, or returns
@@ -110,9 +112,9 @@ func (s *Sorter) sort() {
 }
 
 // spill makes a run of what is held, and one run of every fan of a level.
-func (s *Sorter) spill() error {
+func (s *Sorter) spill(ctx context.Context) error {
 	s.sort()
-	if err := s.keep(0, &held{s.held, s.rows}); err != nil {
+	if err := s.keep(ctx, 0, &held{s.held, s.rows}); err != nil {
 		return err
 	}
 	s.held.Reset()
@@ -123,7 +125,7 @@ func (s *Sorter) spill() error {
 			return err
 		}
 		s.runs = s.runs[:n-fan]
-		err := s.keep(last[0].level+1, &m)
+		err := s.keep(ctx, last[0].level+1, &m)
 		for _, r := range last {
 			s.disk -= r.size
 			r.close()
@@ -136,7 +138,7 @@ func (s *Sorter) spill() error {
 }
 
 // keep writes the rows of a source into a new run.
-func (s *Sorter) keep(level int, from source) error {
+func (s *Sorter) keep(ctx context.Context, level int, from source) error {
 	r, err := newRun(s.cfg.Dir, level, s.held.Schema())
 	if err != nil {
 		return err
@@ -152,6 +154,9 @@ func (s *Sorter) keep(level int, from source) error {
 			}
 		}
 		if n := block.Bytes(); n >= blockSize || !ok && n > 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := r.write(block); err != nil {
 				return err
 			}

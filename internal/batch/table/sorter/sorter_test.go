@@ -2,6 +2,7 @@ package sorter
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func TestSort(t *testing.T) {
 			}
 			if numbers = append(numbers, append(slices.Clone(row), i)); c.Rows() == 13 || i == n-1 {
 				rows = append(rows, tabletest.Rows(c)...)
-				if err := s.Add(c); err != nil {
+				if err := s.Add(t.Context(), c); err != nil {
 					rt.Fatal(err)
 				}
 				c.Reset()
@@ -122,7 +123,7 @@ func TestManyRuns(t *testing.T) {
 	for i := range n {
 		c.Reset()
 		c.Column(0).AppendInt(int64(i * 7919 % n))
-		if err := s.Add(c); err != nil {
+		if err := s.Add(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		if len(s.runs) > 3*fan {
@@ -149,12 +150,17 @@ func TestBounds(t *testing.T) {
 	}
 	var err error
 	for range 20 {
-		if err = s.Add(c); err != nil {
+		if err = s.Add(t.Context(), c); err != nil {
 			break
 		}
 	}
 	if fault.CodeOf(err) != "sort_too_large" || !fault.Is(err, fault.Unprocessable) {
 		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := New(schema[1:2], nil, Config{Memory: 1, Dir: t.TempDir()}).Add(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("it goes on when nobody wants it: %v", err)
 	}
 	file := t.TempDir() + "/file"
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -162,7 +168,7 @@ func TestBounds(t *testing.T) {
 	}
 	broken := New(schema[1:2], nil, Config{Memory: 1, Dir: file + "/below"})
 	defer broken.Close()
-	if err := broken.Add(c); fault.CodeOf(err) != "sort_disk" {
+	if err := broken.Add(t.Context(), c); fault.CodeOf(err) != "sort_disk" {
 		t.Error(err)
 	}
 }
@@ -174,7 +180,7 @@ func BenchmarkSort(b *testing.B) {
 		c := table.NewChunk(tabletest.Plain)
 		for i := 0; i < rows; i += 2000 {
 			tabletest.FillPlain(c, i, 2000)
-			if err := s.Add(c); err != nil {
+			if err := s.Add(b.Context(), c); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -1,0 +1,50 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/queue"
+	"sluice/internal/platform/repo"
+)
+
+// keepAlive gives signs of life for the attempt until stop is called, whatever it does
+// meanwhile: to count, to sort or to write may take longer than a lease. The context that
+// it returns ends, with errLost as its cause, where the attempt is not wanted any more.
+func (r *run) keepAlive(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(r.service.beat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			_ = r.alive(ctx) // else the queue says it again, or ends the attempt
+			_, err := r.service.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Extend(r.attempt, now) })
+			if errors.Is(err, errLost) || errors.Is(err, repo.ErrNotFound) {
+				end(errLost)
+				return
+			}
+		}
+	}()
+	return ctx, func() { end(nil); <-ended }
+}
+
+// because returns what an attempt's error comes of, and whether that is that its worker
+// stops, in order: then ctx, the one of the worker's handler, has ended.
+func because(ctx, work context.Context, err error) (why error, stopped bool) {
+	switch {
+	case errors.Is(context.Cause(work), errLost):
+		return errLost, false
+	case errors.Is(context.Cause(ctx), queue.ErrLeaseLost):
+		return fault.Wrap(fault.Unavailable, err, "the queue has heard nothing of the worker for longer than a lease").WithCode("lease_lost"), false
+	}
+	return err, ctx.Err() != nil
+}
