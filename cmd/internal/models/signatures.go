@@ -14,6 +14,7 @@ import (
 
 	"sluice/internal/inference/modelrepo"
 	"sluice/internal/inference/modelsign"
+	"sluice/internal/inference/registry"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 )
@@ -46,8 +47,8 @@ func newSignatures(cfg config.Model, log *slog.Logger) (*signatures, error) {
 }
 
 // verify implements registry.Verify: every file of a version counts.
-func (s *signatures) verify(model string, signature []byte, files map[string]string) error {
-	return s.judge(model, s.trust.Check(signature, files, func(string) bool { return true }))
+func (s *signatures) verify(model string, registered time.Time, signature []byte, files map[string]string) error {
+	return s.judge(model, s.trust.At(registered).Check(signature, files, func(string) bool { return true }))
 }
 
 func (s *signatures) judge(model string, err error) error {
@@ -60,7 +61,7 @@ func (s *signatures) judge(model string, err error) error {
 
 // Verify returns what refuses versions of the registry by their signatures; nil
 // where nothing does.
-func (m *Models) Verify() func(model string, signature []byte, files map[string]string) error {
+func (m *Models) Verify() registry.Verify {
 	if m.signatures == nil {
 		return nil
 	}

@@ -45,6 +45,11 @@ type Trust struct {
 	now   func() time.Time
 }
 
+// At returns the same trust, with certificates as they are at a time.
+func (t *Trust) At(at time.Time) *Trust {
+	return &Trust{keys: t.keys, roots: t.roots, now: func() time.Time { return at }}
+}
+
 // NewTrust reads PEM: public keys on P-256, P-384 or P-521, and certificates of
 // authorities. It fails with fault.Invalid where anything else is there, or nothing.
 func NewTrust(now func() time.Time, files ...[]byte) (*Trust, error) {

@@ -185,6 +185,9 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s: %v", why, err)
 		}
 	}
+	if err := late.At(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).Check(bundle, files, all); fault.CodeOf(err) == modelsign.CodeUntrusted {
+		t.Errorf("as it was then: %v", err)
+	}
 }
 
 func TestTrustIsStrict(t *testing.T) {

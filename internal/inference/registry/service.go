@@ -206,7 +206,7 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Verify.Files(r.Model, files, read); err != nil {
+	if err := s.cfg.Verify.Files(r.Model, s.store.Now(), files, read); err != nil {
 		return nil, err
 	}
 	if _, err := v.golden(read); err != nil {

@@ -1,14 +1,19 @@
 package registry
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Verify returns why a version of a model is not to be served, by the signature of
-// its files, nil for none, which it gets with their SHA-256 in hex by name.
-type Verify func(model string, signature []byte, files map[string]string) error
+// its files, nil for none, which it gets with their SHA-256 in hex by name. What
+// counts are certificates as they were when the version was registered: one that
+// ends takes nothing out of service.
+type Verify func(model string, registered time.Time, signature []byte, files map[string]string) error
 
 // Files has the files of a version verified, but for the signature itself. A nil
 // Verify takes all.
-func (v Verify) Files(model string, files []File, read func(File) ([]byte, error)) error {
+func (v Verify) Files(model string, registered time.Time, files []File, read func(File) ([]byte, error)) error {
 	if v == nil {
 		return nil
 	}
@@ -25,5 +30,5 @@ func (v Verify) Files(model string, files []File, read func(File) ([]byte, error
 			return err
 		}
 	}
-	return v(model, signature, digests)
+	return v(model, registered, signature, digests)
 }

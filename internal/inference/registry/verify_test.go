@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"testing"
+	"time"
 
 	"sluice/internal/inference/registry"
 )
@@ -21,17 +22,17 @@ func TestVerifyGetsFilesAndSignature(t *testing.T) {
 		} else {
 			files = files[:2]
 		}
-		v := registry.Verify(func(model string, signature []byte, digests map[string]string) error {
+		v := registry.Verify(func(model string, _ time.Time, signature []byte, digests map[string]string) error {
 			if model != "m" || string(signature) != want || (signature == nil) == signed || !maps.Equal(digests, map[string]string{"model.onnx": "a", "config.yaml": "b"}) {
 				t.Errorf("%s, %q, %v", model, signature, digests)
 			}
 			return no
 		})
-		if err := v.Files("m", files, read); !errors.Is(err, no) {
+		if err := v.Files("m", time.Time{}, files, read); !errors.Is(err, no) {
 			t.Errorf("%v", err)
 		}
 	}
-	if err := registry.Verify(nil).Files("m", files, nil); err != nil {
+	if err := registry.Verify(nil).Files("m", time.Time{}, files, nil); err != nil {
 		t.Errorf("without a policy: %v", err)
 	}
 }

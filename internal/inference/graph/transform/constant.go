@@ -17,6 +17,10 @@ type constant struct {
 	data     []byte       // of one row
 }
 
+// maxConstantBytes is how much data a constant may have for a row; its elements are
+// bounded by model.MaxConstant.
+const maxConstantBytes = 1 << 20
+
 func newConstant(t *model.Transform) (Op, error) {
 	n, err := t.Dims.Elements()
 	if err != nil {
@@ -24,6 +28,9 @@ func newConstant(t *model.Transform) (Op, error) {
 	}
 	if n != int64(len(t.Values)) && (len(t.Values) != 1 || n > model.MaxConstant) {
 		return nil, fault.New(fault.Invalid, "shape %s needs %d values, or one for all, got %d", t.Dims, n, len(t.Values))
+	}
+	if t.Datatype == tensor.Bytes && len(t.Values) == 1 && n*int64(4+len(t.Values[0])) > maxConstantBytes {
+		return nil, fault.New(fault.Invalid, "%d texts of %d bytes are more than the %d bytes that a constant may have", n, len(t.Values[0]), maxConstantBytes)
 	}
 	c := constant{datatype: t.Datatype, shape: t.Dims}
 	for i := range n {

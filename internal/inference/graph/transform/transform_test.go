@@ -305,6 +305,7 @@ func TestRefusals(t *testing.T) {
 		{Kind: model.Constant, Datatype: tensor.Bool, Dims: tensor.Shape{1}, Values: []string{"yes"}},
 		{Kind: model.Constant, Datatype: tensor.Uint64, Dims: tensor.Shape{1}, Values: []string{"18446744073709551616"}},
 		{Kind: model.Constant, Datatype: tensor.Int8, Dims: tensor.Shape{3}, Values: []string{"1", "2"}},
+		{Kind: model.Constant, Datatype: tensor.Bytes, Dims: tensor.Shape{model.MaxConstant}, Values: []string{strings.Repeat("x", 1000)}},
 		{Kind: model.Constant, Datatype: tensor.Int8, Dims: tensor.Shape{1 << 20, 1 << 20}, Values: []string{"1"}},
 	} {
 		if _, err := transform.New(&s); !fault.Is(err, fault.Invalid) {

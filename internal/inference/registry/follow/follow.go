@@ -48,9 +48,15 @@ type Follower struct {
 	cache   *cache.Cache
 	server  Server
 	cfg     Config
-	offered map[string]map[registry.ID]string // by model: what tells the versions that are offered from others
+	offered map[string]map[registry.ID]offered // by model
 	since   prometheus.Gauge
 	ready   prometheus.Gauge
+}
+
+// offered is what a version is offered as.
+type offered struct {
+	what string // tells it from others
+	serve.Offer
 }
 
 // New returns the follower of a store. Call it before the store is used.
@@ -58,7 +64,7 @@ func New(store *repo.Store, q queue.Reader, bucket blob.Reader, c *cache.Cache, 
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Follower{store: store, bucket: bucket, cache: c, server: server, cfg: cfg, offered: map[string]map[registry.ID]string{},
+	f := &Follower{store: store, bucket: bucket, cache: c, server: server, cfg: cfg, offered: map[string]map[registry.ID]offered{},
 		since: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_read_timestamp_seconds", Help: "When the ready versions of the model registry were last read from the store: what this node serves of them is as old."}),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_registry_offered_versions", Help: "Versions of the model registry that this node serves, loaded or not."}),
 	}
@@ -116,24 +122,30 @@ func (f *Follower) Refresh(ctx context.Context) error {
 
 // offer offers a model's versions, if they are others than before.
 func (f *Follower) offer(ctx context.Context, name string, versions []registry.Version) error {
-	now := map[registry.ID]string{}
+	before, now := f.offered[name], map[registry.ID]offered{}
 	for i := range versions {
 		file, _ := versions[i].File(registry.ModelFile)
-		now[versions[i].ID] = versions[i].Digest + " " + file.Object // one that was deleted and is back has other objects
+		now[versions[i].ID] = offered{what: versions[i].Digest + " " + file.Object} // one that was deleted and is back has other objects
 	}
-	if maps.Equal(now, f.offered[name]) {
+	if maps.EqualFunc(now, before, func(a, b offered) bool { return a.what == b.what }) {
 		return nil
 	}
 	var offers []serve.Offer
 	var errs []error
 	for i := range versions {
-		o, err := f.describe(ctx, &versions[i])
-		if err != nil {
-			errs = append(errs, fault.Wrap(fault.Of(err).Kind, err, "version %d of model %q: %s", versions[i].Number, name, fault.Of(err).Message))
-			delete(now, versions[i].ID)
-			continue
+		id := versions[i].ID
+		o := now[id]
+		if old := before[id]; old.what == o.what {
+			o = old // that it cannot be described now, for another's sake, must not take it out of service
+		} else {
+			var err error
+			if o.Offer, err = f.describe(ctx, &versions[i]); err != nil {
+				errs = append(errs, fault.Wrap(fault.Of(err).Kind, err, "version %d of model %q: %s", versions[i].Number, name, fault.Of(err).Message))
+				delete(now, id)
+				continue
+			}
 		}
-		offers = append(offers, o)
+		now[id], offers = o, append(offers, o.Offer)
 	}
 	for number, err := range f.server.Offer(ctx, name, offers) {
 		errs = append(errs, fault.Wrap(fault.Of(err).Kind, err, "version %d of model %q: %s", number, name, fault.Of(err).Message))
@@ -154,7 +166,7 @@ func (f *Follower) describe(ctx context.Context, v *registry.Version) (serve.Off
 		return serve.Offer{}, err
 	}
 	read := func(small registry.File) ([]byte, error) { return f.fetch(ctx, small) }
-	if err := f.cfg.Verify.Files(v.Model, v.Files, read); err != nil {
+	if err := f.cfg.Verify.Files(v.Model, v.CreatedAt, v.Files, read); err != nil {
 		return serve.Offer{}, err
 	}
 	config, err := registry.ReadConfig(v.Model, v.Files, read)

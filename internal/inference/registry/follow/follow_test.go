@@ -250,3 +250,36 @@ func TestWhatCannotBeDescribed(t *testing.T) {
 		t.Errorf("%v, %+v", err, s.offers["m"][0].Config)
 	}
 }
+
+// A certificate that has ended, or a bucket that is away, takes nothing out of service
+// when another version comes; a node that begins anew judges by the time of registration.
+func TestWhatIsOfferedStays(t *testing.T) {
+	b := newBed(t, memrepo.New(memrepo.Config{OneAggregate: true}))
+	s, late := &server{}, &server{}
+	f := follower(t, b.store, deaf{}, b.bucket, s)
+	first := b.register(1)
+	if err := f.Refresh(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.Verify = func(_ string, _ time.Time, _ []byte, files map[string]string) error {
+		if config, _ := first.File(registry.ConfigYAML); files[registry.ConfigYAML] == config.SHA256 {
+			return fault.New(fault.Unprocessable, "it has ended")
+		}
+		return nil
+	}
+	b.register(2)
+	if err := f.Refresh(b.ctx); err != nil || !slices.Equal(s.has("m"), []int64{1, 2}) {
+		t.Errorf("%v, serves %v", err, s.has("m"))
+	}
+	anew := follower(t, b.store, deaf{}, b.bucket, late)
+	end := b.store.Now()
+	anew.cfg.Verify = func(_ string, registered time.Time, _ []byte, _ map[string]string) error {
+		if registered.IsZero() || registered.After(end) {
+			return fault.New(fault.Unprocessable, "it has ended")
+		}
+		return nil
+	}
+	if err := anew.Refresh(b.ctx); err != nil || !slices.Equal(late.has("m"), []int64{1, 2}) {
+		t.Errorf("%v, serves %v", err, late.has("m"))
+	}
+}
