@@ -10,7 +10,7 @@ import (
 )
 
 // Sweep removes deleted versions whose time to be restored is over, and their
-// objects. It returns how many.
+// objects. It returns how many. What is needed again is left, and told in the error.
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	n := 0
 	var errs []error
@@ -45,6 +45,9 @@ func (s *Service) purge(ctx context.Context, old *Version) error {
 		}
 		if !now.Deleted() || tx.Now().Before(now.Purge) {
 			return errRestored
+		}
+		if err := s.unused(ctx, tx, now); err != nil { // an alias was set to it as it was deleted
+			return err
 		}
 		files = now.Files
 		return Versions.Erase(ctx, tx, old.ID)

@@ -273,8 +273,7 @@ func (e *edge) remove(ctx context.Context, in *deleteIn) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = cqrs.Send(ctx, e.bus, registry.Delete{Model: in.Model, Number: n, Expect: expect})
-	return nil, err
+	return nil, e.service.Delete(ctx, registry.Delete{Model: in.Model, Number: n, Expect: expect})
 }
 
 func (e *edge) restore(ctx context.Context, in *oneIn) (*out, error) {
