@@ -1,9 +1,11 @@
 package api
 
 import (
+	"archive/zip"
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +22,24 @@ type sample struct {
 	all         bool  // there are no others
 }
 
+// bookTried is how many rows of a workbook are tried to tell how many it has.
+const bookTried = 4 * tried
+
 // sampled is the sample that ends with the chunk, of which as much is read as it takes
 // to tell how much compressed content inflates.
 func sampled(r ingest.Reader, c *ingest.Chunk, f *ingest.File) (s sample) {
 	for {
 		s.rows += int64(c.Rows)
+		if f.Format == ingest.XLSX { // whose positions are rows
+			if s.rows >= bookTried {
+				return s
+			}
+			if err := r.Read(c, ingest.Limit{Rows: tried, Bytes: triedBytes}); err != nil {
+				s.all = errors.Is(err, io.EOF)
+				return s
+			}
+			continue
+		}
 		s.bytes = r.Position().Offset - f.First.Offset
 		s.all = c.Rows < tried && s.bytes < triedBytes
 		if s.all || f.Coding.Compression == "" || s.bytes >= triedBytes {
@@ -40,7 +55,9 @@ func sampled(r ingest.Reader, c *ingest.Chunk, f *ingest.File) (s sample) {
 // counted counts what is read of a file, as it is kept.
 type counted struct {
 	ingest.Source
-	last atomic.Int64 // bytes, by the last that was opened
+	last atomic.Int64 // bytes, by the last that was opened; where the last read ended, of a file that is read at any place
+	file io.ReaderAt  // such a file; nil for none
+	size int64
 }
 
 // Open implements ingest.Source.
@@ -52,7 +69,50 @@ func (c *counted) Open(ctx context.Context, offset int64) (io.ReadCloser, error)
 
 // File implements ingest.Random.
 func (c *counted) File(ctx context.Context) (io.ReaderAt, int64, error) {
-	return c.Source.(ingest.Random).File(ctx) // it is run.Source's
+	raw, size, err := c.Source.(ingest.Random).File(ctx) // it is run.Source's
+	c.file, c.size = raw, size
+	return countedFile{raw, c}, size, err
+}
+
+type countedFile struct {
+	io.ReaderAt
+	of *counted
+}
+
+// ReadAt implements io.ReaderAt.
+func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.ReaderAt.ReadAt(p, off)
+	f.of.last.Store(off + int64(n))
+	return n, err
+}
+
+// maxSheets is among how many sheets of a workbook the one that was read is looked for.
+const maxSheets = 100
+
+// share is how much of a workbook's sheet has been read, where that was what was read
+// last; 1 where it is not known.
+func (c *counted) share() float64 {
+	if c.file == nil {
+		return 1
+	}
+	book, err := zip.NewReader(c.file, c.size)
+	if err != nil {
+		return 1
+	}
+	sheets := 0
+	for _, part := range book.File {
+		if !strings.Contains(strings.ToLower(part.Name), "sheet") {
+			continue
+		}
+		if sheets++; sheets > maxSheets {
+			break
+		}
+		begin, err := part.DataOffset()
+		if read := c.last.Load() - begin; err == nil && read > 0 && uint64(read) <= part.CompressedSize64 {
+			return float64(read) / float64(part.CompressedSize64)
+		}
+	}
+	return 1
 }
 
 type countedBody struct {
@@ -79,6 +139,10 @@ func (s sample) of(f *ingest.File, length int64, read *counted) extent {
 	switch part := float64(s.rows); {
 	case f.Rows > 0:
 		return extent{f.Rows, length, true}
+	case f.Format == ingest.XLSX && s.all:
+		return extent{s.rows, length, true}
+	case f.Format == ingest.XLSX:
+		return extent{int64(part / read.share()), length, false}
 	case s.all || s.rows == 0:
 		return extent{s.rows, s.bytes, true}
 	case f.Coding.Compression != "": // the reader is somewhat ahead of what it has decoded

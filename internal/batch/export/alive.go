@@ -37,14 +37,14 @@ func (r *run) keepAlive(ctx context.Context) (_ context.Context, stop func()) {
 	return ctx, func() { end(nil); <-ended }
 }
 
-// because returns what an attempt's error comes of, and whether that is that its worker
-// stops, in order: then ctx, the one of the worker's handler, has ended.
-func because(ctx, work context.Context, err error) (why error, stopped bool) {
+// because says whether an attempt's error comes of its worker stopping, in order, which
+// ends ctx, the one of the handler, and returns what else it comes of.
+func because(ctx, work context.Context, err error) (stopped bool, why error) {
 	switch {
 	case errors.Is(context.Cause(work), errLost):
-		return errLost, false
+		return false, errLost
 	case errors.Is(context.Cause(ctx), queue.ErrLeaseLost):
-		return fault.Wrap(fault.Unavailable, err, "the queue has heard nothing of the worker for longer than a lease").WithCode("lease_lost"), false
+		return false, fault.Wrap(fault.Unavailable, err, "the queue has heard nothing of the worker for longer than a lease").WithCode("lease_lost")
 	}
-	return err, ctx.Err() != nil
+	return ctx.Err() != nil, err
 }

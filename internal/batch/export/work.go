@@ -123,7 +123,7 @@ func (s *Service) attempt(ctx context.Context, scope repo.Scope, id ID, alive fu
 	r := &run{service: s, scope: scope, id: id, attempt: e.Attempt, request: e.Request, alive: alive}
 	work, stop := r.keepAlive(ctx)
 	err = r.do(work)
-	why, stopped := because(ctx, work, err)
+	stopped, why := because(ctx, work, err)
 	if stop(); err == nil {
 		s.metrics.rows.Add(float64(r.progress.Rows))
 		s.metrics.bytes.Add(float64(r.progress.Bytes))
