@@ -2,7 +2,6 @@ package graph
 
 import (
 	"context"
-	"encoding/binary"
 	"maps"
 	"slices"
 	"strconv"
@@ -26,6 +25,7 @@ type choose struct {
 // branch is a case, or the last one, which is for all others.
 type branch struct {
 	when  *model.Case // nil for the last
+	in    []string    // when.In, as elements of the tensor are written, see element
 	does  *node
 	takes []int // slots from around it
 	gives []int // slots, parallel to choose.to
@@ -33,7 +33,8 @@ type branch struct {
 
 func (c *choose) run(ctx context.Context, r *run) error {
 	if c.on.Tensor == "" {
-		return c.whole(ctx, r, c.pick(c.value(r), 0, false))
+		value := c.value(r)
+		return c.whole(ctx, r, c.pick(func(b *branch) bool { return slices.Contains(b.when.In, value) }))
 	}
 	groups, err := c.divide(r)
 	if err != nil {
@@ -75,17 +76,17 @@ func (c *choose) value(r *run) string {
 	return r.value(experiment.Tenant, "")
 }
 
-// pick returns the first case of a value, which is a number or is not.
-func (c *choose) pick(text string, number float64, isNumber bool) int {
-	return slices.IndexFunc(c.cases, func(b branch) bool {
-		switch {
-		case b.when == nil:
-			return true
-		case len(b.when.In) > 0:
-			return slices.Contains(b.when.In, text)
-		}
-		return isNumber && (b.when.From == nil || number >= *b.when.From) && (b.when.Below == nil || number < *b.when.Below)
-	})
+// pick returns the first case that fits, or the last.
+func (c *choose) pick(fits func(*branch) bool) int {
+	return slices.IndexFunc(c.cases, func(b branch) bool { return b.when == nil || fits(&b) })
+}
+
+// fits reports whether a case is for an element.
+func (b *branch) fits(element string, number float64, isNumber bool) bool {
+	if len(b.in) > 0 {
+		return slices.Contains(b.in, element)
+	}
+	return isNumber && (b.when.From == nil || number >= *b.when.From) && (b.when.Below == nil || number < *b.when.Below)
 }
 
 // divide returns the rows of each case; a graph that does not batch has one, 0.
@@ -99,8 +100,8 @@ func (c *choose) divide(r *run) ([][]int, error) {
 		return nil, fault.New(fault.Invalid, "'%s' must have one value for each row, got shape %s", c.on.Tensor, t.Shape)
 	}
 	groups := make([][]int, len(c.cases))
-	add := func(row int, text string, number float64, isNumber bool) {
-		i := c.pick(text, number, isNumber)
+	add := func(row int, element string, number float64, isNumber bool) {
+		i := c.pick(func(b *branch) bool { return b.fits(element, number, isNumber) })
 		groups[i] = append(groups[i], row)
 	}
 	if t.Datatype == tensor.Bytes {
@@ -112,22 +113,38 @@ func (c *choose) divide(r *run) ([][]int, error) {
 		return groups, nil
 	}
 	for row := range int(n) {
-		add(row, format(t, row), transform.Float(t.Datatype, t.Data, row), true)
+		add(row, element(t.Datatype, t.Data, row), transform.Float(t.Datatype, t.Data, row), true)
 	}
 	return groups, nil
 }
 
-// format writes an element as cases do.
-func format(t *tensor.Tensor, i int) string {
-	switch t.Datatype {
+// element writes an element of a number or truth value so that those that are equal
+// are written the same.
+func element(d tensor.Datatype, data []byte, i int) string {
+	switch d {
+	case tensor.FP16, tensor.BF16, tensor.FP32, tensor.FP64:
+		return strconv.FormatFloat(transform.Float(d, data, i)+0, 'g', -1, 64) // -0 is 0, and any NaN another
 	case tensor.Bool:
-		return strconv.FormatBool(t.Data[i] != 0)
-	case tensor.Uint64:
-		return strconv.FormatUint(binary.LittleEndian.Uint64(t.Data[8*i:]), 10)
-	case tensor.Int64:
-		return strconv.FormatInt(int64(binary.LittleEndian.Uint64(t.Data[8*i:])), 10)
+		return strconv.FormatBool(data[i] != 0)
 	}
-	return strconv.FormatFloat(transform.Float(t.Datatype, t.Data, i), 'f', -1, 64)
+	size := d.Size()
+	return string(data[i*size : (i+1)*size])
+}
+
+// values reads the values of a case as elements of a tensor.
+func (c *compiler) values(n *model.Node, p *model.Port, in []string) ([]string, error) {
+	if p.Datatype == tensor.Bytes {
+		return in, nil
+	}
+	out := make([]string, len(in))
+	for i, text := range in {
+		data, err := transform.AppendValue(nil, p.Datatype, text)
+		if err != nil {
+			return nil, c.errorf(n, "a case is for what '%s' never is: %s", p.Name, fault.Of(err).Message)
+		}
+		out[i] = element(p.Datatype, data, 0)
+	}
+	return out, nil
 }
 
 // parts has each case answer for its rows, and puts the answers together.
@@ -205,6 +222,12 @@ func (c *compiler) switchNode(n *model.Node, s *scope) (step, error) {
 		if i < len(n.Cases) {
 			b.when, one = &n.Cases[i], &n.Cases[i].Node
 		}
+		if b.when != nil && n.On.Tensor != "" {
+			var err error
+			if b.in, err = c.values(n, &c.ports[does.slot], b.when.In); err != nil {
+				return nil, err
+			}
+		}
 		if err := c.branch(n, one, s, &b, all); err != nil {
 			return nil, err
 		}
@@ -264,7 +287,10 @@ func (c *compiler) branch(n, one *model.Node, s *scope, b *branch, all []model.P
 		}
 		all[k].Shape = slices.Clone(all[k].Shape)
 		for d := range p.Shape {
-			if p.Shape[d] != all[k].Shape[d] {
+			switch have, want := p.Shape[d], all[k].Shape[d]; {
+			case have >= 0 && want >= 0 && have != want && n.On.Tensor != "" && c.batches:
+				return c.errorf(one, "'%s' has shape %s, but cases of '%s' before it make %s: rows of one request could not be put together", name, p.Shape, n.Name, all[k].Shape)
+			case have != want:
 				all[k].Shape[d] = -1 // it depends on the case
 			}
 		}

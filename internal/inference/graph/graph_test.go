@@ -235,6 +235,34 @@ nodes:
 	}
 }
 
+// Cases are values of the tensor's datatype, however they are written.
+func TestCasesAreOfTheTensorsType(t *testing.T) {
+	w := newWorld()
+	for _, c := range []struct {
+		datatype, in string
+		row          []byte
+	}{
+		{"FP32", "0.1", binary.LittleEndian.AppendUint32(nil, math.Float32bits(0.1))},
+		{"FP32", "1e2", binary.LittleEndian.AppendUint32(nil, math.Float32bits(100))},
+		{"FP32", "0", binary.LittleEndian.AppendUint32(nil, 1<<31)}, // -0
+		{"FP64", "0.1", binary.LittleEndian.AppendUint64(nil, math.Float64bits(0.1))},
+		{"BOOL", "True", []byte{1}},
+		{"UINT8", "01", []byte{1}},
+		{"INT64", "-9223372036854775807", binary.LittleEndian.AppendUint64(nil, 1<<63+1)},
+		{"UINT64", "18446744073709551615", binary.LittleEndian.AppendUint64(nil, math.MaxUint64)},
+		{"BYTES", "01", tensor.AppendBytes(nil, "01")},
+	} {
+		g := w.must(t, "inputs: [x, {name: k, datatype: "+c.datatype+", dims: [1]}]\noutputs: [y]\nnodes: [{name: s, switch: {tensor: k}, gives: [y], cases: [{in: ["+c.in+
+			"], node: {name: a, model: double}}], default: {name: b, model: add1}}]\n")
+		k := tensor.Tensor{Name: "k", Datatype: g.Signature.Inputs[1].Datatype, Shape: tensor.Shape{1, 1}, Data: c.row}
+		result, err := g.Run(t.Context(), graph.Request{Inputs: []tensor.Tensor{column("x", 5), k}, Rows: 1}, w)
+		if err != nil || floats(result.Outputs[0].Data)[0] != 10 {
+			t.Errorf("%s %s: %+v, %v", c.datatype, c.in, result, err)
+		}
+		result.Release()
+	}
+}
+
 const committee = `
 inputs: [x]
 outputs: [y]
@@ -403,6 +431,8 @@ func TestRefusals(t *testing.T) {
 		{"case gives less", head + "  - {name: s, switch: {header: H}, gives: [y], cases: [{in: [a], node: {name: a, model: add1, outputs: {y: z}}}], default: {name: b, model: add1}}", "node 'a': as a case of 's' it must make the tensor 'y'"},
 		{"case is local", head + "  - {name: s, switch: {header: H}, gives: [z], cases: [{in: [a], node: {name: a, model: add1, outputs: {y: z}}}], default: {name: b, model: add1, outputs: {y: z}}}\n  - {name: c, transform: rename, of: q, as: y}", "no tensor 'q'"},
 		{"many values", "inputs: [x]\noutputs: [y]\nnodes: [{name: s, switch: {tensor: x}, gives: [y], cases: [{from: 1, node: {name: a, model: wide}}], default: {name: b, model: wide}}]", "a switch looks at one value"},
+		{"no such value", head + "  - {name: s, switch: {tensor: x}, gives: [y], cases: [{in: [1, many], node: {name: a, model: add1}}], default: {name: b, model: add1}}", "node 's': a case is for what 'x' never is: value \"many\" is not one of FP32"},
+		{"extents of cases", head + "  - {name: s, switch: {tensor: x}, gives: [y], cases: [{below: 1, node: {name: a, transform: constant, datatype: FP32, dims: [3], values: [1], as: y}}], default: {name: b, model: add1}}", "node 'b': 'y' has shape [-1,1], but cases of 's' before it make [-1,3]"},
 		{"members differ", head + "  - {name: e, ensemble: mean, of: p, as: y, members: [{name: a, model: add1, outputs: {y: p}}, {name: b, transform: argmax, of: x, as: p}]}", "node 'b': 'p' is not what the members of 'e' before it make"},
 		{"vote of floats", head + "  - {name: e, ensemble: vote, of: p, as: y, members: [{name: a, model: add1, outputs: {y: p}}]}", "a vote is one of classes, got FP32"},
 		{"transform", head + "  - {name: a, transform: softmax, axis: 0, of: x, as: z}\n  - {name: b, model: add1}", "node 'a': softmax: axis 0"},

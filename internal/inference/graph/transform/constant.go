@@ -34,15 +34,16 @@ func newConstant(t *model.Transform) (Op, error) {
 	}
 	c := constant{datatype: t.Datatype, shape: t.Dims}
 	for i := range n {
-		if c.data, err = appendValue(c.data, t.Datatype, t.Values[min(int(i), len(t.Values)-1)]); err != nil {
+		if c.data, err = AppendValue(c.data, t.Datatype, t.Values[min(int(i), len(t.Values)-1)]); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-// appendValue appends an element as it is written in a configuration.
-func appendValue(data []byte, d tensor.Datatype, text string) ([]byte, error) {
+// AppendValue appends an element as it is written in a configuration. It fails with
+// fault.Invalid where the text is none of the datatype.
+func AppendValue(data []byte, d tensor.Datatype, text string) ([]byte, error) {
 	wrong := fault.New(fault.Invalid, "value %.40q is not one of %s", text, d)
 	if d == tensor.Bytes {
 		return tensor.AppendBytes(data, text), nil
