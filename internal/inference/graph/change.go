@@ -65,7 +65,7 @@ func (e *ensemble) run(ctx context.Context, r *run) error {
 	for i, slot := range e.from {
 		answers[i] = r.slots[slot]
 	}
-	t, err := transform.Combine(e.how, answers, e.weights, r.memory.alloc)
+	t, err := transform.Combine(ctx, e.how, answers, e.weights, r.memory.alloc)
 	r.slots[e.to] = t
 	return err
 }

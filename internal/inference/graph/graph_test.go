@@ -403,6 +403,23 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// What counts is the memory that is held, which may be more than was asked for.
+func TestRoomCounts(t *testing.T) {
+	w := newWorld()
+	got := 0
+	caller := callerFunc(func(_ context.Context, c *graph.Call) error {
+		for ; ; got++ {
+			if _, err := c.Alloc(32<<20 + 1); err != nil {
+				return err
+			}
+		}
+	})
+	_, err := w.must(t, "inputs: [x]\noutputs: [y]\nnodes: [{name: a, model: add1}]\n").Run(t.Context(), graph.Request{Inputs: []tensor.Tensor{column("x", 1)}, Rows: 1}, caller)
+	if fault.CodeOf(err) != "graph_too_large" || got != graph.MaxBytes/(64<<20) {
+		t.Errorf("%d of 64 MiB, %v", got, err)
+	}
+}
+
 type callerFunc func(ctx context.Context, c *graph.Call) error
 
 func (f callerFunc) Call(ctx context.Context, c *graph.Call) error { return f(ctx, c) }

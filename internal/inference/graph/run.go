@@ -49,13 +49,21 @@ func (m *memory) alloc(n int) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n < 0 || n > MaxBytes-m.held {
-		return nil, fault.New(fault.TooLarge, "the tensors of this request take more than %d bytes: send fewer rows", MaxBytes).WithCode("graph_too_large")
+		return nil, tooLarge()
 	}
-	m.held += n
 	s := tensor.GetSlab(n)
+	if cap(s.B) > MaxBytes-m.held { // it may have more room than was asked for
+		s.Release()
+		return nil, tooLarge()
+	}
+	m.held += cap(s.B)
 	s.B = s.B[:n]
 	m.slabs = append(m.slabs, s)
 	return s.B, nil
+}
+
+func tooLarge() error {
+	return fault.New(fault.TooLarge, "the tensors of this request take more than %d bytes: send fewer rows", MaxBytes).WithCode("graph_too_large")
 }
 
 func (m *memory) release() {

@@ -2,6 +2,8 @@ package transform
 
 import (
 	"bytes"
+	"context"
+	"slices"
 
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
@@ -11,8 +13,8 @@ import (
 // Combine makes one answer of the answers of several models, which have one
 // datatype and one shape: Mean of floating-point numbers, or Vote, the value that
 // most give, the first model's of those that are level. weights are those of the
-// models.
-func Combine(how string, in []tensor.Tensor, weights []float64, alloc Alloc) (tensor.Tensor, error) {
+// models. It ends soon where ctx does.
+func Combine(ctx context.Context, how string, in []tensor.Tensor, weights []float64, alloc Alloc) (tensor.Tensor, error) {
 	out := in[0]
 	for i := range in[1:] {
 		if !in[1+i].Shape.Equal(out.Shape) {
@@ -21,9 +23,9 @@ func Combine(how string, in []tensor.Tensor, weights []float64, alloc Alloc) (te
 	}
 	var err error
 	if how == model.Mean {
-		out.Data, err = mean(in, weights, alloc)
+		out.Data, err = mean(ctx, in, weights, alloc)
 	} else {
-		out.Data, err = vote(in, weights, alloc)
+		out.Data, err = vote(ctx, in, weights, alloc)
 	}
 	return out, err
 }
@@ -39,7 +41,7 @@ func Combinable(how string, d tensor.Datatype) error {
 	return nil
 }
 
-func mean(in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
+func mean(ctx context.Context, in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
 	data, err := alloc(len(in[0].Data))
 	if err != nil {
 		return nil, err
@@ -50,6 +52,9 @@ func mean(in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
 	}
 	d := in[0].Datatype
 	for i := range len(data) / d.Size() {
+		if err := look(ctx, i); err != nil {
+			return nil, err
+		}
 		sum := 0.0
 		for m := range in {
 			sum += weights[m] / total * Float(d, in[m].Data, i)
@@ -59,7 +64,21 @@ func mean(in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
 	return data, nil
 }
 
-func vote(in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
+// look returns the error of a context now and then, as elements go by.
+func look(ctx context.Context, element int) error {
+	if element%4096 > 0 || ctx.Err() == nil {
+		return nil
+	}
+	return fault.Of(ctx.Err())
+}
+
+// choice is a value that members give, with the weights of those who do.
+type choice struct {
+	value   []byte
+	support float64
+}
+
+func vote(ctx context.Context, in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
 	all := make([]pieces, len(in))
 	for m := range in {
 		all[m] = cut(&in[m])
@@ -69,19 +88,27 @@ func vote(in []tensor.Tensor, weights []float64, alloc Alloc) ([]byte, error) {
 		return nil, err
 	}
 	chosen := make([][]byte, n)
+	var choices []choice
 	for i := range chosen {
-		best := 0.0
+		if err := look(ctx, i); err != nil {
+			return nil, err
+		}
+		choices = choices[:0]
 		for m := range in {
-			mine, support := all[m].between(i, i+1), 0.0
-			for o := range in {
-				if bytes.Equal(mine, all[o].between(i, i+1)) {
-					support += weights[o]
-				}
+			mine := all[m].between(i, i+1)
+			at := slices.IndexFunc(choices, func(c choice) bool { return bytes.Equal(c.value, mine) })
+			if at < 0 {
+				at, choices = len(choices), append(choices, choice{value: mine})
 			}
-			if support > best {
-				best, chosen[i] = support, mine
+			choices[at].support += weights[m]
+		}
+		best := choices[0]
+		for _, c := range choices[1:] {
+			if c.support > best.support {
+				best = c
 			}
 		}
+		chosen[i] = best.value
 	}
 	return join(chosen, alloc)
 }

@@ -1,6 +1,7 @@
 package transform_test
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -335,20 +336,27 @@ func texts(words ...string) tensor.Tensor {
 }
 
 func TestCombine(t *testing.T) {
-	out, err := transform.Combine(model.Mean, []tensor.Tensor{floats(tensor.Shape{2}, 0, 3), floats(tensor.Shape{2}, 3, 0)}, []float64{2, 1}, fresh)
+	out, err := transform.Combine(t.Context(), model.Mean, []tensor.Tensor{floats(tensor.Shape{2}, 0, 3), floats(tensor.Shape{2}, 3, 0)}, []float64{2, 1}, fresh)
 	if err != nil || !slices.Equal(values(out), []float64{1, 2}) {
 		t.Errorf("mean: %v, %v", values(out), err)
 	}
 	votes := []tensor.Tensor{texts("a", "x", "longer"), texts("b", "y", "b"), texts("b", "z", "longer")}
-	out, err = transform.Combine(model.Vote, votes, []float64{1, 1, 1}, fresh)
+	out, err = transform.Combine(t.Context(), model.Vote, votes, []float64{1, 1, 1}, fresh)
 	if want := texts("b", "x", "longer"); err != nil || !slices.Equal(out.Data, want.Data) {
 		t.Errorf("vote: %q, %v", out.Data, err)
 	}
-	out, err = transform.Combine(model.Vote, votes, []float64{3, 1, 1}, fresh)
+	out, err = transform.Combine(t.Context(), model.Vote, votes, []float64{3, 1, 1}, fresh)
 	if want := texts("a", "x", "longer"); err != nil || !slices.Equal(out.Data, want.Data) {
 		t.Errorf("weighted: %q, %v", out.Data, err)
 	}
-	if _, err := transform.Combine(model.Mean, []tensor.Tensor{floats(tensor.Shape{2}, 0, 3), floats(tensor.Shape{1}, 3)}, []float64{2, 1}, fresh); !fault.Is(err, fault.Invalid) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for how, in := range map[string][]tensor.Tensor{model.Vote: votes, model.Mean: {floats(tensor.Shape{2}, 0, 3)}} {
+		if _, err := transform.Combine(gone, how, in, []float64{1, 1, 1}, fresh); !fault.Is(err, fault.Canceled) {
+			t.Errorf("%s for a client that has gone: %v", how, err)
+		}
+	}
+	if _, err := transform.Combine(t.Context(), model.Mean, []tensor.Tensor{floats(tensor.Shape{2}, 0, 3), floats(tensor.Shape{1}, 3)}, []float64{2, 1}, fresh); !fault.Is(err, fault.Invalid) {
 		t.Errorf("shapes that differ: %v", err)
 	}
 	if transform.Combinable(model.Mean, tensor.Int64) == nil || transform.Combinable(model.Vote, tensor.FP32) == nil {
