@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	flatbuffers "github.com/google/flatbuffers/go"
-	"github.com/parquet-go/parquet-go"
 
 	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
@@ -28,7 +27,8 @@ type arrowFile struct {
 	fields []arrowField
 
 	batches      []arrowPart
-	dictionaries []arrowPart
+	dictionaries map[int64][]arrowPart // by the number that fields have for them
+	messages     int
 	broken       error // what is behind the batches; nil: nothing
 }
 
@@ -37,9 +37,12 @@ type arrowPart struct {
 	at    int64
 	first int64 // row, of those of all batches
 	rows  int64
-	id    int64 // of a dictionary
-	order int   // batches before it
+	order int // batches before it
+	since int // of a dictionary, the one of the same number that it begins with: others are behind it
 }
+
+// last is the row behind those of a batch.
+func (p *arrowPart) last() int64 { return p.first + p.rows }
 
 // What the dictionaries of a file may have in memory, and how many messages there may be.
 const (
@@ -62,10 +65,11 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 		return nil, err
 	}
 	f := &arrowFile{raw: raw, size: size, ratio: o.Inflation.withDefaults().Ratio}
-	at := f.bounds()
+	heads := &readAhead{r: raw, size: size, step: 64 << 10}
+	at, err := f.bounds()
 	for err == nil {
 		err = guarded(func() error {
-			m, err := readMessage(raw, at, f.size)
+			m, err := readMessage(heads, at, f.size)
 			if err == nil {
 				err = f.add(&m, at)
 			}
@@ -85,18 +89,27 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 }
 
 // bounds returns where the messages begin, and finds out where they end.
-func (f *arrowFile) bounds() (begin int64) {
+func (f *arrowFile) bounds() (begin int64, err error) {
 	head, tail := make([]byte, 8), make([]byte, 4+len(arrowMagic))
-	if n, _ := f.raw.ReadAt(head, 0); n < len(head) || !bytes.HasPrefix(head, []byte(arrowMagic)) {
-		return 0
+	if f.size < int64(len(head)+len(tail)) {
+		return 0, nil
+	}
+	if n, err := f.raw.ReadAt(head, 0); n < len(head) {
+		return 0, short(err)
+	}
+	if !bytes.HasPrefix(head, []byte(arrowMagic)) {
+		return 0, nil
 	}
 	f.whole = true
-	if n, _ := f.raw.ReadAt(tail, f.size-int64(len(tail))); n == len(tail) && bytes.HasSuffix(tail, []byte(arrowMagic)) {
+	if n, err := f.raw.ReadAt(tail, f.size-int64(len(tail))); n < len(tail) {
+		return 0, short(err)
+	}
+	if bytes.HasSuffix(tail, []byte(arrowMagic)) {
 		if footer := int64(binary.LittleEndian.Uint32(tail)); footer < f.size-int64(len(tail))-8 {
 			f.size -= footer + int64(len(tail))
 		}
 	}
-	return 8
+	return 8, nil
 }
 
 // add notes a message.
@@ -104,15 +117,15 @@ func (f *arrowFile) add(m *arrowMessage, at int64) error {
 	part := arrowPart{at: at, order: len(f.batches)}
 	h := m.header
 	switch {
-	case len(f.batches)+len(f.dictionaries) >= maxMessages:
+	case f.messages >= maxMessages:
 		return errMessages
 	case m.kind == arrowSchema && f.fields == nil:
 		return f.schema(&h, m.version)
 	case f.fields == nil:
 		return errors.New("the first message has no schema")
 	case m.kind == arrowDictionary:
-		part.id = h.int64(4)
-		f.dictionaries = append(f.dictionaries, part)
+		f.messages++
+		f.dictionary(h.int64(4), part, h.bool(8))
 	case m.kind == arrowBatch:
 		part.rows = h.int64(4)
 		if n := len(f.batches); n > 0 {
@@ -121,9 +134,25 @@ func (f *arrowFile) add(m *arrowMessage, at int64) error {
 		if part.rows < 0 || part.rows > 1<<40 {
 			return errors.New("a record batch has an impossible number of rows")
 		}
+		f.messages++
 		f.batches = append(f.batches, part)
 	}
 	return nil
+}
+
+// dictionary notes a dictionary, which goes on where those before it with the same number
+// end, or replaces them.
+func (f *arrowFile) dictionary(id int64, part arrowPart, goesOn bool) {
+	before := f.dictionaries[id]
+	if n := len(before); goesOn && n > 0 {
+		part.since = before[n-1].since
+	} else {
+		part.since = n
+	}
+	if f.dictionaries == nil {
+		f.dictionaries = map[int64][]arrowPart{}
+	}
+	f.dictionaries[id] = append(before, part)
 }
 
 func (f *arrowFile) schema(t *fbTable, version int16) error {
@@ -197,33 +226,6 @@ func (f *arrowFile) opener(p *arrowPart, wanted int) (o *arrowOpener, rows int64
 	return o, h.int64(4), nil
 }
 
-// dictionary returns the values of a dictionary as they are for a batch.
-func (f *arrowFile) dictionary(field *arrowField, batch int, room int64) (values []parquet.Value, err error) {
-	for i := range f.dictionaries {
-		d := &f.dictionaries[i]
-		if d.id != *field.dictionary || d.order > batch && !f.whole {
-			continue
-		}
-		m, err := readMessage(f.raw, d.at, f.size)
-		if err != nil {
-			return nil, short(err)
-		}
-		if !m.header.bool(8) { // it replaces those before
-			values = values[:0]
-		}
-		o, rows, err := f.opener(d, 3)
-		if err != nil {
-			return nil, err
-		}
-		more, size, err := o.dictionary(field.values, rows, values, room)
-		if err != nil {
-			return nil, err
-		}
-		values, room = more, room-size
-	}
-	return values, nil
-}
-
 func inspectArrow(ctx context.Context, src Source, f File, s *Spec, o Options) (_ File, err error) {
 	err = guarded(func() error { f, err = describeArrow(ctx, src, f, s, o); return err })
 	return f, unended(err)
@@ -243,6 +245,9 @@ func describeArrow(ctx context.Context, src Source, f File, s *Spec, o Options) 
 		return f, err
 	}
 	if !slices.ContainsFunc(file.batches, func(p arrowPart) bool { return p.rows > 0 }) {
+		if file.broken != nil {
+			return f, file.broken
+		}
 		return f, fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
 	}
 	f.Columns = nil
@@ -275,13 +280,14 @@ type arrowReader struct {
 	names []string
 	at    Position
 
+	words map[int64]*arrowWords
 	open  []*arrowColumn // of the batch; nil: none is
 	batch int
 	next  int64 // row of the file that they are at
 }
 
 func openArrow(ctx context.Context, src Source, s *Spec, at Position, o Options) (Reader, error) {
-	r := &arrowReader{typedRows: newTypedRows(s, o), names: s.columns(), at: at}
+	r := &arrowReader{typedRows: newTypedRows(s, o), names: s.columns(), at: at, words: map[int64]*arrowWords{}}
 	err := guarded(func() (err error) { r.file, err = openArrowFile(ctx, src, o); return err })
 	if err != nil {
 		return nil, unended(err)
@@ -305,7 +311,7 @@ func (r *arrowReader) Close() error {
 	return nil
 }
 
-// Read implements Reader. A chunk is of one record batch.
+// Read implements Reader.
 func (r *arrowReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, table.String)
 	end := false
@@ -320,23 +326,32 @@ func (r *arrowReader) Read(c *Chunk, l Limit) error {
 }
 
 func (r *arrowReader) read(c *Chunk, l Limit) (end bool, err error) {
-	first := r.at.Row
-	batch := slices.IndexFunc(r.file.batches, func(p arrowPart) bool { return first < p.first+p.rows })
-	if batch < 0 {
-		return r.file.broken == nil, r.file.broken
-	}
-	if err := r.seek(batch, first); err != nil {
-		return false, err
-	}
-	p := &r.file.batches[batch]
-	rows := min(int64(l.Rows), p.first+p.rows-first)
-	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); {
-		row := int64(0)
-		for _, column := range r.open {
-			if err := column.read(r.most - row); err != nil {
-				return false, err
+	batch, _ := slices.BinarySearchFunc(r.file.batches, r.at.Row, func(p arrowPart, row int64) int {
+		if p.last() <= row {
+			return -1
+		}
+		return 1
+	})
+	for size := int64(0); c.Rows < l.Rows && (c.Rows == 0 || size < l.Bytes); {
+		for batch < len(r.file.batches) && r.file.batches[batch].last() <= r.at.Row {
+			batch++
+		}
+		if batch == len(r.file.batches) {
+			if c.Rows > 0 {
+				return false, nil
 			}
-			row += column.size
+			return r.file.broken == nil, r.file.broken
+		}
+		if err := r.seek(batch, r.at.Row); err != nil {
+			if c.Rows > 0 && fault.CodeOf(damaged(err)) == codeDamaged {
+				_ = r.Close()
+				return false, nil // the rows before the damage are a chunk
+			}
+			return false, err
+		}
+		row, err := r.row()
+		if err != nil {
+			return false, err
 		}
 		size += row
 		r.add(c, row > r.most)
@@ -345,6 +360,17 @@ func (r *arrowReader) read(c *Chunk, l Limit) (end bool, err error) {
 		r.at.Offset = r.at.Row
 	}
 	return false, nil
+}
+
+// row reads the next row of the batch, and returns the bytes that it takes.
+func (r *arrowReader) row() (size int64, err error) {
+	for _, column := range r.open {
+		if err := column.read(r.most - size); err != nil {
+			return size, err
+		}
+		size += column.size
+	}
+	return size, nil
 }
 
 // seek opens the columns of a batch at a row. Where that follows the last, they stay
@@ -359,7 +385,6 @@ func (r *arrowReader) seek(batch int, row int64) error {
 	if err != nil {
 		return err
 	}
-	room := int64(maxDictionaries)
 	for i, name := range r.names {
 		field, err := r.file.field(name)
 		if err != nil {
@@ -370,35 +395,11 @@ func (r *arrowReader) seek(batch int, row int64) error {
 			return err
 		}
 		r.open = append(r.open, c)
-		if room, err = r.words(c, batch, room); err != nil {
+		if err := r.give(c, batch); err != nil {
 			return err
 		}
 		r.columns[i] = &c.cells
 	}
 	r.batch, r.next = batch, row
 	return nil
-}
-
-// words gives a column its dictionary, or that of its lists.
-func (r *arrowReader) words(c *arrowColumn, batch int, room int64) (left int64, err error) {
-	for ; c.child != nil; c = c.child {
-	}
-	if c.field.dictionary == nil {
-		return room, nil
-	}
-	if c.words, err = r.file.dictionary(c.field, batch, room); err != nil {
-		return room, err
-	}
-	for _, v := range c.words {
-		room -= 24 + int64(len(textOf(v)))
-	}
-	return room, nil
-}
-
-// textOf is the text that a value is, if it is one.
-func textOf(v parquet.Value) []byte {
-	if v.IsNull() || v.Kind() != parquet.ByteArray {
-		return nil
-	}
-	return v.ByteArray()
 }

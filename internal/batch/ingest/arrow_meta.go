@@ -115,7 +115,7 @@ func readMessage(raw io.ReaderAt, at, size int64) (m arrowMessage, err error) {
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return m, io.ErrUnexpectedEOF
+		return m, short(err)
 	}
 	t := fbRoot(b)
 	m.version, m.kind, m.body = t.GetInt16Slot(4, 0), t.int8(6), at+int64(n)

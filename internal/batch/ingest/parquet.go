@@ -160,28 +160,24 @@ func (r *parquetReader) Close() error {
 	return nil
 }
 
-// Read implements Reader. A chunk is of one group of rows.
+// Read implements Reader.
 func (r *parquetReader) Read(c *Chunk, l Limit) error {
 	return guarded(func() error { return r.read(c, l) })
 }
 
 func (r *parquetReader) read(c *Chunk, l Limit) error {
 	c.reset(r.spec, table.String)
-	first, group := r.at.Row, -1
 	groups := r.file.RowGroups()
-	for i, g := range groups {
-		if first < g.NumRows() {
-			group = i
+	row, group := r.at.Row, 0
+	for size := int64(0); c.Rows < l.Rows && (c.Rows == 0 || size < l.Bytes); row++ {
+		for group < len(groups) && row >= groups[group].NumRows() {
+			row -= groups[group].NumRows()
+			group++
+		}
+		if group == len(groups) {
 			break
 		}
-		first -= g.NumRows()
-	}
-	if group < 0 {
-		return io.EOF
-	}
-	rows := min(int64(l.Rows), groups[group].NumRows()-first)
-	for size := int64(0); int64(c.Rows) < rows && (c.Rows == 0 || size < l.Bytes); {
-		n, err := r.next(group, first+int64(c.Rows))
+		n, err := r.next(group, row)
 		if errors.Is(err, io.EOF) {
 			err = damaged(io.ErrUnexpectedEOF)
 		}
@@ -190,6 +186,9 @@ func (r *parquetReader) read(c *Chunk, l Limit) error {
 		}
 		size += n
 		r.add(c, n > r.most)
+	}
+	if c.Rows == 0 {
+		return io.EOF
 	}
 	r.at.Row += int64(c.Rows)
 	r.at.Offset = r.at.Row

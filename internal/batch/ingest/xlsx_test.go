@@ -345,7 +345,7 @@ func TestDates(t *testing.T) {
 	})
 }
 
-// Whatever is in a sheet: what is read of it is what excelize reads.
+// Whatever is in a sheet: it is an error or rows, and no panic that ends the process.
 func FuzzSheet(f *testing.F) {
 	f.Add(header + oneRow + "</sheetData></worksheet>")
 	f.Add(header + `<row r="5"><c r="A5" t="b"><v>1</v></c><c r="C5" s="1"><f>1</f><v>2</v></c></row></sheetData>`)
