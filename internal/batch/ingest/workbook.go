@@ -58,7 +58,7 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := &listed{ReaderAt: &readAhead{r: raw, size: size, step: 256 << 10}, left: maxBookIndex}
+	list := &listed{ReaderAt: raw, left: maxBookIndex}
 	b := &book{o: o}
 	if b.zip, err = zip.NewReader(list, size); err != nil {
 		return nil, err
