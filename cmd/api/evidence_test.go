@@ -80,16 +80,19 @@ func releaseByQuality(t *testing.T, wrong int, status string) {
 		fmt.Fprintf(&labels, "{\"prediction_id\":%q,\"label_name\":\"right\",\"label\":%t}\n", id, of[arm]%10 >= bad)
 	}
 	get(t, base+"/v1/models/lookup/statistics", func(s recordhttp.Statistics) bool { return len(s.Data) == 1 && s.Data[0].Succeeded >= 401 })
-	report := send("POST", "/v1/feedback", "application/x-ndjson", labels.String())
-	if !strings.Contains(string(report.body), `"added":400`) {
-		t.Fatalf("%s", report.body)
-	}
 	type numbers struct {
 		Requests, Labels int64
 	}
 	type shown struct {
 		Status  string
 		Numbers *struct{ Champion, Candidate numbers }
+	}
+	get(t, base+path, func(r shown) bool { // else the labels may decide before all requests are counted
+		return r.Numbers != nil && r.Numbers.Champion.Requests+r.Numbers.Candidate.Requests >= 400
+	})
+	report := send("POST", "/v1/feedback", "application/x-ndjson", labels.String())
+	if !strings.Contains(string(report.body), `"added":400`) {
+		t.Fatalf("%s", report.body)
 	}
 	end := get(t, base+path, func(r shown) bool { return r.Status != "running" })
 	if n := end.Numbers; end.Status != status || n == nil || n.Champion.Labels+n.Candidate.Labels != 400 || n.Champion.Requests+n.Candidate.Requests < 400 {
