@@ -77,7 +77,7 @@ type scheduleOut struct {
 type schedulesOut struct{ Body api.Page[Schedule] }
 
 type scheduleChangeIn struct {
-	idIn
+	ID string `path:"id" maxLength:"64"`
 	api.IfMatch
 	Body ScheduleChange
 }
