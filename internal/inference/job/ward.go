@@ -27,7 +27,7 @@ type Ward struct {
 	active *prometheus.GaugeVec
 
 	mu    sync.Mutex
-	known map[version]Quarantine // those with deaths
+	known map[version]Quarantine // those that ever had deaths
 }
 
 // version names a version of a model.
@@ -82,22 +82,20 @@ func (w *Ward) Refresh(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range all {
-		// What this process has committed since is newer than what was read.
-		if q, ok := w.known[version{all[i].Model, all[i].Version}]; !ok || q.Root.Version <= all[i].Root.Version {
-			w.note(&all[i])
-		}
+		w.note(&all[i])
 	}
 	return nil
 }
 
-// note remembers a quarantine as it is now.
+// note remembers a quarantine, unless it is known in a later state: what was read
+// may be older than what was committed since, and commits are not told in order.
 func (w *Ward) note(q *Quarantine) {
-	delete(w.known, version{q.Model, q.Version})
-	w.active.DeleteLabelValues(q.Model, q.Version)
-	if len(q.Deaths) == 0 {
+	of := version{q.Model, q.Version}
+	if w.known[of].Root.Version > q.Root.Version {
 		return
 	}
-	w.known[version{q.Model, q.Version}] = *q
+	w.known[of] = *q
+	w.active.DeleteLabelValues(q.Model, q.Version)
 	if q.Active {
 		w.active.WithLabelValues(q.Model, q.Version).Set(1)
 	}
@@ -140,26 +138,34 @@ func (w *Ward) died(ctx context.Context, model, number string, d Death) {
 	if w.cfg.Deaths < 0 {
 		return
 	}
-	count := func(tx *repo.Tx, q *Quarantine) { q.Count(d, w.cfg.Deaths, w.cfg.Lease, tx.Now()) }
-	active := false
-	err := w.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
-		q, err := Quarantines.Update(ctx, tx, quarantineID(model, number), func(q *Quarantine) error { count(tx, q); return nil })
-		active = q.Active
-		if !errors.Is(err, repo.ErrNotFound) {
-			return err
-		}
-		q = Quarantine{Model: model, Version: number}
-		q.ID = quarantineID(model, number)
-		count(tx, &q)
-		active = q.Active
-		return Quarantines.Add(ctx, tx, &q)
-	})
+	active, err := w.count(ctx, model, number, d)
+	if errors.Is(err, repo.ErrExists) { // another has counted the first death at the same time
+		active, err = w.count(ctx, model, number, d)
+	}
 	switch {
 	case err != nil && ctx.Err() == nil:
 		log.WarnContext(ctx, "a worker's death could not be counted", "error", err)
 	case active:
 		log.ErrorContext(ctx, "the version of the model is in quarantine: no prediction of it is run until an operator releases it")
 	}
+}
+
+// count counts a death, and returns whether the version is in quarantine now.
+func (w *Ward) count(ctx context.Context, model, number string, d Death) (active bool, err error) {
+	change := func(tx *repo.Tx, q *Quarantine) { q.Count(d, w.cfg.Deaths, w.cfg.Lease, tx.Now()) }
+	err = w.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+		q, err := Quarantines.Update(ctx, tx, quarantineID(model, number), func(q *Quarantine) error { change(tx, q); return nil })
+		active = q.Active
+		if !errors.Is(err, repo.ErrNotFound) {
+			return err
+		}
+		q = Quarantine{Model: model, Version: number}
+		q.ID = quarantineID(model, number)
+		change(tx, &q)
+		active = q.Active
+		return Quarantines.Add(ctx, tx, &q)
+	})
+	return active, err
 }
 
 // survived notes that a prediction of a version has succeeded, where that matters.
