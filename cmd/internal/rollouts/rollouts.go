@@ -50,16 +50,17 @@ func New(n *node.Node, m *models.Models, records record.Store, metrics prometheu
 	rollout.Register(n.Bus, versions)
 	r := &Rollouts{Service: rollout.NewService(n.Bus, versions), counted: rollout.Counted{Store: n.Store}, records: records, node: n, log: log}
 	r.Service.Unlogged = records == nil
+	turn := rollout.TurnConfig{Owner: n.Owner(), Log: log, Metrics: metrics}
 	var err error
 	if r.follower, err = rollout.NewFollower(n.Store, n.Queue, m.Server, rollout.FollowerConfig{Log: log, Metrics: metrics}); err != nil {
 		return nil, err
 	}
 	if records != nil {
-		if r.reader, err = rollout.NewReader(n.Store, records, rollout.ReaderConfig{Owner: n.Owner(), Log: log, Metrics: metrics}); err != nil {
+		if r.reader, err = rollout.NewReader(n.Store, records, turn); err != nil {
 			return nil, err
 		}
 	}
-	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{Owner: n.Owner(), Allocator: rollout.NewAllocator(n.Bus, r.counted), Log: log, Metrics: metrics})
+	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{TurnConfig: turn, Allocator: rollout.NewAllocator(n.Bus, r.counted)})
 	return r, err
 }
 

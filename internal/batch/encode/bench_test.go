@@ -1,23 +1,17 @@
 package encode
 
 import (
-	"encoding/csv"
-	"io"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/xuri/excelize/v2"
 
 	"sluice/internal/batch/table"
 	"sluice/internal/batch/table/tabletest"
 )
 
-// BenchmarkRow is one row of ten columns in each format, beside what the
-// standard library's CSV and excelize's stream writer take for it. The goals
-// are ratios within one run (go test -benchtime 1000000x): csv at most half of
-// encoding/csv, parquet at most as much, xlsx at most an eighth of excelize.
+// BenchmarkRow is one row of ten columns in each format. What the standard
+// library's CSV and excelize's stream writer take for it, and the goals, are
+// measured by go run ./loadtest/bench -only encode.
 func BenchmarkRow(b *testing.B) {
 	for _, ext := range []string{".csv", ".csv.gz", ".csv.zst", ".jsonl", ".jsonl.zst", ".parquet", ".xlsx"} {
 		b.Run(ext[1:], func(b *testing.B) {
@@ -30,8 +24,6 @@ func BenchmarkRow(b *testing.B) {
 			b.ReportMetric(float64(size)/float64(b.N), "B-out/row")
 		})
 	}
-	b.Run("encoding_csv", standardCSV)
-	b.Run("excelize", standardXLSX)
 }
 
 type counter int64
@@ -75,70 +67,4 @@ func cpu(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func standardCSV(b *testing.B) {
-	w := csv.NewWriter(io.Discard)
-	record := make([]string, len(tabletest.Plain))
-	rows(b, func(c *table.Chunk) error {
-		for r := range c.Rows() {
-			for i := range record {
-				switch col := c.Column(i); col.Type {
-				case table.String:
-					record[i] = string(col.Text(r))
-				case table.Int:
-					record[i] = strconv.FormatInt(col.Ints[r], 10)
-				case table.Float:
-					record[i] = strconv.FormatFloat(col.Floats[r], 'f', -1, 64)
-				case table.Bool:
-					record[i] = strconv.FormatBool(col.Bools[r])
-				case table.Time:
-					record[i] = time.UnixMicro(col.Ints[r]).UTC().Format("2006-01-02T15:04:05.000000Z07:00")
-				}
-			}
-			if err := w.Write(record); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func() error { w.Flush(); return w.Error() })
-}
-
-func standardXLSX(b *testing.B) {
-	f := excelize.NewFile()
-	defer f.Close()
-	w, err := f.NewStreamWriter("Sheet1")
-	if err != nil {
-		b.Fatal(err)
-	}
-	style, err := f.NewStyle(&excelize.Style{NumFmt: 22})
-	if err != nil {
-		b.Fatal(err)
-	}
-	n := 0
-	cells := make([]any, len(tabletest.Plain))
-	rows(b, func(c *table.Chunk) error {
-		for r := range c.Rows() {
-			for i := range cells {
-				v := tabletest.Cell(c.Column(i), r)
-				if at, ok := v.(time.Time); ok {
-					v = excelize.Cell{Value: at, StyleID: style}
-				}
-				cells[i] = v
-			}
-			n++
-			if n > 1_048_576 {
-				return nil
-			}
-			if err := w.SetRow("A"+strconv.Itoa(n), cells); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, func() error {
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		return f.Write(io.Discard)
-	})
 }

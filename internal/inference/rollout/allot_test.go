@@ -49,7 +49,7 @@ func TestBanditAllocates(t *testing.T) {
 			if s.judge, err = NewDriver(s.store, counted, DriverConfig{Allocator: NewAllocator(s.bus, counted)}); err != nil {
 				t.Fatal(err)
 			}
-			reader, err := NewReader(s.store, scored{}, ReaderConfig{})
+			reader, err := NewReader(s.store, scored{}, TurnConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}

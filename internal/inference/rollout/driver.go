@@ -16,14 +16,36 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// DriverConfig holds what a Driver may be given; the zero value has defaults.
+// TurnConfig is for what one process at a time does, again and again; the zero value
+// has defaults.
+type TurnConfig struct {
+	Owner    string                // this process; default a random name
+	Interval time.Duration         // between two looks, at least; default 1s
+	Lease    time.Duration         // of doing it; default 5s
+	Log      *slog.Logger          // nil discards
+	Metrics  prometheus.Registerer // nil registers nowhere
+}
+
+func (c TurnConfig) withDefaults() TurnConfig {
+	if c.Owner == "" {
+		c.Owner = "rollout-" + repo.RandomName()
+	}
+	if c.Interval <= 0 {
+		c.Interval = time.Second
+	}
+	if c.Lease <= 0 {
+		c.Lease = 5 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// DriverConfig holds what a Driver may be given.
 type DriverConfig struct {
-	Owner     string                // this process; default a random name
-	Interval  time.Duration         // between two looks at each release; default 1s
-	Lease     time.Duration         // of driving; default 5s
-	Allocator *Allocator            // of experiments; nil for none
-	Log       *slog.Logger          // nil discards
-	Metrics   prometheus.Registerer // nil registers nowhere
+	TurnConfig
+	Allocator *Allocator // of experiments; nil for none
 }
 
 // Driver judges releases by their evidence, and has what follows happen: one
@@ -38,18 +60,7 @@ type Driver struct {
 
 // NewDriver returns a driver of the store's releases.
 func NewDriver(store *repo.Store, e Evidence, cfg DriverConfig) (*Driver, error) {
-	if cfg.Owner == "" {
-		cfg.Owner = "driver-" + repo.RandomName()
-	}
-	if cfg.Interval <= 0 {
-		cfg.Interval = time.Second
-	}
-	if cfg.Lease <= 0 {
-		cfg.Lease = 5 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.TurnConfig = cfg.withDefaults()
 	d := &Driver{store: store, evidence: e, cfg: cfg, outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_release_decisions_total", Help: "Judgements of releases that were logged, by what followed."}, []string{"outcome"})}
 	if cfg.Metrics != nil {

@@ -3,7 +3,6 @@ package rollout
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -36,36 +35,15 @@ func logged(p evidence.Policy) bool { return p.Quality != nil || p.Drift != nil 
 type Reader struct {
 	store    *repo.Store
 	log      PredictionLog
-	cfg      ReaderConfig
+	cfg      TurnConfig
 	failures prometheus.Counter
 	known    map[part][]Measure // what the store has, as far as this process wrote it
 	before   map[part]Measure   // the references of releases, which do not change
 }
 
-// ReaderConfig holds what a Reader may be given; the zero value has defaults.
-type ReaderConfig struct {
-	Owner    string                // this process; default a random name
-	Interval time.Duration         // between two readings, at least; default 1s
-	Lease    time.Duration         // of reading; default 5s
-	Log      *slog.Logger          // nil discards
-	Metrics  prometheus.Registerer // nil registers nowhere
-}
-
 // NewReader returns a reader of a log.
-func NewReader(store *repo.Store, log PredictionLog, cfg ReaderConfig) (*Reader, error) {
-	if cfg.Owner == "" {
-		cfg.Owner = "reader-" + repo.RandomName()
-	}
-	if cfg.Interval <= 0 {
-		cfg.Interval = time.Second
-	}
-	if cfg.Lease <= 0 {
-		cfg.Lease = 5 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	r := &Reader{store: store, log: log, cfg: cfg, known: map[part][]Measure{}, before: map[part]Measure{}, failures: prometheus.NewCounter(prometheus.CounterOpts{
+func NewReader(store *repo.Store, log PredictionLog, cfg TurnConfig) (*Reader, error) {
+	r := &Reader{store: store, log: log, cfg: cfg.withDefaults(), known: map[part][]Measure{}, before: map[part]Measure{}, failures: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sluice_release_log_failures_total", Help: "Readings of the prediction log for guardrails of releases that failed; what was known before holds."})}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(r.failures); err != nil {

@@ -92,7 +92,7 @@ func newAsking(t *testing.T, p evidence.Policy, logs ...*book) (*stage, []*Reade
 	}
 	var readers []*Reader
 	for _, log := range logs {
-		r, err := NewReader(s.store, log, ReaderConfig{})
+		r, err := NewReader(s.store, log, TurnConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +238,7 @@ func TestReferenceStays(t *testing.T) {
 	log := &book{name: "one", past: answers(map[string]float64{"": 0}, 2000)}
 	s, readers := newAsking(t, evidence.Policy{Alpha: 0.05, MinRequests: 100, Drift: &evidence.Drift{MaxPSI: 0.2, Reference: "2h"}}, log)
 	s.read(t, readers, []*book{log})
-	later, err := NewReader(s.store, log, ReaderConfig{})
+	later, err := NewReader(s.store, log, TurnConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestReadersOfLogs(t *testing.T) {
 	s.read(t, readers, []*book{log})
 	log.fail = errors.New("away")
 	s.read(t, readers, []*book{log})
-	other, err := NewReader(s.store, log, ReaderConfig{})
+	other, err := NewReader(s.store, log, TurnConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,9 +110,6 @@ func New(store *repo.Store, bus *cqrs.Bus, exports *export.Service, owners Owner
 	return s, nil
 }
 
-// Now returns the time by which schedules go.
-func (s *Service) Now() time.Time { return s.store.Now() }
-
 func (s *Service) register(b *cqrs.Bus) {
 	cqrs.Handle(b, export.Write, func(ctx context.Context, tx *repo.Tx, c Create) (*Schedule, error) {
 		page, err := Schedules.Find(ctx, tx, spec.Query[Schedule]{Limit: maxSchedules})
