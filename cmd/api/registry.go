@@ -30,7 +30,7 @@ func needRegistry(d node.Deps) node.Deps {
 func newRegistry(a *app, memory *budget.Budget) (*registry.Service, *registry.Trials, error) {
 	s, err := registry.New(a.node.Store, a.node.Bus, a.node.Blobs, registry.Config{
 		Limits: models.Limits(a.cfg), Defaults: models.Defaults(a.cfg), Retention: a.cfg.Registry.Retention,
-		Taken: a.models.Taken, InUse: []registry.InUse{rollout.Uses, a.awaited}, Verify: a.models.Verify(), Memory: memory, Log: a.log, Metrics: a.registry,
+		Taken: a.models.Taken, Graphs: a.models.Server, InUse: []registry.InUse{rollout.Uses, a.awaited}, Verify: a.models.Verify(), Memory: memory, Log: a.log, Metrics: a.registry,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -39,7 +39,7 @@ func (p *program) register() *cobra.Command {
 	var hold bool
 	cmd := &cobra.Command{
 		Use: "register MODEL FILE…", Short: "Upload a model file, and what belongs to it, as a new version",
-		Long: "Registers a version: an ONNX file, or several files: model.onnx, config.yaml, golden_inputs.json and golden_outputs.json, label files, and model.sig, their signature.",
+		Long: "Registers a version: an ONNX file, or several files: model.onnx, or graph.yaml for a model that is made of others, config.yaml, golden_inputs.json and golden_outputs.json, label files, and model.sig, their signature.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return usagef("expected the name of a model and at least one file")

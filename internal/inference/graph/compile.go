@@ -70,7 +70,7 @@ func Compile(name string, spec *model.Graph, find Find, observe Observer) (*Grap
 	if err := c.outputs(g, top); err != nil {
 		return nil, err
 	}
-	g.ports, g.calls = c.ports, c.calls
+	g.ports, g.calls, g.members = c.ports, c.calls, c.members
 	return g, nil
 }
 

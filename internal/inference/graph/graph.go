@@ -30,6 +30,9 @@ type Member struct {
 	Uses []string
 	// Steps says that it answers step by step, or keeps state: no part of a graph.
 	Steps bool
+	// Number and SHA256 are the version that it is now, and its file, in hex.
+	Number int64
+	SHA256 string
 }
 
 // Find returns a model by its name and version, which may be "". It fails where
@@ -69,8 +72,13 @@ type Graph struct {
 	outputs []int
 	ports   []model.Port // by slot
 	calls   []*call      // of all nodes
+	members map[string]Member
 	observe Observer
 }
+
+// Members returns the models that the graph calls itself, as they were when it was
+// checked, by the references name@version of its nodes.
+func (g *Graph) Members() map[string]Member { return g.members }
 
 // Alike reports whether two graphs of the same file were checked for the same: what
 // one can do with its models, the other can.

@@ -187,8 +187,13 @@ func (s *Service) note(ctx context.Context, tx *repo.Tx, c Note) (*Version, erro
 		if err := c.Expect(v.Root.Version); err != nil {
 			return err
 		}
-		if c.Stage == Archived {
+		switch c.Stage {
+		case Archived:
 			if err := s.unused(ctx, tx, v); err != nil {
+				return err
+			}
+		case Ready:
+			if err := s.membersServe(v); err != nil {
 				return err
 			}
 		}

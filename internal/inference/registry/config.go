@@ -14,8 +14,12 @@ import (
 // that have none. It fails with fault.Unprocessable where the configuration
 // cannot be used, and as read does.
 func ReadConfig(name string, files []File, read func(File) ([]byte, error)) (model.Config, error) {
-	cfg := model.Config{Name: name, Filename: ModelFile}
-	used := []string{ModelFile, GoldenInputs, GoldenOutputs, SignatureFile}
+	main := ModelFile
+	if slices.ContainsFunc(files, func(f File) bool { return f.Name == GraphFile }) {
+		main = GraphFile
+	}
+	cfg := model.Config{Name: name, Filename: main}
+	used := []string{main, GoldenInputs, GoldenOutputs, SignatureFile}
 	for _, f := range files {
 		parse := map[string]func([]byte, string) (model.Config, error){ConfigYAML: model.ParseYAML, ConfigPBText: model.ParsePBText}[f.Name]
 		if parse == nil {
@@ -33,10 +37,10 @@ func ReadConfig(name string, files []File, read func(File) ([]byte, error)) (mod
 	switch {
 	case cfg.Name != "" && cfg.Name != name:
 		return cfg, badConfig(fault.New(fault.Invalid, "%s: name: must be %q, the model that the version is of, got %.80q", cfg.Source, name, cfg.Name))
-	case cfg.Filename != "" && cfg.Filename != ModelFile:
-		return cfg, badConfig(fault.New(fault.Invalid, "%s: filename: a version's model file is called %s, got %.80q", cfg.Source, ModelFile, cfg.Filename))
+	case cfg.Filename != "" && cfg.Filename != main:
+		return cfg, badConfig(fault.New(fault.Invalid, "%s: filename: the version's own file is called %s, got %.80q", cfg.Source, main, cfg.Filename))
 	}
-	cfg.Name, cfg.Filename = name, ModelFile
+	cfg.Name, cfg.Filename = name, main
 	for i := range cfg.Outputs {
 		out := &cfg.Outputs[i]
 		if out.LabelFile == "" {
@@ -58,7 +62,7 @@ func ReadConfig(name string, files []File, read func(File) ([]byte, error)) (mod
 	}
 	for _, f := range files {
 		if !slices.Contains(used, f.Name) {
-			return cfg, fault.New(fault.Unprocessable, "file %q is not used: expected %s, a configuration, a golden run, or a label file that the configuration names", f.Name, ModelFile).WithCode("version_files_invalid")
+			return cfg, fault.New(fault.Unprocessable, "file %q is not used: expected %s, a configuration, a golden run, or a label file that the configuration names", f.Name, main).WithCode("version_files_invalid")
 		}
 	}
 	return model.Versioned(cfg), nil

@@ -20,6 +20,7 @@ import (
 // configuration names.
 const (
 	ModelFile     = model.DefaultFilename
+	GraphFile     = model.GraphFilename // instead of a model file
 	ConfigYAML    = "config.yaml"
 	ConfigPBText  = "config.pbtxt"
 	GoldenInputs  = "golden_inputs.json"
@@ -30,6 +31,7 @@ const (
 // Limits of files beside the model file, in bytes, and of their number.
 const (
 	MaxFiles     = 20
+	maxGraph     = 1 << 20
 	maxConfig    = 256 << 10
 	maxLabels    = 16 << 20
 	maxGolden    = 8 << 20
@@ -45,6 +47,8 @@ func limit(name string, maxModel int64) int64 {
 	switch name {
 	case ModelFile:
 		return maxModel
+	case GraphFile:
+		return maxGraph
 	case ConfigYAML, ConfigPBText:
 		return maxConfig
 	case GoldenInputs, GoldenOutputs:
@@ -54,6 +58,9 @@ func limit(name string, maxModel int64) int64 {
 	}
 	return maxLabels
 }
+
+// isMain says whether a file of the name is what a version is: a model or a graph.
+func isMain(name string) bool { return name == ModelFile || name == GraphFile }
 
 // checkNames returns what is wrong with the names of a version's files.
 func checkNames(names []string) error {
@@ -72,8 +79,11 @@ func checkNames(names []string) error {
 		}
 	}
 	has := func(n string) bool { return slices.Contains(names, n) }
-	if !has(ModelFile) {
-		wrong = append(wrong, fault.Detail{Pointer: "/files", Code: "model_file_missing", Message: "none of the files is called " + ModelFile})
+	if !has(ModelFile) && !has(GraphFile) {
+		wrong = append(wrong, fault.Detail{Pointer: "/files", Code: "model_file_missing", Message: "none of the files is called " + ModelFile + ", or " + GraphFile})
+	}
+	if has(ModelFile) && has(GraphFile) {
+		wrong = append(wrong, fault.Detail{Pointer: "/files", Code: "file_twice", Message: "there is a " + ModelFile + " and a " + GraphFile + ": a version is a model or a graph of others"})
 	}
 	if has(ConfigYAML) && has(ConfigPBText) {
 		wrong = append(wrong, fault.Detail{Pointer: "/files", Code: "file_twice", Message: "there is a config.yaml and a config.pbtxt: send one"})

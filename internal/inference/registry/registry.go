@@ -1,7 +1,8 @@
 // Package registry keeps the versions of models that clients bring: files on
 // objects, what is known of them, and how far each has come.
 //
-// A version is made of uploads: model.onnx, and maybe a configuration, label
+// A version is made of uploads: model.onnx, or graph.yaml for one that is made of
+// others, and maybe a configuration, label
 // files and a golden run. Its digest, over all its files, is its identity: the
 // same files again are the same version. Its number is its place in its model,
 // and means these files for ever: a number is given to a digest once, in a
@@ -73,12 +74,13 @@ type Version struct {
 	Trial   *Trial   `json:"trial,omitempty"`
 	Claim   Claim    `json:"claim,omitzero"`
 
-	Inputs   []Port   `json:"inputs"` // as the model file has them
+	Inputs   []Port   `json:"inputs"` // as the model file has them; of a graph, as its models make them
 	Outputs  []Port   `json:"outputs"`
 	Warnings []string `json:"warnings,omitempty"`
 
 	Notes
 	Lineage Lineage   `json:"lineage,omitzero"`
+	Members []Member  `json:"members,omitempty"` // of a graph
 	ReadyAt time.Time `json:"ready_at,omitzero"`
 	// Purge is when the objects of a deleted version may go; far in the future for
 	// others.
@@ -140,7 +142,7 @@ type Claim struct {
 // Versions keeps them.
 var Versions = repo.Kind[ID, Version]{
 	Name: "model_versions", Root: func(v *Version) *aggregate.Root[ID] { return &v.Root },
-	Columns: []spec.Column[Version]{selfField, modelField, numberField, stageField, digestField, sha256Field, createdField, purgeField},
+	Columns: []spec.Column[Version]{selfField, modelField, numberField, stageField, digestField, sha256Field, createdField, purgeField, graphField},
 }
 
 var (
@@ -151,6 +153,7 @@ var (
 	digestField  = spec.TextField("digest", func(v *Version) string { return v.Digest })
 	sha256Field  = spec.TextField("sha256", func(v *Version) string { return v.SHA256 })
 	createdField = spec.TimeField("created", func(v *Version) time.Time { return v.Root.CreatedAt })
+	graphField   = spec.BoolField("graph", (*Version).Graph)
 	purgeField   = spec.TimeField("purge", func(v *Version) time.Time { return v.Purge })
 )
 
@@ -165,6 +168,19 @@ func (v *Version) File(name string) (File, bool) {
 		}
 	}
 	return File{}, false
+}
+
+// Graph says whether the version is a graph of other models.
+func (v *Version) Graph() bool { return v.Main().Name == GraphFile }
+
+// Main returns the file that the version is: a model, or a graph.
+func (v *Version) Main() File {
+	for _, f := range v.Files {
+		if isMain(f.Name) {
+			return f
+		}
+	}
+	return File{}
 }
 
 // Bytes returns how large all files are together.

@@ -39,7 +39,11 @@ type Config struct {
 	Limits    onnx.Limits    // of model files; default onnx.DefaultLimits
 	Defaults  model.Defaults // for what configurations leave open
 	Retention time.Duration  // for which a deleted version can be restored; default 7 days
-	// InUse are all asked before a version is archived or deleted.
+	// Graphs are checked against, and tried with, the models that are served here;
+	// nil refuses graphs.
+	Graphs Graphs
+	// InUse are all asked before a version is archived or deleted, beside the graphs
+	// that use it.
 	InUse []InUse
 	// Taken says which numbers of a model are not to be given; nil is none.
 	Taken func(ctx context.Context, model string) (func(number int64) bool, error)
@@ -212,10 +216,12 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	if _, err := v.golden(read); err != nil {
 		return nil, err
 	}
-	onnxFile, _ := v.File(ModelFile)
-	data, err := read(onnxFile)
+	data, err := read(v.Main())
 	if err != nil {
 		return nil, err
+	}
+	if v.Graph() {
+		return v, s.inspectGraph(v, data, config)
 	}
 	found, err := onnx.Inspect(data, s.cfg.Limits)
 	if err != nil {
@@ -225,8 +231,13 @@ func (s *Service) inspect(ctx context.Context, r *Register, files []File) (*Vers
 	if err != nil {
 		return nil, badConfig(err)
 	}
-	v.SHA256, v.Inputs, v.Outputs, v.Warnings = found.SHA256, ports(found.Signature.Inputs), ports(found.Signature.Outputs), resolved.Warnings
+	v.be(found.SHA256, found.Signature, resolved.Warnings)
 	return v, nil
+}
+
+// be notes what was found of the version's own file.
+func (v *Version) be(sha256 string, sig model.Signature, warnings []string) {
+	v.SHA256, v.Inputs, v.Outputs, v.Warnings = sha256, ports(sig.Inputs), ports(sig.Outputs), warnings
 }
 
 // reader returns what reads files of versions into memory that it takes from the
@@ -347,7 +358,11 @@ func (s *Service) unused(ctx context.Context, from repo.Reading, v *Version) err
 			return errInUse(v, why)
 		}
 	}
-	return nil
+	why, err := s.usedByGraph(ctx, from, v)
+	if err == nil && why != "" {
+		err = errInUse(v, why)
+	}
+	return err
 }
 
 // Served yields what every node serves.

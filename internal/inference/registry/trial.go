@@ -142,11 +142,12 @@ func final(err error) bool {
 }
 
 // doubtful says whether an error may be about the model, and may go away: a trial
-// that was killed or took too long, as on a machine that is overloaded, and a file
-// that the object store does not have. Such are tried again, and then believed.
+// that was killed or took too long, as on a machine that is overloaded, a file
+// that the object store does not have, and a model that a graph needs. Such are tried
+// again, and then believed.
 func doubtful(err error) bool {
 	switch fault.CodeOf(err) {
-	case probe.CodeTimeout, probe.CodeKilled, codeLost:
+	case probe.CodeTimeout, probe.CodeKilled, codeLost, codeMember:
 		return true
 	}
 	return fault.Is(err, fault.DeadlineExceeded)
@@ -185,10 +186,13 @@ func (t *Trials) run(ctx context.Context, v *Version) (probe.Report, bool, error
 	if err != nil {
 		return probe.Report{}, false, err
 	}
-	onnxFile, _ := v.File(ModelFile)
-	data, err := read(onnxFile)
+	data, err := read(v.Main())
 	if err != nil {
 		return probe.Report{}, false, err
+	}
+	if v.Graph() {
+		report, err := t.tryGraph(ctx, v, data, config, golden)
+		return report, golden != nil, err
 	}
 	found, err := onnx.Inspect(data, s.cfg.Limits) // again: it may have been registered with other limits
 	if err != nil {

@@ -243,14 +243,7 @@ func (m *modelState) index(name string) []IndexEntry {
 	}
 	if !m.unloaded {
 		for number, o := range m.offers {
-			switch {
-			case o.loading != nil:
-				add(o.cold.Text, Loading, "")
-			case o.failed != nil:
-				add(o.cold.Text, Unavailable, fault.Of(o.failed).Message)
-			default:
-				add(strconv.FormatInt(number, 10), Ready, "")
-			}
+			add(strconv.FormatInt(number, 10), o.state(), o.problem())
 		}
 	} else {
 		for number := range m.offers {

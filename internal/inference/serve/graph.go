@@ -121,9 +121,13 @@ func (s *Server) openGraph(src source) (*Version, error) {
 	}
 	sum := sha256.Sum256(src.data)
 	v := &Version{Name: src.name, Number: src.number, Text: strconv.FormatInt(src.number, 10), SHA256: hex.EncodeToString(sum[:]), Stats: new(Stats)}
-	g, err := graph.Compile(src.name, &spec, s.member, s.observer(v))
+	g, err := graph.Compile(src.name, &spec, s.Member, s.observer(v))
 	if err != nil {
 		return nil, err
+	}
+	if src.agreed != nil && !same(src.agreed, &g.Signature) {
+		return nil, fault.New(fault.Unavailable, "with the models that are served now it takes %s and gives %s, not what it was registered with: have its models be as they were, or register the graph again",
+			portsText(g.Signature.Inputs), portsText(g.Signature.Outputs)).WithCode("graph_model_changed")
 	}
 	config, sig, err := model.ResolveGraph(src.config, g.Signature, g.Batches, g.MaxRows)
 	if err != nil {
@@ -140,8 +144,8 @@ func (s *Server) openGraph(src source) (*Version, error) {
 	return v, nil
 }
 
-// member finds a model for a graph.
-func (s *Server) member(name, version string) (graph.Member, error) {
+// Member returns a model as graphs see it: what requests for the version get now.
+func (s *Server) Member(name, version string) (graph.Member, error) {
 	v, err := s.Lookup(name, version)
 	if err != nil {
 		return graph.Member{}, err
@@ -149,6 +153,7 @@ func (s *Server) member(name, version string) (graph.Member, error) {
 	m := graph.Member{
 		Signature: v.Signature, Batches: v.Batches, MaxRows: v.MaxRows, Steps: v.Stateful() || v.Generative(),
 		Independent: v.CrossRequest || v.offer != nil && v.offer.shared.Load(), // as it was when it was last loaded
+		Number:      v.Number, SHA256: v.SHA256,
 	}
 	if v.runtime.graph != nil {
 		m.Uses = v.runtime.graph.Uses
@@ -204,7 +209,7 @@ func (s *Server) bindGraphs(ctx context.Context) {
 		var names []string
 		s.update(func() {
 			for name, m := range s.models {
-				if len(m.graphs) > 0 {
+				if len(m.graphs) > 0 || m.offersGraphs() {
 					names = append(names, name)
 				}
 			}
@@ -213,6 +218,7 @@ func (s *Server) bindGraphs(ctx context.Context) {
 		for _, name := range names {
 			_ = s.exclusive(ctx, name, func(m *modelState) error { // it fails with ctx alone
 				again = s.bind(ctx, name, m) || again
+				again = s.bindOffers(ctx, name, m) || again
 				return nil
 			})
 		}

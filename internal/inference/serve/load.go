@@ -255,7 +255,7 @@ func (s *Server) publish(name string, m *modelState) {
 		}
 		if o.live != nil {
 			add(o.live)
-		} else {
+		} else if o.cold != nil {
 			add(o.cold)
 		}
 	}

@@ -21,18 +21,21 @@ type Offer struct {
 	Signature model.Signature // of the model file, as the gate has read it
 	// Read returns the model file. It fails where it has another SHA-256.
 	Read func(ctx context.Context) ([]byte, error)
+	// Graph is the file of a graph, which is no model file: nothing of it is loaded on
+	// demand, and Read is nil. It serves while its models come to Signature.
+	Graph []byte
 }
 
 // offered is an Offer with what the server makes of it. Server.mu guards it.
 type offered struct {
 	Offer
-	cold    *Version    // stands in the table while it is not loaded
+	cold    *Version    // stands in the table while it is not loaded; nil for a graph
 	live    *Version    // nil while it is not
 	loading *loading    // nil while nobody loads it
 	size    int64       // bytes of memory, measured when it was last loaded; 0: never
 	shared  atomic.Bool // requests shared runs when it was last loaded
 	began   time.Time
-	failed  error // why it could not be loaded, until retry
+	failed  error // why it could not be loaded, until retry; of a graph, why it cannot work
 	retry   time.Time
 	pause   time.Duration // between the last two attempts
 	gone    bool          // it is offered no more
@@ -65,13 +68,17 @@ func (s *Server) Offer(ctx context.Context, name string, offers []Offer) map[int
 				next[o.Number] = old
 				continue
 			}
+			if own[o.Number] != nil {
+				s.cfg.Log.WarnContext(ctx, shadowed, "model", name, "version", o.Number)
+			}
+			if o.Graph != nil {
+				next[o.Number] = &offered{Offer: o}
+				continue
+			}
 			cold, err := s.describe(name, &o)
 			if err != nil {
 				refused[o.Number] = err
 				continue
-			}
-			if own[o.Number] != nil {
-				s.cfg.Log.WarnContext(ctx, shadowed, "model", name, "version", o.Number)
 			}
 			next[o.Number] = &offered{Offer: o, cold: cold}
 			cold.offer = next[o.Number]
@@ -95,6 +102,11 @@ func (s *Server) Offer(ctx context.Context, name string, offers []Offer) map[int
 				delete(s.models, name) // the repository does not have it
 			}
 		})
+		var began bool
+		s.update(func() { began = s.began })
+		if began { // else Start does, once the repository's models are there
+			s.bindOffers(ctx, name, m)
+		}
 		s.retire(ctx, retired)
 		return nil
 	})
@@ -259,7 +271,7 @@ func (s *Server) makeRoom(ctx context.Context, more int64, stays *offered) {
 			held := more
 			for _, m := range s.models {
 				for _, o := range m.offers {
-					if o.live == nil {
+					if o.live == nil || o.Graph != nil {
 						continue
 					}
 					if held += o.size; o != stays && (oldest == nil || o.used() < oldest.used()) {

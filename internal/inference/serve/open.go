@@ -20,6 +20,9 @@ type source struct {
 	number int64
 	data   []byte
 	config model.Config
+	// agreed is what a graph has to take and give; nil for whatever its models make
+	// of it.
+	agreed *model.Signature
 }
 
 // open takes a model file from bytes to a version that is ready to serve:

@@ -154,16 +154,17 @@ func (s *Server) explain(name, version string, err error) error {
 	if !ok {
 		return err
 	}
-	if reason, ok := m.problems[""]; ok {
+	problems := m.reasons()
+	if reason, ok := problems[""]; ok {
 		return fault.New(fault.Unavailable, "'%s' is not at ready state: %s", name, reason).WithCode("model_not_ready")
 	}
 	number := version
 	if n, ok := s.table.Load().Stands(name, version); ok {
 		number = strconv.FormatInt(n, 10)
 	} else if version == "" {
-		number = greatest(m.problems)
+		number = greatest(problems)
 	}
-	if reason, ok := m.problems[number]; ok {
+	if reason, ok := problems[number]; ok {
 		return fault.New(fault.Unavailable, "'%s' version %s is not at ready state: %s", name, number, reason).WithCode("model_not_ready")
 	}
 	if m.loading {

@@ -2,8 +2,8 @@
 //
 // The store is asked at the start and, slowly, ever after; what this process
 // commits and what the stream of events tells of has it asked at once. Small files
-// of a version are fetched when it is learned of, so that it can be described; the
-// model file when the first request wants it.
+// of a version, and a graph, are fetched when it is learned of, so that it can be
+// described; the model file when the first request wants it.
 package follow
 
 import (
@@ -124,8 +124,7 @@ func (f *Follower) Refresh(ctx context.Context) error {
 func (f *Follower) offer(ctx context.Context, name string, versions []registry.Version) error {
 	before, now := f.offered[name], map[registry.ID]offered{}
 	for i := range versions {
-		file, _ := versions[i].File(registry.ModelFile)
-		now[versions[i].ID] = offered{what: versions[i].Digest + " " + file.Object} // one that was deleted and is back has other objects
+		now[versions[i].ID] = offered{what: versions[i].Digest + " " + versions[i].Main().Object} // one that was deleted and is back has other objects
 	}
 	if maps.EqualFunc(now, before, func(a, b offered) bool { return a.what == b.what }) {
 		return nil
@@ -157,8 +156,8 @@ func (f *Follower) offer(ctx context.Context, name string, versions []registry.V
 
 // describe makes an offer of a version.
 func (f *Follower) describe(ctx context.Context, v *registry.Version) (serve.Offer, error) {
-	file, ok := v.File(registry.ModelFile)
-	if !ok {
+	file := v.Main()
+	if file.Name == "" {
 		return serve.Offer{}, fault.New(fault.Internal, "it has no model file")
 	}
 	sig, err := v.Signature()
@@ -169,9 +168,16 @@ func (f *Follower) describe(ctx context.Context, v *registry.Version) (serve.Off
 	if err := f.cfg.Verify.Files(v.Model, v.CreatedAt, v.Files, read); err != nil {
 		return serve.Offer{}, err
 	}
-	config, err := registry.ReadConfig(v.Model, v.Files, read)
-	return serve.Offer{Number: v.Number, SHA256: v.SHA256, Bytes: file.Bytes, Config: config, Signature: sig,
-		Read: func(ctx context.Context) ([]byte, error) { return f.fetch(ctx, file) }}, err
+	o := serve.Offer{Number: v.Number, SHA256: v.SHA256, Bytes: file.Bytes, Signature: sig}
+	if o.Config, err = registry.ReadConfig(v.Model, v.Files, read); err != nil {
+		return o, err
+	}
+	if v.Graph() {
+		o.Graph, err = read(file)
+		return o, err
+	}
+	o.Read = func(ctx context.Context) ([]byte, error) { return f.fetch(ctx, file) }
+	return o, nil
 }
 
 // fetch returns a file, from the disk where it is there.

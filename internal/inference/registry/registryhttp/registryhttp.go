@@ -24,7 +24,7 @@ func Problems() []problem.Type {
 		{Code: "version_exists", Title: "The files are a version already", Fix: "Use the version that detail names, or leave the number out."},
 		{Code: "version_number_taken", Title: "The number is another version's", Fix: "Choose another number, or leave it out for the next that is free."},
 		{Code: "too_many_versions", Title: "The model has had as many versions as it may", Fix: "Register under another name."},
-		{Code: "version_files_invalid", Title: "The files do not make a version", Fix: "Correct what errors names: model.onnx, and maybe config.yaml or config.pbtxt, label files, golden_inputs.json with golden_outputs.json."},
+		{Code: "version_files_invalid", Title: "The files do not make a version", Fix: "Correct what errors names: model.onnx or graph.yaml, and maybe config.yaml or config.pbtxt, label files, golden_inputs.json with golden_outputs.json."},
 		{Code: "version_file_too_large", Title: "A file is too large", Fix: "Send a smaller one, or ask the operator to raise model.max_file."},
 		{Code: "version_notes_invalid", Title: "Card, metrics or labels cannot be kept", Fix: "Correct what errors names."},
 		{Code: "version_stage", Title: "The version cannot go there from its stage", Fix: "Read its stage: validated and archived ones become ready, ready and validated ones archived, rejected ones registered."},
@@ -33,6 +33,7 @@ func Problems() []problem.Type {
 		{Code: "model_name_invalid", Title: "This cannot be a model's name", Fix: "Use up to 255 bytes without slashes, any of : @ % and control characters, not starting with . or _."},
 		{Code: "model_config_invalid", Title: "The model's configuration cannot be used", Fix: "Correct what detail names, and register again."},
 		{Code: "model_refused", Title: "The model file is refused", Fix: "Export it again as one self-contained ONNX file; detail says what is wrong with this one."},
+		{Code: "graph_refused", Title: "The graph cannot work", Fix: "Correct the node that detail names, and have its models served: a graph is checked against them."},
 		{Code: "golden_invalid", Title: "The golden run cannot be read", Fix: "Send tensors as in the Open Inference Protocol: inputs in golden_inputs.json, outputs in golden_outputs.json."},
 	}
 }
@@ -40,9 +41,9 @@ func Problems() []problem.Type {
 // NewVersion is what makes a version.
 type NewVersion struct {
 	Upload  string             `json:"upload_id,omitempty" maxLength:"64" doc:"A complete upload that is the model file. Send this or files."`
-	Files   []NewFile          `json:"files,omitempty" maxItems:"20" doc:"Several files, each a complete upload: model.onnx; config.yaml or config.pbtxt; label files that it names; golden_inputs.json and golden_outputs.json, a run that the model has to answer so."`
+	Files   []NewFile          `json:"files,omitempty" maxItems:"20" doc:"Several files, each a complete upload: model.onnx, or graph.yaml for a model that is made of others; config.yaml or config.pbtxt; label files that it names; golden_inputs.json and golden_outputs.json, a run that the model has to answer so."`
 	Number  int64              `json:"number,omitempty" minimum:"1" maximum:"1000000000" doc:"The version's number; without it the next that is free."`
-	SHA256  string             `json:"sha256,omitempty" pattern:"^[0-9a-f]{64}$" doc:"Of the model file, if that is known: another one is refused then."`
+	SHA256  string             `json:"sha256,omitempty" pattern:"^[0-9a-f]{64}$" doc:"Of the model file, or of graph.yaml, if that is known: another one is refused then."`
 	Hold    bool               `json:"hold,omitempty" doc:"Once it is validated, wait until a PATCH says ready. Otherwise nodes serve it then."`
 	Card    string             `json:"card,omitempty" maxLength:"65536" doc:"What people should know of it, in Markdown."`
 	Metrics map[string]float64 `json:"metrics,omitempty" doc:"How good it is, by names of the client's own."`
@@ -168,7 +169,7 @@ func (e *edge) create(ctx context.Context, in *createIn) (*out, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.Of(err).Kind, err, "file %.120q: %s", f.Name, fault.Of(err).Message).WithCode(fault.CodeOf(err))
 		}
-		if f.Name == registry.ModelFile && b.SHA256 != "" && b.SHA256 != u.SHA256 {
+		if (f.Name == registry.ModelFile || f.Name == registry.GraphFile) && b.SHA256 != "" && b.SHA256 != u.SHA256 {
 			return nil, fault.New(fault.Unprocessable, "the model file has the SHA-256 %s, and the request says %s: upload it again", u.SHA256, b.SHA256).WithCode("checksum_mismatch")
 		}
 		r.Sources = append(r.Sources, registry.Source{Name: f.Name, SHA256: u.SHA256, Bytes: u.Offset, Object: u.Object})

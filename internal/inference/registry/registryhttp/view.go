@@ -31,10 +31,24 @@ type ModelVersion struct {
 	Card     string             `json:"card,omitempty"`
 	Metrics  map[string]float64 `json:"metrics"`
 	Labels   map[string]string  `json:"labels"`
-	Lineage  VersionLineage     `json:"lineage"`
+	Lineage  ShownLineage       `json:"lineage"`
 	ReadyAt  *api.Time          `json:"ready_at,omitempty"`
 	PurgeAt  *api.Time          `json:"purge_at,omitempty" doc:"When the files of a deleted version are removed."`
 	URLs     VersionURLs        `json:"urls"`
+}
+
+// ShownLineage is what is shown of where a version comes from.
+type ShownLineage struct {
+	VersionLineage
+	Members []VersionMember `json:"members,omitempty" doc:"The models that a graph is made of, as they were when it was registered."`
+}
+
+// VersionMember is a model that a graph uses.
+type VersionMember struct {
+	Model   string `json:"model"`
+	Version string `json:"version,omitempty" doc:"As the graph has it: a number, an alias, or nothing for what requests get that name none."`
+	Number  int64  `json:"number" doc:"Of the version which that was."`
+	SHA256  string `json:"sha256" doc:"Of that version's file."`
 }
 
 // VersionProblem is why a version was rejected.
@@ -61,7 +75,7 @@ func (e *edge) view(v *registry.Version) ModelVersion {
 	number := strconv.FormatInt(v.Number, 10)
 	view := ModelVersion{Meta: resource.MetaOf("model_version", &v.Root), Model: v.Model, Number: v.Number, Stage: string(v.Stage), Hold: v.Hold,
 		Digest: v.Digest, SHA256: v.SHA256, Bytes: v.Bytes(), Files: make([]VersionFile, len(v.Files)), Inputs: v.Inputs, Outputs: v.Outputs, Warnings: v.Warnings,
-		Trial: v.Trial, Card: v.Card, Metrics: v.Metrics, Labels: v.Labels, Lineage: VersionLineage(v.Lineage), ReadyAt: at(v.ReadyAt),
+		Trial: v.Trial, Card: v.Card, Metrics: v.Metrics, Labels: v.Labels, Lineage: lineageOf(v), ReadyAt: at(v.ReadyAt),
 		URLs: VersionURLs{model + "/versions/" + number, model + ":" + number + "/predictions"}}
 	for i, f := range v.Files {
 		view.Files[i] = VersionFile{f.Name, f.SHA256, f.Bytes}
@@ -82,6 +96,14 @@ func (e *edge) view(v *registry.Version) ModelVersion {
 		view.Labels = map[string]string{}
 	}
 	return view
+}
+
+func lineageOf(v *registry.Version) ShownLineage {
+	l := ShownLineage{VersionLineage: VersionLineage(v.Lineage)}
+	for _, m := range v.Members {
+		l.Members = append(l.Members, VersionMember(m))
+	}
+	return l
 }
 
 func at(t time.Time) *api.Time {

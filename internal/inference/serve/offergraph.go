@@ -1,0 +1,114 @@
+package serve
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sluice/internal/inference/model"
+)
+
+// offersGraphs says whether graphs are among the offers; Server.mu is held.
+func (m *modelState) offersGraphs() bool {
+	for _, o := range m.offers {
+		if o.Graph != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// bindOffers is bind for the graphs of a model that are offered.
+func (s *Server) bindOffers(ctx context.Context, name string, m *modelState) (changed bool) {
+	var graphs []*offered
+	s.update(func() {
+		for _, o := range m.offers {
+			if o.Graph != nil && !m.unloaded {
+				graphs = append(graphs, o)
+			}
+		}
+	})
+	var retired []*Version
+	for _, o := range graphs {
+		v, err := s.openGraph(source{name: name, number: o.Number, data: o.Graph, config: o.Config, agreed: &o.Signature})
+		s.update(func() {
+			switch {
+			case err != nil:
+				if o.problem() != describeProblem(err) {
+					s.cfg.Log.ErrorContext(ctx, "a graph cannot work with the models that are served", "model", name, "version", o.Number, "error", err)
+				}
+				o.failed = err
+				return
+			case o.live != nil && v.alike(o.live):
+				o.failed = nil
+				return
+			case o.live != nil:
+				v.Stats = o.live.Stats
+				retired = append(retired, o.live)
+			}
+			o.live, o.failed, changed = v, nil, true
+			s.cfg.Log.InfoContext(ctx, "graph loaded", "model", name, "version", v.Text, "sha256", v.SHA256, "max_batch", v.MaxRows, "uses", v.runtime.graph.Uses)
+		})
+	}
+	if changed {
+		s.update(func() { s.publish(name, m) })
+	}
+	s.retireAside(ctx, retired)
+	return changed
+}
+
+// state is what the index says of an offer; Server.mu is held.
+func (o *offered) state() State {
+	switch {
+	case o.loading != nil:
+		return Loading
+	case o.live == nil && (o.failed != nil || o.cold == nil):
+		return Unavailable
+	}
+	return Ready
+}
+
+// problem is why the offer cannot serve, or serves no more, "" for no reason;
+// Server.mu is held.
+func (o *offered) problem() string {
+	if o.failed == nil || o.loading != nil {
+		return ""
+	}
+	return describeProblem(o.failed)
+}
+
+// reasons returns why versions of the model do not serve, by number, and why the
+// model does not, by ""; Server.mu is held.
+func (m *modelState) reasons() map[string]string {
+	if !m.offersGraphs() {
+		return m.problems
+	}
+	all := map[string]string{}
+	for number, o := range m.offers {
+		if o.Graph != nil && o.live == nil && o.failed != nil {
+			all[strconv.FormatInt(number, 10)] = o.problem()
+		}
+	}
+	for number, why := range m.problems {
+		all[number] = why
+	}
+	return all
+}
+
+// same reports whether two signatures are of the same tensors.
+func same(a, b *model.Signature) bool {
+	alike := func(a, b model.Port) bool {
+		return a.Name == b.Name && a.Datatype == b.Datatype && a.Shape.Equal(b.Shape)
+	}
+	return slices.EqualFunc(a.Inputs, b.Inputs, alike) && slices.EqualFunc(a.Outputs, b.Outputs, alike)
+}
+
+// portsText describes ports for people.
+func portsText(ports []model.Port) string {
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		texts[i] = "'" + p.Name + "' " + p.Datatype.String() + " " + p.Shape.String()
+	}
+	return strings.Join(texts, ", ")
+}
