@@ -27,7 +27,7 @@ func newUploads(a *app, memory *budget.Budget) (*upload.Service, error) {
 	c := a.cfg.Upload
 	return upload.New(a.node.Store, a.node.Bus, a.node.Blobs, upload.Config{
 		MaxSize: int64(c.MaxSize), MaxAppend: int64(a.cfg.HTTP.MaxBody), Quota: int64(c.Quota), MaxUploads: c.MaxUploads,
-		Expiry: c.Expiry, Keep: c.Keep, Memory: memory, Log: a.log, Metrics: a.registry,
+		Expiry: c.Expiry, Keep: c.Keep, AddressKey: a.node.AddressKey(), Memory: memory, Log: a.log, Metrics: a.registry,
 	})
 }
 

@@ -115,3 +115,76 @@ func uploadOf(made exchange) string {
 	location := made.Header.Get("Location")
 	return location[strings.LastIndexByte(location, '/')+1:]
 }
+
+// A file is put in parts, in any order, at addresses that need no credential, over
+// a restart; it is completed once all have come.
+func TestUploadInParts(t *testing.T) {
+	dir := t.TempDir()
+	a, stop := startApp(t, "--data-dir="+dir)
+	base := "http://" + a.http.Addr()
+	file := bytes.Repeat([]byte("row,1.5,text\n"), 900_000)
+	sum := sha256.Sum256(file)
+	made := infer(t, "POST", base+"/v1/uploads", fmt.Appendf(nil, `{"mode":"parts","content_type":"text/csv","length":%d,"part_size":5242880}`, len(file)), "Content-Type", "application/json")
+	var view struct {
+		Parts struct{ Size, Count int }
+		State string
+		URLs  struct{ Parts, Complete string }
+	}
+	if err := json.Unmarshal(made.body, &view); err != nil || made.StatusCode != 201 || view.Parts.Count != 3 || view.URLs.Parts == "" {
+		t.Fatalf("%d %s", made.StatusCode, made.body)
+	}
+	type page struct {
+		Data []struct {
+			Offset, Length int
+			Kept           bool
+			URL            string
+		}
+		Next string `json:"next_cursor"`
+	}
+	parts := func(query string) (p page) {
+		t.Helper()
+		got := infer(t, "GET", base+view.URLs.Parts+query, nil)
+		if err := json.Unmarshal(got.body, &p); err != nil || got.StatusCode != 200 {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+		return p
+	}
+	first := parts("?limit=2")
+	last := parts("?limit=2&cursor=" + first.Next)
+	if len(first.Data) != 2 || len(last.Data) != 1 || last.Next != "" || last.Data[0].Offset+last.Data[0].Length != len(file) {
+		t.Fatalf("%+v %+v", first, last)
+	}
+	all := append(last.Data, first.Data...) // in another order
+	for i, p := range all {
+		if i == 2 {
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			a, _ = startApp(t, "--data-dir="+dir)
+			base = "http://" + a.http.Addr()
+			if got := infer(t, "POST", base+view.URLs.Complete, []byte(`{}`), "Content-Type", "application/json"); got.StatusCode != 409 || !strings.Contains(string(got.body), "upload_incomplete") {
+				t.Errorf("without one: %d %s", got.StatusCode, got.body)
+			}
+			if now := parts(""); !now.Data[0].Kept || now.Data[1].Kept || !now.Data[2].Kept {
+				t.Errorf("after a restart: %+v", now)
+			}
+		}
+		piece := file[p.Offset : p.Offset+p.Length]
+		if got := infer(t, "PUT", base+strings.Replace(p.URL, "signature=", "signature=x", 1), piece); got.StatusCode != 403 {
+			t.Errorf("another signature: %d %s", got.StatusCode, got.body)
+		}
+		if got := infer(t, "PUT", base+p.URL, piece[1:]); got.StatusCode != 400 || !strings.Contains(string(got.body), "size_mismatch") {
+			t.Errorf("another size: %d %s", got.StatusCode, got.body)
+		}
+		if got := infer(t, "PUT", base+p.URL, piece); got.StatusCode != 204 || got.Header.Get("ETag") == "" {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+	}
+	done := infer(t, "POST", base+view.URLs.Complete, fmt.Appendf(nil, `{"sha256":"%s"}`, hex.EncodeToString(sum[:])), "Content-Type", "application/json")
+	if err := json.Unmarshal(done.body, &view); err != nil || done.StatusCode != 200 || view.State != "complete" || done.Header.Get("Repr-Digest") == "" {
+		t.Fatalf("%d %s", done.StatusCode, done.body)
+	}
+	if got := infer(t, "GET", base+made.Header.Get("Location")+"/content", nil); got.StatusCode != 200 || !bytes.Equal(got.body, file) {
+		t.Errorf("%d, %d bytes of %d", got.StatusCode, len(got.body), len(file))
+	}
+}

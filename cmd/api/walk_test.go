@@ -14,6 +14,7 @@ import (
 // add it here, too.
 var publicRoutes = []string{
 	"GET /", "GET /v2/health/live", "GET /v2/health/ready", "POST /v1/sessions",
+	"PUT /v1/uploads/:id/parts/:number", // its address is signed
 	"GET /v1/openapi.json", "HEAD /v1/openapi.json", "GET /v1/openapi.yaml", "HEAD /v1/openapi.yaml",
 	"GET /redoc", "HEAD /redoc", "GET /redoc/*", "HEAD /redoc/*",
 	"GET /docs", "HEAD /docs", "GET /docs/*", "HEAD /docs/*", "GET /problems", "HEAD /problems", "GET /problems/*", "HEAD /problems/*",

@@ -25,7 +25,9 @@ const patience = 8
 type Upload struct {
 	ID     string `json:"id"`
 	State  string `json:"state"`
-	Offset int64  `json:"offset"`
+	Mode   string `json:"mode"`   // append or parts
+	Length int64  `json:"length"` // bytes in all
+	Offset int64  `json:"offset"` // that the server has
 	SHA256 string `json:"sha256"`
 	URLs   struct {
 		Self string `json:"self"`
@@ -56,8 +58,11 @@ func (c *Client) Upload(ctx context.Context, f *File, done func(bytes int64)) (*
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.Call(ctx, Request{Method: http.MethodPost, Path: "/v1/uploads",
-		Body: map[string]any{"name": f.Name, "content_type": f.Type, "length": f.Size, "sha256": sum}})
+	body := map[string]any{"name": f.Name, "content_type": f.Type, "length": f.Size, "sha256": sum}
+	if f.Size >= inParts {
+		body["mode"] = "parts"
+	}
+	a, err := c.Call(ctx, Request{Method: http.MethodPost, Path: "/v1/uploads", Body: body})
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +83,15 @@ func (c *Client) Resume(ctx context.Context, f *File, id string, done func(bytes
 		if u.State != "open" {
 			return &u, nil
 		}
-		if u.Offset > f.Size {
-			return &u, final{fault.New(fault.Invalid, "the upload %s has %d bytes already, and the file only %d: it is another file", u.ID, u.Offset, f.Size)}
+		send := c.pieces
+		if u.Mode == "parts" {
+			send = c.parts
+		}
+		if u.Offset > f.Size || u.Mode == "parts" && u.Length != f.Size {
+			return &u, final{fault.New(fault.Invalid, "the upload %s has or will have %d bytes, and the file %d: it is another file", u.ID, max(u.Offset, u.Length), f.Size)}
 		}
 		before := u.Offset
-		complete, err := c.pieces(ctx, f, &u, done)
+		complete, err := send(ctx, f, &u, done)
 		switch {
 		case complete:
 			return &u, nil

@@ -174,6 +174,9 @@ func (n *Node) Owner() string { return n.owner }
 // FingerprintKey returns the secret that fingerprints of requests are sealed with.
 func (n *Node) FingerprintKey() []byte { return n.secret.derive("fingerprints") }
 
+// AddressKey returns the secret that addresses of this server are signed with.
+func (n *Node) AddressKey() []byte { return n.secret.derive("addresses") }
+
 // Pseudonym returns the secret that people's ids are made with.
 func (n *Node) Pseudonym() []byte { return n.secret.derive("pseudonyms") }
 

@@ -115,6 +115,9 @@ type Presigner interface {
 	// PresignPut returns an address that writes the object until it expires.
 	// Neither size nor content of what is written there is checked.
 	PresignPut(ctx context.Context, key string, expires time.Duration) (string, error)
+	// PresignPart returns an address that stores a part of an upload, of exactly
+	// size bytes: the request must say that Content-Length.
+	PresignPart(ctx context.Context, up Upload, number int, size int64, expires time.Duration) (string, error)
 }
 
 // Info describes an object.

@@ -141,6 +141,11 @@ func (o *observed) PresignPut(ctx context.Context, key string, expires time.Dura
 	return o.bucket.PresignPut(ctx, key, expires)
 }
 
+func (o *observed) PresignPart(ctx context.Context, up Upload, number int, size int64, expires time.Duration) (address string, err error) {
+	defer o.done("presign", time.Now(), &err)
+	return o.bucket.PresignPart(ctx, up, number, size, expires)
+}
+
 // counted counts the bytes of a body.
 type counted struct {
 	io.Reader

@@ -37,13 +37,17 @@ func (w *writers) leave(tenant string) {
 	}
 }
 
-// admit lets a request append: one of few of its tenant, with the memory that it
-// needs, which it holds until it leaves.
-func (s *Service) admit(ctx context.Context) (leave func(), err error) {
-	tenant := ""
-	if p, _ := access.From(ctx); p != nil { // else the bus refuses
-		tenant = p.Tenant
+// tenantOf returns the caller's tenant, and none where the bus will refuse.
+func tenantOf(ctx context.Context) string {
+	if p, _ := access.From(ctx); p != nil {
+		return p.Tenant
 	}
+	return ""
+}
+
+// admit lets a request of a tenant append, or put a part: one of few, with the
+// memory that it needs, which it holds until it leaves.
+func (s *Service) admit(tenant string) (leave func(), err error) {
 	if !s.writers.enter(tenant, s.cfg.MaxAppends) {
 		return nil, fault.New(fault.Exhausted, "%d requests of the tenant append to uploads already, as many as may: send this one after them", s.cfg.MaxAppends).
 			WithCode("upload_appends").WithRetryAfter(time.Second)

@@ -44,7 +44,7 @@ func settling(ctx context.Context, size int64) (context.Context, context.CancelF
 // returns the upload as it is then, if it is known, also with an error: what
 // arrived of a request that broke off is kept, unless a digest was given for all.
 func (s *Service) Append(ctx context.Context, id ID, a Append) (*Upload, error) {
-	leave, err := s.admit(ctx)
+	leave, err := s.admit(tenantOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -380,5 +380,5 @@ func (w *writer) adopt(ctx context.Context, a Append, cause error) error {
 	if a.Last && read == u.Offset {
 		return nil
 	}
-	return fault.New(fault.Conflict, "the upload is complete: nothing can be appended").WithCode("upload_complete")
+	return fault.New(fault.Conflict, "the upload is complete: nothing can be added").WithCode("upload_complete")
 }

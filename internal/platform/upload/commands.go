@@ -35,6 +35,8 @@ type Create struct {
 	Name, ContentType string
 	Length            int64  // -1 where it is not known
 	SHA256            string // hexadecimal; empty where it is not known
+	Parts             bool   // clients put parts, and complete it: Length is known then
+	PartSize          int64  // bytes of each but the last; 0 leaves it to the server
 }
 
 // CommandName implements cqrs.Command.
@@ -86,7 +88,7 @@ func (List) QueryName() string { return "uploads.list" }
 // register adds the commands and queries to the bus.
 func (s *Service) register(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c Create) (*Upload, error) {
-		u := &Upload{Name: c.Name, ContentType: c.ContentType, Length: c.Length, SHA256: c.SHA256}
+		u := &Upload{Name: c.Name, ContentType: c.ContentType, Length: c.Length, SHA256: c.SHA256, PartSize: c.PartSize}
 		u.ID = repo.NewID[ID](tx, Prefix)
 		u.move(Open, tx.Now().Add(s.cfg.Expiry))
 		return u, Uploads.Add(ctx, tx, u)
@@ -95,6 +97,7 @@ func (s *Service) register(b *cqrs.Bus) {
 		u, err := Uploads.Update(ctx, tx, c.id, func(u *Upload) error { return u.Take(c.writer, c.offset, c.numbers, s.cfg.MaxSize, tx.Now()) })
 		return &u, err
 	})
+	s.registerParts(b)
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c Delete) (*Upload, error) {
 		u, err := Uploads.Get(ctx, tx, c.ID)
 		if err != nil {
@@ -127,7 +130,10 @@ func (s *Service) check(c *Create) error {
 	if c.Length > s.cfg.MaxSize {
 		return fault.New(fault.TooLarge, "an upload of %d bytes is larger than %d, which upload.max_size allows", c.Length, s.cfg.MaxSize).WithCode("upload_too_large")
 	}
-	return blob.CheckSHA256(c.SHA256)
+	if err := blob.CheckSHA256(c.SHA256); err != nil {
+		return err
+	}
+	return s.checkParts(c)
 }
 
 // Create begins an upload, if there is room for it in its tenant's quota. The

@@ -3,6 +3,7 @@ package upload
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"hash/maphash"
 	"io"
@@ -32,6 +33,10 @@ type Config struct {
 	Expiry     time.Duration // of one that is not complete; default 24 hours, under the 48 after which parts are swept
 	Keep       time.Duration // of content that is complete; default 7 days
 
+	// AddressKey signs the addresses of parts that are put to this server; without
+	// one they hold for this process alone.
+	AddressKey []byte
+
 	Memory  *budget.Budget        // of which each append holds what it needs; nil is without limit
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil registers nowhere
@@ -51,6 +56,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxAppends <= 0 {
 		c.MaxAppends = 8
+	}
+	if len(c.AddressKey) == 0 {
+		c.AddressKey = []byte(rand.Text())
 	}
 	if c.Memory == nil {
 		c.Memory = budget.New(math.MaxInt64, "")
@@ -76,6 +84,8 @@ type Bucket interface {
 	blob.Reader
 	blob.Writer
 	blob.Multipart
+	blob.UploadLister
+	blob.Presigner
 }
 
 // Service takes uploads.

@@ -9,8 +9,12 @@
 // time has an upload; part numbers are given to it and to nobody else, so that one
 // that was thought dead can spoil nothing.
 //
-// Known limits: the whole is hashed as it arrives, so that parts cannot be sent
-// out of order, or past this process.
+// An upload of a known length may come in parts instead: each is put to an address
+// of its own, in any order and several at a time, past this process where the
+// store signs addresses. Who completes it has all of it read once and hashed.
+//
+// Known limit: addresses that a store signs name the host by which this process
+// reaches it.
 package upload
 
 import (
@@ -56,6 +60,7 @@ type Upload struct {
 	Ends        time.Time `json:"ends"` // when it expires; far in the future once it has
 	Keep        time.Time `json:"keep"` // when it is forgotten
 
+	PartSize  int64       `json:"part_size,omitempty"` // bytes, where clients put parts; 0 where they append
 	Multipart string      `json:"multipart,omitempty"` // the object's upload in the bucket, once there is one
 	Parts     []blob.Part `json:"parts,omitempty"`
 	Given     int         `json:"given,omitempty"`     // the last part number that a writer was given
@@ -145,6 +150,9 @@ func (u *Upload) Usable(now time.Time) error {
 	case Failed:
 		return fault.New(fault.Conflict, "the upload %s has failed: %s", u.ID, u.Failure.Message).WithCode("upload_failed")
 	}
+	if u.PartSize > 0 {
+		return fault.New(fault.Conflict, "the upload %s is not complete: put its parts, and complete it", u.ID).WithCode("upload_incomplete")
+	}
 	return fault.New(fault.Conflict, "the upload %s is not complete: it has %d bytes so far", u.ID, u.Offset).WithCode("upload_incomplete")
 }
 
@@ -156,13 +164,12 @@ var errLost = fault.New(fault.Conflict, "another request appends to the upload s
 // Take makes somebody the writer who appends at offset, and gives it part numbers.
 // What is sent in vain may not be more than the upload may become, see Reserved.
 func (u *Upload) Take(writer string, offset int64, numbers int, unknown int64, now time.Time) error {
-	switch s := u.Now(now); {
-	case s == Complete:
-		return fault.New(fault.Conflict, "the upload is complete: nothing can be appended").WithCode("upload_complete")
-	case s != Open:
-		return u.Usable(now)
-	case u.Writer != "" && now.Before(u.Until):
-		return fault.New(fault.Conflict, "another request appends to the upload: wait for its end").WithCode("upload_busy").WithRetryAfter(u.Until.Sub(now))
+	if err := u.free(now); err != nil {
+		return err
+	}
+	switch {
+	case u.PartSize > 0:
+		return fault.New(fault.Conflict, "the upload is made of parts, which are put to addresses of their own: nothing can be appended").WithCode("upload_mode")
 	case offset != u.Offset:
 		return fault.New(fault.Conflict, "the upload has %d bytes, and the request goes on at %d", u.Offset, offset).WithCode("upload_offset_mismatch")
 	case u.Given+numbers > blob.MaxPart:
@@ -172,6 +179,19 @@ func (u *Upload) Take(writer string, offset int64, numbers int, unknown int64, n
 	}
 	u.Writer, u.Until = writer, now.Add(lease)
 	u.Given += numbers
+	return nil
+}
+
+// free returns why nobody can become the writer now, nil where somebody can.
+func (u *Upload) free(now time.Time) error {
+	switch s := u.Now(now); {
+	case s == Complete:
+		return fault.New(fault.Conflict, "the upload is complete: nothing can be added").WithCode("upload_complete")
+	case s != Open:
+		return u.Usable(now)
+	case u.Writer != "" && now.Before(u.Until):
+		return fault.New(fault.Conflict, "another request appends to the upload, or completes it: wait for its end").WithCode("upload_busy").WithRetryAfter(u.Until.Sub(now))
+	}
 	return nil
 }
 

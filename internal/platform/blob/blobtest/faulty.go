@@ -159,3 +159,7 @@ func (f *faulty) PresignGet(ctx context.Context, key string, expires time.Durati
 func (f *faulty) PresignPut(ctx context.Context, key string, expires time.Duration) (string, error) {
 	return inject(ctx, f, "PresignPut", key, func(Fault) (string, error) { return f.bucket.PresignPut(ctx, key, expires) })
 }
+
+func (f *faulty) PresignPart(ctx context.Context, up blob.Upload, number int, size int64, expires time.Duration) (string, error) {
+	return inject(ctx, f, "PresignPart", up.Key, func(Fault) (string, error) { return f.bucket.PresignPart(ctx, up, number, size, expires) })
+}

@@ -89,15 +89,19 @@ func testBadOptions(t *testing.T, b blob.Bucket, _ Features) {
 func testPresign(t *testing.T, b blob.Bucket, f Features) {
 	get, err := b.PresignGet(t.Context(), "acme/x", time.Minute, "")
 	put, err2 := b.PresignPut(t.Context(), "acme/x", time.Minute)
+	up := begin(t, b, "acme/parts")
+	address, err3 := b.PresignPart(t.Context(), up, 1, int64(len("by address")), time.Minute)
 	if !f.Presign {
 		wantCode(t, "presign get", err, fault.Unsupported, blob.CodePresign)
 		wantCode(t, "presign put", err2, fault.Unsupported, blob.CodePresign)
+		wantCode(t, "presign a part", err3, fault.Unsupported, blob.CodePresign)
 		return
 	}
-	if err != nil || err2 != nil {
-		t.Fatal(err, err2)
+	if err != nil || err2 != nil || err3 != nil {
+		t.Fatal(err, err2, err3)
 	}
 	wantPresigned(t, b, get, put)
+	wantPartByAddress(t, b, up, address)
 	for _, d := range []time.Duration{0, -time.Second, blob.MaxExpiry + time.Second} {
 		_, err := b.PresignGet(t.Context(), "acme/x", d, "")
 		wantCode(t, "presign for "+d.String(), err, fault.Invalid, "")

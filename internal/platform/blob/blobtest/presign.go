@@ -40,6 +40,37 @@ func wantPresigned(t *testing.T, b blob.Bucket, get, put string) {
 	}
 }
 
+// wantPartByAddress stores a part through its address, which takes no other length,
+// number or upload.
+func wantPartByAddress(t *testing.T, b blob.Bucket, up blob.Upload, address string) {
+	t.Helper()
+	for what, tc := range map[string]struct{ address, content string }{
+		"a longer part":  {address, "by address!"},
+		"a shorter part": {address, "by add"},
+		"another number": {strings.Replace(address, "partNumber=1", "partNumber=2", 1), "by address"},
+		"another object": {strings.Replace(address, "acme/parts", "acme/other", 1), "by address"},
+	} {
+		if status, body, _ := do(t, http.MethodPut, tc.address, tc.content, ""); status != http.StatusForbidden {
+			t.Errorf("%s by address answered %d, expected 403: %s", what, status, body)
+		}
+	}
+	if got := parts(t, b, up); len(got) != 0 {
+		t.Errorf("what was refused is there: %+v", got)
+	}
+	status, _, header := do(t, http.MethodPut, address, "by address", "")
+	if status != http.StatusOK || header.Get("ETag") == "" {
+		t.Fatalf("a part by address answered %d, ETag %q", status, header.Get("ETag"))
+	}
+	got := parts(t, b, up)
+	if len(got) != 1 || got[0].Size != int64(len("by address")) || strings.Trim(header.Get("ETag"), `"`) != got[0].ETag {
+		t.Fatalf("parts are %+v, and the ETag told was %s", got, header.Get("ETag"))
+	}
+	if _, err := b.Complete(t.Context(), up, got, blob.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, b, up.Key, "by address")
+}
+
 func do(t *testing.T, method, address, content, ranges string) (status int, body string, header http.Header) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(content))

@@ -161,3 +161,8 @@ func (b *Bucket) PresignGet(context.Context, string, time.Duration, string) (str
 func (b *Bucket) PresignPut(context.Context, string, time.Duration) (string, error) {
 	return "", blob.NoPresign()
 }
+
+// PresignPart implements blob.Presigner: it is Unsupported.
+func (b *Bucket) PresignPart(context.Context, blob.Upload, int, int64, time.Duration) (string, error) {
+	return "", blob.NoPresign()
+}

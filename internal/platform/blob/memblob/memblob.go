@@ -202,6 +202,11 @@ func (b *Bucket) PresignPut(context.Context, string, time.Duration) (string, err
 	return "", blob.NoPresign()
 }
 
+// PresignPart implements blob.Presigner: it is Unsupported.
+func (b *Bucket) PresignPart(context.Context, blob.Upload, int, int64, time.Duration) (string, error) {
+	return "", blob.NoPresign()
+}
+
 // copyOf keeps callers from changing what is stored.
 func copyOf(info blob.Info) blob.Info {
 	info.Metadata = maps.Clone(info.Metadata)

@@ -21,6 +21,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -184,6 +185,22 @@ func (b *Bucket) PresignGet(ctx context.Context, key string, expires time.Durati
 func (b *Bucket) PresignPut(ctx context.Context, key string, expires time.Duration) (string, error) {
 	return b.presign(ctx, key, expires, func() (*url.URL, error) {
 		return b.core.PresignedPutObject(ctx, b.bucket, b.name(key), expires)
+	})
+}
+
+// PresignPart implements blob.Presigner. The length is signed with the address, so
+// that the server takes no other.
+func (b *Bucket) PresignPart(ctx context.Context, up blob.Upload, number int, size int64, expires time.Duration) (string, error) {
+	if err := checkUpload(ctx, up); err != nil {
+		return "", err
+	}
+	if err := blob.CheckPart(number); err != nil {
+		return "", err
+	}
+	params := url.Values{"partNumber": {strconv.Itoa(number)}, "uploadId": {up.ID}}
+	length := http.Header{"Content-Length": {strconv.FormatInt(size, 10)}}
+	return b.presign(ctx, up.Key, expires, func() (*url.URL, error) {
+		return b.core.PresignHeader(ctx, http.MethodPut, b.bucket, b.name(up.Key), expires, params, length)
 	})
 }
 

@@ -32,6 +32,8 @@ type NewUpload struct {
 	ContentType string `json:"content_type" maxLength:"255" doc:"Of the content, which is held to it."`
 	Length      *int64 `json:"length,omitempty" minimum:"0" doc:"Bytes in all, if that is known: other lengths are refused then."`
 	SHA256      string `json:"sha256,omitempty" maxLength:"64" doc:"Of the content, in hexadecimal, if that is known: other content is refused then."`
+	Mode        string `json:"mode,omitempty" enum:"append,parts" default:"append" doc:"append: content comes by PATCH, in order. parts: each part is put to an address of its own, in any order and several at a time; the length is needed."`
+	PartSize    int64  `json:"part_size,omitempty" minimum:"0" doc:"Bytes of each part but the last, with mode parts; the server chooses where it is left out."`
 }
 
 // Upload is what is shown of one.
@@ -41,7 +43,9 @@ type Upload struct {
 	State       string       `json:"state" enum:"open,complete,failed,expired"`
 	Name        string       `json:"name,omitempty"`
 	ContentType string       `json:"content_type"`
-	Offset      int64        `json:"offset" doc:"Bytes that are kept: an append goes on here."`
+	Mode        string       `json:"mode" enum:"append,parts"`
+	Parts       *UploadParts `json:"parts,omitempty"`
+	Offset      int64        `json:"offset" doc:"Bytes that are kept: an append goes on here. With mode parts, none before it is complete."`
 	Length      *int64       `json:"length,omitempty"`
 	SHA256      string       `json:"sha256,omitempty"`
 	Error       *UploadError `json:"error,omitempty"`
@@ -59,8 +63,10 @@ type UploadError struct {
 
 // UploadURLs are what can be done with an upload.
 type UploadURLs struct {
-	Self    string `json:"self"`
-	Content string `json:"content"`
+	Self     string `json:"self"`
+	Content  string `json:"content"`
+	Parts    string `json:"parts,omitempty" doc:"With mode parts: where their addresses are."`
+	Complete string `json:"complete,omitempty" doc:"With mode parts: where it is completed."`
 }
 
 // Problems are the failures that only occur here.
@@ -83,6 +89,10 @@ func Problems() []problem.Type {
 		{Code: "upload_wasteful", Title: "Too much of the upload came damaged", Fix: "Begin it again, and compute Content-Digest of what is sent."},
 		{Code: "upload_appends", Title: "The tenant appends to too many uploads at a time", Fix: "Append to fewer at a time; retry after Retry-After."},
 		{Code: "upload_lost", Title: "What was uploaded is gone", Fix: again},
+		{Code: "upload_mode", Title: "The upload is of the other mode", Fix: "Append where mode is append; put parts and complete it where mode is parts."},
+		{Code: "upload_parts_invalid", Title: "Content cannot come in such parts", Fix: "Say a length of 1 byte or more, and leave part_size out, or choose one that detail names."},
+		{Code: "upload_parts_mismatch", Title: "A part is not what was said", Fix: "Put it again, and complete the upload then."},
+		{Code: "upload_address", Title: "The address of a part does not hold", Fix: "Ask for the upload's parts again: their addresses are fresh then."},
 		{Code: "digest_invalid", Title: "A digest cannot be understood", Fix: "Send sha-256=: with the digest in base64, and a colon (RFC 9530)."},
 	}
 }
@@ -129,7 +139,7 @@ func Register(a *api.API, s *upload.Service) {
 		return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"uploads"}, Permission: permission}
 	}
 	create := op("create-upload", http.MethodPost, "/uploads", "Begin an upload", upload.Write)
-	create.Description = "Content is appended by PATCH, in as many requests as it takes. Taken are " + strings.Join(upload.Types(), ", ") + "."
+	create.Description = "Content is appended by PATCH, in as many requests as it takes; or, with mode parts, put in parts. Taken are " + strings.Join(upload.Types(), ", ") + "."
 	create.Status, create.Idempotency = http.StatusCreated, api.KeyOptional
 	api.Register(a, create, e.create)
 	api.Register(a, op("get-upload", http.MethodGet, "/uploads/{id}", "Read an upload", upload.Read), e.get)
@@ -142,6 +152,7 @@ func Register(a *api.API, s *upload.Service) {
 	appending.Description = "As draft-ietf-httpbis-resumable-upload has it. Where the request breaks off, what has arrived is kept: ask for the offset, and go on there."
 	appending.Consumes, appending.MaxBody, appending.Stream = []string{"application/partial-upload"}, s.Limits().MaxAppend, true
 	api.RegisterRaw(a, appending, e.append)
+	e.registerParts(a, op)
 	content := op("get-upload-content", http.MethodGet, "/uploads/{id}/content", "Download an upload's content", upload.Read)
 	content.Produces, content.Stream = upload.Types(), true
 	api.RegisterRaw(a, content, e.content)
@@ -150,7 +161,10 @@ func Register(a *api.API, s *upload.Service) {
 func (e *edge) view(u *upload.Upload) Upload {
 	self := e.prefix + "/uploads/" + string(u.ID)
 	v := Upload{ID: string(u.ID), Object: "upload", State: string(u.Now(e.service.Now())), Name: u.Name, ContentType: u.ContentType, Offset: u.Offset, SHA256: u.SHA256,
-		CreatedAt: api.Time{Time: u.CreatedAt}, ExpiresAt: api.Time{Time: u.Ends}, URLs: UploadURLs{self, self + "/content"}}
+		CreatedAt: api.Time{Time: u.CreatedAt}, ExpiresAt: api.Time{Time: u.Ends}, Mode: appended, URLs: UploadURLs{Self: self, Content: self + "/content"}}
+	if u.PartSize > 0 {
+		v.Mode, v.Parts, v.URLs.Parts, v.URLs.Complete = parts, &UploadParts{u.PartSize, u.Slots()}, self+"/parts", self+"/complete"
+	}
 	if u.State == upload.Expired {
 		v.ExpiresAt = api.Time{Time: u.UpdatedAt}
 	}
@@ -186,6 +200,7 @@ func (e *edge) limit(u *upload.Upload) string {
 
 func (e *edge) create(ctx context.Context, in *struct{ Body NewUpload }) (*out, error) {
 	c := upload.Create{Name: in.Body.Name, ContentType: in.Body.ContentType, Length: -1, SHA256: strings.ToLower(in.Body.SHA256)}
+	c.Parts, c.PartSize = in.Body.Mode == parts, in.Body.PartSize
 	if in.Body.Length != nil {
 		c.Length = *in.Body.Length
 	}
