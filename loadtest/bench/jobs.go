@@ -21,6 +21,7 @@ import (
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/sqliterepo"
 	"sluice/loadtest/load"
+	"sluice/loadtest/target"
 )
 
 // jobClients is how many clients submit durable predictions at a time.
@@ -118,38 +119,46 @@ func perSecond(goroutines int, length time.Duration, do func() error) (float64, 
 // acceptedRate is the rate that has to be accepted, and at which it has to be soon.
 const acceptedRate = 3000
 
-// acceptedJobs has clients submit to a server that leaves the running to others: as
-// much as they can, and then at the rate that is to be reached.
+// acceptedJobs has clients submit to a server that leaves the running to others: at
+// the rate that is to be reached, and then as much as they can, which leaves more
+// behind than relay and audit log keep up with.
 func (b *bench) acceptedJobs(ctx context.Context) error {
-	r, err := b.submit(ctx, "accept", "respond-async", http.StatusAccepted, func(pool *load.Pool, l load.Load, most *load.Result) error {
-		b.report.line("over HTTP, %d clients, an API alone: %.0f predictions/s accepted, p50 %.1f p99 %.1f ms", jobClients, most.Rate(), millis(most.Latency.Quantile(0.5)), millis(most.Latency.Quantile(0.99)))
-		due, err := pool.Open(ctx, l, load.Poisson(acceptedRate, 1), b.span(10*time.Second))
-		if err == nil {
-			err = failures(due)
+	return b.submit(ctx, "accept", "respond-async", http.StatusAccepted, func(c *submitters) error {
+		before, err := c.server.CPU()
+		if err != nil {
+			return err
 		}
+		due, err := c.open(ctx, acceptedRate)
+		if err != nil {
+			return err
+		}
+		after, err := c.server.CPU()
 		if err != nil {
 			return err
 		}
 		p99 := millis(due.Latency.Quantile(0.99))
-		b.report.line("at %d/s: p50 %.1f p99 %.1f ms from when each was due, %d of %d unsent", acceptedRate, millis(due.Latency.Quantile(0.5)), p99, due.Unsent, due.Due)
+		b.report.line("over HTTP, %d clients, an API alone, at %d/s: p50 %.1f p99 %.1f ms from when each was due, %d of %d unsent, %s of the server's CPU for each",
+			jobClients, acceptedRate, millis(due.Latency.Quantile(0.5)), p99, due.Unsent, due.Due, ((after - before) / time.Duration(max(due.OK, 1))).Round(time.Microsecond))
 		b.report.set("jobs_accept_p99", p99)
+		most, err := c.most(ctx)
+		if err != nil {
+			return err
+		}
+		b.report.line("as much as they can: %.0f predictions/s accepted, p50 %.1f p99 %.1f ms", most.Rate(), millis(most.Latency.Quantile(0.5)), millis(most.Latency.Quantile(0.99)))
+		b.report.set("jobs_accepted", most.Rate())
 		return nil
 	}, "SLUICE_JOB_CONCURRENCY=0", "SLUICE_JOB_MAX_QUEUED_PER_TENANT=100000000", "SLUICE_JOB_MAX_QUEUED=100000000", "SLUICE_JOB_MAX_WAIT=720h")
-	if err != nil {
-		return err
-	}
-	b.report.set("jobs_accepted", r.Rate())
-	return nil
 }
 
 // jobResults has clients wait for the results of predictions: as many as there
 // can be, and then half of that.
 func (b *bench) jobResults(ctx context.Context) error {
-	_, err := b.submit(ctx, "results", "wait=10", http.StatusOK, func(pool *load.Pool, l load.Load, most *load.Result) error {
-		half, err := pool.Open(ctx, l, load.Poisson(most.Rate()/2, 1), b.span(10*time.Second))
-		if err == nil {
-			err = failures(half)
+	return b.submit(ctx, "results", "wait=10", http.StatusOK, func(c *submitters) error {
+		most, err := c.most(ctx)
+		if err != nil {
+			return err
 		}
+		half, err := c.open(ctx, most.Rate()/2)
 		if err != nil {
 			return err
 		}
@@ -159,42 +168,59 @@ func (b *bench) jobResults(ctx context.Context) error {
 		b.report.set("jobs_result_p99", p99)
 		return nil
 	})
-	return err
 }
 
-// submit starts a server, keeps clients submitting for a while, and lets more be
-// done with that.
-func (b *bench) submit(ctx context.Context, name, prefer string, status int, more func(*load.Pool, load.Load, *load.Result) error, env ...string) (_ *load.Result, err error) {
+// submitters are the clients of one server.
+type submitters struct {
+	*bench
+	name   string
+	server *target.Sluice
+	pool   *load.Pool
+	load   load.Load
+}
+
+// most has them submit as much as they can for a while.
+func (c *submitters) most(ctx context.Context) (*load.Result, error) {
+	r := c.pool.Closed(ctx, c.load, c.span(10*time.Second))
+	return r, failures(r)
+}
+
+// open has them submit at a rate for a while, which is profiled.
+func (c *submitters) open(ctx context.Context, rate float64) (*load.Result, error) {
+	profiled := c.profile(ctx, c.server, c.name, c.span(10*time.Second))
+	r, err := c.pool.Open(ctx, c.load, load.Poisson(rate, 1), c.span(10*time.Second))
+	if err == nil {
+		err = failures(r)
+	}
+	return r, errors.Join(err, profiled())
+}
+
+// submit starts a server and clients of it, and has them measured.
+func (b *bench) submit(ctx context.Context, name, prefer string, status int, measure func(*submitters) error, env ...string) (err error) {
 	repository := filepath.Join(b.dir, name+"-models")
 	if err := os.CopyFS(filepath.Join(repository, "tiny_mlp"), os.DirFS(modelDir("tiny_mlp"))); err != nil {
-		return nil, err
+		return err
 	}
 	s, err := b.start(ctx, name, repository, filepath.Join(b.dir, name), env...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
 	w, err := b.workload(ctx, s, "tiny_mlp", 1, load.JSON)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	l := load.Load{Status: status, Backoff: backoff}
+	c := &submitters{bench: b, name: name, server: s, load: load.Load{Status: status, Backoff: backoff}}
 	for _, r := range w.Requests {
 		fields := "Content-Type: application/json\r\nPrefer: " + prefer + "\r\n"
-		l.Requests = append(l.Requests, &load.Request{Wire: load.Post(s.HTTP, "/v1/models/tiny_mlp/predictions", fields, load.Body(r.Wire))})
+		c.load.Requests = append(c.load.Requests, &load.Request{Wire: load.Post(s.HTTP, "/v1/models/tiny_mlp/predictions", fields, load.Body(r.Wire))})
 	}
-	pool, err := load.Dial(s.HTTP, jobClients)
-	if err != nil {
-		return nil, err
+	if c.pool, err = load.Dial(s.HTTP, jobClients); err != nil {
+		return err
 	}
-	defer pool.Close()
-	if err := failures(pool.Closed(ctx, l, b.span(2*time.Second))); err != nil { // warm
-		return nil, err
+	defer c.pool.Close()
+	if err := failures(c.pool.Closed(ctx, c.load, b.span(2*time.Second))); err != nil { // warm
+		return err
 	}
-	profiled := b.profile(ctx, s, name, b.span(10*time.Second))
-	r := pool.Closed(ctx, l, b.span(10*time.Second))
-	if err := errors.Join(failures(r), profiled()); err != nil {
-		return nil, err
-	}
-	return r, more(pool, l, r)
+	return measure(c)
 }

@@ -102,7 +102,7 @@ func (b *bench) profile(ctx context.Context, s *target.Sluice, model string, d t
 	path := filepath.Join(b.profiles, fmt.Sprintf("%02d-%s.pprof", b.profiled, cmp.Or(model, "noop")))
 	done := make(chan error, 1)
 	go func() {
-		text, err := s.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds()))))
+		text, err := s.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", min(max(1, int(d.Seconds())), 8)))
 		if err == nil {
 			err = os.WriteFile(path, []byte(text), 0o600)
 		}

@@ -113,8 +113,8 @@ func (t *Trail) Run(ctx context.Context) error {
 	return nil
 }
 
-// concurrency is how many entries are on their way into the log at once: those
-// that come together share a checkpoint.
+// concurrency is how many entries are on their way into the log at once. It bounds
+// how many share a checkpoint.
 const concurrency = 256
 
 // write opens the log and consumes until ctx ends.
@@ -130,17 +130,22 @@ func (t *Trail) write(ctx context.Context) (err error) {
 	}
 	t.use(log, storage)
 	defer t.use(nil, t.cfg.Shared)
+	arrivals := make(chan *arrival)
+	var gathering sync.WaitGroup
+	gathering.Go(func() { t.gather(context.WithoutCancel(ctx), arrivals) })
+	defer gathering.Wait()
+	defer close(arrivals)
 	consumer := queue.Consumer{Name: "audit-log", Stream: "AUDIT", Concurrency: concurrency, MaxAttempts: maxAttempts,
 		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}
-	return t.queue.Consume(ctx, consumer, t.handle)
+	return t.queue.Consume(ctx, consumer, func(ctx context.Context, d queue.Delivery) error { return handle(ctx, d, arrivals) })
 }
 
 // maxAttempts is so high that no outage makes dead letters of entries; only what
 // is no entry at all becomes one, at once.
 const maxAttempts = 1 << 20
 
-// handle takes one entry into the log and the read model.
-func (t *Trail) handle(ctx context.Context, d queue.Delivery) error {
+// handle hands one entry over and waits for what becomes of it.
+func handle(ctx context.Context, d queue.Delivery, arrivals chan<- *arrival) error {
 	m, err := relay.Decode(&d.Message)
 	if err != nil {
 		return err
@@ -149,20 +154,18 @@ func (t *Trail) handle(ctx context.Context, d queue.Delivery) error {
 	if err != nil {
 		return err
 	}
-	scope := repo.Scope{Tenant: entry.Tenant, Actor: "system", Causation: m.ID}
-	known, err := Entries.Exists(ctx, t.store.Read(scope), EntryID(entry.ID))
-	if err != nil || known {
-		return err
+	a := &arrival{entry: entry, cause: m.ID, done: make(chan error, 1)}
+	select {
+	case arrivals <- a:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	log, err := t.current()
-	if err != nil {
+	select {
+	case err = <-a.done:
 		return err
+	case <-ctx.Done(): // what has become of it shows when it comes again
+		return context.Cause(ctx)
 	}
-	indexes, err := log.Append(ctx, []audit.Entry{entry})
-	if err != nil {
-		return err
-	}
-	return t.index(ctx, scope, entry, indexes[0])
 }
 
 // use sets what this process can reach.
@@ -184,14 +187,3 @@ func (t *Trail) current() (*audit.Log, error) {
 
 var errNotWriter error = fault.New(fault.Unavailable, "another process writes the audit log: ask that one, or try again where this one is about to take over").
 	WithCode("audit_not_writer").WithRetryAfter(5 * time.Second)
-
-// index puts an entry into the read model; that it is there already is no error.
-func (t *Trail) index(ctx context.Context, scope repo.Scope, entry audit.Entry, index int64) error {
-	e := &Entry{Entry: entry, Index: index}
-	e.Root.ID = EntryID(entry.ID)
-	err := t.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error { return Entries.Add(ctx, tx, e) })
-	if errors.Is(err, repo.ErrExists) {
-		return nil
-	}
-	return err
-}

@@ -36,13 +36,13 @@ func (q *Queue) sources(c queue.Consumer) []dispatch.Source {
 	var list []dispatch.Source
 	if c.Ordered {
 		for lane := range queue.MaxLanes {
-			list = append(list, &source{durable: &durable{q: q, stream: c.Stream, cfg: laneConfig(c, lane)}})
+			list = append(list, &source{&puller{durable: &durable{q: q, stream: c.Stream, cfg: laneConfig(c, lane)}}})
 		}
 		return list
 	}
-	shared := &durable{q: q, stream: c.Stream, cfg: consumerConfig(c)}
+	shared := &puller{durable: &durable{q: q, stream: c.Stream, cfg: consumerConfig(c)}}
 	for range c.Concurrency {
-		list = append(list, &source{durable: shared})
+		list = append(list, &source{shared})
 	}
 	return list
 }
@@ -52,7 +52,7 @@ func openAll(ctx context.Context, sources []dispatch.Source) error {
 	errs := make([]error, len(sources))
 	var all sync.WaitGroup
 	for i, s := range sources {
-		all.Go(func() { errs[i] = s.(*source).open(ctx) })
+		all.Go(func() { errs[i] = s.(*source).puller.open(ctx) })
 	}
 	all.Wait()
 	for _, err := range errs {
