@@ -166,6 +166,7 @@ type Prediction struct {
 	Version     string          `json:"version,omitempty" doc:"Of the model that answered."`
 	Digest      string          `json:"artifact_digest,omitempty" doc:"SHA-256 of that model's file."`
 	Arm         string          `json:"arm,omitempty" doc:"Of the experiment or release that the prediction is in."`
+	Fallback    string          `json:"fallback,omitempty" doc:"The version that refused the prediction for load, as name:version, where another has answered it."`
 	Output      json.RawMessage `json:"output,omitempty" doc:"The outputs, as in the Open Inference Protocol."`
 	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here, or not JSON."`
 	Error       *Failure        `json:"error,omitempty"`

@@ -38,6 +38,7 @@ type out struct {
 	ModelVersion string `header:"Model-Version"`
 	PredictionID string `header:"Prediction-Id"`
 	Arm          string `header:"Experiment-Arm"`
+	Fallback     string `header:"Sluice-Fallback"`
 	Body         Prediction
 }
 
@@ -87,8 +88,8 @@ func (a *API) predict(ctx context.Context, model, version, ref string, question 
 	if err != nil {
 		return nil, err
 	}
-	o := &out{Status: http.StatusOK, ModelVersion: answered.Version, Body: Prediction{Object: "prediction", Status: string(job.Succeeded), Model: model,
-		Version: answered.Version, Digest: answered.SHA256, Arm: answered.Arm}, Arm: answered.Arm}
+	o := &out{Status: http.StatusOK, ModelVersion: answered.Version, Body: Prediction{Object: "prediction", Status: string(job.Succeeded), Model: answered.Model,
+		Version: answered.Version, Digest: answered.SHA256, Arm: answered.Arm, Fallback: answered.Fallback}, Arm: answered.Arm, Fallback: answered.Fallback}
 	if !answered.Prediction.IsZero() {
 		o.PredictionID = answered.Prediction.String()
 	}

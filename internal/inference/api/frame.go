@@ -97,6 +97,7 @@ type outFrame struct {
 	More    bool            `json:"more,omitempty"` // steps will follow
 	Ended   string          `json:"ended,omitempty"`
 	Version string          `json:"version,omitempty"`
+	Instead string          `json:"fallback,omitempty"` // the version that refused it for load, where another has answered
 	Outputs json.RawMessage `json:"outputs,omitempty"`
 	Error   *Failure        `json:"error,omitempty"`
 }
@@ -104,6 +105,7 @@ type outFrame struct {
 // output fills the frame with an answer, which it copies.
 func (f *outFrame) output(a oip.Answered) (err error) {
 	f.Type, f.Version, f.Step, f.More, f.Ended = "output", a.Version, a.Step.Number, a.Step.More, a.Step.Ended
+	f.Instead = a.Fallback
 	f.Outputs, err = bare(a.Body)
 	return err
 }

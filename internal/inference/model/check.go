@@ -85,6 +85,9 @@ func (c Config) check() error {
 			return bad("warmup", "%q has batch size %d, more than the max_batch_size %d", w.Name, w.BatchSize, *c.MaxBatchSize)
 		}
 	}
+	if err := c.checkFallback(); err != nil {
+		return err
+	}
 	b := c.Batching
 	if b == nil {
 		return nil

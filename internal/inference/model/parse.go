@@ -38,6 +38,7 @@ import (
 //	  feedback: [{output: next, input: token}]   # what a step gives is what the next one takes
 //	  max_steps: 256
 //	  end: {output: next, value: 0} # the last step
+//	fallback: small@champion        # or a model, or @version of this one: answers what is refused for load
 //	execution:
 //	  provider: cpu                 # or cuda, tensorrt
 //	  executors: 2                  # concurrent runs; 0: learned

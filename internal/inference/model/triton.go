@@ -241,6 +241,8 @@ func (s *section) tritonParameters(c *Config) {
 			parallel = p.textFlag(value)
 		case "enable_mem_arena":
 			c.Execution.NoArena = !p.textFlag(value)
+		case paramFallback:
+			c.Fallback = p.fallback(value)
 		case paramSLO:
 			c.SLO = p.textDuration(value)
 		case paramBatching:

@@ -269,6 +269,7 @@ func (c Config) jsonParameters() map[string]jsonParameter {
 	set(e.NoArena, "enable_mem_arena", "0")
 	set(c.SLO > 0, paramSLO, c.SLO.String())
 	set(c.NoBatching, paramBatching, "off")
+	set(c.Fallback != (Fallback{}), paramFallback, c.Fallback.String())
 	if c.Generate != nil {
 		set(true, paramGenerate, c.Generate.text())
 	}

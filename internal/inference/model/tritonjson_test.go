@@ -168,7 +168,9 @@ func drawConfig(t *rapid.T) (Config, Signature) {
 		}
 		c.Warmup = []Warmup{w}
 	}
-	drawStateful(t, &c, &sig, batch > 0)
+	if drawStateful(t, &c, &sig, batch > 0); c.Sequence == nil && c.Generate == nil {
+		c.Fallback = rapid.SampledFrom([]Fallback{{}, {Model: "s"}, {Version: "1"}, {Model: "s", Version: "stable"}}).Draw(t, "fallback")
+	}
 	return c, sig
 }
 

@@ -49,6 +49,8 @@ type Answered struct {
 	Use        serve.Use
 	Step       serve.Step
 	Arm        string // of an experiment that answered; "" for none
+	Model      string // that answered
+	Fallback   string // see serve.Response
 }
 
 // Answer has a model answer a question, the same way as any request goes. What it
@@ -68,7 +70,7 @@ func Answer(ctx context.Context, models serve.Models, memory *budget.Budget, q Q
 	if err := models.Predict(ctx, c); err != nil {
 		return Answered{}, c.identify(err)
 	}
-	a := Answered{Body: bytes.Clone(c.reply.body.B), Version: c.served, SHA256: c.sha256, Prediction: c.reply.prediction, Timing: c.reply.timing, Use: c.reply.use, Arm: c.reply.arm}
+	a := Answered{Body: bytes.Clone(c.reply.body.B), Model: c.name, Version: c.served, Fallback: c.reply.fallback, SHA256: c.sha256, Prediction: c.reply.prediction, Timing: c.reply.timing, Use: c.reply.use, Arm: c.reply.arm}
 	if c.reply.binary {
 		a.Text = new(c.reply.textSize)
 	}
@@ -94,18 +96,19 @@ func Steps(ctx context.Context, models *stream.Models, memory *budget.Budget, q 
 // questionCall is an inferCall that notes which version answered.
 type questionCall struct {
 	*inferCall
-	question       Question
-	served, sha256 string
-	emit           func(Answered) error // takes the answers; nil keeps the one
+	question             Question
+	name, served, sha256 string               // of the version that answered
+	emit                 func(Answered) error // takes the answers; nil keeps the one
 }
 
 // Encode implements serve.Codec.
 func (c *questionCall) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
+	c.name, c.served, c.sha256 = v.Name, v.Text, v.SHA256
 	before := c.account.Held()
 	if err := c.inferCall.Encode(ctx, v, resp); err != nil || c.emit == nil {
 		return err
 	}
-	err := c.emit(Answered{Body: c.reply.body.B[:c.reply.textSize], Version: c.served, SHA256: c.sha256, Timing: c.reply.timing, Step: resp.Step})
+	err := c.emit(Answered{Body: c.reply.body.B[:c.reply.textSize], Model: c.name, Version: c.served, SHA256: c.sha256, Fallback: resp.Fallback, Timing: c.reply.timing, Step: resp.Step})
 	c.reply.reset()
 	c.account.Return(c.account.Held() - before)
 	return err
@@ -116,7 +119,6 @@ func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.
 	if err := c.inferCall.Decode(ctx, v, req); err != nil {
 		return err
 	}
-	c.served, c.sha256 = v.Text, v.SHA256
 	q := &c.question
 	req.Class, req.Tenant, req.Prediction, req.Attempt = q.Class, q.Tenant, q.Prediction, q.Attempt
 	req.ID = cmp.Or(req.ID, q.ClientRef)

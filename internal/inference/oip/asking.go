@@ -12,6 +12,10 @@ import (
 // arm of an experiment or release has answered.
 const HeaderArm = "Experiment-Arm"
 
+// HeaderFallback is the header, and in lower case the metadata of gRPC, that says
+// which version refused the request for load, where another has answered it.
+const HeaderFallback = "Sluice-Fallback"
+
 // Value returns what experiments look at of a request with these headers.
 func Value(ctx context.Context, h http.Header, from experiment.Source, name string) string {
 	first := func(name string) string {

@@ -28,6 +28,7 @@ type reply struct {
 	// prediction names it in the log; zero where there is none.
 	prediction record.ID
 	arm        string // of an experiment; "" for none
+	fallback   string // see serve.Response
 }
 
 func (r *reply) reset() {
@@ -52,6 +53,7 @@ func (c *inferCall) Encode(_ context.Context, v *serve.Version, resp *serve.Resp
 		}
 	}
 	c.reply.timing, c.reply.use, c.reply.prediction, c.reply.arm = resp.Timing, resp.Use, resp.Prediction, resp.Choice.Arm
+	c.reply.fallback = resp.Fallback
 	c.reply.timing.Encode = time.Since(start)
 	return nil
 }
@@ -145,6 +147,9 @@ func (r *reply) write(c echo.Context, account *budget.Account, start time.Time) 
 	}
 	if r.arm != "" {
 		h[HeaderArm] = []string{r.arm}
+	}
+	if r.fallback != "" {
+		h[HeaderFallback] = []string{r.fallback}
 	}
 	body := r.body.B
 	if accept := c.Request().Header["Accept-Encoding"]; len(accept) > 0 {

@@ -82,7 +82,8 @@ type Digest [32]byte
 // Log's.
 type Entry struct {
 	// ID and Attempt tell it from all others: a durable prediction has an entry for
-	// each of its attempts, from 1 on; all others have attempt 0.
+	// each of its attempts, from 1 on; all others have attempt 0, and what a fallback
+	// answered 1.
 	ID      ID
 	Attempt int
 	At      time.Time // when it was begun, in milliseconds as the id has it
@@ -93,7 +94,7 @@ type Entry struct {
 	Bulk      bool   // it had no client waiting: its latency is that of spare time
 	ClientRef string // the client's own name for it; not unique
 	Outcome   Outcome
-	Code      string // of the failure
+	Code      string // of the failure, or FallbackCode
 	Rows      int
 	BatchRows int // in the run that served it
 	Latency   Latency
@@ -116,6 +117,26 @@ func (e *Entry) Check() error {
 		return fault.New(fault.Invalid, "an entry of the prediction log needs a tenant, an id, a time and an outcome, got %q, %s, %s, %d", e.Tenant, e.ID, e.At, e.Outcome).WithCode("entry_invalid")
 	}
 	return nil
+}
+
+// FallbackCode is the code of an entry whose version answered for another, which had
+// refused the prediction for load.
+const FallbackCode = "fallback"
+
+// fallbackMark follows the id of an experiment that an entry is not of.
+const fallbackMark = "/" + FallbackCode
+
+// FellBack makes the entry that of an answer which a version gave for another that was
+// overloaded. The refusal is the attempt before, and is what counts for the arm; this
+// one has the arm under the experiment's id with /fallback behind it, so that it
+// counts in no comparison, and neither do its labels.
+func (e *Entry) FellBack() {
+	if e.Code == "" {
+		e.Code = FallbackCode
+	}
+	if e.Experiment != "" {
+		e.Experiment += fallbackMark
+	}
 }
 
 // MaxClientRef is how many bytes a client's name for a prediction may have; of a

@@ -69,8 +69,11 @@ type Sequence struct {
 // Response is the answer to a Request: the wanted outputs, in the order asked.
 type Response struct {
 	// Choice is how the request came to its version.
-	Choice  record.Choice
-	Outputs []tensor.Tensor
+	Choice record.Choice
+	// Fallback is the version that refused the request for load, as name:version,
+	// where another one has answered it; else empty.
+	Fallback string
+	Outputs  []tensor.Tensor
 	// Ports are the signature's ports of Outputs, index by index.
 	Ports  []*model.Port
 	Timing Timing
@@ -190,7 +193,8 @@ type Version struct {
 	graph   *model.Signature      // what the engine takes and gives: with the state, if there is one
 	logging *record.ContentPolicy // of the tensors that the prediction log keeps; nil keeps none
 	runtime machinery
-	varying bool // an extent beyond the rows may vary
+	varying bool        // an extent beyond the rows may vary
+	told    atomic.Bool // that its fallback is unfit
 	ties    []tie
 	// refs counts the table's reference and one for each request in progress;
 	// at zero the version is closed.

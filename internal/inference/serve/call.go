@@ -26,6 +26,7 @@ type call struct {
 	asker    asker
 	inner    bool          // it answers a node of a graph, whose own request is the one that counts
 	result   *graph.Result // of a graph; its memory is that of the outputs
+	fallback string        // the version that refused it, where another one answers; see Response
 }
 
 var calls = sync.Pool{New: func() any {
@@ -46,7 +47,7 @@ func (c *call) free() {
 	c.response = Response{Outputs: c.response.Outputs[:0], Ports: c.response.Ports[:0]}
 	c.part.Reset()
 	c.wanted = c.wanted[:0]
-	c.asker, c.inner = asker{}, false
+	c.asker, c.inner, c.fallback = asker{}, false, ""
 	c.result.Release()
 	c.result = nil
 	calls.Put(c)
@@ -170,6 +171,7 @@ func (c *call) answer(v *Version, timing Timing) {
 		c.response.Ports = append(c.response.Ports, &v.graph.Outputs[o])
 	}
 	c.response.Timing, c.response.Prediction, c.response.Choice = timing, c.request.Prediction, c.request.Choice
+	c.response.Fallback = c.fallback
 	u := Use{Rows: c.part.Rows, Compute: timing.Infer * time.Duration(c.part.Rows) / time.Duration(max(timing.BatchRows, c.part.Rows, 1))}
 	if c.result != nil {
 		u.Compute = c.result.Compute

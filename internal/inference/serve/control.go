@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 
+	"sluice/internal/inference/model"
 	"sluice/internal/inference/modelrepo"
 	"sluice/internal/platform/fault"
 )
@@ -27,18 +28,20 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	var wg sync.WaitGroup
-	graphs := []modelrepo.Entry{}
+	graphs, leaning := []modelrepo.Entry{}, []modelrepo.Entry{}
 	for _, e := range entries {
 		switch {
 		case !s.configured(e.Name):
 		case hasGraph(e):
 			graphs = append(graphs, e)
+		case e.Config.Fallback != (model.Fallback{}):
+			leaning = append(leaning, e)
 		default:
 			wg.Go(func() { _ = s.apply(ctx, e, fromRepository) }) // the state keeps the error
 		}
 	}
 	wg.Wait()
-	for _, e := range graphs { // their models are there now
+	for _, e := range slices.Concat(leaning, graphs) { // what they use is there now
 		_ = s.apply(ctx, e, fromRepository)
 	}
 	s.bindGraphs(ctx)

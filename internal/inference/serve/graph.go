@@ -137,8 +137,12 @@ func (s *Server) openGraph(src source) (*Version, error) {
 	if v.logging, err = logging(v); err != nil {
 		return nil, err
 	}
+	v.Batches, v.MaxRows = g.Batches, *config.MaxBatchSize
+	if err := s.checkFallback(v); err != nil {
+		return nil, err
+	}
 	v.runtime = machinery{graph: g, metrics: s.metrics.version(v), recorder: s.cfg.Recorder, closed: make(chan struct{})}
-	v.Batches, v.MaxRows, v.CrossRequest = g.Batches, *config.MaxBatchSize, g.Batches && g.Independent
+	v.CrossRequest = g.Batches && g.Independent
 	v.Invariance = "a graph: each of its models batches by itself"
 	v.serve()
 	return v, nil
@@ -189,7 +193,7 @@ func (s *Server) changed() {
 	}
 }
 
-// followGraphs keeps graphs true to their models until ctx ends.
+// followGraphs keeps graphs and fallbacks true to their models until ctx ends.
 func (s *Server) followGraphs(ctx context.Context) {
 	for {
 		select {
@@ -197,6 +201,7 @@ func (s *Server) followGraphs(ctx context.Context) {
 			return
 		case <-s.stale:
 			s.bindGraphs(ctx)
+			s.checkFallbacks(ctx)
 		}
 	}
 }

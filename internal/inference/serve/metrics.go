@@ -24,6 +24,7 @@ type metrics struct {
 	nodes                       *prometheus.HistogramVec
 	nodeErrors                  *prometheus.CounterVec
 	shadowed, unshadowed        *prometheus.CounterVec
+	fallbacks                   *prometheus.CounterVec
 }
 
 // durations reach from tens of microseconds to half a minute.
@@ -65,7 +66,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.unshadowed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_shadow_dropped_total", Help: "Copies of requests for a shadow that came to nothing: there was no idle capacity (busy), too many waited (full), it was not loaded (missing), or the process ended (closing).",
 	}, append(byVersion, "reason"))
-	r.MustRegister(m.nodes, m.nodeErrors, m.shadowed, m.unshadowed, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
+	m.fallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_inference_fallbacks_total", Help: "Requests that a version refused for load and that has a fallback, by what became of them there: answered, failed, refused (it had no room either), missing (it is not loaded), unfit (it does not take and give the same, or not so many rows).",
+	}, append(byVersion, "outcome"))
+	r.MustRegister(m.fallbacks, m.nodes, m.nodeErrors, m.shadowed, m.unshadowed, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
 	return m
 }
 
@@ -93,7 +97,7 @@ func (m *metrics) forget(v *Version) {
 		h.DeletePartialMatch(labels)
 	}
 	m.nodes.DeletePartialMatch(labels)
-	for _, c := range []*prometheus.CounterVec{m.nodeErrors, m.refusals, m.shadowed, m.unshadowed} {
+	for _, c := range []*prometheus.CounterVec{m.nodeErrors, m.refusals, m.shadowed, m.unshadowed, m.fallbacks} {
 		c.DeletePartialMatch(labels)
 	}
 	m.isolated.DeletePartialMatch(labels)

@@ -119,11 +119,12 @@ func (s *Server) describe(name string, o *Offer) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Version{
+	v := &Version{
 		Name: name, Number: o.Number, Text: strconv.FormatInt(o.Number, 10), SHA256: o.SHA256,
 		Signature: config.Visible(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize,
 		Invariance: "the version is not loaded here", Stats: new(Stats),
-	}, nil
+	}
+	return v, s.checkFallback(v)
 }
 
 // shadowed is what the log says where a number is both offered and in the

@@ -44,6 +44,9 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 	if v.logging, err = logging(v); err != nil {
 		return nil, err
 	}
+	if err := s.checkFallback(v); err != nil {
+		return nil, err
+	}
 	spec := engine.Spec{
 		Name: src.name, Data: src.data, Signature: v.graph,
 		Batches: v.Batches, MaxRows: v.MaxRows, Execution: config.Execution,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/internal/inference/batcher"
+	"sluice/internal/inference/model"
 	"sluice/internal/platform/access"
 )
 
@@ -47,8 +48,23 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	c.schedule(v, decoded)
 	ran, err := s.compute(ctx, v, c)
 	if err != nil {
-		return v.refused(ctx, start, c, err)
+		err = v.refused(ctx, start, c, err)
+		if v.Config.Fallback != (model.Fallback{}) && overloaded(err) {
+			return s.fallBack(ctx, codec, &chosen, c, start, decoded, err)
+		}
+		return err
 	}
+	if err := s.reply(ctx, codec, v, c, start, decoded, ran); err != nil {
+		return err
+	}
+	if chosen.Shadowed() {
+		s.shadows.offer(ctx, v, &chosen, c)
+	}
+	return nil
+}
+
+// reply encodes what a version has answered, and counts it.
+func (s *Server) reply(ctx context.Context, codec Codec, v *Version, c *call, start, decoded time.Time, ran batcher.Timing) error {
 	settled := time.Now()
 	v.identify(start, c)
 	c.answer(v, Timing{Decode: decoded.Sub(start), Queue: ran.Queue, Infer: ran.Run, BatchRows: ran.Rows})
@@ -59,9 +75,6 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	v.succeeded(ctx, start, c)
 	if s.cfg.Used != nil && c.request.Class == batcher.Online && !c.inner {
 		s.cfg.Used(ctx, v, settled, c.response.Use)
-	}
-	if chosen.Shadowed() {
-		s.shadows.offer(ctx, v, &chosen, c)
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ func (v *Version) record(start time.Time, total time.Duration, c *call, err erro
 	if err != nil {
 		e.Outcome, e.Code = record.OutcomeOf(err), fault.CodeOf(err)
 	}
+	if c.fallback != "" {
+		e.FellBack()
+	}
 	e.Rows, e.BatchRows = c.part.Rows, t.BatchRows
 	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode, Total: total}
 	if p := v.logging; p != nil && err == nil && p.Takes(e.Tenant) {

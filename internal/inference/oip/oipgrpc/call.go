@@ -277,15 +277,19 @@ func findPort(ports []model.Port, name []byte) int {
 	return -1
 }
 
-// tell says as metadata which prediction the answer is, and of which arm.
+// tell says as metadata which prediction the answer is, of which arm, and for whom it
+// was given.
 func (c *call) tell(ctx context.Context, resp *serve.Response) {
 	var text [40]byte
-	pairs := make([]string, 0, 4)
+	pairs := make([]string, 0, 6)
 	if !resp.Prediction.IsZero() && !c.final { // a stream has one header for all of its answers
 		pairs = append(pairs, oip.PredictionID, string(resp.Prediction.Append(text[:0])))
 	}
 	if resp.Choice.Arm != "" {
 		pairs = append(pairs, oip.HeaderArm, resp.Choice.Arm)
+	}
+	if resp.Fallback != "" && !c.final {
+		pairs = append(pairs, oip.HeaderFallback, resp.Fallback)
 	}
 	if len(pairs) > 0 {
 		_ = grpc.SetHeader(ctx, metadata.Pairs(pairs...)) // a stream that has begun has sent its own

@@ -30,7 +30,7 @@ type logOut struct{ Body api.Page[Entry] }
 type Entry struct {
 	ID           string   `json:"id"`
 	Object       string   `json:"object"`
-	Attempt      int      `json:"attempt,omitempty" doc:"Of a durable prediction, from 1."`
+	Attempt      int      `json:"attempt,omitempty" doc:"Of a durable prediction, from 1. Also 1 where a fallback answered: attempt 0 is the refusal."`
 	At           api.Time `json:"at" doc:"When it was begun."`
 	Model        string   `json:"model"`
 	Version      string   `json:"version"`
@@ -40,7 +40,7 @@ type Entry struct {
 	Mode         string   `json:"mode" enum:"online,bulk,shadow"`
 	ClientRef    string   `json:"client_ref,omitempty" doc:"The client's name for it: client_ref, or the id of the Open Inference Protocol, if it has at most 255 bytes."`
 	Outcome      string   `json:"outcome" enum:"succeeded,failed,refused,invalid,cancelled"`
-	Code         string   `json:"code,omitempty" doc:"Of the failure."`
+	Code         string   `json:"code,omitempty" doc:"Of the failure; fallback where the version answered for another that was overloaded."`
 	Rows         int      `json:"rows"`
 	BatchRows    int      `json:"batch_rows" doc:"In the run that served it."`
 	Latency      Latency  `json:"latency_ms"`
