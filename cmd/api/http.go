@@ -47,6 +47,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.models.Server.HoldIn(memory)
 	if a.backlog, err = newBacklog(a); err != nil {
 		return nil, err
 	}

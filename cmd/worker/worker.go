@@ -91,6 +91,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil, w.records.Recorder()); err != nil {
 			return err
 		}
+		w.models.Server.HoldIn(memory)
 		w.health.AddCheck("models", w.models.Check)
 		if w.follower, err = w.models.Follow(w.cfg, w.node, metrics, w.log); err != nil {
 			return err

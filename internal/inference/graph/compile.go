@@ -70,7 +70,11 @@ func Compile(name string, spec *model.Graph, find Find, observe Observer) (*Grap
 	if err := c.outputs(g, top); err != nil {
 		return nil, err
 	}
-	g.ports, g.calls, g.members = c.ports, c.calls, c.members
+	g.ports, g.calls = c.ports, c.calls
+	for _, reference := range slices.Sorted(maps.Keys(c.members)) {
+		name, version := model.Reference(reference)
+		g.uses = append(g.uses, Use{name, version, c.members[reference]})
+	}
 	return g, nil
 }
 

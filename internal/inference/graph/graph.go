@@ -72,13 +72,19 @@ type Graph struct {
 	outputs []int
 	ports   []model.Port // by slot
 	calls   []*call      // of all nodes
-	members map[string]Member
+	uses    []Use
 	observe Observer
 }
 
-// Members returns the models that the graph calls itself, as they were when it was
-// checked, by the references name@version of its nodes.
-func (g *Graph) Members() map[string]Member { return g.members }
+// Use is a model that a graph calls, by the name and version that its nodes have, as it
+// was when the graph was checked.
+type Use struct {
+	Model, Version string
+	Member         Member
+}
+
+// Calls returns the models that the graph calls itself, each once, sorted.
+func (g *Graph) Calls() []Use { return g.uses }
 
 // Alike reports whether two graphs of the same file were checked for the same: what
 // one can do with its models, the other can.
@@ -89,8 +95,22 @@ func (g *Graph) Alike(o *Graph) bool {
 // Observer is told what each node took, and how it failed, if it did.
 type Observer func(node string, took time.Duration, err error)
 
+// Memory is what the tensors of requests count in. It is safe for concurrent use.
+type Memory interface {
+	// Acquire adds n bytes, or fails and adds nothing.
+	Acquire(n int64) error
+	// Return takes n bytes off again.
+	Return(n int64)
+}
+
+type unbounded struct{}
+
+func (unbounded) Acquire(int64) error { return nil }
+func (unbounded) Return(int64)        {}
+
 // Request is one request to a graph.
 type Request struct {
+	Memory Memory          // that what nodes make counts in, until Result.Release; nil counts nowhere
 	Inputs []tensor.Tensor // in the signature's order; the graph borrows their data
 	Rows   int             // of each input, where the graph batches
 	// Value returns a value of the request, or ""; see experiment.Request.
@@ -114,11 +134,14 @@ func (r *Result) Release() {
 // Run answers a request. The first node that fails ends the others; its error names
 // it. Nothing of the graph runs any more when Run returns.
 func (g *Graph) Run(ctx context.Context, req Request, c Caller) (*Result, error) {
+	if req.Memory == nil {
+		req.Memory = unbounded{}
+	}
 	ctx, err := deeper(ctx, g.name)
 	if err != nil {
 		return nil, err
 	}
-	r := &run{graph: g, caller: c, value: req.Value, slots: make([]tensor.Tensor, len(g.ports)), rows: -1, shared: &shared{}}
+	r := &run{graph: g, caller: c, value: req.Value, slots: make([]tensor.Tensor, len(g.ports)), rows: -1, shared: &shared{memory: memory{of: req.Memory}}}
 	if g.Batches {
 		r.rows = int64(req.Rows)
 	}

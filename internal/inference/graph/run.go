@@ -39,6 +39,7 @@ type shared struct {
 
 // memory owns the data of all tensors that were made for a request.
 type memory struct {
+	of    Memory
 	mu    sync.Mutex
 	slabs []*tensor.Slab
 	held  int
@@ -56,6 +57,10 @@ func (m *memory) alloc(n int) ([]byte, error) {
 		s.Release()
 		return nil, tooLarge()
 	}
+	if err := m.of.Acquire(int64(cap(s.B))); err != nil {
+		s.Release()
+		return nil, err
+	}
 	m.held += cap(s.B)
 	s.B = s.B[:n]
 	m.slabs = append(m.slabs, s)
@@ -72,7 +77,8 @@ func (m *memory) release() {
 	for _, s := range m.slabs {
 		s.Release()
 	}
-	m.slabs = nil
+	m.of.Return(int64(m.held))
+	m.slabs, m.held = nil, 0
 }
 
 // step is what a node does.

@@ -71,6 +71,9 @@ func newInferCall(account budget.Account, model, version string) *inferCall {
 	return c
 }
 
+// Account implements serve.Holding.
+func (c *inferCall) Account() *budget.Account { return &c.account }
+
 // free gives the call and all memory it holds back.
 func (c *inferCall) free() {
 	c.body.Release()

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,11 +51,9 @@ func (s *Service) inspectGraph(v *Version, file []byte, config model.Config) err
 		return badConfig(err)
 	}
 	v.be(v.Main().SHA256, g.Signature, resolved.Warnings)
-	for reference, m := range g.Members() {
-		name, version := model.Reference(reference)
-		v.Members = append(v.Members, Member{name, version, m.Number, m.SHA256})
+	for _, use := range g.Calls() {
+		v.Members = append(v.Members, Member{use.Model, use.Version, use.Member.Number, use.Member.SHA256})
 	}
-	slices.SortFunc(v.Members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Model, b.Model), cmp.Compare(a.Version, b.Version)) })
 	return nil
 }
 

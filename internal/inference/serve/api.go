@@ -223,6 +223,7 @@ type Stats struct {
 	Success, Fail, Queue,
 	ComputeInput, ComputeInfer, ComputeOutput Duration
 	batches [maxStatBatch + 1]batchStat
+	wanted  atomic.Int64 // requests to graphs that have it among their models
 }
 
 // Duration is a count and a sum of nanoseconds.

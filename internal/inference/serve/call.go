@@ -27,6 +27,8 @@ type call struct {
 	inner    bool          // it answers a node of a graph, whose own request is the one that counts
 	result   *graph.Result // of a graph; its memory is that of the outputs
 	fallback string        // the version that refused it, where another one answers; see Response
+	holding  holding
+	holds    *holding // what a graph's tensors count in: its own, or that of the graph around it
 }
 
 var calls = sync.Pool{New: func() any {
@@ -49,7 +51,7 @@ func (c *call) free() {
 	c.wanted = c.wanted[:0]
 	c.asker, c.inner, c.fallback = asker{}, false, ""
 	c.result.Release()
-	c.result = nil
+	c.result, c.holds, c.holding.account = nil, nil, nil
 	calls.Put(c)
 }
 

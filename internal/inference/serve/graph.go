@@ -27,8 +27,9 @@ func (s *Server) runGraph(ctx context.Context, v *Version, c *call) (batcher.Tim
 	}
 	_ = c.asker.Value(experiment.RequestID, "") // drawn before nodes ask for it at the same time
 	began := time.Now()
+	defer s.keep(v.runtime.graph)()
 	result, err := v.runtime.graph.Run(ctx, graph.Request{
-		Inputs: c.part.Inputs, Rows: c.part.Rows,
+		Inputs: c.part.Inputs, Rows: c.part.Rows, Memory: s.holding(c),
 		Value: func(from experiment.Source, name string) string { return c.asker.Value(from, name) },
 	}, &nodes{s, c})
 	took := time.Since(began)
@@ -54,7 +55,7 @@ type nodes struct {
 func (n *nodes) Call(ctx context.Context, g *graph.Call) error {
 	c := newCall()
 	defer c.free()
-	c.inner = true
+	c.inner, c.holds = true, n.outer.holds
 	return n.server.predict(ctx, &nodeCodec{g, n.outer}, c)
 }
 

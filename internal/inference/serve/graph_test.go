@@ -93,7 +93,7 @@ func counted(t *testing.T, metrics *prometheus.Registry, name string) (n uint64)
 // Rows of many requests to a graph share the runs of its models, and return to their
 // callers.
 func TestGraphRowsReturnToTheirCallers(t *testing.T) {
-	f := newFixture(t, serve.Config{}, map[string][]byte{"id/1/model.onnx": identity(), "g/1/graph.yaml": []byte(pipeline)})
+	f := newFixture(t, serve.Config{Defaults: model.Defaults{SLO: time.Hour}}, map[string][]byte{"id/1/model.onnx": identity(), "g/1/graph.yaml": []byte(pipeline)})
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {

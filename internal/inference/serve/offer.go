@@ -298,7 +298,7 @@ func (s *Server) makeRoom(ctx context.Context, more int64, stays *offered) {
 
 // used is when a loaded version was last used, in Unix milliseconds.
 func (o *offered) used() int64 {
-	if o.live.Stats.Pending.Load() > 0 {
+	if o.live.Stats.Pending.Load() > 0 || o.live.Stats.wanted.Load() > 0 {
 		return 1<<63 - 1
 	}
 	return max(o.live.Stats.LastInference.Load(), o.began.UnixMilli())

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"sluice/internal/inference/modelrepo"
 	"sluice/internal/inference/onnx"
 	"sluice/internal/inference/route"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -85,6 +87,7 @@ type Server struct {
 	loads   sync.WaitGroup
 	closing bool // no more loads on demand
 
+	memory  *budget.Budget
 	stale   chan struct{} // holds a token while graphs have not been compared with the table
 	shadows *shadows
 }
@@ -103,7 +106,7 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 	if cfg.Limits.MaxBytes == 0 {
 		cfg.Limits = onnx.DefaultLimits()
 	}
-	s := &Server{engine: e, repo: repo, cfg: cfg, models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
+	s := &Server{engine: e, repo: repo, cfg: cfg, memory: budget.New(math.MaxInt64, ""), models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
 	if cfg.Trial == nil {
 		s.cfg.Trial = s.tryHere
 	}

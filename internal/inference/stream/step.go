@@ -10,6 +10,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 )
 
@@ -46,6 +47,14 @@ func (s *step) Value(ctx context.Context, from experiment.Source, name string) s
 		return c.Value(ctx, from, name)
 	}
 	return ""
+}
+
+// Account implements serve.Holding.
+func (s *step) Account() *budget.Account {
+	if c, ok := s.inner.(serve.Holding); ok {
+		return c.Account()
+	}
+	return nil
 }
 
 // Decode implements serve.Codec.

@@ -50,7 +50,7 @@ func newCall(memory *budget.Budget) *call {
 	return c
 }
 
-// Account implements rpc.Holder.
+// Account implements rpc.Holder and serve.Holding.
 func (c *call) Account() *budget.Account { return &c.account }
 
 // free gives the call, its message and its slabs back. Nothing that Decode
