@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/evaluations"
 	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
@@ -20,6 +21,7 @@ import (
 	"sluice/internal/batch/export"
 	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/api"
+	"sluice/internal/inference/evaluation"
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry"
@@ -47,26 +49,27 @@ type app struct {
 	tracing  *telemetry.Tracing
 	shipper  *telemetry.Shipper // nil ships no log lines
 
-	node      *node.Node
-	gate      *gate
-	records   *records.Records
-	models    *models.Models
-	jobs      *jobs.Jobs
-	rollouts  *rollouts.Rollouts
-	batches   *batches.Batches
-	backlog   *job.Backlog
-	meter     *metering.Meter
-	api       *api.API
-	hub       *feed.Hub
-	uploads   *upload.Service
-	versions  *registry.Service
-	trials    *registry.Trials
-	follower  lifecycle.Component // of the ready versions
-	exports   *exports.Exports
-	ops, http *web.Server
-	grpc      *grpcServer
-	firstKey  string // the file with the API key that this start has made
-	ready     func() // called once everything has started; tests set it
+	node        *node.Node
+	gate        *gate
+	records     *records.Records
+	models      *models.Models
+	jobs        *jobs.Jobs
+	rollouts    *rollouts.Rollouts
+	batches     *batches.Batches
+	backlog     *job.Backlog
+	meter       *metering.Meter
+	api         *api.API
+	hub         *feed.Hub
+	uploads     *upload.Service
+	versions    *registry.Service
+	trials      *registry.Trials
+	follower    lifecycle.Component // of the ready versions
+	exports     *exports.Exports
+	evaluations *evaluations.Evaluations
+	ops, http   *web.Server
+	grpc        *grpcServer
+	firstKey    string // the file with the API key that this start has made
+	ready       func() // called once everything has started; tests set it
 }
 
 // newApp builds every part; nothing listens or loads models before Run. Close it
@@ -89,9 +92,9 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(exports.Need(cfg, needUploads(node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(exports.Need(cfg, needUploads(evaluations.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions())})))))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions(), evaluation.Permissions())}))))))))
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +170,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), a.evaluations.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

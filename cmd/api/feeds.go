@@ -9,6 +9,7 @@ import (
 
 	"sluice/internal/batch/export"
 	batch "sluice/internal/batch/job"
+	"sluice/internal/inference/evaluation"
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/feed"
@@ -30,16 +31,17 @@ func eventPermissions() []access.Declaration {
 // newHub returns the hub of all events.
 func newHub(a *app) (*feed.Hub, error) {
 	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, End: map[string][]string{
-		job.Predictions.Name: {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
-		batch.Batches.Name:   {"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"},
-		export.Exports.Name:  {"export.completed", "export.failed", "export.cancelled"},
+		job.Predictions.Name:        {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
+		batch.Batches.Name:          {"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"},
+		export.Exports.Name:         {"export.completed", "export.failed", "export.cancelled"},
+		evaluation.Evaluations.Name: {"evaluation.completed", "evaluation.failed", "evaluation.cancelled"},
 	}})
 }
 
 // eventLabels are what feeds can be narrowed by beside kind, id and type: the
-// model of a prediction or a batch.
+// model of a prediction, a batch or an evaluation.
 func eventLabels(m *repo.Message) map[string]string {
-	if m.Kind != job.Predictions.Name && m.Kind != batch.Batches.Name {
+	if m.Kind != job.Predictions.Name && m.Kind != batch.Batches.Name && m.Kind != evaluation.Evaluations.Name {
 		return nil
 	}
 	var c struct {

@@ -8,12 +8,14 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/evaluations"
 	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	batchapi "sluice/internal/batch/api"
 	"sluice/internal/batch/export/exporthttp"
 	predictions "sluice/internal/inference/api"
+	"sluice/internal/inference/evaluation/evaluationhttp"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
@@ -74,6 +76,9 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.registry, a.log); err != nil {
+		return nil, err
+	}
 	if err := a.exports.Schedule(a.cfg, a.registry, a.log); err != nil {
 		return nil, err
 	}
@@ -123,6 +128,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)
 	exporthttp.RegisterSchedules(v1, a.exports.Schedules)
+	evaluationhttp.Register(v1, a.evaluations.Service)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

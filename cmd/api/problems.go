@@ -6,6 +6,7 @@ import (
 	batchapi "sluice/internal/batch/api"
 	"sluice/internal/batch/export/exporthttp"
 	inferenceapi "sluice/internal/inference/api"
+	"sluice/internal/inference/evaluation/evaluationhttp"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
@@ -16,7 +17,7 @@ import (
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), batchapi.Problems(), recordhttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), evaluationhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

@@ -39,6 +39,7 @@ var fixtures = map[string]fixture{
 	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
 	"/v1/batches":            {await: awaitBatch, stays: true, moves: true},
 	"/v1/exports":            {create: `{"name":"%s","dataset":"usage","format":"csv"}`, status: 202, moves: true},
+	"/v1/evaluations":        {create: `{"name":"%s","candidate":"1","source":{"hours":1}}`, post: "/v1/models/iris/evaluations", status: 202, moves: true},
 	"/v1/export-schedules":   {create: `{"name":"%s","cron":"0 0 1 1 *","export":{"dataset":"usage","format":"csv"}}`, change: `{"paused":true}`},
 	"/v1/audit-entries":      {await: awaitKeyEntry, moves: true, filter: "kind:eq:api_keys"},
 }
@@ -82,7 +83,7 @@ func awaitDelivery(w *world, t *testing.T) string {
 }
 
 // where a route makes things of another resource than its path says.
-var madeAt = map[string]string{"/v1/models/:model/predictions": "/v1/predictions"}
+var madeAt = map[string]string{"/v1/models/:model/predictions": "/v1/predictions", "/v1/models/:model/evaluations": "/v1/evaluations"}
 
 // ofEverybody has what belongs to the whole server: models do, their quarantines and
 // aliases. Who may use them sees the same, whatever the tenant.

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/batches"
+	"sluice/cmd/internal/evaluations"
 	"sluice/cmd/internal/exports"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
@@ -17,6 +18,7 @@ import (
 	"sluice/cmd/internal/records"
 	"sluice/cmd/internal/rollouts"
 	versions "sluice/internal/inference/registry"
+	"sluice/internal/inference/serve"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/telemetry"
@@ -25,22 +27,23 @@ import (
 
 // worker is the program as a value, so that tests run what production runs.
 type worker struct {
-	cfg      config.Config
-	build    telemetry.Build
-	log      *slog.Logger
-	stdout   io.Writer
-	health   *telemetry.Health
-	tracing  *telemetry.Tracing
-	node     *node.Node
-	models   *models.Models      // nil where it runs no predictions
-	rollouts *rollouts.Rollouts  // as models
-	follower lifecycle.Component // of the ready versions of the registry
-	records  *records.Records
-	jobs     *jobs.Jobs
-	batches  *batches.Batches
-	exports  *exports.Exports
-	ops      *web.Server
-	ready    func(*worker)
+	cfg         config.Config
+	build       telemetry.Build
+	log         *slog.Logger
+	stdout      io.Writer
+	health      *telemetry.Health
+	tracing     *telemetry.Tracing
+	node        *node.Node
+	models      *models.Models      // nil where it runs no predictions
+	rollouts    *rollouts.Rollouts  // as models
+	follower    lifecycle.Component // of the ready versions of the registry
+	records     *records.Records
+	jobs        *jobs.Jobs
+	batches     *batches.Batches
+	exports     *exports.Exports
+	evaluations *evaluations.Evaluations
+	ops         *web.Server
+	ready       func(*worker)
 }
 
 // newWorker builds every part; nothing listens or works before run.
@@ -57,7 +60,7 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()}))))); err != nil {
+	if w.node, err = node.Open(ctx, cfg, evaluations.Need(cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()})))))); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -101,13 +104,18 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		}
 	}
 	var predictor *batches.Predictor
+	var served serve.Models
 	if w.models != nil {
+		served = w.models.Public
 		predictor = new(batches.NewPredictor(w.models.Public))
 	}
 	if w.batches, err = batches.New(w.cfg, w.node, predictor, metrics, w.log); err != nil {
 		return err
 	}
 	if w.exports, err = exports.New(w.cfg, w.node, w.records.Store, metrics, w.log); err != nil {
+		return err
+	}
+	if w.evaluations, err = evaluations.New(w.cfg, w.node, served, w.records.Store, metrics, w.log); err != nil {
 		return err
 	}
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)
@@ -128,7 +136,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Grace: w.cfg.Shutdown.Grace, Log: w.log, Started: w.started, Draining: w.health.SetDraining,
-	}, append(components, w.jobs.Usage(), w.jobs.Component(), w.batches.Component(), w.exports.Component())...)
+	}, append(components, w.jobs.Usage(), w.jobs.Component(), w.batches.Component(), w.exports.Component(), w.evaluations.Component())...)
 }
 
 // started tells the user, the probes and the tests.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // exports tell times in zones that the host may not have
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/cmd/internal/node"
+	"sluice/cmd/internal/records"
 	"sluice/internal/batch/export"
 	"sluice/internal/batch/export/schedule"
 	"sluice/internal/batch/table/sorter"
@@ -45,7 +45,7 @@ type Exports struct {
 // exports with its bus. The prediction log is nil where none is kept.
 func New(cfg config.Config, n *node.Node, predictions record.Store, metrics prometheus.Registerer, log *slog.Logger) (*Exports, error) {
 	c := cfg.Export
-	s, err := export.New(n.Store, n.Bus, n.Blobs, Datasets(n.Store, shared(cfg, predictions)), export.Config{
+	s, err := export.New(n.Store, n.Bus, n.Blobs, Datasets(n.Store, records.Shared(cfg, predictions)), export.Config{
 		Keep: c.Keep, PartSize: int64(c.PartSize), MaxActive: c.MaxActive, MaxExports: c.MaxExports, Log: log, Metrics: metrics,
 		Sort: sorter.Config{Disk: int64(c.MaxSort), Dir: filepath.Join(cfg.DataDir, "scratch")},
 	})
@@ -57,15 +57,6 @@ func New(cfg config.Config, n *node.Node, predictions record.Store, metrics prom
 func (e *Exports) Schedule(cfg config.Config, metrics prometheus.Registerer, log *slog.Logger) (err error) {
 	e.Schedules, err = schedule.New(e.node.Store, e.node.Bus, e.Service, owners{e.node, !cfg.Authenticated()}, metrics, log)
 	return err
-}
-
-// shared returns the log unless each of several processes has its own: an export of
-// one of them would lack what the others have.
-func shared(cfg config.Config, predictions record.Store) record.Store {
-	if len(cfg.NATS.URL) > 0 && !strings.HasPrefix(cfg.Record.URL, "clickhouse:") && !strings.HasPrefix(cfg.Record.URL, "http") {
-		return nil
-	}
-	return predictions
 }
 
 // interval is how often exports that are due are looked for.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/cmd/internal/records"
 	"sluice/internal/batch/export"
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/record"
@@ -66,15 +67,15 @@ func TestPredictions(t *testing.T) {
 func TestSharedLog(t *testing.T) {
 	var cfg config.Config
 	log := &sqliterecord.Store{}
-	if shared(cfg, log) == nil {
+	if records.Shared(cfg, log) == nil {
 		t.Error("the log of a process that is alone is not exported")
 	}
 	cfg.NATS.URL = []string{"nats://127.0.0.1:1"}
-	if shared(cfg, log) != nil {
+	if records.Shared(cfg, log) != nil {
 		t.Error("the log of one process of several is exported")
 	}
 	cfg.Record.URL = "clickhouse://127.0.0.1:9000/sluice"
-	if shared(cfg, log) == nil {
+	if records.Shared(cfg, log) == nil {
 		t.Error("the log of all processes is not exported")
 	}
 }

@@ -72,6 +72,15 @@ func openStore(ctx context.Context, cfg config.Config) (record.Store, error) {
 	return sqliterecord.Open(ctx, address, sqliterecord.Config{MaxSize: int64(cfg.Record.MaxSize)})
 }
 
+// Shared returns a log unless each of several processes has its own: what one of them reads
+// would lack what the others have noted.
+func Shared(cfg config.Config, log record.Store) record.Store {
+	if len(cfg.NATS.URL) > 0 && !strings.HasPrefix(cfg.Record.URL, "clickhouse:") && !strings.HasPrefix(cfg.Record.URL, "http") {
+		return nil
+	}
+	return log
+}
+
 // Recorder returns what takes note of predictions; nil where no log is kept.
 func (r *Records) Recorder() serve.Recorder {
 	if r == nil || r.log == nil {

@@ -17,8 +17,22 @@ const (
 	Output Side = 2
 )
 
-// contentForm is the first byte of content.
-const contentForm = 1
+// The first byte of content: its form, and whether what follows is what there was, or what
+// the policy's rules have left of it.
+const (
+	contentForm    = 1
+	alteredInputs  = 1 << 1
+	alteredOutputs = 1 << 2
+)
+
+// Altered says whether the rules of a policy have masked or hashed inputs, or outputs, of
+// content. What is left out they do not count.
+func Altered(content []byte) (inputs, outputs bool) {
+	if len(content) == 0 {
+		return false, false
+	}
+	return content[0]&alteredInputs != 0, content[0]&alteredOutputs != 0
+}
 
 // Take has the entry keep copies of a prediction's tensors, as its policy says, until it
 // is redacted and appended. It says whether they are few enough. It allocates nothing
@@ -104,7 +118,7 @@ func contents(content []byte) iter.Seq2[Side, *tensor.Tensor] {
 		if len(content) == 0 {
 			return
 		}
-		r := contentReader{rest: content[1:], bad: content[0] != contentForm}
+		r := contentReader{rest: content[1:], bad: content[0]&^(alteredInputs|alteredOutputs) != contentForm}
 		for !r.bad && len(r.rest) > 0 {
 			side := Side(r.rest[0])
 			r.rest = r.rest[1:]

@@ -78,6 +78,10 @@ func TestRedaction(t *testing.T) {
 			t.Fatal("it is not taken")
 		}
 		e.settle(key)
+		inputs, outputs := Altered(e.Content)
+		if inputs != (strings.Contains(rules, `"mask"`) && strings.Contains(rules, "columns") || strings.Contains(rules, "hash")) || outputs != strings.Contains(rules, `"y","do":"mask"`) {
+			t.Errorf("%s: altered inputs %t, outputs %t", rules, inputs, outputs)
+		}
 		got := show(e.Content)
 		if strings.Contains(want, "HASH") {
 			ann := strings.TrimSuffix(strings.TrimPrefix(got, "in who[1,2] "), ",Bob")

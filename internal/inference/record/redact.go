@@ -30,9 +30,18 @@ func (p *ContentPolicy) redacted(raw, key []byte) []byte {
 	out := make([]byte, 0, len(raw))
 	out = append(out, contentForm)
 	for side, t := range Tensors(raw) {
-		t.Data = bytes.Clone(t.Data)
-		if p.redact(&t, key) {
-			out = AppendTensor(out, side, &t)
+		before := t.Data
+		t.Data = bytes.Clone(before)
+		if !p.redact(&t, key) {
+			continue
+		}
+		out = AppendTensor(out, side, &t)
+		switch {
+		case bytes.Equal(t.Data, before):
+		case side == Input:
+			out[0] |= alteredInputs
+		default:
+			out[0] |= alteredOutputs
 		}
 	}
 	return out

@@ -1,12 +1,14 @@
 package record
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"iter"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sluice/internal/inference/evidence/drift"
 	"sluice/internal/inference/tensor"
@@ -143,4 +145,27 @@ func Values(t *tensor.Tensor) iter.Seq[any] {
 			}
 		}
 	}
+}
+
+// Plain returns the first elements of a tensor, at most so many, as JSON can have them:
+// what is not finite is a text, and so are texts that are no UTF-8, as base64:….
+func Plain(t *tensor.Tensor, most int) []any {
+	out := []any{}
+	for v := range Values(t) {
+		if len(out) == most {
+			break
+		}
+		switch x := v.(type) {
+		case float64:
+			if math.IsNaN(x) || math.IsInf(x, 0) {
+				v = strconv.FormatFloat(x, 'g', -1, 64)
+			}
+		case string:
+			if !utf8.ValidString(x) {
+				v = "base64:" + base64.StdEncoding.EncodeToString([]byte(x))
+			}
+		}
+		out = append(out, v)
+	}
+	return out
 }

@@ -55,6 +55,8 @@ type Request struct {
 	Prediction record.ID
 	Attempt    int
 	Choice     record.Choice
+	// Unlogged keeps it out of the log: it asks again what the log has already.
+	Unlogged bool
 }
 
 // Sequence says which step of which sequence a request to a stateful model is.

@@ -27,7 +27,7 @@ func (v *Version) identify(start time.Time, c *call) {
 
 // record takes note of a settled request, which failed with err or did not.
 func (v *Version) record(start time.Time, total time.Duration, c *call, err error) {
-	if v.runtime.recorder == nil || c.inner {
+	if v.runtime.recorder == nil || c.inner || c.request.Unlogged {
 		return
 	}
 	v.identify(start, c)

@@ -158,3 +158,12 @@ func (t *top) of(data []byte, read reader, n int64, k int) {
 		t.key[at], t.index[at] = key, i
 	}
 }
+
+// Greatest returns the index of a tensor's greatest element, by the rules for rows. The
+// tensor is one of numbers, and not empty.
+func Greatest(t *tensor.Tensor) int64 {
+	n, _ := t.Shape.Elements() // whoever has the tensor has checked it
+	var x top
+	x.of(t.Data, readers[t.Datatype], n, 1)
+	return x.index[0]
+}

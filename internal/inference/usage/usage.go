@@ -37,6 +37,9 @@ const (
 	Online  Mode = "online"  // an answer at once; those that are refused or fail do not count
 	Durable Mode = "durable" // a durable prediction, however it ended
 	Batch   Mode = "batch"   // rows of a batch, as they are answered, and the batch as one request with its end
+	// Evaluation is rows that a version was asked again, and the evaluation as one request
+	// of its candidate with its end.
+	Evaluation Mode = "evaluation"
 )
 
 // What is the thing that was used, and how.

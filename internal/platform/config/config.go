@@ -32,28 +32,29 @@ type Config struct {
 	ONNXRuntime string   `key:"onnxruntime" help:"path of the ONNX Runtime library; empty looks in the user cache"`
 	BenchNoop   bool     `key:"bench_noop" default:"false" help:"serve POST /bench/noop, which reads the body and answers a few bytes: the floor that benchmarks compare with"`
 
-	HTTP     HTTP     `key:"http"`
-	GRPC     GRPC     `key:"grpc"`
-	Ops      Ops      `key:"ops"`
-	Auth     Auth     `key:"auth"`
-	Database Database `key:"database"`
-	NATS     NATS     `key:"nats"`
-	Blob     Blob     `key:"blob"`
-	Upload   Upload   `key:"upload"`
-	Export   Export   `key:"export"`
-	Audit    Audit    `key:"audit"`
-	Webhook  Webhook  `key:"webhook"`
-	Limit    Limit    `key:"limit"`
-	Model    Model    `key:"model"`
-	Registry Registry `key:"registry"`
-	Shadow   Shadow   `key:"shadow"`
-	Job      Job      `key:"job"`
-	Record   Record   `key:"record"`
-	Batch    Batch    `key:"batch"`
-	Log      Log      `key:"log"`
-	Trace    Trace    `key:"trace"`
-	Runtime  Runtime  `key:"runtime"`
-	Shutdown Shutdown `key:"shutdown"`
+	HTTP       HTTP       `key:"http"`
+	GRPC       GRPC       `key:"grpc"`
+	Ops        Ops        `key:"ops"`
+	Auth       Auth       `key:"auth"`
+	Database   Database   `key:"database"`
+	NATS       NATS       `key:"nats"`
+	Blob       Blob       `key:"blob"`
+	Upload     Upload     `key:"upload"`
+	Export     Export     `key:"export"`
+	Evaluation Evaluation `key:"evaluation"`
+	Audit      Audit      `key:"audit"`
+	Webhook    Webhook    `key:"webhook"`
+	Limit      Limit      `key:"limit"`
+	Model      Model      `key:"model"`
+	Registry   Registry   `key:"registry"`
+	Shadow     Shadow     `key:"shadow"`
+	Job        Job        `key:"job"`
+	Record     Record     `key:"record"`
+	Batch      Batch      `key:"batch"`
+	Log        Log        `key:"log"`
+	Trace      Trace      `key:"trace"`
+	Runtime    Runtime    `key:"runtime"`
+	Shutdown   Shutdown   `key:"shutdown"`
 
 	origins map[string]string // key -> the source that set it; absent: the default
 }
@@ -146,6 +147,15 @@ type Export struct {
 	MaxActive  int           `key:"max_active" default:"20" min:"1" max:"10000" help:"exports of a tenant that wait or run"`
 	MaxSort    Size          `key:"max_sort" default:"20GiB" min:"1MiB" max:"16TiB" help:"bytes of files in data_dir/scratch that the sorting of one export may take; 32 MiB are sorted in memory"`
 	MaxExports int           `key:"max_exports" default:"1000" min:"1" max:"100000" help:"exports of a tenant that are remembered"`
+}
+
+// Evaluation configures what versions are asked again that was asked before.
+type Evaluation struct {
+	Keep           time.Duration `key:"keep" default:"168h" min:"1m" max:"8760h" help:"time for which an evaluation that has ended is kept, with its differences"`
+	Workers        int           `key:"workers" default:"1" min:"0" max:"64" help:"evaluations that the process runs at a time; 0 leaves them to other processes"`
+	MaxActive      int           `key:"max_active" default:"10" min:"1" max:"10000" help:"evaluations of a tenant that wait or run"`
+	MaxEvaluations int           `key:"max_evaluations" default:"500" min:"1" max:"100000" help:"evaluations of a tenant that are remembered"`
+	MaxRows        int           `key:"max_rows" default:"1000000" min:"1" max:"10000000" help:"rows that an evaluation may compare"`
 }
 
 // Audit configures the log of who did what.

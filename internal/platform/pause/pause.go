@@ -18,3 +18,21 @@ func For(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// Beat calls beat every so often, in a goroutine of its own, until stop is called or ctx
+// ends. Where beat returns an error, the context that Beat returns ends with it as its cause,
+// and beat is not called again. stop returns once nothing runs any more.
+func Beat(ctx context.Context, every time.Duration, beat func(context.Context) error) (_ context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for For(ctx, every) {
+			if err := beat(ctx); err != nil {
+				end(err)
+				return
+			}
+		}
+	}()
+	return ctx, func() { end(nil); <-ended }
+}

@@ -2,11 +2,8 @@ package recordhttp
 
 import (
 	"context"
-	"encoding/base64"
 	"math"
 	"net/http"
-	"strconv"
-	"unicode/utf8"
 
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/tensor"
@@ -100,21 +97,7 @@ func (h handler) content(ctx context.Context, in *contentIn) (*contentOut, error
 }
 
 func shown(t *tensor.Tensor) Tensor {
-	out := Tensor{Name: t.Name, Datatype: t.Datatype.String(), Shape: t.Shape, Data: []any{}}
-	for v := range record.Values(t) {
-		switch x := v.(type) {
-		case float64:
-			if math.IsNaN(x) || math.IsInf(x, 0) {
-				v = strconv.FormatFloat(x, 'g', -1, 64)
-			}
-		case string:
-			if !utf8.ValidString(x) {
-				v = "base64:" + base64.StdEncoding.EncodeToString([]byte(x))
-			}
-		}
-		out.Data = append(out.Data, v)
-	}
-	return out
+	return Tensor{Name: t.Name, Datatype: t.Datatype.String(), Shape: t.Shape, Data: record.Plain(t, math.MaxInt)}
 }
 
 // eraseSubject forgets what the log has of a subject.

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sluice/internal/inference/evaluation/evaluationhttp"
+	"sluice/internal/platform/web/download"
+)
+
+// loggedLookups is a folder with the model lookup, of which the log keeps all tensors.
+func loggedLookups(t *testing.T) string {
+	t.Helper()
+	dir := lookups(t)
+	if err := os.WriteFile(filepath.Join(dir, "lookup", "config.yaml"), []byte("version_policy: {all: true}\nparameters: {sluice.log: '{\"sample\":1,\"tenants\":[\"*\"]}'}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// evaluate asks for an evaluation of lookup, and returns it at its end.
+func evaluate(t *testing.T, base, body string) evaluationhttp.Evaluation {
+	t.Helper()
+	asked := infer(t, http.MethodPost, base+"/v1/models/lookup/evaluations", []byte(body), "Content-Type", "application/json")
+	if asked.StatusCode != http.StatusAccepted || asked.Header.Get("Location") == "" {
+		t.Fatalf("%d %s", asked.StatusCode, asked.body)
+	}
+	return get(t, base+asked.Header.Get("Location"), func(e evaluationhttp.Evaluation) bool { return e.Status != "queued" && e.Status != "running" })
+}
+
+// What was asked before one request of a candidate is asked again: it is known how its
+// answers differ, and the rows that do can be downloaded. Nothing of it is logged.
+func TestEvaluations(t *testing.T) {
+	a, _ := startApp(t, "--model-repository="+loggedLookups(t), "--models=lookup")
+	base := "http://" + a.http.Addr()
+	if made := infer(t, http.MethodPut, base+"/v1/models/lookup/aliases/champion", []byte(`{"version":"1"}`), "If-None-Match", "*", "Content-Type", "application/json"); made.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", made.StatusCode, made.body)
+	}
+	const asked = 5 // requests of four rows, of which the last has the value that candidates know differently
+	for range asked {
+		predict(t, "POST", base+"/v1/models/lookup/predictions", `{"inputs":[{"name":"x","shape":[4,1],"datatype":"INT64","data":[0,1,2,3]}]}`)
+	}
+	get(t, base+"/v1/prediction-log", func(p logPage) bool { return len(p.Data) == asked })
+	for _, c := range []struct {
+		candidate, baseline string
+		rows, flips, errors int64
+		worst               string
+	}{
+		{"1", "logged", 20, 0, 0, ""},
+		{"2", "champion", 20, 0, 0, ""},
+		{"4", "logged", 20, 5, 0, "3"},
+		{"4", "1", 20, 5, 0, "3"},
+		{"3", "logged", 20, 20, 20, ""}, // a request fails as a whole
+	} {
+		e := evaluate(t, base, fmt.Sprintf(`{"candidate":%q,"baseline":%q,"source":{"hours":1},"segment_by":["in/x"]}`, c.candidate, c.baseline))
+		r := e.Result
+		if e.Status != "completed" || r == nil || r.Rows != c.rows || r.Flips != c.flips || r.Errors != c.errors || *r.Rate != float64(c.flips)/float64(c.rows) || !(r.Low <= *r.Rate && *r.Rate <= r.High) {
+			t.Fatalf("%s against %s: %+v %+v", c.candidate, c.baseline, e, r)
+		}
+		if c.worst != "" && (r.Segments[0].Values[0].Value != c.worst || r.Segments[0].Values[0].Flips != 5 || *r.Segments[0].Values[0].Rate != 1 || len(r.Segments[0].Values) != 4) {
+			t.Errorf("%+v", r.Segments)
+		}
+		file := infer(t, http.MethodGet, base+e.URLs.Diff, nil)
+		if file.StatusCode != http.StatusOK || strings.Count(string(file.body), "\n") != int(c.flips) || file.Header.Get("Repr-Digest") != download.Digest(e.Diff.SHA256) || file.Header.Get("Row-Count") != fmt.Sprint(c.flips) {
+			t.Errorf("%d %s, %v", file.StatusCode, file.body, file.Header)
+		}
+		if c.flips == 5 {
+			if !strings.Contains(string(file.body), `"row":3`) || !strings.Contains(string(file.body), `"baseline":{"y":[30]},"candidate":{"y":[31]}`) {
+				t.Errorf("%s", file.body)
+			}
+			part := infer(t, http.MethodGet, base+e.URLs.Diff, nil, "Range", "bytes=0-7", "If-Range", file.Header.Get("ETag"))
+			if part.StatusCode != http.StatusPartialContent || string(part.body) != `{"name":` {
+				t.Errorf("%d %q", part.StatusCode, part.body)
+			}
+		}
+	}
+	if page := get(t, base+"/v1/prediction-log", func(logPage) bool { return true }); len(page.Data) != asked {
+		t.Errorf("%d entries: what was asked again is logged", len(page.Data))
+	}
+	if got := infer(t, http.MethodPost, base+"/v1/models/lookup/evaluations", []byte(`{"candidate":"9","source":{"hours":1}}`), "Content-Type", "application/json"); got.StatusCode != http.StatusNotFound {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+	if got := infer(t, http.MethodPost, base+"/v1/models/lookup/evaluations", []byte(`{"candidate":"1","source":{"hours":1},"segment_by":["country"]}`), "Content-Type", "application/json"); got.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(got.body), "segment_by") {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+	get(t, base+"/v1/events?after=earliest&limit=500&kind=evaluations", func(p struct{ Data []map[string]any }) bool {
+		return strings.Count(fmt.Sprint(p.Data), "evaluation.completed") == 5
+	})
+	get(t, base+"/v1/audit-entries?limit=500&filter=action:eq:evaluations.download", func(p struct{ Data []map[string]any }) bool { return len(p.Data) >= 5 })
+}
