@@ -95,7 +95,7 @@ func (g *gate) authenticate(ctx context.Context, c web.Credentials) (context.Con
 	if err != nil {
 		return nil, err
 	}
-	return access.With(ctx, p), nil
+	return access.Enter(ctx, p), nil
 }
 
 // who returns who shows the credentials, or says no more than that they are not

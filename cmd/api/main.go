@@ -108,5 +108,6 @@ func serveAll(ctx context.Context, p process) error {
 	if err != nil {
 		return err
 	}
+	a.ready = lifecycle.Settle
 	return a.Run(ctx)
 }

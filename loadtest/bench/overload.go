@@ -105,15 +105,20 @@ func (b *bench) overloadRound(ctx context.Context, s *target.Sluice, w *workload
 	return nil
 }
 
-// capacity measures a closed loop that keeps every
-// core busy and nobody waiting long.
+// capacity measures a closed loop that keeps every core busy and nobody waiting long.
+// It is taken once the server has run the model for as long: until then its table of
+// costs rests on a few single rows, beside which other models were being loaded.
 func (b *bench) capacity(ctx context.Context, s *target.Sluice, w *workload.Workload) (served, error) {
 	pool, err := load.Dial(s.HTTP, 4)
 	if err != nil {
 		return served{}, err
 	}
 	defer pool.Close()
-	return b.serve(ctx, s, pool, load.Load{Requests: w.Requests, CheckEvery: 8}, w.Model, b.span(4*time.Second))
+	l := load.Load{Requests: w.Requests, CheckEvery: 8, Backoff: backoff}
+	if err := failures(pool.Closed(ctx, l, b.span(4*time.Second))); err != nil {
+		return served{}, err
+	}
+	return b.serve(ctx, s, pool, l, w.Model, b.span(4*time.Second))
 }
 
 func (b *bench) printOffer(o offered, r *outcome) {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"sluice/loadtest/load"
+	"sluice/loadtest/target"
+	"sluice/loadtest/workload"
 )
 
 // rowCase compares the CPU time of a row served with that of a row run.
@@ -13,17 +15,27 @@ type rowCase struct {
 	model       string
 	rows        int
 	connections int
-	encoding    load.Encoding
+	wire        wire
 }
 
+// wire is how requests travel.
+type wire string
+
+const (
+	asBinary wire = "binary"
+	asJSON   wire = "JSON"
+	asGRPC   wire = "gRPC"
+)
+
 var rowCases = []rowCase{
-	{"cpu_per_row_mid", "mid_mlp", 1, 64, load.Binary},
-	{"cpu_per_row_cnn", "small_cnn", 1, 64, load.Binary},
-	{"cpu_per_row_transformer", "transformer", 1, 64, load.Binary},
+	{"cpu_per_row_mid", "mid_mlp", 1, 64, asBinary},
+	{"cpu_per_row_cnn", "small_cnn", 1, 64, asBinary},
+	{"cpu_per_row_transformer", "transformer", 1, 64, asBinary},
 	// Fewer connections: 64 would queue two thousand rows, beyond the SLO.
-	{"rows32_mid", "mid_mlp", 32, 8, load.Binary},
-	{"", "mid_mlp", 1, 64, load.JSON},
-	{"", "tiny_mlp", 1, 64, load.Binary},
+	{"rows32_mid", "mid_mlp", 32, 8, asBinary},
+	{"", "mid_mlp", 1, 64, asJSON},
+	{"", "mid_mlp", 1, 64, asGRPC},
+	{"", "tiny_mlp", 1, 64, asBinary},
 }
 
 // measureRows compares serving with running, in turns: raw, served, raw, ...
@@ -42,11 +54,7 @@ func measureRow(ctx context.Context, b *bench, c rowCase) error {
 	if err != nil {
 		return err
 	}
-	w, err := b.workload(ctx, s, c.model, c.rows, c.encoding)
-	if err != nil {
-		return err
-	}
-	pool, err := load.Dial(s.HTTP, c.connections)
+	w, pool, err := b.connect(ctx, s, c)
 	if err != nil {
 		return err
 	}
@@ -69,12 +77,8 @@ func measureRow(ctx context.Context, b *bench, c rowCase) error {
 		own = append(own, micros(got.generator)/float64(got.OK*c.rows))
 		refused, checked = refused+got.Refused, checked+got.Checked
 	}
-	encoding := "binary"
-	if c.encoding == load.JSON {
-		encoding = "JSON"
-	}
 	b.report.line("%-12s %2d row(s) %-6s %2d conns: raw %7.1f us, served %7.1f us, ratio %.3f, %6.0f rows/s, mean batch %.1f, generator %.1f us, refused %d, answers checked %d",
-		c.model, c.rows, encoding, c.connections, median(raws), median(serves), median(ratios), median(rates), median(batches), median(own), refused, checked)
+		c.model, c.rows, c.wire, c.connections, median(raws), median(serves), median(ratios), median(rates), median(batches), median(own), refused, checked)
 	switch c.goal {
 	case "":
 	case "rows32_mid": // stated the other way round: speed relative to raw
@@ -83,4 +87,29 @@ func measureRow(ctx context.Context, b *bench, c rowCase) error {
 		b.report.set(c.goal, median(ratios))
 	}
 	return nil
+}
+
+// connect makes the requests of a case and connections for them.
+func (b *bench) connect(ctx context.Context, s *target.Sluice, c rowCase) (*workload.Workload, *load.Pool, error) {
+	if c.wire == asGRPC {
+		w, err := b.models.New(ctx, c.model, c.rows)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := w.AddressGRPC(); err != nil {
+			return nil, nil, err
+		}
+		conns, err := load.GRPC(s.GRPC, c.connections, "")
+		return w, load.NewPool(conns...), err
+	}
+	encoding := load.Binary
+	if c.wire == asJSON {
+		encoding = load.JSON
+	}
+	w, err := b.workload(ctx, s, c.model, c.rows, encoding)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := load.Dial(s.HTTP, c.connections)
+	return w, pool, err
 }

@@ -24,10 +24,10 @@ func (w wire) prepare(addr, served string, work *workload.Workload, c cell) ([]*
 		case oip:
 			r.Wire, err = load.Infer(addr, served, inputs, c.encoding, 0)
 		case grpc:
-			r.Check = checker(load.MessageOutputs, want)
+			r.Check = workload.CheckerOf(load.MessageOutputs, want)
 			r.Wire, err = load.InferMessage(served, inputs)
 		case plain:
-			r.Check = checker(arrayOf(want[0]), want)
+			r.Check = workload.CheckerOf(arrayOf(want[0]), want)
 			r.Wire, err = array(addr, served, inputs[0])
 		}
 		if err != nil {
@@ -44,16 +44,6 @@ func (w wire) prepare(addr, served string, work *workload.Workload, c cell) ([]*
 		return nil, nil, err
 	}
 	return requests, balancer.Conns(c.connections), nil
-}
-
-func checker(decode func(load.Answer) ([]tensor.Tensor, error), want []tensor.Tensor) func(load.Answer) error {
-	return func(a load.Answer) error {
-		got, err := decode(a)
-		if err != nil {
-			return err
-		}
-		return workload.Compare(got, want)
-	}
 }
 
 // array returns a request whose body is {"input": nested lists}.

@@ -68,10 +68,27 @@ func (w *Workload) Address(addr string, e load.Encoding) error {
 	return Verify(addr, w.Model, w.Requests)
 }
 
+// AddressGRPC is Address for a server over gRPC, on such connections. Their answers are
+// checked as they come.
+func (w *Workload) AddressGRPC() error {
+	w.Requests = nil
+	for i, inputs := range w.Inputs {
+		wire, err := load.InferMessage(w.Model, inputs)
+		if err != nil {
+			return err
+		}
+		w.Requests = append(w.Requests, &load.Request{Wire: wire, Check: CheckerOf(load.MessageOutputs, w.Answers[i])})
+	}
+	return nil
+}
+
 // Checker returns a check that an answer holds the outputs.
-func Checker(want []tensor.Tensor) func(load.Answer) error {
+func Checker(want []tensor.Tensor) func(load.Answer) error { return CheckerOf(load.Outputs, want) }
+
+// CheckerOf is Checker for answers in another form.
+func CheckerOf(decode func(load.Answer) ([]tensor.Tensor, error), want []tensor.Tensor) func(load.Answer) error {
 	return func(a load.Answer) error {
-		got, err := load.Outputs(a)
+		got, err := decode(a)
 		if err != nil {
 			return err
 		}

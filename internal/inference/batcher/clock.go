@@ -57,7 +57,7 @@ func (b *Batcher[T]) compare(t *Task[T], now time.Duration) {
 	if t.guess <= 0 || float64(t.guess)*b.optimism.value < float64(b.cfg.SLO)/4 {
 		return
 	}
-	b.optimism.observe(float64(now-t.arrived)/float64(t.guess), .97, .05)
+	b.optimism.observe(float64(now-t.arrived)/float64(t.guess), .97, .1)
 	b.optimism.value = min(max(b.optimism.value, 1), maxOptimism)
 }
 

@@ -282,3 +282,26 @@ func TestPointsAreWhatWasMeasured(t *testing.T) {
 		t.Errorf("%v: want up to 4 rows alone, and up to 2 beside two others", points)
 	}
 }
+
+// A quantile that was pushed up by a bad time is down again after a few dozen numbers.
+func TestQuantileComesDown(t *testing.T) {
+	q := quantile{value: maxOptimism}
+	for range 30 {
+		q.observe(1, .97, .1)
+	}
+	if q.value > faraway {
+		t.Errorf("%v after 30 numbers of 1", q.value)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	above, n := 0, 20_000
+	for i := range n {
+		x := math.Exp(rng.NormFloat64() / 4)
+		if i > n/2 && x > q.value {
+			above++
+		}
+		q.observe(x, .97, .1)
+	}
+	if share := float64(above) / float64(n/2); share < .01 || share > .06 {
+		t.Errorf("%.3f of the numbers are above their 97th percentile", share)
+	}
+}

@@ -215,13 +215,21 @@ func (c *Cost) explored() int {
 
 // quantile follows a quantile of a stream of positive numbers: each number
 // pushes it up or down by a step whose size depends on the side alone, so
-// that outliers weigh no more than any other.
+// that outliers weigh no more than any other. One that is far above what comes is of
+// another time, when others had the machine say, and falls faster: by its own rule it
+// would take thousands of numbers to come down.
 type quantile struct{ value float64 }
 
+// faraway is how many times as large as what comes a quantile is too large.
+const faraway = 3
+
 func (q *quantile) observe(x, at, step float64) {
-	if x > q.value {
+	switch {
+	case x > q.value:
 		q.value *= 1 + step*at
-	} else {
+	case x < q.value/faraway:
+		q.value *= 1 - step*at/2
+	default:
 		q.value *= 1 - step*(1-at)
 	}
 }

@@ -62,6 +62,8 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 		return now // waiting for company is never worth it
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
 		return now
+	case others == b.parallel && b.trials.due():
+		return now
 	}
 	// Waiting for a run to end gathers more rows and disturbs nobody, and costs
 	// nothing as long as the first in line still makes it.

@@ -24,7 +24,9 @@ type run[T any] struct {
 }
 
 // watchFrom is the predicted length of a run from which it is worth watching
-// for its leader's cancellation; the other members notice theirs by waiting.
+// for its leader's cancellation; the other members notice theirs by waiting. The run
+// always has a context of its own, mostly the one of the run before: whoever has to be
+// told when it ends can stay with it.
 const watchFrom = time.Millisecond
 
 // leadFor forms a batch with t in it and runs it. It is called with b.mu held
@@ -79,12 +81,9 @@ func (b *Batcher[T]) gather(t *Task[T]) bool {
 // execute runs r and settles its members, whatever the RunFunc does.
 func (b *Batcher[T]) execute(ctx context.Context, r *run[T], watch bool) {
 	stop := func() bool { return true }
-	if len(r.batch) > 1 {
-		if watch && ctx.Done() != nil {
-			serial := r.serial
-			stop = context.AfterFunc(ctx, func() { b.abandon(r, serial) })
-		}
-		ctx = r.ctx
+	if watch && ctx.Done() != nil {
+		serial := r.serial
+		stop = context.AfterFunc(ctx, func() { b.abandon(r, serial) })
 	}
 	returned := false // stays false through a panic, and through runtime.Goexit
 	defer func() {
@@ -94,7 +93,7 @@ func (b *Batcher[T]) execute(ctx context.Context, r *run[T], watch bool) {
 		stop()
 		b.finish(r, returned)
 	}()
-	r.err = b.exec(ctx, r.batch)
+	r.err = b.exec(r.ctx, r.batch)
 	returned = true
 }
 
@@ -128,6 +127,7 @@ func (b *Batcher[T]) finish(r *run[T], returned bool) {
 func (b *Batcher[T]) begin(r *run[T], now time.Duration) {
 	b.accrue(now)
 	others := len(b.runs)
+	b.trials.began(others >= b.parallel)
 	r.start, r.end = now, now+b.cost.Estimate(max(r.rows, 1), others)
 	r.busy, r.members, r.err = b.busyTime, len(r.batch), nil
 	r.serial++

@@ -11,6 +11,33 @@ type tuning struct {
 	parallel int  // runs at a time that are worth it, at most the executors
 	tried    int  // largest run so far, on which it rests
 	untilNew int  // runs until it is derived again
+	trials   trials
+}
+
+// trials are runs beside more others than seem worth it. Nothing else would tell that
+// the table is wrong there: a warm-up on a busy machine seeds it with what the machine
+// then was, and it learns only from what is run.
+type trials struct {
+	every int // runs
+	until int // runs until the next
+}
+
+// Trials become rarer while they change nothing.
+const (
+	trialsFrom = 8 // runs
+	trialsTo   = 512
+)
+
+// due says that it is time for a trial.
+func (t *trials) due() bool { return t.until <= 0 }
+
+// began counts a run, which may be a trial.
+func (t *trials) began(trial bool) {
+	t.until--
+	if trial {
+		t.every = min(2*t.every, trialsTo)
+		t.until = t.every
+	}
 }
 
 const (
@@ -23,6 +50,11 @@ const (
 // tune derives the tuning from the cost table.
 func (b *Batcher[T]) tune() {
 	b.untilNew = retuneEvery
+	defer func(before int) {
+		if b.parallel != before {
+			b.trials = trials{trialsFrom, trialsFrom}
+		}
+	}(b.parallel)
 	if b.cfg.Solo || b.cfg.MaxRows == 1 {
 		b.pays, b.limit, b.knee = false, 1, 1
 		b.parallel = b.worthwhile()

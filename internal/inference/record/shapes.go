@@ -45,6 +45,9 @@ type ShapeOf struct {
 
 // CountShapes counts the numbers of an entry's content.
 func CountShapes(sums map[ShapeOf]*drift.Sketch, e *Entry) {
+	if len(e.Content) == 0 {
+		return
+	}
 	of, counted := ShapeOf{Series: e.Series(), Minute: e.At.Truncate(Resolution)}, 0
 	for side, t := range Tensors(e.Content) {
 		read := number(t.Datatype)

@@ -171,6 +171,44 @@ func TestAnonymousMayDoEverythingInItsTenant(t *testing.T) {
 	}
 }
 
+// slotted is a context with a slot.
+type slotted struct {
+	context.Context
+	slot Slot
+}
+
+func (s *slotted) Slot() *Slot { return &s.slot }
+
+func (s *slotted) Value(key any) any {
+	if p, ok := s.slot.Value(key); ok {
+		return p
+	}
+	return s.Context.Value(key)
+}
+
+func TestEnterFillsASlotOnce(t *testing.T) {
+	type other struct{}
+	outer := &Principal{Tenant: "outer"}
+	c := &slotted{Context: context.WithValue(With(t.Context(), outer), other{}, 1)}
+	if p, _ := From(c); p != outer || c.Value(other{}) != 1 {
+		t.Errorf("an empty slot hides what is behind it: %v", p)
+	}
+	first, second := &Principal{Tenant: "first"}, &Principal{Tenant: "second"}
+	if ctx := Enter(c, first); ctx != context.Context(c) {
+		t.Errorf("another context: %v", ctx)
+	}
+	again := Enter(c, second)
+	if p, _ := From(c); p != first || c.Value(other{}) != 1 {
+		t.Errorf("the slot holds %v after another has entered", p)
+	}
+	if p, _ := From(again); p != second {
+		t.Errorf("the second to enter is %v", p)
+	}
+	if p, _ := From(Enter(t.Context(), second)); p != second {
+		t.Errorf("without a slot: %v", p)
+	}
+}
+
 func TestExpiry(t *testing.T) {
 	end := time.Unix(1000, 0)
 	p := &Principal{Expires: end}

@@ -153,6 +153,37 @@ func With(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, contextKey{}, p)
 }
 
+// Slot is the place of a principal in a context that is made for each request anyway: it
+// spares the one that With makes. Its zero value is empty.
+type Slot struct{ principal *Principal }
+
+// Value returns the principal for the key that From looks for; false for other keys, and
+// while the slot is empty.
+func (s *Slot) Value(key any) (any, bool) {
+	if _, ok := key.(contextKey); ok && s.principal != nil {
+		return s.principal, true
+	}
+	return nil, false
+}
+
+// Slotted is a context with a slot.
+type Slotted interface {
+	context.Context
+	Slot() *Slot
+}
+
+// Enter is With for whoever has just found out who sends a request: a context with an
+// empty slot is returned as it is, and carries the principal from here on.
+func Enter(ctx context.Context, p *Principal) context.Context {
+	if c, ok := ctx.(Slotted); ok {
+		if s := c.Slot(); s.principal == nil {
+			s.principal = p
+			return ctx
+		}
+	}
+	return With(ctx, p)
+}
+
 // From returns the principal that acts; false where nobody was authenticated.
 // It does not allocate.
 func From(ctx context.Context) (*Principal, bool) {

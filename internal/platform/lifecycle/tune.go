@@ -24,6 +24,10 @@ func Tune(gogc int, memoryLimit int64) {
 	debug.SetMemoryLimit(memoryLimit)
 }
 
+// Settle gives back what the start took and nothing needs any more: the collector
+// would let it grow to several times what lives (Tune), and then keep it.
+func Settle() { debug.FreeOSMemory() }
+
 // availableMemory is the smaller of the machine's and the container's memory
 // in bytes, where the system tells, and otherwise without bound.
 func availableMemory() int64 {

@@ -36,6 +36,12 @@ func (s *Statement) Bind(values ...Value) {
 	}
 }
 
+// Reset makes it another statement without arguments, in the same memory.
+func (s *Statement) Reset(sql string) {
+	clear(s.args)
+	s.SQL, s.args = sql, s.args[:0]
+}
+
 // Arguments returns how many arguments there are.
 func (s *Statement) Arguments() int { return len(s.args) }
 

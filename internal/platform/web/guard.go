@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/telemetry"
 )
@@ -35,6 +36,7 @@ type guard struct {
 type exchange struct {
 	context.Context //nolint:containedctx // an exchange is its request's context, which spares a value context per request
 
+	who    access.Slot
 	id     [1]string // an array, so that it can be the header's value as it is
 	room   [32]byte  // of an id that is made here
 	body   body
@@ -59,12 +61,18 @@ func Stream(ctx context.Context) {
 	}
 }
 
+// Slot implements access.Slotted.
+func (x *exchange) Slot() *access.Slot { return &x.who }
+
 func (x *exchange) Value(key any) any {
-	switch key {
-	case telemetry.RequestIDKey{}:
+	switch key.(type) {
+	case telemetry.RequestIDKey:
 		return x.id[0]
-	case exchangeKey{}:
+	case exchangeKey:
 		return x
+	}
+	if p, ok := x.who.Value(key); ok {
+		return p
 	}
 	return x.Context.Value(key)
 }

@@ -170,7 +170,9 @@ func (t *Routes) protect(permission access.Permission, next echo.HandlerFunc) ec
 		if err != nil {
 			return err
 		}
-		c.SetRequest(r.WithContext(ctx))
+		if ctx != r.Context() {
+			c.SetRequest(r.WithContext(ctx))
+		}
 		return next(c)
 	}
 }

@@ -26,7 +26,7 @@ func byToken(ctx context.Context, c Credentials) (context.Context, error) {
 	case c.Scheme != "bearer" || c.Token != "good":
 		return nil, fault.New(fault.Unauthenticated, "the credential is not valid")
 	}
-	return access.With(ctx, goodPrincipal), nil
+	return access.Enter(ctx, goodPrincipal), nil
 }
 
 var goodPrincipal = &access.Principal{Tenant: "t", Subject: "s", Permissions: access.SetOf("models:infer")}

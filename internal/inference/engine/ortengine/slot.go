@@ -3,7 +3,6 @@ package ortengine
 import (
 	"context"
 	"hash/maphash"
-	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -32,11 +31,7 @@ type slot struct {
 	shape   tensor.Shape   // of one output; reused
 	scratch []result       // of this run; reused
 
-	// Guards termination: a cancellation may arrive late, when the slot
-	// already serves another run.
-	mu      sync.Mutex
-	running bool
-	epoch   uint64
+	watch watch
 }
 
 // binding holds the value objects for one set of input shapes.
@@ -79,6 +74,7 @@ func runOptions(shrink bool) (*ort.RunOptions, error) {
 }
 
 func (l *slot) close() {
+	l.watch.forget()
 	l.dropBindings()
 	for _, blocks := range [][][]byte{l.inputs, l.outputs} {
 		for i := range blocks {
@@ -133,16 +129,14 @@ func (l *slot) mergeShapes(parts []*engine.Part, rows int) error {
 // call runs the model; it returns early where ctx ends and the runtime reaches
 // the end of a node.
 func (l *slot) call(ctx context.Context, b *binding) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	options := l.options
 	if l.big() {
 		options = l.shrinking
 	}
-	if ctx.Done() != nil {
-		defer l.watch(ctx, options)()
+	if err := l.watch.begin(ctx, options); err != nil {
+		return err
 	}
+	defer l.watch.end()
 	err := l.s.native.RunWithOptions(b.inputs, l.values, options)
 	switch {
 	case err == nil:
@@ -162,32 +156,6 @@ func (l *slot) big() bool {
 		}
 	}
 	return total > bigRun
-}
-
-// watch terminates the run when ctx ends. The returned function must be called
-// after the run; a cancellation that comes later has no effect on the slot.
-func (l *slot) watch(ctx context.Context, options *ort.RunOptions) func() {
-	l.mu.Lock()
-	l.running = true
-	l.epoch++
-	epoch := l.epoch
-	l.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.running && l.epoch == epoch {
-			_ = options.Terminate()
-		}
-	})
-	return func() {
-		stop()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.running = false
-		if ctx.Err() != nil {
-			_ = options.UnsetTerminate()
-		}
-	}
 }
 
 // releaseAutomatic frees the outputs that the runtime allocated.

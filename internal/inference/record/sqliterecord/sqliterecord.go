@@ -35,6 +35,7 @@ type Store struct {
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
 	closed bool
+	rows   sqlite.Statement // that is appended with, for its memory
 	// The numbers of tenants and series that the file has.
 	tenants    map[string]int64
 	series     map[place]int64
