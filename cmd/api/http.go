@@ -73,6 +73,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
 		return nil, err
 	}
+	a.rollouts.Service.Keeper = a.versions
 	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}

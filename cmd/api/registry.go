@@ -23,6 +23,7 @@ import (
 func needRegistry(d node.Deps) node.Deps {
 	d.Permissions = append(d.Permissions, registry.Permissions()...)
 	d.Schemas = append(d.Schemas, registry.Schemas()...)
+	d.Expiring = append(d.Expiring, registry.Namings.Name)
 	d.Objects = append(d.Objects, node.Objects{Folder: registry.Folder, Owned: registry.Owned})
 	return d
 }

@@ -28,7 +28,9 @@ func Permissions() []access.Declaration {
 }
 
 // Schemas is what the store's migration has to know.
-func Schemas() []*repo.Schema { return []*repo.Schema{Versions.Schema(), Ledgers.Schema()} }
+func Schemas() []*repo.Schema {
+	return []*repo.Schema{Versions.Schema(), Ledgers.Schema(), Namings.Schema()}
+}
 
 // number gives a digest its number.
 type number struct {
@@ -153,6 +155,7 @@ func (s *Service) register(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, s.note, p)
 	cqrs.Handle(b, Write, s.remove, p)
 	cqrs.Handle(b, Write, restore, p)
+	s.registerPlatform(b)
 	cqrs.HandleQuery(b, Read, find, p)
 	cqrs.HandleQuery(b, Write, findNumber, p)
 	cqrs.HandleQuery(b, Write, findGone, p)

@@ -8,7 +8,7 @@ import (
 )
 
 // Delete deletes a version, and brings it back where somebody began to need it while that
-// was committed: no transaction spans a version and the aliases that name it.
+// was committed, see Naming.
 func (s *Service) Delete(ctx context.Context, c Delete) error {
 	v, err := cqrs.Send(ctx, s.bus, c)
 	if err != nil {
@@ -22,4 +22,22 @@ func (s *Service) Delete(ctx context.Context, c Delete) error {
 		return err
 	}
 	return needed
+}
+
+// Change changes what is noted of a version and its stage. One that is archived is ready
+// again where somebody began to need it while that was committed.
+func (s *Service) Change(ctx context.Context, c Note) (*Version, error) {
+	v, err := cqrs.Send(ctx, s.bus, c)
+	if err != nil || c.Stage != Archived {
+		return v, err
+	}
+	needed := s.unused(ctx, s.store.Read(repo.Scope{}), v)
+	if needed == nil {
+		return v, nil
+	}
+	back := Note{Model: c.Model, Number: c.Number, Expect: v.Root.Expect, Change: func(*Notes) {}, Stage: Ready}
+	if _, err := cqrs.Send(context.WithoutCancel(ctx), s.bus, back); err != nil {
+		return nil, err
+	}
+	return nil, needed
 }

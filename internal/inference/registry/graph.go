@@ -57,6 +57,19 @@ func (s *Service) inspectGraph(v *Version, file []byte, config model.Config) err
 	return nil
 }
 
+// keepMembers has the models of a graph stay until it is registered, see Keep.
+func (s *Service) keepMembers(ctx context.Context, v *Version) (context.Context, func(), error) {
+	all := make([]numberOf, len(v.Members))
+	for i, m := range v.Members {
+		all[i] = numberOf{m.Model, m.Number}
+	}
+	ctx, end, err := s.keepAll(ctx, all)
+	if err != nil {
+		err = refusedGraph(err)
+	}
+	return ctx, end, err
+}
+
 // refusedGraph is what clients are told of a graph that cannot work. One whose models
 // are only being loaded is to be sent again.
 func refusedGraph(err error) error {

@@ -15,9 +15,7 @@
 // Versions belong to the platform, as models do: every tenant sees the same.
 //
 // Known limits: the model file is read into memory to be inspected; a version's
-// files never change, so a mistake in one takes another version to mend. What the
-// platform does itself, verdicts of trials and the removal of what was deleted, is
-// in events and the log, and not in the audit log, which has what principals do.
+// files never change, so a mistake in one takes another version to mend.
 package registry
 
 import (

@@ -156,6 +156,11 @@ func (s *Service) Register(ctx context.Context, r Register) (v *Version, known b
 		return nil, false, err
 	}
 	v.Digest = digest
+	ctx, end, err := s.keepMembers(ctx, v)
+	if err != nil {
+		return nil, false, err
+	}
+	defer end()
 	return s.keep(ctx, v, r.Number)
 }
 
@@ -349,6 +354,9 @@ func (s *Service) drop(ctx context.Context, files []File) {
 
 // unused returns why a version is needed, nil where nobody needs it.
 func (s *Service) unused(ctx context.Context, from repo.Reading, v *Version) error {
+	if is, err := s.beingNamed(ctx, from, v.ID); err != nil || is {
+		return cmp.Or(err, errInUse(v, "an alias, a release or an experiment is about to name it"))
+	}
 	for _, ask := range s.cfg.InUse {
 		why, err := ask(ctx, from, v.Model, v.Number)
 		if err != nil {

@@ -82,19 +82,37 @@ const maxTrials = 3
 // errClaimed refuses a claim on what another process tries, or nobody has to.
 var errClaimed = fault.New(fault.Conflict, "the version is being tried by another process, or was")
 
+// errUnfinished refuses a claim on what was tried too often without an outcome.
+var errUnfinished = fault.New(fault.Conflict, "the trials of the version never ended")
+
 // Take claims the trial of the version until a time; whose claim it is may take it
-// again, after a restart. It returns false where too
-// many trials ended without an outcome: the version is rejected then.
-func (v *Version) Take(by string, now, until time.Time) (bool, error) {
-	if v.Stage != Registered || v.Claim.By != "" && v.Claim.By != by && now.Before(v.Claim.Until) {
-		return false, errClaimed
+// again, after a restart. It fails with errUnfinished where too many trials ended
+// without an outcome: then see GiveUp.
+func (v *Version) Take(by string, now, until time.Time) error {
+	if err := v.claimable(by, now); err != nil {
+		return err
 	}
 	if v.Claim.Attempts >= maxTrials {
-		v.reject(Problem{"trial_unfinished", "its trial was begun again and again, and never ended: it may be what ends the processes that try it"})
-		return false, nil
+		return errUnfinished
 	}
 	v.Claim = Claim{by, until, v.Claim.Attempts + 1}
-	return true, nil
+	return nil
+}
+
+// GiveUp rejects a version that Take has failed for with errUnfinished.
+func (v *Version) GiveUp(by string, now time.Time) error {
+	if err := v.claimable(by, now); err != nil {
+		return err
+	}
+	v.reject(Problem{"trial_unfinished", "its trial was begun again and again, and never ended: it may be what ends the processes that try it"})
+	return nil
+}
+
+func (v *Version) claimable(by string, now time.Time) error {
+	if v.Stage != Registered || v.Claim.By != "" && v.Claim.By != by && now.Before(v.Claim.Until) {
+		return errClaimed
+	}
+	return nil
 }
 
 // Return gives a claim back where the trial came to nothing: it is tried again

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
+	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -30,35 +32,52 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 
 var errRestored = errors.New("it was restored meanwhile, and may have been deleted again")
 
-// purge erases a deleted version whose time is over, as it is now, then its objects: what is left of them nothing
-// owns any more. Its number stays its digest's.
+// purge erases a deleted version whose time is over, then its objects: what is left of them
+// nothing owns any more. Its number stays its digest's.
 func (s *Service) purge(ctx context.Context, old *Version) error {
-	var files []File
-	err := s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
-		there, err := Versions.Exists(ctx, tx, old.ID) // the commit fails where it changes after this
-		if err != nil || there {
-			return cmp.Or(err, errRestored)
-		}
-		now, err := findGone(ctx, tx, gone{model: old.Model, number: old.Number})
-		if err != nil {
-			return err
-		}
-		if !now.Deleted() || tx.Now().Before(now.Purge) {
-			return errRestored
-		}
-		if err := s.unused(ctx, tx, now); err != nil { // an alias was set to it as it was deleted
-			return err
-		}
-		files = now.Files
-		return Versions.Erase(ctx, tx, old.ID)
-	})
-	if errors.Is(err, errRestored) || errors.Is(err, repo.ErrNotFound) {
-		return nil
+	if err := s.due(ctx, s.store.Read(repo.Scope{}), old, s.store.Now()); err != nil {
+		return notRestored(err)
 	}
+	files, err := cqrs.Send(asPlatform(ctx), s.bus, purge{old: old})
 	if err != nil {
-		return err
+		return notRestored(err)
 	}
 	s.outcomes.WithLabelValues("purged").Inc()
 	s.drop(ctx, files)
 	return nil
+}
+
+func notRestored(err error) error {
+	if errors.Is(err, errRestored) || errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// due fails where a version is not to be purged, as it is now.
+func (s *Service) due(ctx context.Context, from repo.Reading, old *Version, at time.Time) error {
+	now, err := findGone(ctx, from, gone{model: old.Model, number: old.Number})
+	if err != nil {
+		return err
+	}
+	if !now.Deleted() || at.Before(now.Purge) {
+		return errRestored
+	}
+	return s.unused(ctx, from, now) // an alias was set to it as it was deleted
+}
+
+// erase handles purge.
+func (s *Service) erase(ctx context.Context, tx *repo.Tx, c purge) ([]File, error) {
+	there, err := Versions.Exists(ctx, tx, c.old.ID) // the commit fails where it changes after this
+	if err != nil || there {
+		return nil, cmp.Or(err, errRestored)
+	}
+	if err := s.due(ctx, tx, c.old, tx.Now()); err != nil {
+		return nil, err
+	}
+	now, err := findGone(ctx, tx, gone{model: c.old.Model, number: c.old.Number})
+	if err != nil {
+		return nil, err
+	}
+	return now.Files, Versions.Erase(ctx, tx, c.old.ID)
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"sluice/internal/inference/engine/probe"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/onnx"
+	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
@@ -92,31 +94,40 @@ func (t *Trials) Round(ctx context.Context) error {
 
 // one tries a version, if nobody else does.
 func (t *Trials) one(ctx context.Context, id ID) error {
-	mine := false
-	v, err := t.update(ctx, id, func(v *Version, now time.Time) (err error) {
-		mine, err = v.Take(t.owner, now, now.Add(trialClaim))
-		return err
-	})
-	if err != nil || !mine {
+	v, err := t.update(ctx, id, func(v *Version, now time.Time) error { return v.Take(t.owner, now, now.Add(trialClaim)) })
+	if errors.Is(err, errUnfinished) {
+		return t.judge(ctx, id, false, func(v *Version, now time.Time) error { return v.GiveUp(t.owner, now) })
+	}
+	if err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, trialTime)
 	report, golden, cause := t.run(bounded, &v)
 	cancel()
 	settle := context.WithoutCancel(ctx) // what was found is worth keeping
-	v, err = t.update(settle, id, func(v *Version, now time.Time) error {
-		switch {
-		case cause == nil:
+	switch {
+	case cause == nil:
+		return t.judge(settle, id, true, func(v *Version, now time.Time) error {
 			return v.Pass(t.owner, Trial{report.Invariant, report.Reason, golden, t.runtime}, now)
-		case final(cause), doubtful(cause) && v.Claim.Attempts >= maxTrials:
+		})
+	case final(cause), doubtful(cause) && v.Claim.Attempts >= maxTrials:
+		return t.judge(settle, id, false, func(v *Version, _ time.Time) error {
 			return v.Fail(t.owner, Problem{fault.CodeOf(cause), fault.Clip(fault.Of(cause).Message, 2000)})
-		}
+		})
+	}
+	_, err = t.update(settle, id, func(v *Version, now time.Time) error {
 		again := now.Add(trialAgain)
 		if ctx.Err() != nil { // this process ends; another may go on at once
 			again = now
 		}
 		return v.Return(t.owner, again, doubtful(cause) && ctx.Err() == nil)
 	})
+	return cmp.Or(err, cause)
+}
+
+// judge settles the trial of a version.
+func (t *Trials) judge(ctx context.Context, id ID, pass bool, change func(*Version, time.Time) error) error {
+	v, err := cqrs.Send(asPlatform(ctx), t.service.bus, judge{id: id, pass: pass, change: change})
 	switch {
 	case err != nil:
 		return err
@@ -125,9 +136,6 @@ func (t *Trials) one(ctx context.Context, id ID) error {
 		t.service.cfg.Log.WarnContext(ctx, "a model version was rejected", "model", v.Model, "version", v.Number, "code", v.Problem.Code, "reason", v.Problem.Message)
 	case v.Stage == Ready:
 		t.service.outcomes.WithLabelValues("ready").Inc()
-	}
-	if v.Stage == Registered {
-		return cause
 	}
 	return nil
 }
@@ -156,7 +164,7 @@ func doubtful(err error) bool {
 // codeLost is the code of a file that the object store has lost.
 const codeLost = "version_file_lost"
 
-// update changes a version for the platform itself.
+// update changes who tries a version.
 func (t *Trials) update(ctx context.Context, id ID, change func(*Version, time.Time) error) (v Version, err error) {
 	err = t.service.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
 		v, err = Versions.Update(ctx, tx, id, func(v *Version) error { return change(v, tx.Now()) })

@@ -19,8 +19,45 @@ type Service struct {
 	// only a log knows.
 	Unlogged bool
 
+	// Keeper has versions stay while something begins to name them; nil keeps none.
+	Keeper Keeper
+
 	bus     *cqrs.Bus
 	catalog Catalog
+}
+
+// Keeper has versions of a model stay where they are, neither deleted nor archived, until
+// what names them is committed.
+type Keeper interface {
+	// Keep returns the context in which they are named, and what ends that. It fails with
+	// fault.Unprocessable where one is not there any more.
+	Keep(ctx context.Context, model string, versions ...int64) (context.Context, func(), error)
+}
+
+// naming has f name versions of a model, which stay meanwhile.
+func (s *Service) naming(ctx context.Context, model string, versions []int64, f func(context.Context) error) error {
+	if s.Keeper == nil {
+		return f(ctx)
+	}
+	ctx, end, err := s.Keeper.Keep(ctx, model, versions...)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return f(ctx)
+}
+
+// SetAlias points an alias to a version that stays until then, see the command.
+func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err error) {
+	artifact, found := s.catalog.Find(c.Model, c.Version)
+	if found != nil {
+		return cqrs.Send(ctx, s.bus, c) // which says what is wrong with it
+	}
+	err = s.naming(ctx, c.Model, []int64{artifact.Version}, func(ctx context.Context) error {
+		a, err = cqrs.Send(ctx, s.bus, c)
+		return err
+	})
+	return a, err
 }
 
 // NewService returns the service of a bus that Register has been called for.
@@ -53,9 +90,18 @@ func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartE
 	if err != nil {
 		return nil, err
 	}
-	err = s.holding(ctx, alias, string(id), nil, func() error {
-		_, err := cqrs.Send(ctx, s.bus, beginExperiment{id: id, started: *started})
-		return err
+	var named []int64
+	for _, arm := range started.Arms {
+		named = append(named, arm.Version)
+	}
+	if started.Shadow != nil {
+		named = append(named, started.Shadow.Version)
+	}
+	err = s.naming(ctx, c.Model, named, func(ctx context.Context) error {
+		return s.holding(ctx, alias, string(id), nil, func() error {
+			_, err := cqrs.Send(ctx, s.bus, beginExperiment{id: id, started: *started})
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -166,9 +212,11 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		return nil, err
 	}
 	next := &Pointing{candidate.Version, candidate.Digest, alias.State.Protected}
-	err = s.holding(ctx, alias, string(id), next, func() error {
-		_, err := cqrs.Send(ctx, s.bus, beginRelease{id: id, plan: plan})
-		return err
+	err = s.naming(ctx, c.Model, []int64{candidate.Version}, func(ctx context.Context) error {
+		return s.holding(ctx, alias, string(id), next, func() error {
+			_, err := cqrs.Send(ctx, s.bus, beginRelease{id: id, plan: plan})
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err

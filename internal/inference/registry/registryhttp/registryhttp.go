@@ -256,7 +256,7 @@ func (e *edge) change(ctx context.Context, in *changeIn) (*out, error) {
 	if in.Body.Stage != nil {
 		c.Stage = registry.Stage(*in.Body.Stage)
 	}
-	v, err := cqrs.Send(ctx, e.bus, c)
+	v, err := e.service.Change(ctx, c)
 	if errors.Is(err, repo.ErrProcessed) { // its answer was lost
 		return e.get(ctx, &oneIn{in.Model, in.Number})
 	}

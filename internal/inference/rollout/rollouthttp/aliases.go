@@ -151,12 +151,12 @@ func number(n int64) string {
 
 // Register adds the operations to the API.
 func Register(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
-	aliases(a, b)
+	aliases(a, b, s)
 	experiments(a, b, s, e)
 	releases(a, b, s, e)
 }
 
-func aliases(a *api.API, b *cqrs.Bus) {
+func aliases(a *api.API, b *cqrs.Bus, s *rollout.Service) {
 	const path = "/models/{model}/aliases/{alias}"
 	op := func(id, method, path, summary string, permission access.Permission) api.Operation {
 		return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"aliases"}, Permission: permission}
@@ -182,7 +182,7 @@ func aliases(a *api.API, b *cqrs.Bus) {
 		if err != nil {
 			return nil, err
 		}
-		return changed(cqrs.Send(ctx, b, rollout.SetAlias{Model: in.Model, Alias: in.Alias, Version: in.Body.Version, Protected: in.Body.Protected, Expect: expect}))
+		return changed(s.SetAlias(ctx, rollout.SetAlias{Model: in.Model, Alias: in.Alias, Version: in.Body.Version, Protected: in.Body.Protected, Expect: expect}))
 	})
 	remove := op("remove-alias", http.MethodDelete, path, "Remove an alias", rollout.Write)
 	remove.Description = "Answers 204, or 202 where the alias is protected and somebody else has to approve."

@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// Naming says who is about to name a version, an alias say: until when it must stay for
+// that. It has the version's id.
+//
+// No unit of work spans a version and what names it. So both sides write, and then look:
+// who names writes here, looks whether the version is there, and then names it; who deletes
+// or archives does that, looks here and then for what names the version, and takes it back
+// where there is something. Whatever happens at the same time, one of the two sees the other.
+type Naming struct {
+	aggregate.Root[ID]
+	Until map[string]time.Time `json:"until"` // by a name of each one's own
+}
+
+// Namings keeps them.
+var Namings = repo.Kind[ID, Naming]{
+	Name: "model_version_namings", Root: func(n *Naming) *aggregate.Root[ID] { return &n.Root },
+	Expires: func(n *Naming) (last time.Time) {
+		for _, until := range n.Until {
+			if until.After(last) {
+				last = until
+			}
+		}
+		return last
+	},
+}
+
+// namingTime is how long a version stays for who died while naming it; who lives has to
+// be done in half of it.
+const namingTime = time.Minute
+
+// Keep has versions of a model stay while something begins to name them, which has the
+// context that is returned, and ends with the function that is returned. It fails with
+// fault.Unprocessable and the code "version_missing" where one was deleted or archived.
+// Versions of the folder are not its business.
+func (s *Service) Keep(ctx context.Context, model string, numbers ...int64) (context.Context, func(), error) {
+	all := make([]numberOf, len(numbers))
+	for i, n := range numbers {
+		all[i] = numberOf{model, n}
+	}
+	return s.keepAll(ctx, all)
+}
+
+// numberOf is a version by its number.
+type numberOf struct {
+	model  string
+	number int64
+}
+
+func (s *Service) keepAll(ctx context.Context, all []numberOf) (context.Context, func(), error) {
+	who := repo.RandomName()
+	var kept []ID
+	end := func() {
+		for _, id := range kept {
+			s.forget(context.WithoutCancel(ctx), id, who)
+		}
+	}
+	for _, v := range all {
+		named, err := s.begin(ctx, v.model, v.number, who)
+		if named {
+			kept = append(kept, IDOf(v.model, v.number))
+		}
+		if err != nil {
+			end()
+			return ctx, nil, err
+		}
+	}
+	bounded, cancel := context.WithTimeout(ctx, namingTime/2)
+	return bounded, func() { cancel(); end() }, nil
+}
+
+// begin has one version stay, if the registry has it. It returns whether that is to end.
+func (s *Service) begin(ctx context.Context, model string, number int64, who string) (named bool, err error) {
+	from := s.store.Read(repo.Scope{})
+	if _, err := findGone(ctx, from, gone{model: model, number: number}); err != nil {
+		if errors.Is(err, repo.ErrNotFound) {
+			err = nil // it is the folder's
+		}
+		return false, err
+	}
+	err = s.naming(ctx, IDOf(model, number), func(n *Naming, now time.Time) {
+		maps.DeleteFunc(n.Until, func(_ string, until time.Time) bool { return !now.Before(until) })
+		n.Until[who] = now.Add(namingTime)
+	})
+	if err != nil {
+		return false, err
+	}
+	v, err := findGone(ctx, from, gone{model: model, number: number})
+	if err != nil || !v.Deleted() && v.Stage == Ready {
+		return true, err
+	}
+	taken, err := s.cfg.Taken(ctx, model)
+	if err == nil && !taken(number) {
+		err = fault.New(fault.Unprocessable, "version %d of model %q was deleted or archived: nothing can name it", number, model).WithCode("version_missing")
+	}
+	return true, err
+}
+
+// naming changes who is about to name a version.
+func (s *Service) naming(ctx context.Context, id ID, change func(*Naming, time.Time)) error {
+	return s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+		n, err := Namings.Get(ctx, tx, id)
+		switch {
+		case errors.Is(err, repo.ErrNotFound):
+			n = Naming{Until: map[string]time.Time{}}
+			n.ID = id
+			change(&n, tx.Now())
+			return Namings.Add(ctx, tx, &n)
+		case err != nil:
+			return err
+		}
+		_, err = Namings.Update(ctx, tx, id, func(n *Naming) error { change(n, tx.Now()); return nil })
+		return err
+	})
+}
+
+// forget ends that somebody is about to name a version. Where that fails, time does it.
+func (s *Service) forget(ctx context.Context, id ID, who string) {
+	err := s.naming(ctx, id, func(n *Naming, _ time.Time) { delete(n.Until, who) })
+	if err != nil {
+		s.cfg.Log.WarnContext(ctx, "a model version stays for a minute, since it is not known that it was named", "id", id, "error", err)
+	}
+}
+
+// beingNamed says whether somebody is about to name a version. Ask it before you look for
+// what names it: who is done here has named it.
+func (s *Service) beingNamed(ctx context.Context, from repo.Reading, id ID) (bool, error) {
+	n, err := Namings.Get(ctx, from, id)
+	if errors.Is(err, repo.ErrNotFound) {
+		return false, nil
+	}
+	now := s.store.Now()
+	for _, until := range n.Until {
+		if now.Before(until) {
+			return true, nil
+		}
+	}
+	return false, err
+}
