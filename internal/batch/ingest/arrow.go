@@ -311,55 +311,81 @@ func (r *arrowReader) Close() error {
 	return nil
 }
 
-// Read implements Reader.
+// Read implements Reader. Where a batch is damaged, its rows from there on are bad, as
+// far as the chunk goes; what is behind the last batch that can be found is one bad row.
 func (r *arrowReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, table.String)
-	end := false
-	err := guarded(func() (err error) { end, err = r.read(c, l); return err })
-	if end {
-		return io.EOF
+	for size := int64(0); ; {
+		err := unended(guarded(func() error { return r.read(c, l, &size) }))
+		if err != nil {
+			_ = r.Close() // the columns may be at different rows
+		}
+		batch := r.file.at(r.at.Row)
+		switch {
+		case err != nil && (fault.CodeOf(err) != codeDamaged || batch == len(r.file.batches)):
+			return err
+		case err != nil:
+			wrong := lost(err)
+			for end := r.file.batches[batch].last(); r.at.Row < end && c.Rows < l.Rows; r.at.Row++ {
+				r.lose(c, wrong)
+			}
+			continue
+		case c.Rows < l.Rows && batch == len(r.file.batches) && r.at.Row == r.file.rows():
+			if wrong := rest(r.file.broken, r.at.Row); wrong != nil {
+				r.lose(c, wrong)
+				r.at.Row++
+			} else if c.Rows == 0 && r.file.broken != nil {
+				return r.file.broken
+			}
+		}
+		if r.at.Offset = r.at.Row; c.Rows == 0 {
+			return io.EOF
+		}
+		return nil
 	}
-	if err != nil {
-		_ = r.Close() // the columns may be at different rows
-	}
-	return unended(err)
 }
 
-func (r *arrowReader) read(c *Chunk, l Limit) (end bool, err error) {
-	batch, _ := slices.BinarySearchFunc(r.file.batches, r.at.Row, func(p arrowPart, row int64) int {
+// rows is how many rows the batches have.
+func (f *arrowFile) rows() int64 {
+	if n := len(f.batches); n > 0 {
+		return f.batches[n-1].last()
+	}
+	return 0
+}
+
+// at returns which batch a row is in; as many as there are: it is behind the last.
+func (f *arrowFile) at(row int64) int {
+	batch, _ := slices.BinarySearchFunc(f.batches, row, func(p arrowPart, row int64) int {
 		if p.last() <= row {
 			return -1
 		}
 		return 1
 	})
-	for size := int64(0); c.Rows < l.Rows && (c.Rows == 0 || size < l.Bytes); {
+	return batch
+}
+
+func (r *arrowReader) read(c *Chunk, l Limit, size *int64) error {
+	batch := r.file.at(r.at.Row)
+	for c.Rows < l.Rows && (c.Rows == 0 || *size < l.Bytes) {
 		for batch < len(r.file.batches) && r.file.batches[batch].last() <= r.at.Row {
 			batch++
 		}
 		if batch == len(r.file.batches) {
-			if c.Rows > 0 {
-				return false, nil
-			}
-			return r.file.broken == nil, r.file.broken
+			return nil
 		}
 		if err := r.seek(batch, r.at.Row); err != nil {
-			if c.Rows > 0 && fault.CodeOf(damaged(err)) == codeDamaged {
-				_ = r.Close()
-				return false, nil // the rows before the damage are a chunk
-			}
-			return false, err
+			return err
 		}
-		row, err := r.row()
+		n, err := r.row()
 		if err != nil {
-			return false, err
+			return err
 		}
-		size += row
-		r.add(c, row > r.most)
+		*size += n
+		r.add(c, n > r.most)
 		r.next++
 		r.at.Row++
-		r.at.Offset = r.at.Row
 	}
-	return false, nil
+	return nil
 }
 
 // row reads the next row of the batch, and returns the bytes that it takes.

@@ -152,7 +152,8 @@ func (t *Tensor) Slice(first, last int) []byte {
 // Reader reads a file chunk by chunk. It is not safe for concurrent use.
 type Reader interface {
 	// Read fills the chunk, of which nothing stays, or returns io.EOF where there are no
-	// more rows. Any other error is the file's: nothing behind it can be read.
+	// more rows. Rows that damage has cost are bad ones, so that those around it are
+	// there; any other error is the file's: nothing behind it can be read.
 	Read(c *Chunk, l Limit) error
 	// Position returns where the next chunk begins.
 	Position() Position

@@ -23,6 +23,7 @@ const (
 	CodeEncoding  = "row_encoding"
 	CodeNotJSON   = "row_not_json"
 	CodeRest      = "file_ends_early"
+	CodeLost      = "row_damaged"
 	CodeDuplicate = "row_id_duplicate"
 	CodeID        = "row_id_invalid"
 )

@@ -39,7 +39,11 @@ func openFile(ctx context.Context, src Source) (f *parquet.File, r io.ReaderAt, 
 // guarded runs f, whose panics and errors are those of a damaged file.
 func guarded(f func() error) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case error: // perhaps of the store, and no damage
+			err = damaged(p)
+		default:
 			err = damaged(fmt.Errorf("%v", p)) //nolint:err113 // it is wrapped at once
 		}
 	}()
@@ -160,16 +164,50 @@ func (r *parquetReader) Close() error {
 	return nil
 }
 
-// Read implements Reader.
+// Read implements Reader. Where a group of rows is damaged, its rows from there on are
+// bad, as far as the chunk goes; the next chunk tries those behind them.
 func (r *parquetReader) Read(c *Chunk, l Limit) error {
-	return guarded(func() error { return r.read(c, l) })
+	c.reset(r.spec, table.String)
+	for size := int64(0); ; {
+		err := guarded(func() error { return r.read(c, l, &size) })
+		if err != nil {
+			_ = guarded(r.Close) // the columns may be at different rows
+		}
+		group, row := r.group(r.at.Row + int64(c.Rows))
+		switch {
+		case err != nil && (fault.CodeOf(err) != codeDamaged || group < 0):
+			return err
+		case err != nil:
+			wrong := lost(err)
+			for end := r.file.RowGroups()[group].NumRows(); row < end && c.Rows < l.Rows; row++ {
+				r.lose(c, wrong)
+			}
+			continue
+		case c.Rows == 0:
+			return io.EOF
+		}
+		r.at.Row += int64(c.Rows)
+		r.at.Offset = r.at.Row
+		return nil
+	}
 }
 
-func (r *parquetReader) read(c *Chunk, l Limit) error {
-	c.reset(r.spec, table.String)
+// group returns which group a row of the file is in, and which of its rows it is; -1:
+// it is behind the last.
+func (r *parquetReader) group(row int64) (group int, in int64) {
+	for i, g := range r.file.RowGroups() {
+		if row < g.NumRows() {
+			return i, row
+		}
+		row -= g.NumRows()
+	}
+	return -1, 0
+}
+
+func (r *parquetReader) read(c *Chunk, l Limit, size *int64) error {
 	groups := r.file.RowGroups()
-	row, group := r.at.Row, 0
-	for size := int64(0); c.Rows < l.Rows && (c.Rows == 0 || size < l.Bytes); row++ {
+	group, row := r.group(r.at.Row + int64(c.Rows))
+	for ; group >= 0 && c.Rows < l.Rows && (c.Rows == 0 || *size < l.Bytes); row++ {
 		for group < len(groups) && row >= groups[group].NumRows() {
 			row -= groups[group].NumRows()
 			group++
@@ -184,14 +222,9 @@ func (r *parquetReader) read(c *Chunk, l Limit) error {
 		if err != nil {
 			return err
 		}
-		size += n
+		*size += n
 		r.add(c, n > r.most)
 	}
-	if c.Rows == 0 {
-		return io.EOF
-	}
-	r.at.Row += int64(c.Rows)
-	r.at.Offset = r.at.Row
 	return nil
 }
 

@@ -107,16 +107,19 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 // rest is what is behind damage in a file that has rows before it: one bad row, so that
 // those before are not lost. Nil where the error is not of that kind.
 func (r *textReader) rest(err error) *RowError {
-	f := fault.Of(err)
-	switch code := fault.CodeOf(err); {
-	case r.scan.at.Row == 0 || f.Kind != fault.Unprocessable:
-		return nil
-	case code == codeDamaged:
-		return bad(CodeRest, "the file ends here, where more was to come: %s", f.Text())
-	case code == "csv_quote_unclosed":
+	if r.scan.at.Row > 0 && fault.CodeOf(err) == "csv_quote_unclosed" {
 		return bad(CodeQuote, "a quote is opened in this row which is never closed: what follows is all between it")
 	}
-	return nil
+	return rest(err, r.scan.at.Row)
+}
+
+// rest is the bad row that stands for what is behind damage, where rows are before it;
+// nil where there are none, or the error says nothing of the file.
+func rest(err error, before int64) *RowError {
+	if before == 0 || fault.CodeOf(err) != codeDamaged {
+		return nil
+	}
+	return bad(CodeRest, "the file ends here, where more was to come: %s", fault.Of(err).Text())
 }
 
 // take takes a record as a row.

@@ -53,6 +53,13 @@ func (b *book) sheet(part string) (*sheet, error) {
 
 func (s *sheet) close() error { return s.body.Close() }
 
+// rest reads what is behind the rows, at whose end it is known whether all has its
+// checksum.
+func (s *sheet) rest() error {
+	_, err := io.Copy(io.Discard, s.bounded.r)
+	return err
+}
+
 // token returns the next token; the end of a sheet that has not ended is no end.
 func (s *sheet) token() (xml.Token, error) {
 	t, err := s.xml.RawToken()

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/parquet-go/parquet-go"
+
+	"sluice/internal/platform/fault"
 )
 
 // cells are the values that a column has in a row, of a type of their own: none or
@@ -71,6 +73,20 @@ func (r *typedRows) add(c *Chunk, large bool) {
 	}
 	wrong.Row = row
 	c.Errors = append(c.Errors, *wrong)
+}
+
+// lose adds a row that cannot be read.
+func (r *typedRows) lose(c *Chunk, wrong *RowError) {
+	r.blank(c)
+	e := *wrong
+	e.Row = c.Rows
+	c.Errors = append(c.Errors, e)
+	c.Rows++
+}
+
+// lost is the error of rows in a part of the file that is damaged.
+func lost(err error) *RowError {
+	return bad(CodeLost, "the row is in a part of the file that cannot be read: %s", fault.Of(err).Text())
 }
 
 // blank adds a row of which nothing is shown.

@@ -161,12 +161,21 @@ func (r *sheetReader) Close() error { return r.sheet.close() }
 // Read implements Reader.
 func (r *sheetReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, r.kept)
+	if r.at.Offset > sheetRows { // behind damage
+		return io.EOF
+	}
 	end := false
-	err := guarded(func() (err error) { end, err = r.read(c, l); return err })
+	err := unended(guarded(func() (err error) { end, err = r.read(c, l); return err }))
+	if wrong := rest(err, r.at.Row); wrong != nil {
+		line := r.at.Line + 1
+		r.add(c, line, false, wrong)
+		r.at = Position{Offset: sheetRows + 1, Line: line, Row: r.at.Row + 1}
+		return nil
+	}
 	if end && c.Rows == 0 {
 		return io.EOF
 	}
-	return unended(err)
+	return err
 }
 
 func (r *sheetReader) read(c *Chunk, l Limit) (end bool, err error) {
@@ -174,7 +183,7 @@ func (r *sheetReader) read(c *Chunk, l Limit) (end bool, err error) {
 		err := r.sheet.next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return true, nil
+			return true, r.sheet.rest()
 		case err != nil:
 			return false, err
 		case r.sheet.number <= r.at.Offset:
