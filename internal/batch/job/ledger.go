@@ -22,6 +22,8 @@ type Chunk struct {
 	Failed int             `json:"e,omitempty"` // rows, of the result that there is
 	Result Object          `json:"r,omitzero"`  // also of a chunk that is run again for its failed rows
 	Errors Object          `json:"x,omitzero"`  // the failed rows, as JSON Lines
+	Danger *Danger         `json:"k,omitempty"` // of the workers that died at it; nil: none has
+	Taken  bool            `json:"a,omitempty"` // a worker has it, or died while it had
 }
 
 // MaxTwice is how many rows with ids of others a chunk has in the ledger itself,
@@ -103,13 +105,20 @@ func (b *Batch) Claim(now time.Time, t Timing) Claim {
 		if c.Done || now.Before(c.Until) {
 			continue
 		}
+		if c.Taken {
+			c.bury()
+		}
+		if b.deadly() > MaxDeadly {
+			b.end(Failed, &Failure{"model_crashed", "more rows end the process that runs them than a batch may have of such: try the model's version with them", false}, now, t)
+			return b.claimWhole(now, t)
+		}
 		if c.Tries >= t.Attempts {
 			b.exhausted("a chunk of the file was begun too often without an outcome", now, t)
 			return b.claimWhole(now, t)
 		}
 		c.Fence++
 		c.Tries++
-		c.Until = now.Add(t.Lease)
+		c.Until, c.Taken = now.Add(t.Lease), true
 		b.look(c.Until)
 		if b.StartedAt.IsZero() {
 			b.StartedAt = now
@@ -207,6 +216,7 @@ func (b *Batch) GiveBack(c Claim, innocent bool, pause time.Duration, now time.T
 	tries, until := &b.Tries, &b.Until
 	if c.Step == Compute {
 		tries, until = &b.Chunks[c.Chunk].Tries, &b.Chunks[c.Chunk].Until
+		b.Chunks[c.Chunk].free()
 	}
 	if innocent {
 		*tries = max(*tries-1, 0)
@@ -259,6 +269,7 @@ func (b *Batch) Computed(c Claim, o Outcome, now time.Time, t Timing) error {
 	b.Counts.Succeeded += int64(chunk.Rows - o.Failed - chunk.succeeded())
 	chunk.Done, chunk.Until, chunk.Tries = true, time.Time{}, 0
 	chunk.Result, chunk.Errors, chunk.Failed = o.Result, o.Errors, o.Failed
+	chunk.settle()
 	b.Counts.Failed += int64(o.Failed)
 	b.Used.Add(o.Used)
 	b.Reused += int64(o.Reused)
@@ -314,6 +325,7 @@ func (b *Batch) end(s Status, f *Failure, now time.Time, t Timing) {
 	}
 	for i := range b.Chunks {
 		b.Chunks[i].Until = time.Time{}
+		b.Chunks[i].free()
 	}
 	b.Ending, b.Failure, b.Until, b.Tries = s, f, time.Time{}, 0
 	b.Fence++ // whoever validates
@@ -371,6 +383,7 @@ func (b *Batch) Pause() error {
 				c.Fence++
 				c.Tries = max(c.Tries-1, 0)
 				c.Until = time.Time{}
+				c.free()
 			}
 		}
 		b.move(Paused)

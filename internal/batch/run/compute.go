@@ -38,7 +38,15 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	}
 	p := newPass(b, entry, m, chunk, again, twice)
 	p.waits = t.cfg.Job.Lease
-	if err := p.predict(ctx, t.predictor); err != nil {
+	if entry.Careful() {
+		err = p.careful(ctx, t.predictor, func(ctx context.Context, rows job.Rows) error {
+			_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Note(c, rows, now, t.cfg.Job.Timing) })
+			return err
+		})
+	} else {
+		err = p.predict(ctx, t.predictor)
+	}
+	if err != nil {
 		return err
 	}
 	o, err := t.keep(ctx, b, entry, p)

@@ -59,8 +59,9 @@ func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again, tw
 		}
 	}
 	p.todo = make([]int, 0, len(c.Good))
+	deadly := p.deadly()
 	for n, row := range c.Good {
-		if _, is := slices.BinarySearch(twice, row); p.wanted(row) && !is {
+		if _, is := slices.BinarySearch(twice, row); p.wanted(row) && !is && !deadly[row] {
 			p.todo = append(p.todo, n)
 		}
 	}

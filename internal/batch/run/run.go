@@ -7,7 +7,8 @@
 // the reading and encoding of some is beside the computing of others, in the memory
 // of that many chunks.
 //
-// Limits: a row that ends the process is not told from the others of its chunk.
+// A row that ends the process is found by the notes that workers make once several have
+// died at its chunk, see job.Danger: it fails then, and the others are answered.
 package run
 
 import (

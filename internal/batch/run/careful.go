@@ -1,0 +1,61 @@
+package run
+
+import (
+	"context"
+
+	"sluice/internal/batch/job"
+)
+
+// CodeCrashed is the code of rows that are not run because they end the process.
+const CodeCrashed = "model_crashed"
+
+// deadly returns the rows of the chunk that are not run, whose errors it says.
+func (p *pass) deadly() map[int]bool {
+	if p.entry.Danger == nil {
+		return nil
+	}
+	rows := map[int]bool{}
+	for _, row := range p.entry.Danger.Deadly {
+		if rows[row] = true; p.wanted(row) {
+			p.fail(row, "", CodeCrashed, "the process that ran the row with the model ended, each time: it is not run any more")
+		}
+	}
+	return rows
+}
+
+// careful has the model answer one part after the other, each behind a note of which it
+// is. The parts are those of any other pass, so that answers are the same; what is
+// suspected to end the process is run row by row.
+func (p *pass) careful(ctx context.Context, by Predictor, note func(context.Context, job.Rows) error) error {
+	var done []part
+	for _, one := range p.suspected() {
+		first, last := p.chunk.Good[one.rows[0]], p.chunk.Good[one.rows[len(one.rows)-1]]
+		if err := note(ctx, job.Rows{From: first, To: last + 1}); err != nil {
+			return err
+		}
+		answered, err := p.isolate(ctx, by, one)
+		if err != nil {
+			return err
+		}
+		done = append(done, answered...)
+	}
+	p.parts = done
+	p.settle()
+	return nil
+}
+
+// suspected returns the parts, of which those with suspected rows are cut into rows.
+func (p *pass) suspected() (parts []part) {
+	suspect := p.entry.Danger.Suspect
+	for _, one := range p.parts {
+		first, last := p.chunk.Good[one.rows[0]], p.chunk.Good[one.rows[len(one.rows)-1]]
+		if last < suspect.From || first >= suspect.To {
+			parts = append(parts, one)
+			continue
+		}
+		for i := range one.rows {
+			parts = append(parts, part{rows: one.rows[i : i+1]})
+		}
+	}
+	return parts
+}
