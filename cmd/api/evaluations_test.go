@@ -92,3 +92,72 @@ func TestEvaluations(t *testing.T) {
 	})
 	get(t, base+"/v1/audit-entries?limit=500&filter=action:eq:evaluations.download", func(p struct{ Data []map[string]any }) bool { return len(p.Data) >= 5 })
 }
+
+// A release that begins with an evaluation gives its candidate no request before that has
+// passed, and goes back where it does not; its decision replays to the same verdict.
+func TestReleaseWaitsForItsEvaluation(t *testing.T) {
+	a, _ := startApp(t, "--model-repository="+loggedLookups(t), "--models=lookup")
+	base := "http://" + a.http.Addr()
+	if made := infer(t, http.MethodPut, base+"/v1/models/lookup/aliases/champion", []byte(`{"version":"1"}`), "If-None-Match", "*", "Content-Type", "application/json"); made.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", made.StatusCode, made.body)
+	}
+	for range 5 {
+		predict(t, "POST", base+"/v1/models/lookup/predictions", `{"inputs":[{"name":"x","shape":[4,1],"datatype":"INT64","data":[0,1,2,3]}]}`)
+	}
+	get(t, base+"/v1/prediction-log", func(p logPage) bool { return len(p.Data) == 5 })
+	type release struct {
+		ID, Status, Reason string
+		Step               int
+		Weight             int
+		Steps              []struct {
+			Name   string
+			Replay *struct{ Evaluation string }
+		}
+	}
+	type events struct {
+		Data []struct {
+			Type string
+			Data map[string]any
+		}
+	}
+	for _, c := range []struct {
+		candidate, gate, status, reason string
+	}{
+		{"4", `"max_flip_rate":0.2,"min_rows":20`, "rolled_back", "replay: 5 of 20 rows"},
+		{"4", `"max_flip_rate":0.3,"max_segment_flip_rate":0.5,"min_rows":20,"segment_by":["in/x"]`, "rolled_back", "in the segment in/x=3 5 of 5 rows"},
+		{"2", `"max_flip_rate":0,"min_rows":21`, "rolled_back", "of the 21 rows that are needed"},
+		{"2", `"max_flip_rate":0,"max_segment_flip_rate":0,"min_rows":20,"segment_by":["in/x"]`, "running", ""},
+	} {
+		made := infer(t, http.MethodPost, base+"/v1/releases", fmt.Appendf(nil, `{"model":"lookup","candidate":%q,"replay":{"source":{"hours":1},%s},
+			"steps":[{"name":"first","weight":2500,"policy":{"alpha":0.05,"min_requests":1000000,"error_rate":{"worse":0.2}}}]}`, c.candidate, c.gate), "Content-Type", "application/json")
+		if made.StatusCode != http.StatusCreated {
+			t.Fatalf("%d %s", made.StatusCode, made.body)
+		}
+		self := base + made.Header.Get("Location")
+		r := get(t, self, func(r release) bool { return r.Status != "running" || r.Step == 1 })
+		if r.Status != c.status || !strings.Contains(r.Reason, c.reason) || len(r.Steps) != 2 || r.Steps[0].Name != "replay" || r.Steps[0].Replay == nil {
+			t.Errorf("%+v", r)
+		}
+		happened := get(t, self+"/events", func(events) bool { return true })
+		if judged := fmt.Sprint(happened.Data[1].Data); happened.Data[1].Type != "release.judged" && !strings.Contains(judged, "undecided") || !strings.Contains(fmt.Sprint(happened.Data), r.Steps[0].Replay.Evaluation) {
+			t.Errorf("%+v", happened)
+		}
+		get(t, self+"/replay", func(r struct{ Holds bool }) bool { return r.Holds })
+		if c.status == "running" {
+			if got := infer(t, http.MethodPost, self+"/rollback", []byte(`{}`), "Content-Type", "application/json", "If-Match", "*"); got.StatusCode != http.StatusOK {
+				t.Errorf("%d %s", got.StatusCode, got.body)
+			}
+		}
+		// Its alias is free once whoever drives releases has seen that it is over.
+		get(t, base+"/v1/models/lookup/aliases/champion", func(a map[string]any) bool { return a["holder"] == nil && a["held_by"] == nil && a["release"] == nil })
+	}
+	for body, code := range map[string]string{
+		`{"model":"lookup","candidate":"2","replay":{"source":{},"max_flip_rate":0,"min_rows":1},"steps":[{"name":"first","weight":2500,"policy":{"alpha":0.05,"min_requests":1,"error_rate":{"worse":0.2}}}]}`:          "evaluation_invalid",
+		`{"model":"lookup","candidate":"2","steps":[{"name":"first","weight":2500,"policy":{"alpha":0.05,"min_requests":1,"replay":{"max_flip_rate":0,"min_rows":1}}}]}`:                                                 "release_invalid",
+		`{"model":"lookup","candidate":"2","replay":{"source":{"hours":1},"max_flip_rate":2,"min_rows":1},"steps":[{"name":"first","weight":2500,"policy":{"alpha":0.05,"min_requests":1,"error_rate":{"worse":0.2}}}]}`: "max_flip_rate",
+	} {
+		if got := infer(t, http.MethodPost, base+"/v1/releases", []byte(body), "Content-Type", "application/json"); got.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(got.body), code) {
+			t.Errorf("%s: %d %s", body, got.StatusCode, got.body)
+		}
+	}
+}

@@ -80,6 +80,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
+	a.rollouts.Service.Evaluations = a.evaluations
 	if err := a.exports.Schedule(a.cfg, a.registry, a.log); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,20 @@ func fake(t *testing.T) string {
 	batches(mux)
 	versions(mux)
 	exports(mux)
+	mux.HandleFunc("POST /v1/models/iris/evaluations", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !strings.Contains(string(body), `"source":{"arm":"a","hours":6}`) || !strings.Contains(string(body), `"segment_by":["arm"]`) {
+			t.Errorf("%s", body)
+		}
+		fmt.Fprint(w, `{"id":"eval_1","status":"queued"}`)
+	})
+	mux.HandleFunc("GET /v1/evaluations/eval_1", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"eval_1","status":"completed","model":"iris","candidate":{"version":"3"},"result":{"rows":9,"flips":1,"flip_rate":0.11,"segments":[{"by":"arm","values":[{"value":"b","rows":4,"flips":1}]}]},"diff":{"url":"/v1/evaluations/eval_1/diff"}}`)
+	})
+	mux.HandleFunc("GET /v1/evaluations/eval_1/diff", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the rows") })
+	mux.HandleFunc("GET /v1/evaluations/eval_2", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"id":"eval_2","status":"failed","error":{"code":"evaluation_timeout","message":"too long"}}`)
+	})
 	releases(mux)
 	costs(mux)
 	schedules(mux)
@@ -232,6 +246,10 @@ func TestCommands(t *testing.T) {
 		{line: `models promote iris 2`, out: `{"version":"2"}"7"`},
 		{line: `models promote other 2 --protect`, out: `{"protected":true,"version":"2"}`},
 		{line: `models promote iris 2 --alias safe`, errs: "somebody else has to approve"},
+		{line: `models evaluate iris`, code: exitUsage, errs: "--candidate"},
+		{line: `models evaluate iris --candidate 3 --hours 6 --arm a --segment-by arm`, out: "arm  b        4     1"},
+		{line: `models evaluations get eval_1 -`, out: "the rows"},
+		{line: `models evaluations get eval_2`, code: exitFailed, errs: "too long"},
 		{line: `export usage`, code: exitUsage, errs: "--format is needed"},
 		{line: `export usage --format csv`, out: "exp_1  completed  -        -       2", errs: " 50 %"},
 		{line: `export predictions --preview --columns a,b --where n>=3 --where s!=x=y --from T --time-zone UTC`,

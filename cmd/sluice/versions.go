@@ -26,11 +26,11 @@ func (p *program) versions() []*cobra.Command {
 				return p.table(columns, p.client.All(cmd.Context(), "/v1/models/"+url.PathEscape(args[0])+path, 0))
 			}}
 	}
-	return []*cobra.Command{
+	return append(p.evaluations(),
 		list("versions", "List the registry's versions of a model", "/versions", versionColumns),
 		list("aliases", "List a model's aliases", "/aliases", aliasColumns),
 		p.register(), p.promote(),
-	}
+	)
 }
 
 func (p *program) register() *cobra.Command {

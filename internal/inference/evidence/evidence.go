@@ -57,6 +57,8 @@ type Measured struct {
 	// them.
 	Scores *drift.Distance `json:"scores,omitempty"`
 	Scored string          `json:"scored,omitempty"`
+	// Replayed is what came of asking the candidate again what was asked before.
+	Replayed *Replayed `json:"replayed,omitempty"`
 }
 
 // validate refuses numbers that cannot be.
@@ -70,7 +72,7 @@ func (m Measured) validate() error {
 	if a := m.Answers; a.Hits < 0 || a.Hits > a.N {
 		return fault.New(fault.Invalid, "%d of %d answers differ, which cannot be", a.Hits, a.N).WithCode("evidence_numbers")
 	}
-	return nil
+	return m.Replayed.validate()
 }
 
 // Verdict is what a judgement comes to.

@@ -41,6 +41,9 @@ func (p Policy) guardrails() []guardrail {
 	if g := p.SampleRatio; g != nil {
 		out = append(out, func(m Measured) (Finding, error) { f, err := g.judge(m); return p.enough(m, f), err })
 	}
+	if g := p.Replay; g != nil { // nobody waits for requests: what was asked before is asked again
+		out = append(out, func(m Measured) (Finding, error) { return g.judge(m.Replayed), nil })
+	}
 	if g := p.Drift; g != nil {
 		out = append(out, func(m Measured) (Finding, error) { return p.enough(m, g.judge(m, p.MinRequests)), nil })
 	}

@@ -24,6 +24,7 @@ type Policy struct {
 	Agreement   *Agreement   `json:"agreement,omitempty"`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
 	Drift       *Drift       `json:"drift,omitempty"`
+	Replay      *Replay      `json:"replay,omitempty"`
 }
 
 // ErrorRate bounds the share of failed requests.
@@ -147,6 +148,11 @@ func (p Policy) Validate() error {
 		check(g.Reference == "" || g.Window() >= time.Minute && g.Window() <= maxReference, "/drift/reference", "reference is %q, expected a time from 1m to %s", fault.Clip(g.Reference, 20), maxReference)
 		check(len(g.Tensor) <= maxTensor, "/drift/tensor", "the tensor's name has %d bytes, at most %d are possible", len(g.Tensor), maxTensor)
 		check(g.MaxPSI > 0 && g.MaxPSI <= 1e6, "/drift/max_psi", "max_psi is %g, expected more than 0; 0.25 is usual", g.MaxPSI)
+	}
+	if g := p.Replay; g != nil {
+		check(g.MaxFlipRate >= 0 && g.MaxFlipRate < 1, "/replay/max_flip_rate", "max_flip_rate is %g, expected 0 or more and less than 1", g.MaxFlipRate)
+		check(g.MaxSegmentFlipRate == nil || *g.MaxSegmentFlipRate >= 0 && *g.MaxSegmentFlipRate < 1, "/replay/max_segment_flip_rate", "max_segment_flip_rate is no number of 0 or more and less than 1")
+		check(g.MinRows >= 1, "/replay/min_rows", "min_rows is %d, expected at least 1", g.MinRows)
 	}
 	check(len(p.guardrails()) > 0, "", "the policy has no guardrail, so nothing could be proved")
 	if len(wrong) == 0 {

@@ -40,8 +40,11 @@ type Step struct {
 	Shadow bool `json:"shadow,omitempty"`
 	// Shadowing says which requests the candidate gets copies of, and which answers
 	// agree; nil is shadow.DefaultPolicy, and for steps that are no shadows.
-	Shadowing *shadow.Policy  `json:"shadowing,omitempty"`
-	Policy    evidence.Policy `json:"policy"`
+	Shadowing *shadow.Policy `json:"shadowing,omitempty"`
+	// Replay has the step wait for an evaluation, before the candidate has one request or
+	// copy of one: only the first step may, and its policy asks for nothing else.
+	Replay *Replaying      `json:"replay,omitempty"`
+	Policy evidence.Policy `json:"policy"`
 	// MinDuration is how long the step takes at least, a whole day of traffic say,
 	// however soon the numbers pass.
 	MinDuration time.Duration `json:"min_duration_ns,omitempty"`
@@ -50,6 +53,17 @@ type Step struct {
 	// Approval says that somebody else than the requester has to agree to what
 	// follows.
 	Approval bool `json:"approval,omitempty"`
+}
+
+// Replaying names the evaluation that a step waits for, of the tenant that began the release.
+type Replaying struct {
+	Tenant     string `json:"tenant"`
+	Evaluation string `json:"evaluation"`
+}
+
+// ReplayStep returns the first step of a release that begins with an evaluation.
+func ReplayStep(r Replaying, g evidence.Replay) Step {
+	return Step{Name: "replay", Replay: &r, Policy: evidence.Policy{Alpha: 0.05, MinRequests: 1, Replay: &g}}
 }
 
 // Shadows returns which requests the candidate gets copies of in a step that is a
@@ -87,7 +101,7 @@ func (p Plan) Validate() error {
 	for i, s := range p.Steps[:min(len(p.Steps), MaxSteps)] {
 		at := fmt.Sprintf("/steps/%d", i)
 		check(s.Name != "" && len(s.Name) <= MaxText && !names[s.Name], at+"/name", "the name %q is empty, too long or there twice", fault.Clip(s.Name, 64))
-		check(s.Shadow == (s.Weight == 0) && s.Weight >= 0 && s.Weight < experiment.Total, at+"/weight",
+		check((s.Shadow || s.Replay != nil) == (s.Weight == 0) && s.Weight >= 0 && s.Weight < experiment.Total, at+"/weight",
 			"the weight is %d, expected 0 for a shadow and else 1 to %d basis points", s.Weight, experiment.Total-1)
 		check(s.Weight >= weight, at+"/weight", "the weight is %d after %d: a release never goes back on its way", s.Weight, weight)
 		check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
@@ -95,6 +109,14 @@ func (p Plan) Validate() error {
 		check(s.Shadow || s.Shadowing == nil, at+"/shadow", "the step gives the candidate requests, not copies of them: leave shadow out, or have the weight 0")
 		check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil && s.Policy.Drift == nil, at+"/policy",
 			"a shadow divides no units, nobody labels its answers, and the log keeps no sketches of them: sample_ratio, quality and drift would never pass; agreement compares the answers")
+		check((s.Replay != nil) == (s.Policy.Replay != nil), at+"/policy/replay", "only a step that waits for an evaluation is judged by it, and it is by nothing else")
+		if s.Replay != nil {
+			alone := s.Policy
+			alone.Replay = nil
+			check(i == 0 && !s.Shadow, at, "an evaluation comes first, before any copy of a request")
+			check(alone == evidence.Policy{Alpha: alone.Alpha, MinRequests: alone.MinRequests}, at+"/policy", "a step that waits for an evaluation has no other guardrails: the candidate has no requests")
+			check(s.Replay.Tenant != "" && s.Replay.Evaluation != "", at+"/replay", "the step names no evaluation")
+		}
 		if err := s.Shadows().Validate(); err != nil {
 			check(false, at+"/shadow", "%s", fault.Of(err).Message)
 		}

@@ -146,6 +146,10 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 	if p := r.State.Plan.Steps[r.State.Step].Policy; p.Drift != nil {
 		m.Scores, m.Scored = farthest(all.Arms, p)
 	}
+	if w := r.State.Plan.Steps[r.State.Step].Replay; w != nil {
+		m.Replayed, err = c.replayed(ctx, w)
+		return m, err
+	}
 	if r.State.Shadowing() != nil {
 		n, err := shadowOf(ctx, c.Store.Read(repo.Scope{}), ofPart.Eq(stepOf(r).String()))
 		if err != nil || n == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
@@ -18,6 +19,8 @@ type Service struct {
 	// Unlogged says that there is no prediction log: no release may then wait for what
 	// only a log knows.
 	Unlogged bool
+	// Evaluations are begun for releases that wait for one; nil for none.
+	Evaluations Evaluations
 
 	// Keeper has versions stay while something begins to name them; nil keeps none.
 	Keeper Keeper
@@ -174,6 +177,7 @@ type StartRelease struct {
 	Model, Alias string
 	Candidate    string // the number of a version
 	Steps        []release.Step
+	Replay       *StartReplay // before them; nil for none
 }
 
 // StartRelease begins to walk a candidate to an alias. Doing so again with the same
@@ -198,6 +202,16 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		if err := shadeable(c.Model, candidate); err != nil {
 			return nil, err
 		}
+	}
+	if c.Replay != nil { // the rest of the plan is checked with it, once the evaluation has begun
+		if err := (release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Steps: c.Steps}).Validate(); err != nil {
+			return nil, err
+		}
+		step, err := s.replay(ctx, id, &c, strconv.FormatInt(champion.Version, 10))
+		if err != nil {
+			return nil, err
+		}
+		c.Steps = append([]release.Step{step}, c.Steps...)
 	}
 	plan := release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Protected: alias.State.Protected, Steps: c.Steps}
 	by := askerOf(ctx)

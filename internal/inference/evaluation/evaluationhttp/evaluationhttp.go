@@ -93,7 +93,7 @@ func (e *edge) answer(ctx context.Context, status int, x *evaluation.Evaluation)
 }
 
 func (e *edge) start(ctx context.Context, in *startIn) (*out, error) {
-	c, err := in.Body.start(in.Model, e.service.Now())
+	c, err := in.Body.Start(in.Model, e.service.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 		want.Model = "m"
-		got, err := in.start("m", now)
+		got, err := in.Start("m", now)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v, %s", text, err, diff)
 		}
@@ -38,7 +38,7 @@ func TestAsked(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &in); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := in.start("m", now); fault.CodeOf(err) != "evaluation_invalid" {
+		if _, err := in.Start("m", now); fault.CodeOf(err) != "evaluation_invalid" {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

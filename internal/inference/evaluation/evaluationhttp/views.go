@@ -170,8 +170,8 @@ type EvaluationURLs struct {
 	Cancel string `json:"cancel"`
 }
 
-// start is what the service is asked for.
-func (n *NewEvaluation) start(model string, now time.Time) (evaluation.Start, error) {
+// Start is what the service is asked for, now.
+func (n *NewEvaluation) Start(model string, now time.Time) (evaluation.Start, error) {
 	c := evaluation.Start{Name: n.Name, Model: model, Candidate: n.Candidate, Request: evaluation.Request{By: n.SegmentBy, MaxRows: n.MaxRows}}
 	if n.Baseline != logged {
 		c.Baseline = n.Baseline

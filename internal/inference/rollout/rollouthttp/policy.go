@@ -13,6 +13,7 @@ type Policy struct {
 	Agreement   *AgreementLimit   `json:"agreement,omitempty"`
 	SampleRatio *SampleRatioLimit `json:"sample_ratio,omitempty"`
 	Drift       *DriftLimit       `json:"drift,omitempty"`
+	Replay      *ReplayLimit      `json:"replay,omitempty" readOnly:"true"`
 }
 
 // ErrorRateLimit limits the share of failed requests.
@@ -35,10 +36,10 @@ type DriftLimit evidence.Drift
 
 func (p Policy) evidence() evidence.Policy {
 	return evidence.Policy{Alpha: p.Alpha, MinRequests: p.MinRequests, ErrorRate: (*evidence.ErrorRate)(p.ErrorRate), Latency: (*evidence.Latency)(p.Latency),
-		Quality: (*evidence.Quality)(p.Quality), Agreement: (*evidence.Agreement)(p.Agreement), SampleRatio: (*evidence.SampleRatio)(p.SampleRatio), Drift: (*evidence.Drift)(p.Drift)}
+		Quality: (*evidence.Quality)(p.Quality), Agreement: (*evidence.Agreement)(p.Agreement), SampleRatio: (*evidence.SampleRatio)(p.SampleRatio), Drift: (*evidence.Drift)(p.Drift), Replay: (*evidence.Replay)(p.Replay)}
 }
 
 func policyView(p evidence.Policy) Policy {
 	return Policy{Alpha: p.Alpha, MinRequests: p.MinRequests, ErrorRate: (*ErrorRateLimit)(p.ErrorRate), Latency: (*LatencyLimit)(p.Latency),
-		Quality: (*QualityLimit)(p.Quality), Agreement: (*AgreementLimit)(p.Agreement), SampleRatio: (*SampleRatioLimit)(p.SampleRatio), Drift: (*DriftLimit)(p.Drift)}
+		Quality: (*QualityLimit)(p.Quality), Agreement: (*AgreementLimit)(p.Agreement), SampleRatio: (*SampleRatioLimit)(p.SampleRatio), Drift: (*DriftLimit)(p.Drift), Replay: (*ReplayLimit)(p.Replay)}
 }

@@ -17,21 +17,23 @@ import (
 
 // Step is a share of the requests, and what must be shown before the next.
 type Step struct {
-	Name        string     `json:"name" minLength:"1" maxLength:"255"`
-	Weight      int        `json:"weight" minimum:"0" maximum:"9999" doc:"The candidate's share of the units, in basis points; it never falls from one step to the next. With 0 it gets copies of requests, while there is idle capacity, and its answers are only compared."`
-	Shadow      *Shadowing `json:"shadow,omitempty" doc:"Of steps with the weight 0: which requests the candidate gets copies of, and which answers agree."`
-	Policy      Policy     `json:"policy" doc:"The guardrails, see docs/EXPERIMENTS.md: alpha, min_requests, and at least one of error_rate, latency, quality, agreement, sample_ratio and drift."`
-	MinDuration string     `json:"min_duration,omitempty" maxLength:"20" doc:"What the step takes at least, however soon the numbers pass: 10m, 24h."`
-	MaxDuration string     `json:"max_duration,omitempty" maxLength:"20" doc:"After which a step that has come to nothing is paused."`
-	Approval    bool       `json:"approval,omitempty" doc:"Somebody else than who begins the release has to agree to what follows."`
+	Name        string      `json:"name" minLength:"1" maxLength:"255"`
+	Weight      int         `json:"weight" minimum:"0" maximum:"9999" doc:"The candidate's share of the units, in basis points; it never falls from one step to the next. With 0 it gets copies of requests, while there is idle capacity, and its answers are only compared."`
+	Shadow      *Shadowing  `json:"shadow,omitempty" doc:"Of steps with the weight 0: which requests the candidate gets copies of, and which answers agree."`
+	Replay      *StepReplay `json:"replay,omitempty" readOnly:"true" doc:"Of a first step that waits for an evaluation."`
+	Policy      Policy      `json:"policy" doc:"The guardrails, see docs/EXPERIMENTS.md: alpha, min_requests, and at least one of error_rate, latency, quality, agreement, sample_ratio and drift."`
+	MinDuration string      `json:"min_duration,omitempty" maxLength:"20" doc:"What the step takes at least, however soon the numbers pass: 10m, 24h."`
+	MaxDuration string      `json:"max_duration,omitempty" maxLength:"20" doc:"After which a step that has come to nothing is paused."`
+	Approval    bool        `json:"approval,omitempty" doc:"Somebody else than who begins the release has to agree to what follows."`
 }
 
 // NewRelease is what begins a release.
 type NewRelease struct {
-	Model     string `json:"model" minLength:"1" maxLength:"255"`
-	Alias     string `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"That is to point to the candidate."`
-	Candidate string `json:"candidate" minLength:"1" maxLength:"20" doc:"The number of a version."`
-	Steps     []Step `json:"steps" minItems:"1" maxItems:"20"`
+	Model     string     `json:"model" minLength:"1" maxLength:"255"`
+	Alias     string     `json:"alias,omitempty" maxLength:"63" default:"champion" doc:"That is to point to the candidate."`
+	Candidate string     `json:"candidate" minLength:"1" maxLength:"20" doc:"The number of a version."`
+	Steps     []Step     `json:"steps" minItems:"1" maxItems:"20"`
+	Replay    *Replaying `json:"replay,omitempty" doc:"Before all steps: the candidate is asked again what was asked before, and has no request until its answers are as alike as this says."`
 }
 
 // Release is what is shown of a release.
@@ -120,6 +122,9 @@ func releaseView(r *rollout.LoadedRelease) Release {
 	}
 	for _, step := range s.Plan.Steps {
 		shown := Step{Name: step.Name, Weight: step.Weight, Policy: policyView(step.Policy), MinDuration: duration(step.MinDuration), MaxDuration: duration(step.MaxDuration), Approval: step.Approval}
+		if w := step.Replay; w != nil {
+			shown.Replay = &StepReplay{w.Evaluation}
+		}
 		if step.Shadow {
 			p := shadowingView(step.Shadows())
 			shown.Shadow = &p
@@ -185,6 +190,9 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	start.Description = "Each step gives the candidate a share of the alias's requests, and ends when its policy passes. A guardrail that fails rolls the release back at once."
 	api.Register(a, start, func(ctx context.Context, in *newReleaseIn) (*releaseOut, error) {
 		c, err := in.Body.plan()
+		if err == nil {
+			c.Replay, err = in.Body.Replay.start(in.Body.Model)
+		}
 		if err != nil {
 			return nil, err
 		}

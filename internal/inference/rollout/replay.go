@@ -1,0 +1,75 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"sluice/internal/inference/evaluation"
+	"sluice/internal/inference/evidence"
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+)
+
+// Evaluations has candidates asked again what was asked before. *evaluation.Service
+// implements it.
+type Evaluations interface {
+	Start(ctx context.Context, in evaluation.Start) (*evaluation.Evaluation, error)
+}
+
+// StartReplay has a release begin with an evaluation of its candidate, in the name and by
+// the log of whoever begins it.
+type StartReplay struct {
+	Evaluation evaluation.Start // but for the model, the versions and the id
+	Gate       evidence.Replay
+}
+
+// replay begins the evaluation that a release waits for, and returns its step. Doing so again
+// for the same release finds the one that is there.
+func (s *Service) replay(ctx context.Context, id release.ID, c *StartRelease, baseline string) (release.Step, error) {
+	if s.Evaluations == nil {
+		return release.Step{}, fault.New(fault.Unavailable, "this process evaluates no versions")
+	}
+	p, _ := access.From(ctx)
+	if p == nil {
+		return release.Step{}, errNobody
+	}
+	in := c.Replay.Evaluation
+	_, suffix, _ := strings.Cut(string(id), "_")
+	in.ID, in.Name = evaluation.ID(evaluation.Prefix+"_"+suffix), string(id)
+	in.Model, in.Candidate, in.Baseline = c.Model, c.Candidate, baseline
+	if _, err := s.Evaluations.Start(ctx, in); err != nil && !errors.Is(err, repo.ErrProcessed) && !errors.Is(err, repo.ErrExists) {
+		return release.Step{}, err
+	}
+	return release.ReplayStep(release.Replaying{Tenant: p.Tenant, Evaluation: string(in.ID)}, c.Replay.Gate), nil
+}
+
+// replayed returns what the evaluation that a release waits for has come to. One that is gone
+// has failed.
+func (c Counted) replayed(ctx context.Context, r *release.Replaying) (*evidence.Replayed, error) {
+	out := &evidence.Replayed{Evaluation: r.Evaluation}
+	e, err := evaluation.Evaluations.Get(ctx, c.Store.Read(repo.Scope{Tenant: r.Tenant}), evaluation.ID(r.Evaluation))
+	if errors.Is(err, repo.ErrNotFound) {
+		out.Ended, out.Failed = true, "it was deleted, or is forgotten"
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out.Ended = e.Final()
+	switch {
+	case !out.Ended:
+		return out, nil // its numbers change, and decide nothing
+	case e.Failure != nil:
+		out.Failed = e.Failure.Message
+	case e.Status != evaluation.Completed:
+		out.Failed = "it was " + string(e.Status)
+	}
+	out.Rows, out.Errors = e.Done.Result.Share(), e.Done.Result.Errors
+	if w := e.Done.Result.WorstSegment(); w != nil {
+		out.Segment, out.Of = w.By+"="+w.Value, w.Share()
+	}
+	return out, nil
+}
