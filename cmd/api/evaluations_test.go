@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -91,6 +92,44 @@ func TestEvaluations(t *testing.T) {
 		return strings.Count(fmt.Sprint(p.Data), "evaluation.completed") == 5
 	})
 	get(t, base+"/v1/audit-entries?limit=500&filter=action:eq:evaluations.download", func(p struct{ Data []map[string]any }) bool { return len(p.Data) >= 5 })
+}
+
+// The rows of a file are asked, too: each has its name, and columns tell segments apart.
+func TestEvaluationOfUpload(t *testing.T) {
+	a, _ := startApp(t, "--model-repository="+lookups(t), "--models=lookup")
+	base := "http://" + a.http.Addr()
+	u := infer(t, http.MethodPost, base+"/v1/uploads", []byte(`{"content_type":"text/csv"}`), "Content-Type", "application/json")
+	var made struct{ ID string }
+	if err := json.Unmarshal(u.body, &made); err != nil || u.StatusCode != http.StatusCreated {
+		t.Fatalf("%d %s", u.StatusCode, u.body)
+	}
+	rows := []byte("id,x,country\na,3,de\nb,2,de\nc,none,fr\nd,3,fr\n")
+	if got := infer(t, http.MethodPatch, base+"/v1/uploads/"+made.ID, rows, "Content-Type", "application/partial-upload", "Upload-Offset", "0", "Upload-Complete", "?1"); got.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s", got.StatusCode, got.body)
+	}
+	e := evaluate(t, base, fmt.Sprintf(`{"candidate":"4","baseline":"1","source":{"upload_id":%q,"row_id":"id"},"segment_by":["country","in/x"]}`, made.ID))
+	r := e.Result
+	if e.Status != "completed" || e.Source.UploadID != made.ID || r.Rows != 3 || r.Flips != 2 || r.Skipped["row_invalid"] != 1 {
+		t.Fatalf("%+v %+v", e, r)
+	}
+	if s := r.Segments[0]; s.By != "country" || s.Values[0].Value != "fr" || *s.Values[0].Rate != 1 || *s.Values[1].Rate != 0.5 {
+		t.Errorf("%+v", s)
+	}
+	if file := infer(t, http.MethodGet, base+e.URLs.Diff, nil); !strings.Contains(string(file.body), `{"name":"a","row":0,"segments":{"country":"de","in/x":"3"}`) || strings.Count(string(file.body), "\n") != 2 {
+		t.Errorf("%s", file.body)
+	}
+	for source, code := range map[string]string{
+		`{"upload_id":"` + made.ID + `","hours":1}`:                   "evaluation_invalid",
+		`{"upload_id":"` + made.ID + `","columns":{"z":["x"]}}`:       "columns_invalid",
+		`{"upload_id":"` + made.ID + `","columns":{"x":["country"]}}`: "rows_invalid_file",
+	} {
+		if got := infer(t, http.MethodPost, base+"/v1/models/lookup/evaluations", []byte(`{"candidate":"4","baseline":"1","source":`+source+`}`), "Content-Type", "application/json"); !strings.Contains(string(got.body), code) {
+			t.Errorf("%s: %d %s", source, got.StatusCode, got.body)
+		}
+	}
+	if got := infer(t, http.MethodPost, base+"/v1/models/lookup/evaluations", []byte(`{"candidate":"4","source":{"upload_id":"`+made.ID+`"}}`), "Content-Type", "application/json"); got.StatusCode != http.StatusUnprocessableEntity {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
 }
 
 // A release that begins with an evaluation gives its candidate no request before that has

@@ -77,7 +77,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
-	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.registry, a.log); err != nil {
+	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.uploads, a.batches.Options, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	a.rollouts.Service.Evaluations = a.evaluations

@@ -115,7 +115,7 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 	if w.exports, err = exports.New(w.cfg, w.node, w.records.Store, metrics, w.log); err != nil {
 		return err
 	}
-	if w.evaluations, err = evaluations.New(w.cfg, w.node, served, w.records.Store, metrics, w.log); err != nil {
+	if w.evaluations, err = evaluations.New(w.cfg, w.node, served, w.records.Store, nil, w.batches.Options, metrics, w.log); err != nil {
 		return err
 	}
 	w.jobs, err = jobs.New(w.cfg, w.node, w.models, memory, nil, metrics, w.log)

@@ -12,12 +12,14 @@ import (
 
 	"sluice/cmd/internal/node"
 	"sluice/cmd/internal/records"
+	"sluice/internal/batch/ingest"
 	"sluice/internal/inference/evaluation"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/upload"
 )
 
 // Need adds to a node what evaluations need of it.
@@ -39,8 +41,8 @@ type Evaluations struct {
 
 // New returns the part of a process, and registers the commands and queries of evaluations
 // with its bus. Models are nil where it serves none, which leaves all evaluations to others, and
-// so is the prediction log where none is kept.
-func New(cfg config.Config, n *node.Node, m serve.Models, predictions record.Store, metrics prometheus.Registerer, log *slog.Logger) (*Evaluations, error) {
+// so are the prediction log where none is kept, and the uploads where it takes none.
+func New(cfg config.Config, n *node.Node, m serve.Models, predictions record.Store, uploads *upload.Service, options ingest.Options, metrics prometheus.Registerer, log *slog.Logger) (*Evaluations, error) {
 	c := cfg.Evaluation
 	e := &Evaluations{node: n, workers: c.Workers}
 	var versions evaluation.Models
@@ -54,7 +56,7 @@ func New(cfg config.Config, n *node.Node, m serve.Models, predictions record.Sto
 		logged = s
 	}
 	var err error
-	e.Service, err = evaluation.New(n.Store, n.Bus, n.Blobs, versions, logged, nil, evaluation.Config{
+	e.Service, err = evaluation.New(n.Store, n.Bus, n.Blobs, versions, logged, files{uploads, n.Blobs, options}, evaluation.Config{
 		Keep: c.Keep, MaxActive: c.MaxActive, MaxEvaluations: c.MaxEvaluations, MaxRows: int64(c.MaxRows), Content: recordhttp.ReadContent, Log: log, Metrics: metrics,
 	})
 	return e, err

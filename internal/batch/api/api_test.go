@@ -82,7 +82,7 @@ func TestInputs(t *testing.T) {
 		"gaps":        {f("", "a", "b", "c", "", "d"), NewBatch{}, one, "a b c d", false}, // a sheet's columns without a name
 		"JSON, named": {&ingest.File{Format: ingest.JSONL}, NewBatch{}, one, "x", false},
 	} {
-		got, err := inputs(tt.file, &tt.in, tt.model)
+		got, err := Inputs(tt.file, &tt.in, tt.model)
 		var columns []string
 		for _, in := range got {
 			columns = append(columns, in.Columns...)
@@ -93,10 +93,10 @@ func TestInputs(t *testing.T) {
 	}
 	doubtful := f("a", "b", "c", "d")
 	doubtful.Dialect.Guessed = true
-	if _, err := inputs(doubtful, &NewBatch{}, one); fault.CodeOf(err) != "header_unknown" {
+	if _, err := Inputs(doubtful, &NewBatch{}, one); fault.CodeOf(err) != "header_unknown" {
 		t.Error(err)
 	}
-	if got, _ := inputs(f("x"), &NewBatch{}, one); got[0].Width != 4 {
+	if got, _ := Inputs(f("x"), &NewBatch{}, one); got[0].Width != 4 {
 		t.Errorf("%+v", got)
 	}
 }

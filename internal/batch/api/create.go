@@ -116,7 +116,7 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 		return sample{}, err
 	}
 	b.File, b.Spec.ID = f, in.RowID
-	if b.Spec.Inputs, err = inputs(&f, in, m); err != nil {
+	if b.Spec.Inputs, err = Inputs(&f, in, m); err != nil {
 		return sample{}, err
 	}
 	if f.Format != ingest.JSONL { // of the columns that are there by default
@@ -159,8 +159,9 @@ func (a *API) turn(ctx context.Context) error {
 	return nil
 }
 
-// inputs says which columns the model's inputs are made of.
-func inputs(f *ingest.File, in *NewBatch, m *run.Model) ([]ingest.Input, error) {
+// Inputs says which columns of a file the model's inputs are made of, as a batch would take
+// them. Errors: those of columns that do not fit.
+func Inputs(f *ingest.File, in *NewBatch, m *run.Model) ([]ingest.Input, error) {
 	for name := range in.Columns {
 		if !slices.ContainsFunc(m.Inputs, func(p run.Port) bool { return p.Name == name }) {
 			return nil, fault.New(fault.Unprocessable, "columns names %q, which is no input of the model", fault.Clip(name, 80)).WithCode("columns_invalid")

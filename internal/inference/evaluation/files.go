@@ -19,7 +19,7 @@ type Upload struct {
 type Files interface {
 	// Take checks that an upload has what a version takes, and keeps a copy of it for an
 	// evaluation, below Folder.
-	Take(ctx context.Context, tenant string, id ID, in Upload, model string, v *Served) (*File, error)
+	Take(ctx context.Context, tenant string, id ID, in Upload, v *Served) (*File, error)
 	// Open goes through the rows of a file.
 	Open(ctx context.Context, f *File) (Cases, error)
 }

@@ -133,7 +133,15 @@ func (s *Service) resolve(ctx context.Context, tenant string, e *Evaluation, in 
 		return errNoLog
 	}
 	if in.Upload != nil {
-		if r.File, err = s.files.Take(ctx, tenant, e.ID, *in.Upload, in.Model, candidate); err != nil {
+		if s.files == nil {
+			return fault.New(fault.Unavailable, "this process reads no files")
+		}
+		for _, by := range r.By {
+			if !OfTensors(by) {
+				in.Upload.Segments = append(in.Upload.Segments, by)
+			}
+		}
+		if r.File, err = s.files.Take(ctx, tenant, e.ID, *in.Upload, candidate); err != nil {
 			return err
 		}
 	}

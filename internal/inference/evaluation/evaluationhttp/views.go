@@ -26,15 +26,19 @@ type NewEvaluation struct {
 	MaxTime   string             `json:"max_time,omitempty" maxLength:"20" doc:"After which it fails, such as 10m or 24h; 1h where left out."`
 }
 
-// EvaluationSource is what is asked again: predictions of the log.
+// EvaluationSource is what is asked again: predictions of the log, or the rows of a file.
 type EvaluationSource struct {
-	Hours      int       `json:"hours,omitempty" minimum:"0" maximum:"744" doc:"Of the log: the last so many."`
-	From       *api.Time `json:"from,omitempty" doc:"Of the log, in place of hours."`
-	To         *api.Time `json:"to,omitempty" doc:"Of the log, up to then; now where left out."`
-	Sample     *float64  `json:"sample,omitempty" minimum:"0" maximum:"1" doc:"Of the log: the share of the predictions that is asked."`
-	Version    string    `json:"version,omitempty" maxLength:"20" doc:"Of the log: only what this version has answered."`
-	Experiment string    `json:"experiment,omitempty" maxLength:"64" doc:"Of the log: only what was given to an arm of this experiment or release."`
-	Arm        string    `json:"arm,omitempty" maxLength:"128" doc:"Of the log: only what was given to this arm."`
+	UploadID   string              `json:"upload_id,omitempty" maxLength:"64" doc:"A file of rows, in place of the log: in the formats that batches read."`
+	Format     string              `json:"format,omitempty" enum:"csv,jsonl,parquet,arrow,xlsx" doc:"Of the file; told by its content where left out."`
+	RowID      string              `json:"row_id,omitempty" maxLength:"255" doc:"The file's column with the row's name; rows are told by their numbers without it."`
+	Columns    map[string][]string `json:"columns,omitempty" doc:"Of the file: of which columns inputs are made, as for batches."`
+	Hours      int                 `json:"hours,omitempty" minimum:"0" maximum:"744" doc:"Of the log: the last so many."`
+	From       *api.Time           `json:"from,omitempty" doc:"Of the log, in place of hours."`
+	To         *api.Time           `json:"to,omitempty" doc:"Of the log, up to then; now where left out."`
+	Sample     *float64            `json:"sample,omitempty" minimum:"0" maximum:"1" doc:"Of the log: the share of the predictions that is asked."`
+	Version    string              `json:"version,omitempty" maxLength:"20" doc:"Of the log: only what this version has answered."`
+	Experiment string              `json:"experiment,omitempty" maxLength:"64" doc:"Of the log: only what was given to an arm of this experiment or release."`
+	Arm        string              `json:"arm,omitempty" maxLength:"128" doc:"Of the log: only what was given to this arm."`
 }
 
 // EvaluationCompare says which answers agree, see docs/EXPERIMENTS.md.
@@ -186,6 +190,13 @@ func (n *NewEvaluation) Start(model string, now time.Time) (evaluation.Start, er
 		}
 	}
 	s := &n.Source
+	if s.UploadID != "" {
+		if s.Hours > 0 || s.From != nil || s.To != nil || s.Sample != nil || s.Version+s.Experiment+s.Arm != "" {
+			return c, fault.New(fault.Unprocessable, "source names both an upload and predictions of the log").WithCode("evaluation_invalid")
+		}
+		c.Upload = &evaluation.Upload{ID: s.UploadID, Format: s.Format, RowID: s.RowID, Columns: s.Columns}
+		return c, nil
+	}
 	l := &evaluation.Logged{Sample: 1, To: now.Truncate(time.Millisecond), Version: s.Version, Experiment: s.Experiment, Arm: s.Arm}
 	if s.Sample != nil {
 		l.Sample = *s.Sample
@@ -227,7 +238,7 @@ func (n *EvaluationCompare) config() shadow.Config {
 func sourceView(r *evaluation.Request) EvaluationSource {
 	l := r.Logged
 	if l == nil {
-		return EvaluationSource{}
+		return EvaluationSource{UploadID: r.File.Upload}
 	}
 	return EvaluationSource{From: some(l.From), To: some(l.To), Sample: &l.Sample, Version: l.Version, Experiment: l.Experiment, Arm: l.Arm}
 }
