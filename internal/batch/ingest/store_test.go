@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/parquet-go/parquet-go"
+	"github.com/xuri/excelize/v2"
 
 	"sluice/internal/platform/fault"
 )
@@ -169,4 +172,35 @@ func schemaMessage(t testing.TB, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return data[:m.end]
+}
+
+// A workbook's archive is read in steps, also where the store has each read as a request.
+func TestWorkbookReads(t *testing.T) {
+	data := bookOf(t, func(f *excelize.File) {
+		w, err := f.NewStreamWriter("Sheet1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range 20_000 {
+			row := []any{"t"}
+			if i > 0 {
+				row = []any{strconv.FormatUint(random.Uint64(), 36)}
+			}
+			if err := w.SetRow("A"+strconv.Itoa(i+1), row); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	of := &store{data: data}
+	rows, _, err := drain(t.Context(), of, &Spec{Keep: []string{"t"}}, Limit{Rows: 5000, Bytes: 1 << 20})
+	if rows != 19_999 || err != nil || len(data) < bookStep {
+		t.Errorf("%d rows of %d bytes, %v", rows, len(data), err)
+	}
+	if most := 30 + 4*len(data)/bookStep; of.reads > most {
+		t.Errorf("%d reads of a workbook of %d bytes, more than %d", of.reads, len(data), most)
+	}
 }

@@ -27,6 +27,8 @@ const (
 	maxBookPart    = 16 << 20 // bytes of what is neither a sheet nor its texts
 	maxSharedText  = 64 << 20 // bytes of the texts that cells share
 	maxSharedCount = 8 << 20
+
+	bookStep = 256 << 10 // bytes of the archive that are read at a time
 )
 
 // book is an Excel workbook (ECMA-376 Office Open XML), whose sheets are read as
@@ -63,9 +65,10 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 	if b.zip, err = zip.NewReader(list, size); err != nil {
 		return nil, err
 	}
-	if list.whole = true; len(b.zip.File) > maxBookParts {
+	if len(b.zip.File) > maxBookParts {
 		return nil, errParts
 	}
+	list.whole, list.ReaderAt = true, &readAhead{r: raw, size: size, step: bookStep}
 	b.zip.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	main := "xl/workbook.xml"
 	links, err := b.links("_rels/.rels", "")
