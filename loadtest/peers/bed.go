@@ -57,6 +57,7 @@ type bed struct {
 	out         io.Writer
 	models      *workload.Models
 	results     map[entry]map[cell]*seen
+	flooded     map[entry]flooded
 	left        []string // peers that could not be measured, and why
 }
 
@@ -99,7 +100,7 @@ func (b *bed) measure(ctx context.Context, chosen []*peer) error {
 				continue
 			}
 			began := time.Now()
-			if err := b.peer(ctx, p); err != nil {
+			if err := b.peer(ctx, p, round == b.rounds-1); err != nil {
 				if ctx.Err() != nil {
 					return errors.Join(err, ctx.Err())
 				}
@@ -125,11 +126,16 @@ func (b *bed) sluice(ctx context.Context, repository string, round int) error {
 			return fmt.Errorf("sluice: %w", err)
 		}
 	}
+	if round == b.rounds-1 {
+		if err := b.flood(ctx, entry{title: "Sluice", batched: "batched", sluice: true}, oip, s.HTTP, overloadModel); err != nil {
+			return fmt.Errorf("sluice: %w", err)
+		}
+	}
 	fmt.Fprintf(b.out, "round %d: Sluice\n", round+1)
 	return nil
 }
 
-func (b *bed) peer(ctx context.Context, p *peer) error {
+func (b *bed) peer(ctx context.Context, p *peer, last bool) error {
 	r, err := p.start(ctx, b.dir)
 	if err != nil {
 		return err
@@ -154,7 +160,15 @@ func (b *bed) peer(ctx context.Context, p *peer) error {
 			return fmt.Errorf("%w; its log ends:\n%s", err, r.process.Tail())
 		}
 	}
-	return nil
+	if !last {
+		return nil
+	}
+	// The one that it does more with; what follows finds it in no state to be measured.
+	how, served := "one by one", overloadModel
+	if p.batch {
+		how, served = "batched", overloadModel+"_batched"
+	}
+	return b.flood(ctx, entry{title: p.title, batched: how}, p.wires[load.JSON], r.http, served)
 }
 
 // cell measures one server at one thing: every answer is compared before, and one

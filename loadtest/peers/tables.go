@@ -24,6 +24,7 @@ func (b *bed) tables(took time.Duration, others float64) string {
 		b.table(&t, c)
 	}
 	b.goals(&t)
+	b.overloadTable(&t)
 	for _, why := range b.left {
 		first, _, _ := strings.Cut(why, "\n")
 		fmt.Fprintf(&t, "\nLeft out: %s\n", first)

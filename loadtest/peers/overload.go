@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"sluice/loadtest/load"
+)
+
+// What a server is asked for that is asked for twice as much as it can do.
+const (
+	overloadModel = "transformer"
+	overloadSLO   = time.Second
+	// overloadConns are so many that no server is spared by the clients' having no
+	// connection left before its queue is longer than the SLO.
+	overloadConns = 4096
+	overloadRamp  = 1500 * time.Millisecond
+)
+
+// overloadCell is where the capacity was measured: the one way that all servers take.
+var overloadCell = cell{overloadModel, load.JSON, 64}
+
+// flooded is what a server did that was asked for too much.
+type flooded struct {
+	capacity float64
+	*load.Result
+}
+
+// flood offers a server twice the rate that it has reached in this round, with
+// arrivals that do not wait for answers.
+func (b *bed) flood(ctx context.Context, e entry, w wire, addr, served string) error {
+	rates := b.at(e, overloadCell).rates
+	capacity := rates[len(rates)-1]
+	work, err := b.models.New(ctx, overloadModel, 1)
+	if err != nil {
+		return err
+	}
+	c := overloadCell
+	c.connections = overloadConns
+	requests, conns, err := w.prepare(addr, served, work, c)
+	if err != nil {
+		return err
+	}
+	pool := load.NewPool(conns...)
+	defer pool.Close()
+	l := load.Load{Requests: requests, SLO: overloadSLO, Ramp: overloadRamp}
+	r, err := pool.Open(ctx, l, load.Poisson(2*capacity, 1), overloadRamp+3*b.span)
+	if err != nil {
+		return err
+	}
+	if b.flooded == nil {
+		b.flooded = map[entry]flooded{}
+	}
+	b.flooded[e] = flooded{capacity, r}
+	return nil
+}
+
+// overloadTable shows how much of what a server can do it still does in time.
+func (b *bed) overloadTable(t *strings.Builder) {
+	fmt.Fprintf(t, "\n**%s, %s, twice as much as each can do** (Poisson arrivals at twice the rate of 64 connections in that round, over %d connections; in time is within %s of when a request was due; the last round)\n\n",
+		overloadModel, encoding(overloadCell.encoding), overloadConns, overloadSLO)
+	t.WriteString("| | | can do/s | in time/s | share | p50 s | p99 s | refused | failed | no connection left |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, row := range b.rows(overloadCell) {
+		f, ok := b.flooded[row.entry]
+		if !ok {
+			continue
+		}
+		title := row.title
+		if row.sluice {
+			title = "**" + title + "**"
+		}
+		of := func(n int) string { return fmt.Sprintf("%.0f %%", 100*float64(n)/float64(max(f.Due, 1))) }
+		fmt.Fprintf(t, "| %s | %s | %s | %s | %.0f %% | %.2f | %.2f | %s | %s | %s |\n", title, row.batched, number(f.capacity), number(f.Goodput()), 100*f.Goodput()/f.capacity,
+			f.Latency.Quantile(.5).Seconds(), f.Latency.Quantile(.99).Seconds(), of(f.Refused), of(f.Failed), of(f.Unsent))
+	}
+}
