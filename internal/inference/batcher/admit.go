@@ -49,8 +49,7 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 	}
 	t.work = b.added(t.rows(), waiting)
 	if b.online.tasks >= b.cfg.MaxQueue && !b.makeRoom(t, 1) {
-		b.refused.QueueFull++
-		return errQueueFull(b.cfg.MaxQueue, b.backlog(now))
+		return b.queueFull(now)
 	}
 	if b.cfg.Explicit.timeouts() {
 		return nil
@@ -66,11 +65,25 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		late = b.late(t, now, waiting)
 	}
 	if late > 0 {
-		b.refused.Late++
-		b.lastLate = now
-		return errOverloaded(t.due-now+late, t.due-now)
+		return b.tooLate(now, late, t.due)
 	}
 	return nil
+}
+
+// queueFull counts and returns a refusal for want of room.
+func (b *Batcher[T]) queueFull(now time.Duration) error {
+	b.refused.QueueFull++
+	b.shed.Store(int64(now))
+	return errQueueFull(b.cfg.MaxQueue, b.backlog(now))
+}
+
+// tooLate counts and returns the refusal of a task that would miss its deadline by
+// so much.
+func (b *Batcher[T]) tooLate(now, by, due time.Duration) error {
+	b.refused.Late++
+	b.lastLate = now
+	b.shed.Store(int64(now))
+	return errOverloaded(due-now+by, due-now)
 }
 
 // late is lateness where the tenants of t and of what is queued are heeded.

@@ -19,7 +19,7 @@
 //     share goes before who floods (tenant.go).
 //
 // Known limits: a run cannot be interrupted but through its context, and a
-// forecast knows nothing of the time before Submit and after it.
+// forecast knows nothing of the time before Task.Since and after Submit.
 package batcher
 
 import (
@@ -60,10 +60,12 @@ type Task[T any] struct {
 	// Bucket groups tasks that may share a run: those of the same shapes.
 	Bucket uint64
 	// Deadline is when the answer must be there; the batcher's SLO, counted
-	// from Submit, is used if that is earlier or Deadline is zero. Bulk tasks
+	// from Since, is used if that is earlier or Deadline is zero. Bulk tasks
 	// have no deadline.
 	Deadline time.Time
-	Class    Class
+	// Since is when the caller's time began; zero means with Submit.
+	Since time.Time
+	Class Class
 	// Priority is a level of Explicit.PriorityLevels, 1 being the most urgent;
 	// 0 means the default level. It has no effect without explicit levels.
 	Priority int

@@ -3,6 +3,7 @@ package batcher
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type Batcher[T any] struct {
 	epoch time.Time
 
 	drained chan struct{} // closed once draining and nothing is pending
+	shed    atomic.Int64  // when a task was last refused on arrival
 
 	mu      sync.Mutex // guards all below
 	seq     uint64
@@ -61,6 +63,7 @@ func New[T any](exec RunFunc[T], cfg Config) (*Batcher[T], error) {
 		clock:   clock{optimism: quantile{value: 1}, gap: cfg.SLO, lastArrival: -never},
 		alarm:   alarm{at: never},
 	}
+	b.shed.Store(int64(-never))
 	b.tune()
 	return b, nil
 }
@@ -93,7 +96,11 @@ func (b *Batcher[T]) Submit(ctx context.Context, t *Task[T]) (Timing, error) {
 	now := b.now()
 	t.arrived, t.due = now, never
 	if t.Class == Online {
-		t.due = b.cfg.due(now, own)
+		began := now
+		if !t.Since.IsZero() {
+			began = min(t.Since.Sub(b.epoch), now)
+		}
+		t.due = b.cfg.due(began, own)
 		b.arrival(now)
 	}
 	if err := b.admit(t, now); err != nil {

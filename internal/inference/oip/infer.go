@@ -125,6 +125,9 @@ func (c *inferCall) identify(err error) error {
 // Target implements serve.Codec.
 func (c *inferCall) Target() (model, version string) { return c.model, c.version }
 
+// Online implements serve.Online.
+func (c *inferCall) Online() int { return len(c.text) }
+
 // Decode implements serve.Codec.
 func (c *inferCall) Decode(_ context.Context, v *serve.Version, req *serve.Request) error {
 	if c.raw {

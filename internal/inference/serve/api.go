@@ -38,6 +38,14 @@ type Asking interface {
 	Value(ctx context.Context, from experiment.Source, name string) string
 }
 
+// Online is a Codec of which the request is known to be of the class batcher.Online
+// before Decode: it may be refused without being decoded.
+type Online interface {
+	// Online returns the size of what there is to decode, in bytes, or -1 where the
+	// request is of another class, or Decode may wait for others.
+	Online() int
+}
+
 // Request is one prediction as a codec decoded it.
 type Request struct {
 	ID       string

@@ -156,11 +156,11 @@ func (c *call) chooseOutputs(v *Version) error {
 
 // schedule fills the batcher's task. Requests share a run where the extents
 // beyond the rows agree.
-func (c *call) schedule(v *Version, now time.Time) {
+func (c *call) schedule(v *Version, since, now time.Time) {
 	c.task.Rows = c.part.Rows
 	c.task.Bucket = v.bucket(c.part.Inputs)
 	c.task.Class, c.task.Priority, c.task.Tenant = c.request.Class, c.request.Priority, c.request.Tenant
-	c.task.Err, c.task.Deadline = nil, time.Time{}
+	c.task.Err, c.task.Deadline, c.task.Since = nil, time.Time{}, since
 	if c.request.Timeout > 0 {
 		c.task.Deadline = now.Add(c.request.Timeout)
 	}

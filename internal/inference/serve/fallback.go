@@ -34,7 +34,7 @@ func (s *Server) fallBack(ctx context.Context, codec Codec, chosen *route.Choice
 	}
 	to.Stats.Pending.Add(1)
 	defer to.Stats.Pending.Add(-1)
-	c.schedule(to, decoded)
+	c.schedule(to, start, decoded)
 	ran, err := s.compute(ctx, to, c)
 	if err != nil && overloaded(err) {
 		return s.fellBack(from, "refused", refusal)

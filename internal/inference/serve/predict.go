@@ -33,8 +33,9 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	start := time.Now()
 	defer func() { meter(&chosen, c, start, err) }()
 	c.request.Choice = recorded(&chosen)
-	err = codec.Decode(ctx, v, &c.request)
-	if p, known := access.From(ctx); known && c.request.Tenant == "" {
+	p, known := access.From(ctx)
+	err = s.decode(ctx, codec, v, p, c, start)
+	if known && c.request.Tenant == "" {
 		c.request.Tenant = p.Tenant // by whose share of the model it is admitted, and who has it in the log
 	}
 	if err != nil {
@@ -45,7 +46,7 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 		return v.refused(ctx, start, c, err)
 	}
 	decoded := time.Now()
-	c.schedule(v, decoded)
+	c.schedule(v, start, decoded)
 	ran, err := s.compute(ctx, v, c)
 	if err != nil {
 		err = v.refused(ctx, start, c, err)

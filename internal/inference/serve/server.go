@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -82,10 +83,11 @@ type Server struct {
 	models map[string]*modelState
 	began  bool // the first load is complete
 
-	opening chan struct{} // bounds how many models are opened at a time
-	single  chan struct{} // the same for those that are opened on demand
-	loads   sync.WaitGroup
-	closing bool // no more loads on demand
+	decoding chan struct{} // bounds how many large requests are decoded at a time
+	opening  chan struct{} // bounds how many models are opened at a time
+	single   chan struct{} // the same for those that are opened on demand
+	loads    sync.WaitGroup
+	closing  bool // no more loads on demand
 
 	memory  *budget.Budget
 	stale   chan struct{} // holds a token while graphs have not been compared with the table
@@ -106,7 +108,8 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 	if cfg.Limits.MaxBytes == 0 {
 		cfg.Limits = onnx.DefaultLimits()
 	}
-	s := &Server{engine: e, repo: repo, cfg: cfg, memory: budget.New(math.MaxInt64, ""), models: map[string]*modelState{}, opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
+	s := &Server{engine: e, repo: repo, cfg: cfg, memory: budget.New(math.MaxInt64, ""), models: map[string]*modelState{},
+		decoding: make(chan struct{}, runtime.GOMAXPROCS(0)), opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
 	if cfg.Trial == nil {
 		s.cfg.Trial = s.tryHere
 	}

@@ -121,7 +121,7 @@ func (h *shadows) answer(ctx context.Context, d *copied, c *call, start time.Tim
 	if err := c.arrange(d.to); err != nil {
 		return err
 	}
-	c.schedule(d.to, start)
+	c.schedule(d.to, start, start)
 	c.task.Class, c.task.Tenant = batcher.Bulk, ""
 	ran, err := d.to.runtime.batcher.Submit(ctx, &c.task)
 	if err != nil {

@@ -41,6 +41,14 @@ func (s *step) Target() (name, version string) {
 	return name, version
 }
 
+// Online implements serve.Online. A step of a stream has its turn.
+func (s *step) Online() int {
+	if o, ok := s.inner.(serve.Online); ok && s.own == nil {
+		return o.Online()
+	}
+	return -1
+}
+
 // Value implements serve.Asking.
 func (s *step) Value(ctx context.Context, from experiment.Source, name string) string {
 	if c, ok := s.inner.(serve.Asking); ok {

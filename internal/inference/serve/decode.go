@@ -1,0 +1,62 @@
+package serve
+
+import (
+	"context"
+	"time"
+
+	"sluice/internal/inference/model"
+	"sluice/internal/platform/access"
+	"sluice/internal/platform/fault"
+)
+
+// largeBody is the size from which requests are decoded one after the other on each
+// core. Decoding that many bytes of JSON takes some tens of microseconds.
+const largeBody = 16 << 10
+
+// decode has the codec decode the request, unless it is bound to be refused. Reading
+// a large request can cost as much as answering it: in overload that time would be
+// missing for those that are accepted, and all that are being decoded at once would
+// wait for each other.
+func (s *Server) decode(ctx context.Context, codec Codec, v *Version, p *access.Principal, c *call, start time.Time) error {
+	large := v.foreseeable(codec)
+	if large < 0 {
+		return codec.Decode(ctx, v, &c.request)
+	}
+	tenant := ""
+	if p != nil {
+		tenant = p.Tenant
+	}
+	b := v.runtime.batcher
+	if err := b.Foresee(tenant, start); err != nil {
+		return err
+	}
+	if large < largeBody {
+		return codec.Decode(ctx, v, &c.request)
+	}
+	select {
+	case s.decoding <- struct{}{}:
+	default:
+		select {
+		case s.decoding <- struct{}{}:
+		case <-ctx.Done():
+			return fault.Of(context.Cause(ctx))
+		}
+		if err := b.Foresee(tenant, start); err != nil { // it has waited
+			<-s.decoding
+			return err
+		}
+	}
+	defer func() { <-s.decoding }()
+	return codec.Decode(ctx, v, &c.request)
+}
+
+// foreseeable returns how large a request is whose refusal can be foreseen, and -1 for
+// all others: those that may wait, or have a turn to wait for, or go to another version
+// where this one has too much to do.
+func (v *Version) foreseeable(codec Codec) int {
+	o, ok := codec.(Online)
+	if !ok || v.runtime.batcher == nil || v.Config.Fallback != (model.Fallback{}) || len(v.graph.Inputs) != len(v.Signature.Inputs) {
+		return -1
+	}
+	return o.Online()
+}
