@@ -1,10 +1,6 @@
 package drift
 
-import (
-	"math"
-
-	"sluice/internal/platform/fault"
-)
+import "math"
 
 // Distance is how far a window is from the reference.
 type Distance struct {
@@ -21,8 +17,7 @@ type Distance struct {
 	// MaxNoise is the same where all observations of a sample say what one of them does.
 	MaxNoise float64 `json:"max_noise,omitempty"`
 	// KS is the greatest difference of the shares up to a value: at most that of
-	// the values themselves, and less by no more than one bin's share. It is zero
-	// for categories, which have no order.
+	// the values themselves, and less by no more than one bucket's share.
 	KS float64 `json:"ks,omitempty"`
 	// KSP is the chance of a KS as great without any drift, for one look.
 	KSP float64 `json:"ks_p,omitempty"`
@@ -42,25 +37,6 @@ const beyond = 3
 // may raise an alarm.
 func (d Distance) Least() float64 { return max(0, d.PSI-beyond*max(d.Noise, d.MaxNoise)) }
 
-// Compare returns how far a window is from the reference. Where either has
-// fewer than MinCount observations there is no answer yet, which is an error
-// with the code drift_too_few.
-func Compare(b *Bins, reference, window Counts) (Distance, error) {
-	d := Distance{Reference: reference.Total(), Window: window.Total()}
-	if min(d.Reference, d.Window) < MinCount {
-		return d, fault.New(fault.Conflict, "the reference has %d observations and the window %d, at least %d are needed of each", d.Reference, d.Window, MinCount).WithCode("drift_too_few")
-	}
-	if len(reference) != b.Len() || len(window) != b.Len() {
-		return d, fault.New(fault.Invalid, "counts of %d and %d bins were compared over %d", len(reference), len(window), b.Len()).WithCode("drift_counts")
-	}
-	d.PSI, d.Noise = psi(reference, window)
-	d.JS = jensenShannon(reference, window)
-	if len(b.edges) > 0 {
-		d.KS, d.KSP = kolmogorovSmirnov(reference[:b.Len()-1], window[:b.Len()-1]) // what is missing has no place in the order
-	}
-	return d, nil
-}
-
 // smoothing is what is added to every bin that either side has anything in, so
 // that an empty one makes the index large and not infinite (Jeffreys' prior).
 const smoothing = 0.5
@@ -68,14 +44,14 @@ const smoothing = 0.5
 // psi returns sum((q-p)*ln(q/p)) over the smoothed shares, and what it is
 // expected to be by chance: the index times nm/(n+m) is about chi-square with
 // one degree of freedom less than bins (Yurdakul, 2018).
-func psi(reference, window Counts) (index, noise float64) {
+func psi(reference, window counts) (index, noise float64) {
 	bins := 0
 	for i := range reference {
 		if reference[i]+window[i] > 0 {
 			bins++
 		}
 	}
-	n, m := float64(reference.Total()), float64(window.Total())
+	n, m := float64(reference.total()), float64(window.total())
 	for i := range reference {
 		if reference[i]+window[i] == 0 {
 			continue
@@ -89,8 +65,8 @@ func psi(reference, window Counts) (index, noise float64) {
 
 // jensenShannon returns the square root of the mean divergence, in bits, of
 // both sides from their mixture. It needs no smoothing.
-func jensenShannon(reference, window Counts) float64 {
-	n, m := float64(reference.Total()), float64(window.Total())
+func jensenShannon(reference, window counts) float64 {
+	n, m := float64(reference.total()), float64(window.total())
 	sum := 0.0
 	for i := range reference {
 		p, q := float64(reference[i])/n, float64(window[i])/m
@@ -108,8 +84,8 @@ func relative(p, q float64) float64 {
 }
 
 // kolmogorovSmirnov returns the distance and its asymptotic p-value.
-func kolmogorovSmirnov(reference, window Counts) (distance, p float64) {
-	n, m := float64(reference.Total()), float64(window.Total())
+func kolmogorovSmirnov(reference, window counts) (distance, p float64) {
+	n, m := float64(reference.total()), float64(window.total())
 	if n == 0 || m == 0 {
 		return 0, 1
 	}

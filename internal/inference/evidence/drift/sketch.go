@@ -118,7 +118,9 @@ func (s *Sketch) Total() int64 {
 const sketchBins = 10
 
 // CompareSketches returns how far a window is from a reference, with the index over ten
-// bins that hold about equally many of the reference's numbers each. See Compare.
+// bins that hold about equally many of the reference's numbers each. Where either has
+// fewer than MinCount numbers there is no answer yet, which is an error with the code
+// drift_too_few.
 func CompareSketches(reference, window *Sketch) (Distance, error) {
 	d := Distance{Reference: reference.Total(), Window: window.Total()}
 	if min(d.Reference, d.Window) < MinCount {
@@ -132,8 +134,8 @@ func CompareSketches(reference, window *Sketch) (Distance, error) {
 	all := slices.Collect(maps.Keys(a.counts))
 	all = slices.Compact(slices.Sorted(slices.Values(slices.AppendSeq(all, maps.Keys(b.counts)))))
 	n := d.Reference - a.missing
-	coarse := [2]Counts{}
-	fine := [2]Counts{make(Counts, len(all)), make(Counts, len(all))}
+	coarse := [2]counts{}
+	fine := [2]counts{make(counts, len(all)), make(counts, len(all))}
 	below, bin := int64(0), -1
 	for i, k := range all {
 		// A bin begins where the reference has had its share of the bins before, and with
