@@ -19,7 +19,10 @@ import (
 // Bandit says that an experiment gives its units to the arms that seem best, and by
 // what; see package bandit.
 type Bandit struct {
-	Label string        `json:"label,omitempty"` // whose scores are the reward; empty: requests that did not fail are
+	Label string `json:"label,omitempty"` // whose scores are the reward; empty: requests that did not fail are
+	// Range is what a score lies within, both bounds among it: others do not count, so that
+	// one label that is wrong moves no units. Nil counts all; earlier experiments have none.
+	Range *[2]float64   `json:"range,omitempty"`
 	Every time.Duration `json:"every_ns"`
 }
 
@@ -35,8 +38,15 @@ func (b *Bandit) validate(arms int) error {
 		return fault.New(fault.Unprocessable, "the arms are allocated every %s by the label %q among %d, expected a time from %s to %s, at most 64 bytes and at least 2 arms",
 			b.Every, fault.Clip(b.Label, 64), arms, MinEvery, MaxEvery).WithCode("experiment_allocation")
 	}
+	if r := b.Range; r != nil && (b.Label == "" || !(r[0] < r[1]) || math.Abs(r[0]) > maxReward || math.Abs(r[1]) > maxReward) {
+		return fault.New(fault.Unprocessable, "the range of the reward is %v, expected two numbers of at most %g, the lesser first, and a label that it is of", *r, maxReward).WithCode("experiment_allocation").
+			WithDetails(fault.Detail{Pointer: "/allocation/range", Code: "experiment_allocation", Message: "expected the least and the greatest score of the label"})
+	}
 	return nil
 }
+
+// maxReward bounds what scores can be.
+const maxReward = 1e12
 
 // reward returns what is allocated by.
 func (b *Bandit) reward(counted *Sums, seed uint64) bandit.Inputs {

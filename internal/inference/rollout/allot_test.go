@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -15,7 +16,8 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// scored is a prediction log in which an arm has better labels.
+// scored is a prediction log in which an arm has better labels, and the other one a label
+// beyond all measure.
 type scored struct{}
 
 // Shapes implements PredictionLog.
@@ -35,13 +37,18 @@ func (scored) Scores(_ context.Context, w record.Window) (record.Scores, error) 
 			s.Add(arm, "clicked", m)
 		}
 	}
+	if w.Within == nil {
+		var m sequential.Moments
+		m.Add(1e9)
+		s.Add("a", "clicked", m)
+	}
 	return s, nil
 }
 
 // The arm that is better gets most units, the other one its floor; who had an arm
 // that did not shrink keeps it; all of it is in the events, and follows from them.
 func TestBanditAllocates(t *testing.T) {
-	for name, b := range map[string]Bandit{"success": {Every: MinEvery}, "label": {Label: "clicked", Every: MinEvery}} {
+	for name, b := range map[string]Bandit{"success": {Every: MinEvery}, "label": {Label: "clicked", Range: &[2]float64{0, 1}, Every: MinEvery}} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, false)
 			var err error
@@ -149,6 +156,11 @@ func TestBanditsAreRefused(t *testing.T) {
 		"too often": start(two, Bandit{Every: time.Minute}),
 		"never":     start(two, Bandit{Every: 2 * MaxEvery}),
 		"one arm":   start([]WeightedArm{{"a", "1", 10000}}, Bandit{Every: time.Hour}),
+		"no range":  start(two, Bandit{Label: "x", Every: time.Hour, Range: &[2]float64{1, 1}}),
+		"turned":    start(two, Bandit{Label: "x", Every: time.Hour, Range: &[2]float64{5, -5}}),
+		"no number": start(two, Bandit{Label: "x", Every: time.Hour, Range: &[2]float64{math.NaN(), 1}}),
+		"no bound":  start(two, Bandit{Label: "x", Every: time.Hour, Range: &[2]float64{0, math.Inf(1)}}),
+		"no label":  start(two, Bandit{Every: time.Hour, Range: &[2]float64{0, 1}}),
 	} {
 		if fault.CodeOf(err) != "experiment_allocation" {
 			t.Errorf("%s: %v", name, err)

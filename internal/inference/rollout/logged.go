@@ -131,15 +131,22 @@ func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 
 // labels reads the labels of a name, which an experiment's arms are allocated by.
 func (r *Reader) labels(ctx context.Context, x *LoadedExperiment, log string) error {
-	id := string(x.Root.ID)
-	scores, err := r.log.Scores(ctx, record.Window{Experiment: id, From: x.CreatedAt})
+	b, window := x.State.Bandit, record.Window{Experiment: string(x.Root.ID), From: x.CreatedAt}
+	all, err := r.log.Scores(ctx, window)
 	if err != nil {
 		return err
+	}
+	scores := all
+	if window.Within = b.Range; b.Range != nil {
+		if scores, err = r.log.Scores(ctx, window); err != nil {
+			return err
+		}
 	}
 	var arms []Measure
 	for _, a := range x.State.Config.Allocation.Arms() {
 		m := Measure{Arm: a.Name, Weight: a.Weight}
-		m.Numbers.Quality = scores[a.Name][x.State.Bandit.Label]
+		m.Numbers.Quality = scores[a.Name][b.Label]
+		m.Numbers.Outside = max(0, all[a.Name][b.Label].N-m.Numbers.Quality.N) // a label may have come between
 		arms = append(arms, m)
 	}
 	return r.update(ctx, labelled(x), log, arms)

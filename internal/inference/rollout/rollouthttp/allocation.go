@@ -10,12 +10,13 @@ import (
 
 // Allocation says how the arms of an experiment get their weights.
 type Allocation struct {
-	Kind        string    `json:"kind" enum:"fixed,thompson" doc:"fixed: the weights are those that somebody has given. thompson: each arm gets the share of the units that its chance of being the best is, at least 1 %, beginning with the given weights."`
-	Reward      string    `json:"reward,omitempty" enum:"success,label" default:"success" doc:"Of thompson: which arm is better. success: the one of which fewer requests fail. label: the one whose labels have the greater mean score."`
-	Label       string    `json:"label_name,omitempty" maxLength:"64" default:"label" doc:"Of the reward label: whose scores count."`
-	Every       string    `json:"every,omitempty" maxLength:"20" default:"1h" doc:"Of thompson: how often the units are allocated anew, where something was observed meanwhile: 10m to 720h."`
-	AllocatedAt *api.Time `json:"allocated_at,omitempty" readOnly:"true"`
-	Chances     []Chance  `json:"chances,omitempty" readOnly:"true" doc:"Of being the best, as of the latest allocation. They are for earning meanwhile: do not ship by them."`
+	Kind        string      `json:"kind" enum:"fixed,thompson" doc:"fixed: the weights are those that somebody has given. thompson: each arm gets the share of the units that its chance of being the best is, at least 1 %, beginning with the given weights."`
+	Reward      string      `json:"reward,omitempty" enum:"success,label" default:"success" doc:"Of thompson: which arm is better. success: the one of which fewer requests fail. label: the one whose labels have the greater mean score."`
+	Label       string      `json:"label_name,omitempty" maxLength:"64" default:"label" doc:"Of the reward label: whose scores count."`
+	Range       *[2]float64 `json:"range,omitempty" doc:"Of the reward label: the least and the greatest score; labels with others do not count. Without it 0 to 1."`
+	Every       string      `json:"every,omitempty" maxLength:"20" default:"1h" doc:"Of thompson: how often the units are allocated anew, where something was observed meanwhile: 10m to 720h."`
+	AllocatedAt *api.Time   `json:"allocated_at,omitempty" readOnly:"true"`
+	Chances     []Chance    `json:"chances,omitempty" readOnly:"true" doc:"Of being the best, as of the latest allocation. They are for earning meanwhile: do not ship by them."`
 }
 
 // Chance is that of an arm of being the best.
@@ -34,6 +35,10 @@ func (a *Allocation) ask() (*rollout.Bandit, error) {
 		if b.Label = a.Label; b.Label == "" {
 			b.Label = "label"
 		}
+		b.Range = &[2]float64{0, 1}
+	}
+	if a.Range != nil { // of another reward it is refused
+		b.Range = a.Range
 	}
 	if a.Every == "" {
 		return b, nil
@@ -53,7 +58,7 @@ func allocationView(x *rollout.Experiment) Allocation {
 	}
 	v := Allocation{Kind: "thompson", Reward: "success", Every: b.Every.String(), AllocatedAt: &api.Time{Time: x.AllocatedAt}}
 	if b.Label != "" {
-		v.Reward, v.Label = "label", b.Label
+		v.Reward, v.Label, v.Range = "label", b.Label, b.Range
 	}
 	if d := x.Decision; d != nil {
 		for i, chance := range d.Chances {
