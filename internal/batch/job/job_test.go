@@ -69,6 +69,9 @@ func (h *history) end(t *rapid.T, c Claim, how string) {
 		err = h.b.GiveBack(c, rapid.Bool().Draw(t, "innocent"), time.Second, h.now, timing)
 	case how == "extend":
 		err = h.b.Extend(c, h.now, timing)
+	case how == "note" && c.Step == Compute:
+		from := rapid.IntRange(0, 8).Draw(t, "from")
+		err = h.b.Note(c, Rows{from, from + rapid.IntRange(1, 3).Draw(t, "rows")}, h.now, timing)
 	case how == "fail":
 		err = h.b.Fail(c, Failure{Code: "x"}, nil, h.now, timing)
 	case c.Step == Plan:
@@ -107,7 +110,7 @@ func TestAnyHistory(t *testing.T) {
 		}
 		h.b.Accept(h.now, timing)
 		for range rapid.IntRange(0, 60).Draw(rt, "steps") {
-			switch what := rapid.SampledFrom([]string{"claim", "claim", "look", "done", "done", "done", "give back", "extend", "fail", "wait", "cancel", "pause", "resume", "retry", "remind"}).Draw(rt, "what"); what {
+			switch what := rapid.SampledFrom([]string{"claim", "claim", "look", "done", "done", "done", "give back", "extend", "note", "fail", "wait", "cancel", "pause", "resume", "retry", "remind"}).Draw(rt, "what"); what {
 			case "claim":
 				h.claim(rt)
 			case "look":

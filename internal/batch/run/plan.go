@@ -52,7 +52,11 @@ func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err e
 	defer r.Close()
 	rows := int64(0)
 	seen := ids{seed: maphash.MakeSeed()}
-	limit := ingest.Limit{Rows: t.cfg.ChunkRows, Bytes: t.cfg.ChunkSize}
+	m, err := t.predictor.Model(b.Model, b.ModelVersion)
+	if err != nil {
+		return nil, err
+	}
+	limit := ingest.Limit{Rows: t.rowsOf(&m), Bytes: t.cfg.ChunkSize}
 	for chunk := new(ingest.Chunk); ; {
 		begin := r.Position()
 		if err := r.Read(chunk, limit); errors.Is(err, io.EOF) {
@@ -75,6 +79,17 @@ func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err e
 			return chunks, err
 		}
 	}
+}
+
+// rowsOf is how many rows a chunk has at most: fewer where their answers are wide, of
+// which a chunk is held, too, as text.
+func (t *turn) rowsOf(m *Model) int {
+	const text = 16 // bytes of an element, and a comma
+	wide := int64(1)
+	for _, port := range m.Outputs {
+		wide += max(elements(port.Shape), 1) // 1 where it varies, and nothing is known
+	}
+	return int(max(1, min(int64(t.cfg.ChunkRows), 4*t.cfg.ChunkSize/(text*wide))))
 }
 
 // noteTwice puts rows with ids of others into the ledger, or beside it where they are

@@ -80,7 +80,7 @@ type Config struct {
 	MaxRows   int64          // of a batch; default 10,000,000
 	Options   ingest.Options // of reading
 	ChunkRows int            // default 16384
-	ChunkSize int64          // bytes of the file; default 16 MiB, and more in files of many chunks
+	ChunkSize int64          // bytes of the file, and a quarter of its answers; default 16 MiB, and more in files of many chunks
 	Workers   int            // that share a batch; default 4
 	Slice     time.Duration  // after which others' batches have their turn; default 10s
 	Drain     time.Duration  // for chunks to end when a worker stops; default 10s

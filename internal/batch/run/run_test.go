@@ -44,6 +44,7 @@ type doubler struct {
 	company  bool         // its answers say how many rows were run together
 	fail     func() error // before each run; nil: never
 	rows     atomic.Int64
+	wide     int64            // elements of the output z; 0: 2
 	deadly   map[float32]bool // numbers that end the process: kill is called then
 	kill     func()
 }
@@ -53,7 +54,7 @@ func (d *doubler) Model(string, string) (Model, error) {
 		return Model{}, fault.New(fault.NotFound, "there is no such model").WithCode("model_not_found")
 	}
 	port := []Port{{Name: "x", Type: "FP32", Shape: []int64{1}}}
-	return Model{Version: "1", Inputs: port, Best: cmp.Or(d.best, 7), Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{2}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
+	return Model{Version: "1", Inputs: port, Best: cmp.Or(d.best, 7), Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{cmp.Or(d.wide, 2)}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
 }
 
 func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a Answer, err error) {
@@ -79,11 +80,14 @@ func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a A
 		}
 		y = binary.LittleEndian.AppendUint32(y, math.Float32bits(2*x))
 		z = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(z, uint64(int64(x))), together)
+		for range max(d.wide-2, 0) {
+			z = binary.LittleEndian.AppendUint64(z, 7)
+		}
 		text := fmt.Sprintf("a \"%v\",\nb", x)
 		s = append(binary.LittleEndian.AppendUint32(s, uint32(len(text))), text...)
 	}
 	d.rows.Add(rows)
-	return Answer{[]Tensor{{"y", "FP32", []int64{rows}, y}, {"z", "INT64", []int64{rows, 2}, z}, {"s", ingest.Bytes, []int64{rows, 1}, s}}, job.Used{Rows: rows, ComputeUS: rows}}, ctx.Err()
+	return Answer{[]Tensor{{"y", "FP32", []int64{rows}, y}, {"z", "INT64", []int64{rows, cmp.Or(d.wide, 2)}, z}, {"s", ingest.Bytes, []int64{rows, 1}, s}}, job.Used{Rows: rows, ComputeUS: rows}}, ctx.Err()
 }
 
 // bench is a store with one batch, and workers.

@@ -1,0 +1,132 @@
+//go:build services
+
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// objects is the address of a folder of the test server's bucket that nobody else has.
+func objects(t *testing.T) string {
+	t.Helper()
+	address := os.Getenv("SLUICE_TEST_S3_URL")
+	if address == "" {
+		t.Fatal("SLUICE_TEST_S3_URL is not set: start the servers with `make services`, run the tests with `make test-services`")
+	}
+	return address + "&prefix=apitest/" + strings.ToLower(rand.Text())
+}
+
+// inParts uploads a file past the server, to the addresses of its object store.
+func inParts(t *testing.T, base string, file []byte) string {
+	t.Helper()
+	made := post(t, base+"/v1/uploads", fmt.Sprintf(`{"mode":"parts","content_type":"text/csv","length":%d,"part_size":5242880}`, len(file)))
+	var view struct {
+		URLs struct{ Parts, Complete string }
+	}
+	var page struct {
+		Data []struct {
+			Offset, Length int
+			URL            string
+		}
+	}
+	if err := json.Unmarshal(made.body, &view); err != nil || made.StatusCode != 201 {
+		t.Fatalf("%d %s", made.StatusCode, made.body)
+	}
+	if got := infer(t, "GET", base+view.URLs.Parts, nil); json.Unmarshal(got.body, &page) != nil || len(page.Data) == 0 {
+		t.Fatalf("%d %s", got.StatusCode, got.body)
+	}
+	for _, p := range page.Data {
+		if !strings.HasPrefix(p.URL, "http") {
+			t.Fatalf("%s is no address of an object store", p.URL)
+		}
+		if got := infer(t, "PUT", p.URL, file[p.Offset:p.Offset+p.Length]); got.StatusCode != 200 {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+	}
+	sum := sha256.Sum256(file)
+	if got := post(t, base+view.URLs.Complete, fmt.Sprintf(`{"sha256":"%s"}`, hex.EncodeToString(sum[:]))); got.StatusCode != 200 {
+		t.Fatalf("%d %s", got.StatusCode, got.body)
+	}
+	return uploadOf(made)
+}
+
+// A batch whose file is in an object store, uploaded in parts, gives the same bytes as
+// one in a folder; results are read in ranges.
+func TestBatchOnS3(t *testing.T) {
+	file := flowers(300_000)
+	run := func(base, upload string) (shownBatch, exchange) {
+		location := base + submitted(t, base, `{"input":{"upload_id":"`+upload+`"},"format":"csv","model":"iris","row_id":"id","output":{"formats":["jsonl","parquet"]},"columns":{"input":["a","b","c","d"]}}`)
+		b := until(t, location, shownBatch.final)
+		results := infer(t, "GET", location+"/results?format=jsonl", nil)
+		if part := infer(t, "GET", location+"/results?format=jsonl", nil, "Range", "bytes=1000-1999"); part.StatusCode != 206 || !bytes.Equal(part.body, results.body[1000:2000]) {
+			t.Errorf("%d, %d bytes of a range", part.StatusCode, len(part.body))
+		}
+		if got := infer(t, "GET", location+"/results?format=parquet", nil); !bytes.HasPrefix(got.body, []byte("PAR1")) {
+			t.Errorf("%d, %.20q", got.StatusCode, got.body)
+		}
+		return b, results
+	}
+	folder, _ := startApp(t)
+	base := "http://" + folder.http.Addr()
+	_, want := run(base, uploaded(t, base, file))
+	a, _ := startApp(t, "--blob-url="+objects(t))
+	base = "http://" + a.http.Addr()
+	b, got := run(base, inParts(t, base, file))
+	if b.Status != "completed" || b.RowCounts["failed"] != 300 || b.RowCounts["succeeded"] != 299_700 {
+		t.Errorf("%+v", b)
+	}
+	if len(want.body) == 0 || !bytes.Equal(got.body, want.body) {
+		t.Errorf("%d bytes, in a folder %d", len(got.body), len(want.body))
+	}
+}
+
+// An export is downloaded from the object store itself, at an address that needs no
+// credential.
+func TestExportOnS3(t *testing.T) {
+	a, _ := startApp(t, "--blob-url="+objects(t))
+	base := "http://" + a.http.Addr()
+	until(t, base+submitted(t, base, `{"input":{"upload_id":"`+uploaded(t, base, flowers(2000))+`"},"format":"csv","model":"iris","row_id":"id","columns":{"input":["a","b","c","d"]}}`), shownBatch.final)
+	asked := post(t, base+"/v1/exports", `{"dataset":"batches","format":"csv"}`)
+	self := base + asked.Header.Get("Location")
+	var view struct {
+		Status, SHA256 string
+		Rows           int
+	}
+	for deadline := time.Now().Add(20 * time.Second); view.Status != "completed"; time.Sleep(5 * time.Millisecond) {
+		if got := infer(t, "GET", self, nil); got.StatusCode != 200 || json.Unmarshal(got.body, &view) != nil || view.Status == "failed" || time.Now().After(deadline) {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, self+"/content?redirect=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redirect, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redirect.Body.Close()
+	address := redirect.Header.Get("Location")
+	file := infer(t, "GET", address, nil)
+	sum := sha256.Sum256(file.body)
+	if redirect.StatusCode != 302 || file.StatusCode != 200 || view.Rows != 1 || hex.EncodeToString(sum[:]) != view.SHA256 {
+		t.Errorf("%d, %d, %d rows, %s", redirect.StatusCode, file.StatusCode, view.Rows, file.body)
+	}
+	if part := infer(t, "GET", address, nil, "Range", "bytes=0-9"); part.StatusCode != 206 || !bytes.Equal(part.body, file.body[:10]) {
+		t.Errorf("%d %s", part.StatusCode, part.body)
+	}
+	if got := infer(t, "GET", strings.Replace(address, "exports", "uploads", 1), nil); got.StatusCode != 403 {
+		t.Errorf("another object by that address: %d", got.StatusCode)
+	}
+}
