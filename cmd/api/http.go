@@ -57,7 +57,7 @@ func newHTTP(a *app) (*web.Server, error) {
 		return nil, err
 	}
 	predictor := batches.NewPredictor(a.models.Public)
-	if a.batches, err = batches.New(a.cfg, a.node, &predictor, a.registry, a.log); err != nil {
+	if a.batches, err = batches.New(a.cfg, a.node, &predictor, a.models.CPU, a.registry, a.log); err != nil {
 		return nil, err
 	}
 	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{

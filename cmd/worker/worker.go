@@ -21,6 +21,7 @@ import (
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/spare"
 	"sluice/internal/platform/telemetry"
 	"sluice/internal/platform/web"
 )
@@ -105,11 +106,12 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 	}
 	var predictor *batches.Predictor
 	var served serve.Models
+	var cpu *spare.Processors
 	if w.models != nil {
-		served = w.models.Public
+		served, cpu = w.models.Public, w.models.CPU
 		predictor = new(batches.NewPredictor(w.models.Public))
 	}
-	if w.batches, err = batches.New(w.cfg, w.node, predictor, metrics, w.log); err != nil {
+	if w.batches, err = batches.New(w.cfg, w.node, predictor, cpu, metrics, w.log); err != nil {
 		return err
 	}
 	if w.exports, err = exports.New(w.cfg, w.node, w.records.Store, metrics, w.log); err != nil {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
-	"sluice/loadtest/load"
 	"sluice/loadtest/target"
 	"sluice/loadtest/workload"
 )
@@ -32,16 +31,11 @@ const (
 // its best batch size on all cores, in turns; and looks at what that takes of memory,
 // and of online requests.
 func measureBatch(ctx context.Context, b *bench) error {
-	repository := filepath.Join(b.dir, "batch-models")
-	if err := os.CopyFS(filepath.Join(repository, batchModel), os.DirFS(modelDir(batchModel))); err != nil {
-		return err
-	}
-	s, err := b.start(ctx, "batch", repository, filepath.Join(b.dir, "batch-data"))
+	f, err := b.newFiler(ctx, "batch")
 	if err != nil {
 		return err
 	}
-	defer s.Stop() //nolint:errcheck // what is measured is over
-	f := &filer{bench: b, server: s, peak: new(atomic.Int64)}
+	defer f.server.Stop() //nolint:errcheck // what is measured is over
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	go f.watchMemory(watching)
@@ -62,7 +56,17 @@ func measureBatch(ctx context.Context, b *bench) error {
 	}
 	b.report.line("resident memory of the server, at most: %.0f MB", float64(f.peak.Load())/1e6)
 	b.report.set("batch_memory", float64(f.peak.Load())/1e6)
-	return f.beside(ctx)
+	return nil
+}
+
+// newFiler starts a server that has the model of files alone.
+func (b *bench) newFiler(ctx context.Context, name string) (*filer, error) {
+	repository := filepath.Join(b.dir, name+"-models")
+	if err := os.CopyFS(filepath.Join(repository, batchModel), os.DirFS(modelDir(batchModel))); err != nil {
+		return nil, err
+	}
+	s, err := b.start(ctx, name, repository, filepath.Join(b.dir, name+"-data"))
+	return &filer{bench: b, server: s, peak: new(atomic.Int64)}, err
 }
 
 // filer has files answered.
@@ -310,56 +314,4 @@ func (f *filer) answer(ctx context.Context, format string, rows int) (time.Durat
 		return 0, fmt.Errorf("the batch is %s with %v, want %d rows that succeeded", v.Status, v.Counts, rows)
 	}
 	return v.CompletedAt.Sub(v.CreatedAt), nil
-}
-
-// beside compares online latency with and without a batch, in turns.
-func (f *filer) beside(ctx context.Context) error {
-	w, err := f.workload(ctx, f.server, batchModel, 1, load.Binary)
-	if err != nil {
-		return err
-	}
-	pool, err := load.Dial(f.server.HTTP, 32)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
-	const rate = 200
-	measure := func(seed uint64) (*load.Result, error) {
-		r, err := pool.Open(ctx, load.Load{Requests: w.Requests, SLO: time.Second}, load.Poisson(rate, seed), f.span(5*time.Second))
-		if err == nil {
-			err = failures(r)
-		}
-		return r, err
-	}
-	var ratios, alone, with []float64
-	for i := range uint64(min(f.rounds(), 3)) {
-		quiet, err := measure(i)
-		if err != nil {
-			return err
-		}
-		v, err := f.submit(ctx, "csv")
-		if err != nil {
-			return err
-		}
-		time.Sleep(f.span(time.Second)) // it is planned
-		busy, err := measure(i)
-		if err != nil {
-			return err
-		}
-		if err := f.call(ctx, http.MethodGet, "/v1/batches/"+v.ID, nil, nil, &v); err != nil {
-			return err
-		}
-		if !v.CompletedAt.IsZero() {
-			f.report.line("the batch had ended before the requests beside it")
-		}
-		if err := f.call(ctx, http.MethodPost, "/v1/batches/"+v.ID+"/cancel", nil, nil, new(any)); err != nil {
-			return err
-		}
-		a, c := millis(quiet.Latency.Quantile(0.99)), millis(busy.Latency.Quantile(0.99))
-		alone, with, ratios = append(alone, a), append(with, c), append(ratios, c/a)
-		time.Sleep(f.span(2 * time.Second)) // it has ended
-	}
-	f.report.line("%d requests a second beside a batch: p99 %.2f ms, without %.2f ms, ratio %.3f", rate, median(with), median(alone), median(ratios))
-	f.report.set("batch_online_p99", median(ratios))
-	return nil
 }

@@ -61,6 +61,7 @@ var parts = []part{
 	{"jobs", measureJobs},
 	{"feeds", measureFeeds},
 	{"batch", measureBatch},
+	{"beside", measureBeside},
 	{"export", measureExport},
 	{"encode", measureEncode},
 }

@@ -18,6 +18,7 @@ import (
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spare"
 )
 
 // Need adds to a node what batches need of it.
@@ -41,8 +42,9 @@ type Batches struct {
 }
 
 // New returns the part of a process, and registers the commands and queries of
-// batches with its bus. The predictor may be nil where it runs none.
-func New(cfg config.Config, n *node.Node, p *Predictor, registry prometheus.Registerer, log *slog.Logger) (*Batches, error) {
+// batches with its bus. The predictor may be nil where it runs none. What they compute takes turns
+// on what requests leave of cpu, if that is not nil.
+func New(cfg config.Config, n *node.Node, p *Predictor, cpu *spare.Processors, registry prometheus.Registerer, log *slog.Logger) (*Batches, error) {
 	metrics, err := run.NewMetrics(registry)
 	if err != nil {
 		return nil, err
@@ -50,7 +52,7 @@ func New(cfg config.Config, n *node.Node, p *Predictor, registry prometheus.Regi
 	settings := run.Config{
 		Job:     job.Config{Timing: job.Timing{Keep: cfg.Batch.Keep, Lease: cfg.Batch.Lease}, MaxOpen: cfg.Batch.MaxOpen, Used: metered},
 		MaxRows: int64(cfg.Batch.MaxRows), Options: ingest.Options{Inflation: ingest.Inflation{Max: int64(cfg.Batch.MaxInflated)}},
-		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Forecasts: run.NewForecasts(), Metrics: metrics, Log: log,
+		Drain: max(cfg.Shutdown.Grace/2, time.Millisecond), Forecasts: run.NewForecasts(), CPU: cpu, Metrics: metrics, Log: log,
 	}
 	job.Register(n.Bus, settings.Job)
 	b := &Batches{Options: settings.Options, Forecasts: settings.Forecasts, node: n, cfg: settings, concurrency: cfg.Batch.Concurrency}

@@ -26,6 +26,7 @@ import (
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
+	"sluice/internal/platform/spare"
 )
 
 // Models is the model server with its engine and repository.
@@ -37,6 +38,8 @@ type Models struct {
 	Public *stream.Models
 	// Server is the server as the program itself uses it.
 	Server *serve.Server
+	// CPU is what requests leave to work that nobody waits for.
+	CPU *spare.Processors
 
 	cfg     config.Model
 	engine  engine.Engine
@@ -84,7 +87,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
 		LoadWait: cfg.Registry.Wait, Memory: demanded(cfg.Registry.Memory),
 		Shadow: serve.ShadowConfig{Queue: cfg.Shadow.Queue, Memory: int64(cfg.Shadow.Memory), Wait: cfg.Shadow.Wait, Timeout: cfg.Shadow.Timeout},
-		Used:   used, Recorder: recorder, Log: log, Metrics: metrics,
+		Used:   used, Recorder: recorder, Log: log, Metrics: metrics, CPU: spare.New(),
 	}
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval
@@ -94,7 +97,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 	if err != nil {
 		return nil, err
 	}
-	return &Models{steps, server, cfg.Model, ort, repo, sandbox, signed}, nil
+	return &Models{steps, server, settings.CPU, cfg.Model, ort, repo, sandbox, signed}, nil
 }
 
 // Limits are those of model files.
@@ -133,6 +136,7 @@ func (m *Models) Component() lifecycle.Component {
 
 func (m *Models) stop(ctx context.Context) error {
 	m.Public.Close()
+	m.CPU.Close()
 	return m.Server.Close(ctx)
 }
 

@@ -382,6 +382,7 @@ func (r *arrowReader) read(c *Chunk, l Limit, size *int64) error {
 		}
 		*size += n
 		r.add(c, n > r.most)
+		r.pace.took(n)
 		r.next++
 		r.at.Row++
 	}

@@ -9,10 +9,11 @@ type records struct {
 	places  []int // of the wanted columns in a row
 	columns int   // that each row has
 	cells   [][]byte
+	stripe  *stripe // nil: there is none
 }
 
-func newRecords(f *File, s *scanner, wanted []string) *records {
-	r := &records{scan: s, decimal: f.Dialect.Decimal == ",", columns: len(f.Columns), places: make([]int, len(wanted))}
+func newRecords(f *File, s *scanner, wanted []string, spec *Spec) *records {
+	r := &records{scan: s, stripe: newStripe(f, spec), decimal: f.Dialect.Decimal == ",", columns: len(f.Columns), places: make([]int, len(wanted))}
 	for i, name := range wanted {
 		r.places[i] = slices.Index(f.Columns, name)
 	}
@@ -20,6 +21,9 @@ func newRecords(f *File, s *scanner, wanted []string) *records {
 }
 
 func (r *records) take(record []byte) (wrong *RowError) {
+	if r.stripe != nil {
+		r.stripe.data = r.stripe.data[:0]
+	}
 	if r.cells, wrong = r.scan.split(record, r.cells); wrong != nil {
 		return wrong
 	}

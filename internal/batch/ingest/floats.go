@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
-	"slices"
+	"unsafe"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -71,10 +71,14 @@ func appendFloats(dst []byte, t Type, row []float32) (_ []byte, wrong *RowError)
 		}
 		return dst, wrong
 	}
-	begin := len(dst)
-	dst = slices.Grow(dst, 4*len(row))[:begin+4*len(row)]
-	for to := dst[begin:]; len(row) > 0 && len(to) >= 4; row, to = row[1:], to[4:] {
-		binary.LittleEndian.PutUint32(to, math.Float32bits(row[0]))
+	if littleEndian && len(row) > 0 {
+		return append(dst, unsafe.Slice((*byte)(unsafe.Pointer(&row[0])), 4*len(row))...), nil
+	}
+	for _, x := range row {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(x))
 	}
 	return dst, nil
 }
+
+// littleEndian says that numbers are in memory as they are in tensors.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1

@@ -14,6 +14,7 @@ package ingest
 
 import (
 	"io"
+	"math"
 	"slices"
 
 	"sluice/internal/batch/table"
@@ -179,6 +180,23 @@ func (c *Chunk) reset(s *Spec, kept table.Type) {
 	for i := range c.Tensors {
 		t := &c.Tensors[i]
 		t.Data, t.ends, t.row = t.Data[:0], t.ends[:0], s.Inputs[i].Width*s.Inputs[i].Type.Size()
+	}
+}
+
+// maxReserve is how much room is made beforehand at most, in bytes.
+const maxReserve = 32 << 20
+
+// reserve makes room for as many rows as are known to come: tensors that grow as they are filled leave as much
+// behind as they have.
+func (c *Chunk) reserve(l Limit) {
+	if l.Bytes != math.MaxInt64 { // it may end earlier
+		return
+	}
+	for i := range c.Tensors {
+		t := &c.Tensors[i]
+		if n := min(int64(l.Rows)*int64(t.row), maxReserve); int64(cap(t.Data)) < n {
+			t.Data = make([]byte, 0, n)
+		}
 	}
 }
 

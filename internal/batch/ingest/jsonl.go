@@ -82,6 +82,8 @@ func unquote(text []byte) string {
 	return s
 }
 
+func (o *objects) quick([]byte) bool { return false }
+
 func (o *objects) cell(column int) []byte { return o.cells[column] }
 
 func (o *objects) element(dst []byte, t Type, cell []byte) ([]byte, *RowError) {

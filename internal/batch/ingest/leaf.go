@@ -1,13 +1,10 @@
 package ingest
 
 import (
-	"bufio"
 	"errors"
 	"io"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/encoding/thrift"
-	"github.com/parquet-go/parquet-go/format"
 
 	"sluice/internal/platform/fault"
 )
@@ -26,6 +23,10 @@ type leaf struct {
 	left   parquet.ValueReader // of the page; nil: it has no more
 	buf    []parquet.Value     // whose bytes are the page's or the dictionary's
 	at, in int                 // what is in buf, from at to before in
+
+	marks   marks // of the group's pages
+	turned  int   // the data page that comes next
+	skipped int64 // rows of it that are not wanted
 
 	quick floats    // the page, where it is such
 	tail  []float32 // memory for the last row of such a page
@@ -52,16 +53,40 @@ func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) e
 	if l.pages != nil && l.group == group && l.next == row {
 		return nil
 	}
-	l.close()
-	if err := checkPages(raw, &file.Metadata().RowGroups[group].Columns[l.column].MetaData); err != nil {
-		return err
+	if l.pages != nil && l.group == group && l.next < row && l.marks.unknown {
+		return l.pass(row)
 	}
-	l.pages = file.RowGroups()[group].ColumnChunks()[l.column].Pages()
+	l.close()
+	meta := &file.Metadata().RowGroups[group].Columns[l.column].MetaData
+	if l.group != group || l.marks.pages == nil {
+		l.marks = marks{}
+		var err error
+		if l.marks, err = findPages(raw, meta, l.flat); err != nil {
+			return err
+		}
+	}
 	l.group, l.next = group, row
-	if row == 0 {
+	page, before := l.marks.find(row)
+	l.turned, l.skipped = page, row-before
+	chunk, ok := file.RowGroups()[group].ColumnChunks()[l.column].(*parquet.FileColumnChunk)
+	if !ok {
+		return fault.New(fault.Internal, "the columns of a Parquet file are not in a file")
+	}
+	l.pages = chunk.PagesFrom(l.marks.from(raw, page))
+	if l.skipped == 0 {
 		return nil
 	}
-	return l.pages.SeekToRow(row)
+	return l.pages.SeekToRow(l.skipped)
+}
+
+// pass reads on to a later row of the group, and keeps nothing before it.
+func (l *leaf) pass(row int64) error {
+	for l.next < row {
+		if _, err := l.read(0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // read reads the next row, whose values are valid until the next call. It returns the
@@ -143,6 +168,9 @@ func (l *leaf) load() error {
 		return err
 	}
 	l.page = page
+	if err := l.counted(page); err != nil {
+		return err
+	}
 	if !l.input || l.flat || !l.quick.open(page) {
 		l.left = page.Values()
 	}
@@ -182,38 +210,3 @@ func (l *leaf) fill() error {
 		}
 	}
 }
-
-// What a page may have: whatever reads it sets that aside beforehand.
-const (
-	maxPage   = 64 << 20 // bytes
-	maxValues = 8 << 20
-)
-
-// checkPages refuses a column whose pages would take too much memory. Pages are read
-// in their order, without the file's index, so these are the headers that count.
-func checkPages(raw io.ReaderAt, m *format.ColumnMetaData) error {
-	begin := m.DataPageOffset
-	if m.DictionaryPageOffset > 0 {
-		begin = m.DictionaryPageOffset // which is before them
-	}
-	if begin < 0 || begin > m.DataPageOffset || m.TotalCompressedSize < 0 {
-		return errPage
-	}
-	var protocol thrift.CompactProtocol
-	for at, end := begin, begin+m.TotalCompressedSize; at < end; {
-		counted := &counting{r: io.NewSectionReader(raw, at, end-at)}
-		buffered := bufio.NewReaderSize(counted, 512)
-		var h format.PageHeader
-		if err := thrift.NewDecoder(protocol.NewReader(buffered)).Decode(&h); err != nil {
-			return err
-		}
-		n := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
-		if h.CompressedPageSize < 0 || max(h.CompressedPageSize, h.UncompressedPageSize) > maxPage || n > maxValues {
-			return errPage
-		}
-		at += counted.n - int64(buffered.Buffered()) + int64(h.CompressedPageSize)
-	}
-	return nil
-}
-
-var errPage error = fault.New(fault.Unprocessable, "a page of the file has more than %d bytes or %d values: write smaller pages", maxPage, maxValues).WithCode("file_page_too_large")

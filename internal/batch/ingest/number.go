@@ -100,6 +100,14 @@ func appendInt(dst []byte, bits int, n uint64) []byte {
 }
 
 func appendFloat(dst []byte, bits int, text []byte) ([]byte, *RowError) {
+	if x, n := decimal(text); n > 0 && n == len(text) {
+		if bits == 64 {
+			return binary.LittleEndian.AppendUint64(dst, math.Float64bits(x)), nil
+		}
+		if y, exact := narrow(x); exact {
+			return binary.LittleEndian.AppendUint32(dst, math.Float32bits(y)), nil
+		}
+	}
 	x, err := strconv.ParseFloat(string(text), bits)
 	if err != nil || bytes.ContainsAny(text, "xX_") { // Go's own ways to write numbers are nobody else's
 		return dst, wrongNumber(err, Type("FP"+strconv.Itoa(bits)), text)

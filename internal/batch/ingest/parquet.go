@@ -125,6 +125,7 @@ type parquetReader struct {
 	file   *parquet.File
 	raw    io.ReaderAt
 	leaves []*leaf
+	fixed  int64 // bytes of each row that are not read
 	at     Position
 }
 
@@ -168,6 +169,7 @@ func (r *parquetReader) Close() error {
 // bad, as far as the chunk goes; the next chunk tries those behind them.
 func (r *parquetReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, table.String)
+	c.reserve(l)
 	for size := int64(0); ; {
 		err := guarded(func() error { return r.read(c, l, &size) })
 		if err != nil {
@@ -222,8 +224,9 @@ func (r *parquetReader) read(c *Chunk, l Limit, size *int64) error {
 		if err != nil {
 			return err
 		}
-		*size += n
+		*size += n + r.fixed
 		r.add(c, n > r.most)
+		r.pace.took(n + 1)
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ type row interface {
 type rows interface {
 	row
 	take(record []byte) *RowError
+	// quick takes a record of which nothing has to be checked any more, or says that it is not
+	// that simple.
+	quick(record []byte) bool
 }
 
 // places are the columns of a spec, by their place among the wanted.
@@ -58,6 +61,8 @@ type filler struct {
 	row    row
 	layout places
 	kept   table.Type
+	stripe *stripe // nil: there is none
+	pace   pace
 }
 
 // textReader reads what is split into records at the ends of lines.
@@ -67,6 +72,7 @@ type textReader struct {
 	scan    *scanner
 	rows    rows
 	foreign bool // it is not kept in UTF-8
+	counts  bool // the rows, and nothing else
 	ended   bool // by what cannot be read
 }
 
@@ -82,10 +88,12 @@ func (r *textReader) Close() error { return r.body.Close() }
 // Read implements Reader.
 func (r *textReader) Read(c *Chunk, l Limit) error {
 	c.reset(r.spec, r.kept)
+	c.reserve(l)
 	if r.ended {
 		return io.EOF
 	}
 	for begin := r.scan.at.Offset; c.Rows < l.Rows && (c.Rows == 0 || r.scan.at.Offset-begin < l.Bytes); {
+		before := r.scan.at.Offset
 		record, err := r.scan.record()
 		wrong, isRow := errors.AsType[*RowError](err)
 		switch {
@@ -100,6 +108,7 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 			return nil
 		}
 		r.take(c, record, wrong)
+		r.pace.took(r.scan.at.Offset - before)
 	}
 	return nil
 }
@@ -124,17 +133,27 @@ func rest(err error, before int64) *RowError {
 
 // take takes a record as a row.
 func (r *textReader) take(c *Chunk, record []byte, wrong *RowError) {
-	if wrong == nil {
-		wrong = encoded(record)
+	if r.counts {
+		c.Rows++
+		r.scan.at.Row++
+		return
 	}
-	if wrong == nil && r.foreign && bytes.Contains(record, []byte("\ufffd")) {
-		wrong = bad(CodeEncoding, "the row has bytes that are no characters in the file's encoding")
-	}
-	if wrong == nil {
-		wrong = r.rows.take(record)
+	if wrong == nil && !r.rows.quick(record) {
+		wrong = r.check(record)
+		if wrong == nil {
+			wrong = r.rows.take(record)
+		}
 	}
 	r.add(c, r.scan.line, wrong == nil, wrong)
 	r.scan.at.Row++
+}
+
+// check returns what is wrong with the bytes of a record.
+func (r *textReader) check(record []byte) *RowError {
+	if r.foreign && bytes.Contains(record, []byte("\ufffd")) {
+		return bad(CodeEncoding, "the row has bytes that are no characters in the file's encoding")
+	}
+	return encoded(record)
 }
 
 // add adds a row to the chunk. Of one that is known the cells can be shown, also where
@@ -235,6 +254,10 @@ func (t *Tensor) drop() {
 // input adds the elements of an input. It returns which of its columns is wrong.
 func (r *filler) input(i int, t *Tensor) (column int, wrong *RowError) {
 	in := &r.spec.Inputs[i]
+	if s := r.stripe; s != nil && s.input == i && len(s.data) > 0 {
+		t.Data = append(t.Data, s.data...)
+		return 0, nil
+	}
 	if len(in.Columns) == 1 && in.Width != 1 {
 		cell := r.row.cell(r.layout.inputs[i][0])
 		if cell == nil {

@@ -23,8 +23,9 @@ type scanner struct {
 	delimiter, quote byte // quote 0: there are none
 	eol              byte
 
-	at   Position // of what is not scanned yet
-	line int64    // of the record, from 1
+	at     Position // of what is not scanned yet
+	line   int64    // of the record, from 1
+	quoted bool     // the record has a quote somewhere
 }
 
 // bufSize is how much is read at a time, in bytes.
@@ -37,6 +38,7 @@ func newScanner(r io.Reader, at Position, maxRow int) *scanner {
 // quoting is where in a record the scan is.
 type quoting struct {
 	in     bool // between quotes
+	any    bool // there is one
 	closed bool // just behind a quote that ends them, or is the first of two
 	last   byte // before what comes now; the delimiter at the record's start
 }
@@ -57,6 +59,7 @@ func (s *scanner) one() ([]byte, error) {
 	s.line = s.at.Line + 1
 	for seen := 0; ; {
 		n := s.find(s.buf[s.start+seen:s.end], &state)
+		s.quoted = state.any
 		if n >= 0 {
 			return s.fitting(seen + n)
 		}
@@ -114,6 +117,7 @@ func (s *scanner) find(b []byte, st *quoting) int {
 		if at > 0 {
 			st.last = part[at-1]
 		}
+		st.any = true
 		st.in = st.last == s.delimiter // elsewhere it is a character like others
 		st.last = s.quote
 		i += at + 1
@@ -147,7 +151,12 @@ func (s *scanner) take(n int) []byte {
 
 // pass goes on behind n bytes.
 func (s *scanner) pass(n int) {
-	s.at.Line += int64(bytes.Count(s.buf[s.start:s.start+n], []byte{s.eol}))
+	switch part := s.buf[s.start : s.start+n]; {
+	case s.quoted:
+		s.at.Line += int64(bytes.Count(part, []byte{s.eol}))
+	case n > 0 && part[n-1] == s.eol: // else there would be another record
+		s.at.Line++
+	}
 	s.at.Offset += int64(n)
 	s.start += n
 }
@@ -220,12 +229,14 @@ func (s *scanner) fill() error {
 // skip goes to the end of a record that is too large, holding nothing of it.
 func (s *scanner) skip(st *quoting) error {
 	for {
+		s.quoted = st.any
 		s.pass(s.end - s.start)
 		s.start, s.end = 0, 0
 		if err := s.fill(); err != nil {
 			return err
 		}
 		if n := s.find(s.buf[:s.end], st); n >= 0 {
+			s.quoted = st.any
 			s.pass(n)
 			break
 		}

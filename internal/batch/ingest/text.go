@@ -49,6 +49,7 @@ type File struct {
 type Options struct {
 	MaxRow    int // bytes; default MaxRow
 	Inflation Inflation
+	Yield     func() // is called again and again while a chunk is read, some 100 µs apart; nil for nobody
 
 	bookPart, bookText int64 // bytes of a workbook's parts; 0 is maxBookPart and maxSharedText
 }
@@ -56,6 +57,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.MaxRow <= 0 {
 		o.MaxRow = MaxRow
+	}
+	if o.Yield == nil {
+		o.Yield = func() {}
 	}
 	o.bookPart, o.bookText = cmp.Or(o.bookPart, maxBookPart), cmp.Or(o.bookText, maxSharedText)
 	return o
@@ -191,11 +195,12 @@ func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Optio
 	if err != nil {
 		return nil, err
 	}
-	r := &textReader{foreign: f.Coding.Encoding != "" && f.Coding.Encoding != "utf-8", body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s)}}
+	r := &textReader{foreign: f.Coding.Encoding != "" && f.Coding.Encoding != "utf-8", body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s), pace: pace{yield: o.Yield}}}
 	if f.Format == JSONL {
 		r.kept, r.rows = table.JSON, newObjects(s.columns())
 	} else {
-		r.rows = newRecords(&f, r.scan, s.columns())
+		records := newRecords(&f, r.scan, s.columns(), s)
+		r.rows, r.stripe = records, records.stripe
 	}
 	r.row = r.rows
 	return r, nil

@@ -23,10 +23,11 @@ type typedRows struct {
 	layout  places
 	columns []*cells // that are wanted
 	most    int64    // bytes of a row
+	pace    pace
 }
 
 func newTypedRows(s *Spec, o Options) typedRows {
-	return typedRows{spec: s, layout: layout(s), most: int64(o.MaxRow)}
+	return typedRows{spec: s, layout: layout(s), most: int64(o.MaxRow), pace: pace{yield: o.Yield}}
 }
 
 // add adds a row to the chunk, of which one that is too large keeps nothing.

@@ -128,7 +128,7 @@ type sheetReader struct {
 
 func openBookRows(ctx context.Context, src Source, f File, s *Spec, at Position, o Options) (Reader, error) {
 	r := &sheetReader{at: at, wanted: make([]int, len(f.Columns)), cells: make([][]byte, len(s.columns()))}
-	r.filler = filler{spec: s, row: r, kept: table.String, layout: layout(s)}
+	r.filler = filler{spec: s, row: r, kept: table.String, layout: layout(s), pace: pace{yield: o.Yield}}
 	names := s.columns()
 	for i, name := range f.Columns {
 		r.wanted[i] = slices.Index(names, name)
@@ -180,7 +180,9 @@ func (r *sheetReader) Read(c *Chunk, l Limit) error {
 
 func (r *sheetReader) read(c *Chunk, l Limit) (end bool, err error) {
 	for begin := r.sheet.size(); c.Rows < l.Rows && (c.Rows == 0 || r.sheet.size()-begin < l.Bytes); {
+		before := r.sheet.size()
 		err := r.sheet.next()
+		r.pace.took(r.sheet.size() - before)
 		switch {
 		case errors.Is(err, io.EOF):
 			return true, r.sheet.rest()

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"sluice/internal/batch/job"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spare"
 )
 
 // CodeCrashed is the code of rows that are not run because they end the process.
@@ -33,7 +35,11 @@ func (p *pass) careful(ctx context.Context, by Predictor, note func(context.Cont
 		if err := note(ctx, job.Rows{From: first, To: last + 1}); err != nil {
 			return err
 		}
-		answered, err := p.isolate(ctx, by, one)
+		var answered []part
+		var err error
+		if not := p.cpu.Do(ctx, func(cpu *spare.Turn) { answered, err = p.isolate(ctx, by, cpu, one) }); not != nil {
+			return fault.Wrap(fault.Canceled, not, "the rows are not run")
+		}
 		if err != nil {
 			return err
 		}
@@ -47,7 +53,8 @@ func (p *pass) careful(ctx context.Context, by Predictor, note func(context.Cont
 // suspected returns the parts, of which those with suspected rows are cut into rows.
 func (p *pass) suspected() (parts []part) {
 	suspect := p.entry.Danger.Suspect
-	for _, one := range p.parts {
+	for rows := p.next(); len(rows) > 0; rows = p.next() {
+		one := part{rows: rows}
 		first, last := p.chunk.Good[one.rows[0]], p.chunk.Good[one.rows[len(one.rows)-1]]
 		if last < suspect.From || first >= suspect.To {
 			parts = append(parts, one)

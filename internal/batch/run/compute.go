@@ -25,7 +25,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	}
 	entry := &b.Chunks[c.Chunk]
 	chunk := &t.chunk
-	if err := t.read(b, entry, chunk); err != nil {
+	if err := t.onSpare(ctx, func() error { return t.read(b, entry, chunk) }); err != nil {
 		return err
 	}
 	again, err := t.failedBefore(ctx, entry)
@@ -36,8 +36,11 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	if err != nil {
 		return err
 	}
-	p := newPass(b, entry, m, chunk, again, twice)
-	p.waits = t.cfg.Job.Lease
+	var p *pass
+	if err := t.onSpare(ctx, func() error { p = newPass(b, entry, m, chunk, again, twice); return nil }); err != nil {
+		return err
+	}
+	p.waits, p.cpu = t.cfg.Job.Lease, t.cfg.CPU
 	if entry.Careful() {
 		err = p.careful(ctx, t.predictor, func(ctx context.Context, rows job.Rows) error {
 			_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.Note(c, rows, now, t.cfg.Job.Timing) })
@@ -65,6 +68,13 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	return nil
 }
 
+// options are those of reading in the turn.
+func (t *turn) options() ingest.Options {
+	o := t.cfg.Options
+	o.Yield = t.yield
+	return o
+}
+
 // read fills the chunk with the rows of the ledger's entry. The file stays open for
 // the next, as long as the turn lives.
 func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err error) {
@@ -72,7 +82,7 @@ func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err er
 		t.close()
 	}
 	if t.open == nil {
-		if t.open, err = ingest.Open(t.life, Source(t.bucket, b.Input), b.File, &b.Spec, entry.Begin, t.cfg.Options); err != nil {
+		if t.open, err = ingest.Open(t.life, Source(t.bucket, b.Input), b.File, &b.Spec, entry.Begin, t.options()); err != nil {
 			t.open = nil
 			return err
 		}
@@ -96,8 +106,8 @@ func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass
 		}
 		o.Rows = append(o.Rows, e)
 	}
-	text, err := p.results()
-	if err != nil {
+	var text []byte
+	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(t.yield); return err }); err != nil {
 		return o, err
 	}
 	if p.again != nil {
@@ -159,10 +169,10 @@ func (t *turn) drop(ctx context.Context, objects ...job.Object) {
 	}
 }
 
-// finalize sums the results up, and ends the batch.
-func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
+// sum sums the parts up that are the results.
+func (t *turn) sum(ctx context.Context, b *job.Batch) (all job.Object, err error) {
 	hash := sha256.New()
-	all := job.Object{Bytes: int64(len(b.Output.Head))}
+	all.Bytes = int64(len(b.Output.Head))
 	_, _ = io.WriteString(hash, b.Output.Head)
 	for i := range b.Chunks {
 		o := b.Chunks[i].Result
@@ -171,14 +181,27 @@ func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
 		}
 		text, err := t.load(ctx, o)
 		if err != nil {
-			return err
+			return all, err
 		}
 		_, _ = hash.Write(text)
 		all.Bytes += o.Bytes
 		all.Rows += o.Rows
+		t.yield()
 	}
 	all.SHA256 = hex.EncodeToString(hash.Sum(nil))
-	files, err := t.files(ctx, b)
+	return all, nil
+}
+
+// finalize sums the results up, and ends the batch.
+func (t *turn) finalize(ctx context.Context, b *job.Batch, c job.Claim) error {
+	var all job.Object
+	var files []job.File
+	err := t.onSpare(ctx, func() (err error) {
+		if all, err = t.sum(ctx, b); err == nil {
+			files, err = t.files(ctx, b)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,7 @@ func (t *turn) encode(ctx context.Context, out io.Writer, b *job.Batch, options 
 			return err
 		}
 		o.Rows += int64(c.Rows())
+		t.yield() // who has the turn waits for this
 	}
 	return w.Close()
 }

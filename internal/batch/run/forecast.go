@@ -31,6 +31,9 @@ const (
 	doubt = 1.5
 )
 
+// cores is how many there are: later on GOMAXPROCS may be more, see package spare.
+var cores = runtime.GOMAXPROCS(0)
+
 // Forecasts say how long batches will take, by what models' runs were measured to
 // take, and by how wrong that was of the batches before. It is safe for concurrent use.
 type Forecasts struct {
@@ -53,9 +56,8 @@ func (f *Forecasts) Quote(m *Model, model string, format ingest.Format, rows, by
 	if m.Pace.Row <= 0 || rows <= 0 {
 		return nil
 	}
-	cores := float64(runtime.GOMAXPROCS(0))
 	beside := writing + reading[format]*float64(bytes)/float64(rows)
-	row := max(m.Pace.Row/float64(max(m.Pace.Parallel, 1)), (m.Pace.Row+beside)/cores)
+	row := max(m.Pace.Row/float64(max(m.Pace.Parallel, 1)), (m.Pace.Row+beside)/float64(cores))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.of(model)

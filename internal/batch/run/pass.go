@@ -12,6 +12,7 @@ import (
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spare"
 )
 
 // pass is one way of a chunk's rows through a model. The chunk's rows are told from
@@ -23,14 +24,16 @@ type pass struct {
 	chunk *ingest.Chunk
 	again []int         // the rows that are run, ascending; nil: all
 	waits time.Duration // for each part, in all
+	cpu   *spare.Processors
 
 	todo   []int   // the rows of the tensors that get an answer, ascending
 	same   []int32 // for each row of the tensors the first one that equals it and is run for it; nil: all differ
 	reused int     // rows that others were run for
-	parts  []part
 	places []place // for each row of the tensors where its answer is
 
 	mu     sync.Mutex
+	run    []int  // rows of the tensors that no part has yet
+	parts  []part // that the model has answered, in any order
 	failed []job.RowError
 	wrong  map[int]*fault.Error // rows of the tensors that the model cannot answer
 	used   job.Used
@@ -65,12 +68,9 @@ func newPass(b *job.Batch, entry *job.Chunk, m Model, c *ingest.Chunk, again, tw
 			p.todo = append(p.todo, n)
 		}
 	}
-	run := p.todo
+	p.run = p.todo
 	if m.Same {
-		run = p.collapse()
-	}
-	for rows := range slices.Chunk(run, max(cmp.Or(b.RunRows, m.Best), 1)) {
-		p.parts = append(p.parts, part{rows: rows})
+		p.run = p.collapse()
 	}
 	return p
 }

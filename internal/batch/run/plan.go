@@ -19,7 +19,8 @@ const growth = 512
 
 // plan counts the rows, cuts them into chunks, and finds ids that are there twice.
 func (t *turn) plan(ctx context.Context, b *job.Batch, c job.Claim) error {
-	chunks, err := t.cut(ctx, b)
+	var chunks []job.Chunk
+	err := t.onSpare(ctx, func() (err error) { chunks, err = t.cut(ctx, b); return err })
 	if err == nil {
 		_, err = t.update(ctx, func(b *job.Batch, now time.Time) error {
 			return b.Planned(c, slices.Clone(chunks), now, t.cfg.Job.Timing)
@@ -39,13 +40,9 @@ func (t *turn) plan(ctx context.Context, b *job.Batch, c job.Claim) error {
 	return nil
 }
 
-// cut reads the file once. What it returns with an error has been written already.
+// cut goes through the file once. What it returns with an error has been written already.
 func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err error) {
-	names := &ingest.Spec{ID: b.Spec.ID}
-	if b.File.Format.Columnar() { // of which rows take what their columns do
-		names = &b.Spec
-	}
-	r, err := ingest.Open(ctx, Source(t.bucket, b.Input), b.File, names, b.File.First, t.cfg.Options)
+	r, err := ingest.Survey(ctx, Source(t.bucket, b.Input), b.File, &b.Spec, t.options())
 	if err != nil {
 		return nil, err
 	}

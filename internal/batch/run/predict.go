@@ -11,25 +11,56 @@ import (
 	"sluice/internal/batch/job"
 	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
+	"sluice/internal/platform/spare"
 )
 
-// beside is how many runs of a chunk are asked for at once: the next is there when one
-// ends.
+// beside is how many runs of a chunk are asked for at once, as far as there are processors to
+// spare: the next is there when one ends.
 const beside = 4
 
 // predict has the model answer all parts.
 func (p *pass) predict(ctx context.Context, by Predictor) error {
-	runs := pool.New().WithMaxGoroutines(beside).WithContext(ctx).WithCancelOnError().WithFirstError()
-	done := make([][]part, len(p.parts))
-	for i, one := range p.parts {
-		runs.Go(func(ctx context.Context) (err error) { done[i], err = p.isolate(ctx, by, one); return err })
+	runs := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	for range beside {
+		runs.Go(func(ctx context.Context) (err error) {
+			if not := p.cpu.Do(ctx, func(cpu *spare.Turn) { err = p.answer(ctx, by, cpu) }); not != nil {
+				return fault.Wrap(fault.Canceled, not, "the rows are not run")
+			}
+			return err
+		})
 	}
 	if err := runs.Wait(); err != nil {
 		return err
 	}
-	p.parts = slices.Concat(done...)
 	p.settle()
 	return nil
+}
+
+// answer has the model answer one part after the other until there are no more.
+func (p *pass) answer(ctx context.Context, by Predictor, cpu *spare.Turn) error {
+	for rows := p.next(); len(rows) > 0; rows = p.next() {
+		done, err := p.isolate(ctx, by, cpu, part{rows: rows})
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.parts = append(p.parts, done...)
+		p.mu.Unlock()
+		cpu.Yield(ctx)
+	}
+	return nil
+}
+
+// next returns the rows of the next part.
+func (p *pass) next() []int {
+	n := max(cmp.Or(p.batch.RunRows, p.model.Best), 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n = min(n, len(p.run))
+	rows := p.run[:n:n]
+	p.run = p.run[n:]
+	return rows
 }
 
 // settle says of each row where its answer is, or why there is none.
@@ -55,8 +86,8 @@ func (p *pass) settle() {
 
 // isolate runs a part; where the model cannot, it finds the rows that are the reason
 // by halves, so that they cost no others.
-func (p *pass) isolate(ctx context.Context, by Predictor, one part) ([]part, error) {
-	a, err := p.ask(ctx, by, one)
+func (p *pass) isolate(ctx context.Context, by Predictor, cpu *spare.Turn, one part) ([]part, error) {
+	a, err := p.ask(ctx, by, cpu, one)
 	if err == nil {
 		err = fits(a.Outputs, p.model.Outputs, len(one.rows))
 	}
@@ -78,17 +109,17 @@ func (p *pass) isolate(ctx context.Context, by Predictor, one part) ([]part, err
 		return nil, nil
 	}
 	middle := len(one.rows) / 2
-	left, err := p.isolate(ctx, by, part{rows: one.rows[:middle]})
+	left, err := p.isolate(ctx, by, cpu, part{rows: one.rows[:middle]})
 	if err != nil {
 		return nil, err
 	}
-	right, err := p.isolate(ctx, by, part{rows: one.rows[middle:]})
+	right, err := p.isolate(ctx, by, cpu, part{rows: one.rows[middle:]})
 	return append(left, right...), err
 }
 
 // ask runs a part. One that is refused for now is asked again when the refusal says,
 // as often as waits has time for.
-func (p *pass) ask(ctx context.Context, by Predictor, one part) (a Answer, err error) {
+func (p *pass) ask(ctx context.Context, by Predictor, cpu *spare.Turn, one part) (a Answer, err error) {
 	const least = 100 * time.Millisecond
 	for left := p.waits; ; {
 		a, err = by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, p.inputs(one))
@@ -96,16 +127,13 @@ func (p *pass) ask(ctx context.Context, by Predictor, one part) (a Answer, err e
 			return a, nil
 		}
 		f := fault.Of(err)
-		pause := max(f.RetryAfter, least)
-		if f.Kind != fault.Unavailable && f.Kind != fault.Exhausted || pause > left {
+		wait := max(f.RetryAfter, least)
+		if f.Kind != fault.Unavailable && f.Kind != fault.Exhausted || wait > left {
 			return a, err
 		}
-		left -= pause
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		left -= wait
+		waited := false
+		if cpu.Rest(ctx, func() { waited = pause.For(ctx, wait) }); !waited {
 			return a, fault.Wrap(fault.Canceled, ctx.Err(), "the part is not asked for again")
 		}
 	}

@@ -98,24 +98,45 @@ func write(out io.Writer, f ingest.Format, s table.Schema, c *table.Chunk) error
 }
 
 // results encodes what became of the rows, without the head.
-func (p *pass) results() ([]byte, error) {
+func (p *pass) results(yield func()) ([]byte, error) {
 	s := Schema(p.batch, &p.model)
-	c := table.NewChunk(s)
-	if err := p.fill(c); err != nil {
+	var b bytes.Buffer
+	w, err := encode.New(&b, s, encode.Options{Format: encode.Format(p.batch.Output.Format)})
+	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	if err := write(&b, p.batch.Output.Format, s, c); err != nil {
+	f := filling{pass: p, bad: p.failed}
+	for c := table.NewChunk(s); f.row < p.chunk.Rows; yield() {
+		c.Reset()
+		if err := f.fill(c, min(f.row+fillRows, p.chunk.Rows)); err != nil {
+			return nil, err
+		}
+		if err := w.Write(c); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return bytes.TrimPrefix(b.Bytes(), []byte(p.batch.Output.Head)), nil
 }
 
-// fill puts the rows into a table.
-func (p *pass) fill(c *table.Chunk) error {
-	bad := p.failed
-	good := 0 // the first of the good rows that the row is not behind
-	for row := range p.chunk.Rows {
+// fillRows is how many rows are in a table at a time.
+const fillRows = 128
+
+// filling is where in a pass's rows the results are.
+type filling struct {
+	*pass
+	row  int
+	good int            // the first of the good rows that the row is not behind
+	bad  []job.RowError // of the rows from there on
+}
+
+// fill puts the rows before end into a table.
+func (p *filling) fill(c *table.Chunk, end int) error {
+	bad, good := p.bad, p.good
+	defer func() { p.row, p.bad, p.good = end, bad, good }()
+	for row := p.row; row < end; row++ {
 		for good < len(p.chunk.Good) && p.chunk.Good[good] < row {
 			good++
 		}

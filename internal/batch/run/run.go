@@ -25,6 +25,7 @@ import (
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spare"
 )
 
 // Port is an input or output of a model, and Shape what one row of it has.
@@ -77,16 +78,17 @@ type Bucket interface {
 // Config holds the settings of workers; the zero value has defaults.
 type Config struct {
 	Job       job.Config
-	MaxRows   int64          // of a batch; default 10,000,000
-	Options   ingest.Options // of reading
-	ChunkRows int            // default 16384
-	ChunkSize int64          // bytes of the file, and a quarter of its answers; default 16 MiB, and more in files of many chunks
-	Workers   int            // that share a batch; default 4
-	Slice     time.Duration  // after which others' batches have their turn; default 10s
-	Drain     time.Duration  // for chunks to end when a worker stops; default 10s
-	Forecasts *Forecasts     // that learn from what ends; nil: none that others see
-	Metrics   *Metrics       // nil counts nothing that is seen
-	Log       *slog.Logger   // nil discards
+	MaxRows   int64             // of a batch; default 10,000,000
+	Options   ingest.Options    // of reading
+	ChunkRows int               // default 16384
+	ChunkSize int64             // bytes of the file, and a quarter of its answers; default 16 MiB, and more in files of many chunks
+	Workers   int               // that share a batch; default 4
+	Slice     time.Duration     // after which others' batches have their turn; default 10s
+	Drain     time.Duration     // for chunks to end when a worker stops; default 10s
+	CPU       *spare.Processors // that work takes turns on; nil: it takes what it wants
+	Forecasts *Forecasts        // that learn from what ends; nil: none that others see
+	Metrics   *Metrics          // nil counts nothing that is seen
+	Log       *slog.Logger      // nil discards
 }
 
 func (c Config) withDefaults() Config {
@@ -209,12 +211,33 @@ type turn struct {
 	scope repo.Scope
 	open  ingest.Reader // of the batch's file; nil for none
 	chunk ingest.Chunk  // the memory of one after the other
+	cpu   *spare.Turn   // while it computes; nil for none
 }
 
 func (t *turn) close() {
 	if t.open != nil {
 		_ = t.open.Close()
 		t.open = nil
+	}
+}
+
+// onSpare has f run on a processor that requests leave, of which it lets go again and again by
+// calling yield.
+func (t *turn) onSpare(ctx context.Context, f func() error) (err error) {
+	if not := t.cfg.CPU.Do(ctx, func(cpu *spare.Turn) {
+		t.cpu = cpu
+		defer func() { t.cpu = nil }()
+		err = f()
+	}); not != nil {
+		return fault.Wrap(fault.Canceled, not, "the step is not done")
+	}
+	return err
+}
+
+// yield lets requests go first, in what runs by onSpare.
+func (t *turn) yield() {
+	if t.cpu != nil {
+		t.cpu.Yield(t.life)
 	}
 }
 

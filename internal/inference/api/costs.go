@@ -13,6 +13,9 @@ import (
 // readModels is the permission to see which models are served, declared with them.
 const readModels access.Permission = "models:read"
 
+// cores is how many there are: later on GOMAXPROCS may be more, see package spare.
+var cores = runtime.GOMAXPROCS(0)
+
 type costsIn struct {
 	Model string `path:"model" maxLength:"300" doc:"The model: name, name:version or name@label."`
 }
@@ -48,7 +51,7 @@ func (a *API) costs(_ context.Context, in *costsIn) (*costsOut, error) {
 	}
 	points, spread := v.Costs()
 	out := Costs{Object: "model_costs", Model: v.Name, Version: v.Text, Digest: v.SHA256, MaxRows: max(v.MaxRows, 1), SLO: float64(v.Config.SLO) / float64(time.Millisecond),
-		Executors: v.Config.Execution.Executors, Cores: runtime.GOMAXPROCS(0), Spread: spread, Costs: make([]Cost, len(points))}
+		Executors: v.Config.Execution.Executors, Cores: cores, Spread: spread, Costs: make([]Cost, len(points))}
 	if out.Executors <= 0 { // as the server chooses
 		out.Executors = max(out.Cores/max(v.Config.Execution.IntraThreads, 1), 1)
 	}

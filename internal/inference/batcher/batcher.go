@@ -35,6 +35,7 @@ type Batcher[T any] struct {
 	leader  *Task[T]  // forms the next batch, or has been woken to
 	runs    []*run[T] // in progress
 	spare   []*run[T] // for reuse
+	bulks   int       // of runs: those that nobody waits for
 	rows    int       // in progress
 	ended   uint64    // runs
 	refused Refused

@@ -76,6 +76,46 @@ func TestBulkLeavesAnExecutorToOnlineWork(t *testing.T) {
 	})
 }
 
+// TestBulkIsInNobodysWay: with an executor free, online work waits for no bulk run,
+// though it would for an online one, and takes none for company.
+func TestBulkIsInNobodysWay(t *testing.T) {
+	cost := NewCost(8, 2)
+	for n := 1; n <= 8; n *= 2 {
+		cost.Seed(n, 0, 10*millisecond)
+		cost.Seed(n, 1, 15*millisecond)
+	}
+	inBubble(t, Config{MaxRows: 8, SLO: 100 * millisecond, Executors: 2, Cost: cost}, linear(10*millisecond, 0), func(b *bench) {
+		b.bulk("", "x")
+		time.Sleep(millisecond)
+		r := b.online("now")[0]
+		b.wg.Wait()
+		if r.timing.Queue != 0 || b.crowd != 0 {
+			t.Errorf("online work waited %v for bulk, crowd %d", r.timing.Queue, b.crowd)
+		}
+		if b.bulks != 0 {
+			t.Errorf("%d bulk runs are left", b.bulks)
+		}
+	})
+}
+
+// TestBulkIsBriefBesideOnlineWork: beside online work a run of bulk tasks is as long as
+// two rows by themselves, or half a millisecond.
+func TestBulkIsBriefBesideOnlineWork(t *testing.T) {
+	for row, want := range map[time.Duration]string{millisecond: "a b c", millisecond / 10: "a b c d e"} {
+		cost := NewCost(8, 1)
+		for n := 1; n <= 8; n *= 2 {
+			cost.Seed(n, 0, millisecond+time.Duration(n)*row)
+		}
+		inBubble(t, Config{MaxRows: 8, SLO: 100 * millisecond, Executors: 1, Cost: cost}, linear(millisecond, row), func(b *bench) {
+			b.online("first")
+			b.bulk("", "a", "b", "c", "d", "e")
+			if b.wg.Wait(); b.runs[1] != want {
+				t.Errorf("a row takes %v: %q, want %q at first", row, b.runs, want)
+			}
+		})
+	}
+}
+
 // TestBulkRunsAreBounded: a bulk run by itself leaves online work that arrives
 // right behind it the time to be answered within the SLO.
 func TestBulkRunsAreBounded(t *testing.T) {

@@ -36,7 +36,7 @@ func (b *Batcher[T]) arrival(now time.Duration) {
 	gap := min(now-b.lastArrival, b.cfg.SLO)
 	b.gap += (gap - b.gap) / gapWeight
 	b.lastArrival = now
-	if len(b.runs) > 0 || b.leader != nil || b.online.tasks > 0 {
+	if len(b.runs) > b.bulks || b.leader != nil && b.leader.Class == Online || b.online.tasks > 0 {
 		b.crowd = crowdMemory
 	} else if b.crowd > 0 {
 		b.crowd--

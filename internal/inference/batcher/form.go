@@ -6,11 +6,14 @@ import "time"
 // if t turns out to be too late.
 func (b *Batcher[T]) form(t *Task[T], now time.Duration) *run[T] {
 	bk, queue, room := t.bucket, &b.bulk, b.limit
-	if t.Class == Online {
+	switch {
+	case t.Class == Online:
 		queue, room = &b.online, b.trim(t.bucket, now)
 		if t.bucket == nil {
 			return nil
 		}
+	case b.onlineLately(now):
+		room = b.briefly()
 	}
 	r := b.newRun()
 	room -= b.take(r, t)

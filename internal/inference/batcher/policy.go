@@ -58,8 +58,8 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 	switch {
 	case b.cfg.Explicit.windowed():
 		return b.windowOpens(bk, now)
-	case others == 0:
-		return now // waiting for company is never worth it
+	case others == b.bulks:
+		return now // waiting for company is never worth it, and waiting for bulk work neither
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
 		return now
 	case others == b.parallel && b.trials.due():
@@ -93,11 +93,22 @@ func (b *Batcher[T]) firstEnd(now time.Duration) time.Duration {
 func (b *Batcher[T]) readyForBulk(now time.Duration) bool {
 	others := len(b.runs)
 	allowed := b.parallel
-	if allowed > 1 && now-b.lastArrival < onlineMemory {
+	if allowed > 1 && b.onlineLately(now) {
 		allowed--
 	}
-	return others == 0 || others < allowed && !(b.pays && b.disturbs(b.limit, others))
+	return others == 0 || others < allowed
 }
 
 // onlineMemory is how long an online task counts as lately.
 const onlineMemory = time.Second
+
+func (b *Batcher[T]) onlineLately(now time.Duration) bool { return now-b.lastArrival < onlineMemory }
+
+// brief is how long a run of bulk work may be where online work may come meanwhile, if
+// that is longer than two rows by themselves: whoever comes shares the machine with it.
+const brief = 500 * time.Microsecond
+
+// briefly returns how many rows of bulk work make a brief run.
+func (b *Batcher[T]) briefly() int {
+	return max(b.cost.largestWithin(max(brief, 2*b.cost.P95(1, 0)), b.limit, 0), 1)
+}

@@ -11,7 +11,8 @@ import (
 type run[T any] struct {
 	batch []*Task[T]
 	rows  int
-	at    int // in Batcher.runs
+	bulk  bool // nobody waits for it
+	at    int  // in Batcher.runs
 
 	start   time.Duration
 	end     time.Duration   // predicted
@@ -133,6 +134,9 @@ func (b *Batcher[T]) begin(r *run[T], now time.Duration) {
 	r.serial++
 	r.at = others
 	b.runs = append(b.runs, r)
+	if r.bulk = r.batch[0].Class == Bulk; r.bulk {
+		b.bulks++
+	}
 	b.rows += r.rows
 }
 
@@ -143,9 +147,12 @@ func (b *Batcher[T]) end(r *run[T], now time.Duration, returned bool) {
 	b.runs[r.at], last.at = last, r.at
 	b.runs[len(b.runs)-1] = nil
 	b.runs = b.runs[:len(b.runs)-1]
+	if r.bulk {
+		b.bulks--
+	}
 	b.rows -= r.rows
 	b.ended++
-	if returned && r.err == nil && r.members > 0 {
+	if returned && r.err == nil && r.members > 0 && !(r.bulk && b.onlineLately(now)) { // it may have had to give way
 		b.learn(r, now)
 	}
 	if r.ctx != nil && r.ctx.Err() != nil {

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -73,7 +72,7 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Session, spec engine.Spec) error {
 	executors := v.Config.Execution.Executors
 	if executors <= 0 {
-		executors = max(runtime.GOMAXPROCS(0)/max(v.Config.Execution.IntraThreads, 1), 1)
+		executors = max(s.cfg.CPU.Cores()/max(v.Config.Execution.IntraThreads, 1), 1)
 	}
 	cost := batcher.NewCost(max(v.MaxRows, 1), executors)
 	if err := s.warmUp(ctx, v, session, spec, cost); err != nil {

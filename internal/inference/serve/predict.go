@@ -41,6 +41,10 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	if err != nil {
 		return v.refused(ctx, start, c, err)
 	}
+	if c.request.Class == batcher.Online && !c.inner {
+		s.cfg.CPU.Begin()
+		defer s.cfg.CPU.End()
+	}
 	s.before(&chosen, c.request.Choice)
 	if err := c.arrange(v); err != nil {
 		return v.refused(ctx, start, c, err)

@@ -21,6 +21,7 @@ import (
 	"sluice/internal/inference/route"
 	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spare"
 )
 
 // Repository is where model files and their configurations come from.
@@ -67,8 +68,10 @@ type Config struct {
 	// Recorder takes note of every request that came to a version; nil for none.
 	Recorder Recorder
 	Shadow   ShadowConfig
-	Log      *slog.Logger          // nil discards
-	Metrics  prometheus.Registerer // nil keeps metrics to itself
+	// CPU is told of online requests, so that other work gives way; nil for nobody.
+	CPU     *spare.Processors
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil keeps metrics to itself
 }
 
 // Server serves models. It implements Models.

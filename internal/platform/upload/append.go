@@ -97,6 +97,9 @@ func (w *writer) append(ctx context.Context, a Append) error {
 	if a.Length > 0 && a.Offset+a.Length > limit {
 		return w.tooLong(limit)
 	}
+	if a.Length <= 0 || a.Length >= pieceSize { // it would grow to twice as much
+		w.buffer.Grow(pieceSize + bytes.MinRead - w.buffer.Len())
+	}
 	body := io.TeeReader(io.LimitReader(a.Body, limit-w.Offset+1), io.MultiWriter(w.hash, w.content))
 	for {
 		n, err := io.CopyN(w.buffer, body, pieceSize-int64(w.buffer.Len()))

@@ -1,0 +1,83 @@
+package spare
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/sourcegraph/conc/panics"
+)
+
+// linger is how long a thread waits for more to do.
+const linger = time.Second
+
+// lanes are threads of low priority. As long as there are any, Go has twice the processors: else a
+// thread that the system lets wait would keep one from requests.
+type lanes struct {
+	work   chan func() // taken by threads that have nothing to do
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newLanes() *lanes { return &lanes{work: make(chan func()), closed: make(chan struct{})} }
+
+// cores is how many processors Go uses while there are no such threads, and lowered how many of these there are.
+var (
+	cores   = runtime.GOMAXPROCS(0)
+	lowered struct {
+		mu sync.Mutex
+		n  int
+	}
+)
+
+func (l *lanes) close() { l.once.Do(func() { close(l.closed) }) }
+
+// run has f run by one of the threads, and returns when it has. A panic of f is the caller's.
+func (l *lanes) run(f func()) {
+	var c panics.Catcher
+	done := make(chan struct{})
+	work := func() {
+		defer close(done) // also where f ends its goroutine
+		c.Try(f)
+	}
+	select {
+	case l.work <- work:
+	default:
+		count(1)
+		go l.lane(work)
+	}
+	<-done
+	c.Repanic()
+}
+
+// lane is a thread's life. It ends with its goroutine, since a priority cannot be raised again.
+func (l *lanes) lane(work func()) {
+	runtime.LockOSThread()
+	defer count(-1)
+	_ = lower() // as it could before
+	idle := time.NewTimer(linger)
+	for {
+		work()
+		idle.Reset(linger)
+		select {
+		case work = <-l.work:
+		case <-idle.C:
+			return
+		case <-l.closed:
+			return
+		}
+	}
+}
+
+// count counts threads.
+func count(by int) {
+	lowered.mu.Lock()
+	defer lowered.mu.Unlock()
+	before := lowered.n
+	switch lowered.n += by; {
+	case before == 0:
+		runtime.GOMAXPROCS(2 * cores)
+	case lowered.n == 0:
+		runtime.GOMAXPROCS(cores)
+	}
+}

@@ -1,0 +1,96 @@
+package spare
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// Work runs on threads of low priority, of which others' goroutines see nothing; Go has more processors as
+// long as there are any.
+func TestLanes(t *testing.T) {
+	cores, own := runtime.GOMAXPROCS(0), nice()
+	p := New()
+	if (p.lanes != nil) != (runtime.GOOS == "linux") {
+		t.Fatal("priorities", p.lanes)
+	}
+	var all sync.WaitGroup
+	for range 3 * cores {
+		all.Go(func() {
+			if err := p.Do(t.Context(), func(*Turn) {
+				if p.lanes != nil && (nice() != min(own+niceness, 19) || runtime.GOMAXPROCS(0) != 2*cores) {
+					t.Errorf("niceness %d, %d processors", nice(), runtime.GOMAXPROCS(0))
+				}
+				time.Sleep(time.Millisecond)
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	p.Close()
+	p.Close()
+	eventually(t, "the processors stay", func() bool { return runtime.GOMAXPROCS(0) == cores })
+	for range 100 { // on threads that may be new
+		all.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			if nice() != own {
+				t.Error("a goroutine of somebody else has a low priority")
+			}
+		})
+	}
+	all.Wait()
+	if err := p.Do(t.Context(), func(*Turn) {}); err != nil {
+		t.Error("nothing runs after the end", err)
+	}
+	eventually(t, "a turn stays", func() bool { return p.taken == 0 && runtime.GOMAXPROCS(0) == cores })
+}
+
+// What goes wrong in the work is its caller's, and costs no turn.
+func TestBrokenWork(t *testing.T) {
+	p := New()
+	defer p.Close()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is gone")
+			}
+		}()
+		_ = p.Do(t.Context(), func(*Turn) { panic("oops") })
+	}()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_ = p.Do(t.Context(), func(*Turn) { runtime.Goexit() })
+	}()
+	<-gone
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 5 * p.cores {
+		p.Begin()
+	}
+	if err := p.Do(ctx, func(*Turn) { t.Error("it runs") }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if p.taken != 0 {
+		t.Errorf("%d turns are taken", p.taken)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package spare
+
+const niceness = 0
+
+func nice() int { return 0 }

@@ -1,0 +1,254 @@
+// Package spare has work that nobody waits for take what requests leave of the
+// processors.
+//
+// Go's scheduler knows no priorities: a goroutine that computes keeps its processor for up to
+// 10 ms, and where all processors are kept so, a request that arrives is not even looked
+// at before. So work in the background is done by threads of its own, whose priority is low for the system's scheduler,
+// and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
+// requests than processors, since a thread that has to wait for one may hold what requests need.
+//
+// Where threads have no priorities there are fewer turns than processors as long as there are requests, and each is
+// given up after a short while.
+//
+// Limits: requests are known from when they begin here, not from their first byte; threads that a model's run starts of its own
+// are not low. GOMAXPROCS is set while there is work, and no longer follows a container's limits afterwards.
+package spare
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// memory is how long a request counts as one that others may follow.
+	memory = time.Second
+	// slice is how long a turn lasts beside requests.
+	slice = 500 * time.Microsecond
+	// patience is how long work waits for requests that never leave it anything; then it
+	// has one turn in all, so that it does not stand still.
+	patience = 10 * time.Millisecond
+)
+
+// Processors are those that a process runs on. It is safe for concurrent use; on nil
+// there are turns for all.
+type Processors struct {
+	cores int
+	lanes *lanes // nil: threads have no priorities
+	epoch time.Time
+
+	requests atomic.Int64 // in progress
+	last     atomic.Int64 // when one began, since epoch, in nanoseconds
+	waiting  atomic.Int64 // in queue
+
+	mu    sync.Mutex
+	taken int             // turns
+	queue []chan struct{} // of those who wait for a turn, in the order of their coming; closed once it is theirs
+}
+
+// New returns the processors that Go uses. It is to be closed when no work is left.
+func New() *Processors {
+	p := of(cores)
+	if priorities() {
+		p.lanes = newLanes()
+	}
+	return p
+}
+
+func of(n int) *Processors {
+	p := &Processors{cores: n, epoch: time.Now()}
+	p.last.Store(-int64(memory))
+	return p
+}
+
+// Close ends the threads that have nothing to do.
+func (p *Processors) Close() {
+	if p != nil && p.lanes != nil {
+		p.lanes.close()
+	}
+}
+
+// Cores is how many processors there are, whatever GOMAXPROCS is meanwhile.
+func (p *Processors) Cores() int {
+	if p == nil {
+		return cores
+	}
+	return p.cores
+}
+
+func (p *Processors) now() time.Duration { return time.Since(p.epoch) }
+
+// Begin says that a request has come which somebody waits for. End must follow.
+func (p *Processors) Begin() {
+	if p != nil {
+		p.requests.Add(1)
+		p.last.Store(int64(p.now()))
+	}
+}
+
+// End says that a request has been answered.
+func (p *Processors) End() {
+	if p == nil {
+		return
+	}
+	p.requests.Add(-1)
+	if p.waiting.Load() > 0 {
+		p.mu.Lock()
+		p.grant()
+		p.mu.Unlock()
+	}
+}
+
+// lately says whether there are requests, or were some a moment ago.
+func (p *Processors) lately() bool {
+	return p.requests.Load() > 0 || p.now()-time.Duration(p.last.Load()) < memory
+}
+
+// turns is how many may be taken: all that there are where nobody asks for anything. Beside requests
+// as many as make two for each processor, where threads have priorities; else those beside
+// the requests in progress, and one less for the next.
+func (p *Processors) turns() int {
+	switch n := int(p.requests.Load()); {
+	case p.lanes != nil:
+		return min(p.cores, 2*p.cores-n)
+	case !p.lately():
+		return p.cores
+	default:
+		return max(p.cores-1, 1) - n
+	}
+}
+
+// grant gives turns to those who wait. p.mu is held.
+func (p *Processors) grant() {
+	for len(p.queue) > 0 && p.taken < p.turns() {
+		p.give()
+	}
+}
+
+// give gives a turn to the first who waits.
+func (p *Processors) give() {
+	close(p.queue[0])
+	p.queue = slices.Delete(p.queue, 0, 1)
+	p.waiting.Add(-1)
+	p.taken++
+}
+
+// Do has f run in a turn, which it yields from time to time, and returns when it has. It fails
+// where ctx ends before that begins.
+func (p *Processors) Do(ctx context.Context, f func(t *Turn)) error {
+	t := &Turn{of: p}
+	if err := t.take(ctx); err != nil {
+		return err
+	}
+	defer t.Done()
+	if p == nil || p.lanes == nil {
+		f(t)
+		return nil
+	}
+	p.lanes.run(func() { f(t) })
+	return nil
+}
+
+// Turn is a time on one processor. It is not safe for concurrent use.
+type Turn struct {
+	of    *Processors
+	since time.Duration
+	held  bool
+}
+
+func (t *Turn) take(ctx context.Context) error {
+	p := t.of
+	if p == nil {
+		return ctx.Err()
+	}
+	p.mu.Lock()
+	if len(p.queue) == 0 && p.taken < p.turns() {
+		p.taken++
+		p.mu.Unlock()
+	} else if err := p.wait(ctx); err != nil { // it unlocks
+		return err
+	}
+	t.held, t.since = true, p.now()
+	return nil
+}
+
+// wait waits in the queue. It is called with p.mu held, which it releases.
+func (p *Processors) wait(ctx context.Context) error {
+	mine := make(chan struct{})
+	p.queue = append(p.queue, mine)
+	p.waiting.Add(1)
+	p.grant() // requests may have ended before they could know that somebody waits
+	p.mu.Unlock()
+	again := time.NewTicker(patience)
+	defer again.Stop()
+	for {
+		select {
+		case <-mine:
+			return nil
+		case <-again.C:
+			p.mu.Lock()
+			if p.grant(); p.taken == 0 && len(p.queue) > 0 {
+				p.give()
+			}
+			p.mu.Unlock()
+		case <-ctx.Done():
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if i := slices.Index(p.queue, mine); i >= 0 {
+				p.queue = slices.Delete(p.queue, i, i+1)
+				p.waiting.Add(-1)
+			} else { // it was given just now
+				p.taken--
+				p.grant()
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// Yield has others go first where there are more requests than that, and the turn has lasted for a while. It is to be
+// called again and again, some 100 µs of work apart. Where ctx ends it returns at once; the turn is over then.
+func (t *Turn) Yield(ctx context.Context) {
+	p := t.of
+	if !t.held {
+		return
+	}
+	now := p.now()
+	if now-t.since < slice {
+		return
+	}
+	if t.since = now; p.pressed() {
+		t.Done()
+		_ = t.take(ctx) // who has no turn any more is to end anyway
+	}
+}
+
+// Rest gives the turn up while f runs, which waits for something.
+func (t *Turn) Rest(ctx context.Context, f func()) {
+	t.Done()
+	f()
+	_ = t.take(ctx)
+}
+
+// pressed says whether turns are to be given up.
+func (p *Processors) pressed() bool {
+	if p.lanes != nil {
+		return p.requests.Load() > int64(p.cores)
+	}
+	return p.lately()
+}
+
+// Done gives the turn back. It may be called again.
+func (t *Turn) Done() {
+	p := t.of
+	if p == nil || !t.held {
+		return
+	}
+	t.held = false
+	p.mu.Lock()
+	p.taken--
+	p.grant()
+	p.mu.Unlock()
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sluice/loadtest/load"
+)
+
+// measureBeside compares requests for a model with and without files beside them that the same
+// model answers.
+func measureBeside(ctx context.Context, b *bench) error {
+	f, err := b.newFiler(ctx, "beside")
+	if err != nil {
+		return err
+	}
+	defer f.server.Stop() //nolint:errcheck // what is measured is over
+	rows := 100_000
+	if b.short {
+		rows = 8_000
+	}
+	path := filepath.Join(b.dir, "beside.csv")
+	size, err := writeFile(path, rows, writeCSV)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(path) }()
+	if f.upload, err = f.send(ctx, path, size); err != nil {
+		return err
+	}
+	return f.beside(ctx)
+}
+
+// keepBusy has the last upload answered again and again until ctx ends.
+func (f *filer) keepBusy(ctx context.Context) error {
+	after := context.WithoutCancel(ctx)
+	for ctx.Err() == nil {
+		v, err := f.submit(after, "csv")
+		for err == nil && v.CompletedAt.IsZero() && ctx.Err() == nil {
+			time.Sleep(5 * time.Millisecond)
+			err = f.call(after, http.MethodGet, "/v1/batches/"+v.ID, nil, nil, &v)
+		}
+		if err == nil && v.CompletedAt.IsZero() {
+			err = f.call(after, http.MethodPost, "/v1/batches/"+v.ID+"/cancel", nil, nil, new(any))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beside compares online latency with and without a batch, in turns.
+func (f *filer) beside(ctx context.Context) error {
+	w, err := f.workload(ctx, f.server, batchModel, 1, load.Binary)
+	if err != nil {
+		return err
+	}
+	pool, err := load.Dial(f.server.HTTP, 32)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	const rate = 200
+	measure := func(seed uint64) (*load.Result, error) {
+		r, err := pool.Open(ctx, load.Load{Requests: w.Requests, SLO: time.Second}, load.Poisson(rate, seed), f.span(5*time.Second))
+		if err == nil {
+			err = failures(r)
+		}
+		return r, err
+	}
+	var ratios []float64
+	profile := f.profile(ctx, f.server, "beside", 4*time.Second)
+	for i := range uint64(f.rounds()) {
+		quiet, err := measure(i)
+		if err != nil {
+			return err
+		}
+		batches, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- f.keepBusy(batches) }()
+		time.Sleep(f.span(time.Second)) // the first is planned
+		busy, err := measure(i)
+		stop()
+		if err := errors.Join(err, <-ended); err != nil {
+			return err
+		}
+		ratios = append(ratios, float64(busy.Latency.Quantile(0.99))/float64(quiet.Latency.Quantile(0.99)))
+		f.report.line("%d requests a second: %s; beside batches %s; ratio of p99 %.3f", rate, percentiles(quiet), percentiles(busy), ratios[i])
+		time.Sleep(f.span(2 * time.Second)) // the last has ended
+	}
+	f.report.set("batch_online_p99", median(ratios))
+	return profile()
+}
+
+func percentiles(r *load.Result) string {
+	at := func(q float64) float64 { return millis(r.Latency.Quantile(q)) }
+	return fmt.Sprintf("p50 %.2f, p90 %.2f, p99 %.2f ms", at(0.5), at(0.9), at(0.99))
+}
