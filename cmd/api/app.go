@@ -13,6 +13,7 @@ import (
 	"sluice/cmd/internal/batches"
 	"sluice/cmd/internal/evaluations"
 	"sluice/cmd/internal/exports"
+	"sluice/cmd/internal/features"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
@@ -22,6 +23,7 @@ import (
 	batch "sluice/internal/batch/job"
 	"sluice/internal/inference/api"
 	"sluice/internal/inference/evaluation"
+	"sluice/internal/inference/feature/featurehttp"
 	"sluice/internal/inference/job"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry"
@@ -52,6 +54,7 @@ type app struct {
 	node        *node.Node
 	gate        *gate
 	records     *records.Records
+	features    *features.Features
 	models      *models.Models
 	jobs        *jobs.Jobs
 	rollouts    *rollouts.Rollouts
@@ -92,15 +95,15 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(exports.Need(cfg, needUploads(evaluations.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
+	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(features.Need(exports.Need(cfg, needUploads(evaluations.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
 		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions(), evaluation.Permissions())}))))))))
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions(), evaluation.Permissions(), featurehttp.Permissions())})))))))))
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.records.Close(), a.node.Close(context.WithoutCancel(ctx)))
+			err = errors.Join(err, a.records.Close(), a.features.Close(), a.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	if a.gate, err = newGate(cfg, a.node, a.registry); err != nil {
@@ -112,7 +115,10 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if a.records, err = records.Open(ctx, cfg, a.node.Pseudonym(), a.log, a.registry, a.health); err != nil {
 		return nil, err
 	}
-	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter), a.records.Recorder()); err != nil {
+	if a.features, err = features.Open(ctx, cfg, a.node.Store, a.log, a.registry); err != nil {
+		return nil, err
+	}
+	if a.models, err = models.Open(ctx, cfg, a.log, a.registry, a.health.Draining, counted(a.meter), a.records.Recorder(), a.features.Source()); err != nil {
 		return nil, err
 	}
 	a.health.AddCheck("models", a.models.Check)
@@ -170,7 +176,7 @@ func (a *app) Run(ctx context.Context) error {
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
 		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), a.evaluations.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.features.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), a.evaluations.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
 }
 
 // started tells the user, the probes and the tests.

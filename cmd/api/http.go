@@ -16,6 +16,7 @@ import (
 	"sluice/internal/batch/export/exporthttp"
 	predictions "sluice/internal/inference/api"
 	"sluice/internal/inference/evaluation/evaluationhttp"
+	"sluice/internal/inference/feature/featurehttp"
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
@@ -126,6 +127,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	rollouthttp.Register(v1, a.node.Bus, a.rollouts.Service, a.rollouts.Evidence())
 	uploadhttp.Register(v1, a.uploads)
 	recordhttp.Register(v1, a.node.Bus, a.records.Store, a.records.Sync)
+	featurehttp.Register(v1, a.node.Bus, a.features.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)

@@ -7,6 +7,7 @@ import (
 	"sluice/internal/batch/export/exporthttp"
 	inferenceapi "sluice/internal/inference/api"
 	"sluice/internal/inference/evaluation/evaluationhttp"
+	"sluice/internal/inference/feature/featurehttp"
 	"sluice/internal/inference/record/recordhttp"
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
@@ -17,7 +18,7 @@ import (
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), evaluationhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), evaluationhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), featurehttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

@@ -35,6 +35,7 @@ var fixtures = map[string]fixture{
 	"/v1/webhook-endpoints":  {create: webhookBody, change: `{"disabled":true}`, filter: "url:prefix:https://127.0.0.1:9/%s"},
 	"/v1/webhook-deliveries": {await: awaitDelivery, moves: true},
 	"/v1/feature-flags":      {create: `{"key":"%s"}`, change: `{"enabled":true}`, chosen: true},
+	"/v1/feature-views":      {create: `{"name":"%s","features":[{"name":"n","datatype":"FP32"}]}`, change: `{"description":"taken"}`, chosen: true},
 	"/v1/predictions":        {create: predictionBody, post: "/v1/models/iris/predictions", status: 202, stays: true, moves: true},
 	"/v1/uploads":            {create: `{"name":"%s","content_type":"text/csv"}`, change: "a,b", moves: true},
 	"/v1/batches":            {await: awaitBatch, stays: true, moves: true},
@@ -96,7 +97,7 @@ var ofPlatform = []string{"/v1/tenants", "/v1/audit-log"}
 // ofCaller has what is only about who asks, or their tenant as a whole. Whether
 // streams of predictions are kept apart is tested where they are made, in package
 // api: none lasts for a walk.
-var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/exports/preview", "/v1/export-datasets", "/v1/prediction-log", "/v1/feedback", "/v1/models/:model/statistics", "/v1/models/:model/costs"}
+var ofCaller = []string{"/v1/me", "/v1/roles", "/v1/permissions", "/v1/usage", "/v1/streams", "/v1/exports/preview", "/v1/export-datasets", "/v1/prediction-log", "/v1/features", "/v1/feedback", "/v1/models/:model/statistics", "/v1/models/:model/costs"}
 
 // ofEvents has what shows what happened in a tenant.
 var ofEvents = []string{"/v1/events", "/v1/models/:model/predictions/events"}

@@ -12,6 +12,7 @@ import (
 	"sluice/cmd/internal/batches"
 	"sluice/cmd/internal/evaluations"
 	"sluice/cmd/internal/exports"
+	"sluice/cmd/internal/features"
 	"sluice/cmd/internal/jobs"
 	"sluice/cmd/internal/models"
 	"sluice/cmd/internal/node"
@@ -39,6 +40,7 @@ type worker struct {
 	rollouts    *rollouts.Rollouts  // as models
 	follower    lifecycle.Component // of the ready versions of the registry
 	records     *records.Records
+	features    *features.Features // as models
 	jobs        *jobs.Jobs
 	batches     *batches.Batches
 	exports     *exports.Exports
@@ -61,12 +63,12 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, evaluations.Need(cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()})))))); err != nil {
+	if w.node, err = node.Open(ctx, cfg, features.Need(evaluations.Need(cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()}))))))); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.records.Close(), w.node.Close(context.WithoutCancel(ctx)))
+			err = errors.Join(err, w.records.Close(), w.features.Close(), w.node.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	if w.records, err = records.Open(ctx, cfg, w.node.Pseudonym(), w.log, registry, w.health); err != nil {
@@ -92,7 +94,10 @@ func (w *worker) open(ctx context.Context, metrics prometheus.Registerer) error 
 		return err
 	}
 	if w.cfg.Job.Concurrency > 0 {
-		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil, w.records.Recorder()); err != nil {
+		if w.features, err = features.Open(ctx, w.cfg, w.node.Store, w.log, metrics); err != nil {
+			return err
+		}
+		if w.models, err = models.Open(ctx, w.cfg, w.log, metrics, w.health.Draining, nil, w.records.Recorder(), w.features.Source()); err != nil {
 			return err
 		}
 		w.models.Server.HoldIn(memory)
@@ -133,6 +138,9 @@ func (w *worker) run(ctx context.Context) error {
 	components := []lifecycle.Component{{Name: "traces", Stop: w.tracing.Stop}, ops}
 	components = append(components, w.node.Components()...)
 	components = append(components, w.records.Component())
+	if w.features != nil {
+		components = append(components, w.features.Component())
+	}
 	if w.models != nil {
 		components = append(components, w.rollouts.Component(), w.follower, w.models.Component())
 	}

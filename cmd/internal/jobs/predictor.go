@@ -41,7 +41,7 @@ func (p predictor) Progress(model, version string) int64 {
 func (p predictor) Predict(ctx context.Context, q job.Question) (job.Answer, error) {
 	id, _ := record.ParseID(string(q.ID)) // of another form it is logged under an id of its own
 	a, err := oip.Answer(ctx, p.models, p.memory, oip.Question{Model: q.Model, Version: q.Version, Body: q.Input.Body, Text: q.Input.Text, Class: batcher.Bulk, Tenant: q.Tenant,
-		Prediction: id, Attempt: q.Attempt, ClientRef: q.ClientRef,
+		Prediction: id, Attempt: q.Attempt, ClientRef: q.ClientRef, AsOf: q.Accepted,
 		Choice: record.Choice{Experiment: q.Arm.Experiment, Arm: q.Arm.Name, ByRule: q.Arm.ByRule}})
 	if err != nil {
 		return job.Answer{}, err

@@ -53,8 +53,8 @@ type Models struct {
 type Used func(ctx context.Context, v *serve.Version, at time.Time, u serve.Use)
 
 // Open opens the runtime and the repository; it loads no model yet. The recorder
-// may be nil.
-func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool, used Used, recorder serve.Recorder) (*Models, error) {
+// and the features may be nil.
+func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer, draining func() bool, used Used, recorder serve.Recorder, features serve.Features) (*Models, error) {
 	library, err := ortlib.Locate(ctx, ortlib.Config{Path: cfg.ONNXRuntime, Logger: log})
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func Open(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prom
 		Trial:    newTrial(sandbox, probe.Cache{Dir: filepath.Join(cfg.DataDir, "probes"), Runtime: ort.Version(), Log: log}), Only: cfg.Models, DrainTimeout: cfg.Shutdown.Grace,
 		LoadWait: cfg.Registry.Wait, Memory: demanded(cfg.Registry.Memory),
 		Shadow: serve.ShadowConfig{Queue: cfg.Shadow.Queue, Memory: int64(cfg.Shadow.Memory), Wait: cfg.Shadow.Wait, Timeout: cfg.Shadow.Timeout},
-		Used:   used, Recorder: recorder, Log: log, Metrics: metrics, CPU: spare.New(),
+		Used:   used, Recorder: recorder, Features: features, Log: log, Metrics: metrics, CPU: spare.New(),
 	}
 	if cfg.Model.Control == "poll" {
 		settings.Poll = cfg.Model.PollInterval

@@ -78,6 +78,9 @@ func durable(v *version) error {
 	if v.Stateful() || v.Generative() {
 		return fault.New(fault.Unsupported, "model '%s' answers step by step, which a durable prediction does not: leave Prefer out, or use a stream", v.Name).WithCode("stream_needed")
 	}
+	if v.NeedsHeaders() {
+		return fault.New(fault.Unsupported, "model '%s' finds the entity of its features in a header, which a durable prediction does not keep: have the model take it as an input, or send the features yourself", v.Name).WithCode("entity_missing")
+	}
 	return nil
 }
 

@@ -44,7 +44,8 @@ type Question struct {
 	Tenant, Model, Version string
 	ClientRef              string
 	Input                  Message
-	Arm                    Arm // whose version it is; zero for none
+	Accepted               time.Time // when it was: features are those of then, in each attempt
+	Arm                    Arm       // whose version it is; zero for none
 }
 
 // Worker runs predictions that the queue says are due.
@@ -208,7 +209,7 @@ func (w *Worker) predict(ctx context.Context, p *Prediction) (Answer, Payload, e
 	if err != nil {
 		return Answer{}, Payload{}, err
 	}
-	q := Question{ID: p.ID, Attempt: p.Attempt, Tenant: p.Tenant, Model: p.Model, Version: p.Tried, ClientRef: p.ClientRef, Input: Message{input, p.Input.Text}}
+	q := Question{ID: p.ID, Attempt: p.Attempt, Tenant: p.Tenant, Model: p.Model, Version: p.Tried, ClientRef: p.ClientRef, Accepted: p.CreatedAt, Input: Message{input, p.Input.Text}}
 	if p.Arm.Version == p.Tried {
 		q.Arm = p.Arm
 	}

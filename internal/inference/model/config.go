@@ -40,6 +40,7 @@ type Config struct {
 	NoBatching bool
 	Sequence   *Sequence // nil: each request stands alone
 	Generate   *Generate // nil: each request has one answer
+	Features   *Features // inputs that the server takes from the feature store; nil: none
 	Fallback   Fallback  // answers what the model refuses for load; zero: nobody does
 	Execution  Execution
 	Warmup     []Warmup

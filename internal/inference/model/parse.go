@@ -38,6 +38,11 @@ import (
 //	  feedback: [{output: next, input: token}]   # what a step gives is what the next one takes
 //	  max_steps: 256
 //	  end: {output: next, value: 0} # the last step
+//	features:                       # inputs that come from the feature store
+//	  timeout: 100ms
+//	  on_failure: error             # or default: the store cannot be read in time
+//	  inputs:
+//	    profile: {view: users, entity: {input: user}, features: [age, spend], max_age: 24h, on_missing: default}   # or error; entity: {header: X-User}
 //	fallback: small@champion        # or a model, or @version of this one: answers what is refused for load
 //	execution:
 //	  provider: cpu                 # or cuda, tensorrt

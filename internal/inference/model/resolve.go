@@ -43,7 +43,7 @@ func (d Defaults) withDefaults() Defaults {
 func Resolve(cfg Config, sig Signature, d Defaults) (Config, Signature, error) {
 	d = d.withDefaults()
 	r := resolver{cfg: cfg.clone(), sig: Signature{Inputs: clonePorts(sig.Inputs), Outputs: clonePorts(sig.Outputs)}}
-	for _, step := range []func(Defaults) error{r.batching, r.sequence, r.generate, r.ports, r.warmup} {
+	for _, step := range []func(Defaults) error{r.batching, r.sequence, r.generate, r.ports, r.features, r.warmup} {
 		if err := step(d); err != nil {
 			return Config{}, Signature{}, err
 		}
@@ -310,7 +310,7 @@ func (c Config) clone() Config {
 		c.Batching = &b
 	}
 	c.Inputs, c.Outputs = clonePortConfigs(c.Inputs), clonePortConfigs(c.Outputs)
-	c.Sequence, c.Generate = c.Sequence.clone(), c.Generate.clone()
+	c.Sequence, c.Generate, c.Features = c.Sequence.clone(), c.Generate.clone(), c.Features.clone()
 	c.Warmup = slices.Clone(c.Warmup)
 	for i := range c.Warmup {
 		c.Warmup[i].Inputs = maps.Clone(c.Warmup[i].Inputs)

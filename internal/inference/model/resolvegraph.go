@@ -12,6 +12,8 @@ func ResolveGraph(cfg Config, sig Signature, batches bool, maxRows int) (Config,
 	switch size := r.cfg.MaxBatchSize; {
 	case cfg.Sequence != nil || cfg.Generate != nil:
 		return Config{}, Signature{}, r.errorf("a graph neither keeps state nor generates: leave sequence and generate out")
+	case cfg.Features != nil:
+		return Config{}, Signature{}, r.errorf("a graph takes no features of its own: leave features out, and have its models take them")
 	case size == nil:
 		r.cfg.MaxBatchSize = &maxRows
 	case !batches && *size > 0:

@@ -241,6 +241,12 @@ func (s *section) tritonParameters(c *Config) {
 			parallel = p.textFlag(value)
 		case "enable_mem_arena":
 			c.Execution.NoArena = !p.textFlag(value)
+		case paramFeatures:
+			p.embedded(value, func(f *section) *Generate {
+				c.Features = f.features()
+				return nil
+			})
+			return
 		case paramFallback:
 			c.Fallback = p.fallback(value)
 		case paramSLO:

@@ -270,6 +270,9 @@ func (c Config) jsonParameters() map[string]jsonParameter {
 	set(c.SLO > 0, paramSLO, c.SLO.String())
 	set(c.NoBatching, paramBatching, "off")
 	set(c.Fallback != (Fallback{}), paramFallback, c.Fallback.String())
+	if c.Features != nil {
+		set(true, paramFeatures, c.Features.text())
+	}
 	if c.Generate != nil {
 		set(true, paramGenerate, c.Generate.text())
 	}

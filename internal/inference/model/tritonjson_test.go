@@ -169,6 +169,13 @@ func drawConfig(t *rapid.T) (Config, Signature) {
 		c.Warmup = []Warmup{w}
 	}
 	if drawStateful(t, &c, &sig, batch > 0); c.Sequence == nil && c.Generate == nil {
+		if rapid.Bool().Draw(t, "features") {
+			c.Features = &Features{Timeout: time.Second, OnFailure: FeatureDefault, Inputs: []FeatureInput{{Input: sig.Inputs[0].Name, View: "v", Features: []string{"a", "b"}, MaxAge: time.Hour, OnMissing: FeatureError,
+				Entity: rapid.SampledFrom([]Entity{{Input: "the user", Datatype: tensor.Int64}, {Header: "X-User"}}).Draw(t, "entity")}}}
+			if d := sig.Inputs[0].Datatype; d == tensor.FP16 || d == tensor.BF16 {
+				c.Features = nil
+			}
+		}
 		c.Fallback = rapid.SampledFrom([]Fallback{{}, {Model: "s"}, {Version: "1"}, {Model: "s", Version: "stable"}}).Draw(t, "fallback")
 	}
 	return c, sig

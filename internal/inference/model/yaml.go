@@ -26,6 +26,7 @@ func readYAML(s *section) Config {
 	c.Batching, c.NoBatching = s.yamlBatching()
 	s.group("sequence", func(q *section) { c.Sequence = q.yamlSequence() })
 	s.group("generate", func(g *section) { c.Generate = g.generation() })
+	s.group("features", func(f *section) { c.Features = f.features() })
 	c.Fallback = s.fallback(s.str("fallback"))
 	s.group("execution", func(e *section) { c.Execution = e.yamlExecution() })
 	s.groups("warmup", func(w *section) { c.Warmup = append(c.Warmup, w.yamlWarmup()) })

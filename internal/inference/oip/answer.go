@@ -31,6 +31,7 @@ type Question struct {
 	Prediction record.ID
 	Attempt    int
 	ClientRef  string
+	AsOf       time.Time   // what features are those of; zero for now
 	Header     http.Header // of the request, for experiments to look at
 	// Choice says which arm of an experiment the version was chosen for, where that was
 	// before; zero for none.
@@ -121,6 +122,7 @@ func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.
 	}
 	q := &c.question
 	req.Class, req.Tenant, req.Prediction, req.Attempt = q.Class, q.Tenant, q.Prediction, q.Attempt
+	req.AsOf = q.AsOf
 	req.ID = cmp.Or(req.ID, q.ClientRef)
 	if q.Choice.Experiment != "" {
 		req.Choice = q.Choice

@@ -12,7 +12,7 @@ import (
 
 // readInputs reads the inputs. More than the model has are only counted.
 func (e *envelope) readInputs(s *tensorjson.Scanner, v *serve.Version) error {
-	want, got := len(v.Signature.Inputs), 0
+	want, got := v.Accepts(), 0
 	err := s.Array(func(i int) error {
 		if got++; i >= want {
 			return s.Skip()

@@ -15,6 +15,8 @@ type Side byte
 const (
 	Input  Side = 1
 	Output Side = 2
+	// Feature is that of the times of an input's features, see Entry.TakeTimes.
+	Feature Side = 3
 )
 
 // The first byte of content: its form, and whether what follows is what there was, or what
@@ -66,6 +68,18 @@ func (e *Entry) Take(p *ContentPolicy, inputs, outputs []tensor.Tensor) bool {
 	}
 	e.raw, e.policy = b, p
 	return true
+}
+
+// TakeTimes has the entry keep, beside the tensors that it takes, when the features were
+// true that its inputs were made of: under an input's name an INT64 for each row and
+// feature, in Unix milliseconds, 0 where a default was taken. Of inputs that are not kept
+// it keeps none.
+func (e *Entry) TakeTimes(p *ContentPolicy, times []tensor.Tensor) {
+	for i := range times {
+		if wants(p.Inputs, times[i].Name) {
+			e.raw = AppendTensor(e.raw, Feature, &times[i])
+		}
+	}
 }
 
 // AppendTensor appends a tensor to content, which may be empty.
@@ -123,7 +137,7 @@ func contents(content []byte) iter.Seq2[Side, *tensor.Tensor] {
 			side := Side(r.rest[0])
 			r.rest = r.rest[1:]
 			t := r.tensor()
-			if r.bad || side != Input && side != Output || t.Validate() != nil {
+			if r.bad || side < Input || side > Feature || t.Validate() != nil {
 				yield(0, nil)
 				return
 			}

@@ -51,7 +51,7 @@ func CountShapes(sums map[ShapeOf]*drift.Sketch, e *Entry) {
 	of, counted := ShapeOf{Series: e.Series(), Minute: e.At.Truncate(Resolution)}, 0
 	for side, t := range Tensors(e.Content) {
 		read := number(t.Datatype)
-		if read == nil {
+		if read == nil || side == Feature {
 			continue
 		}
 		prefix, size, width := map[Side]string{Input: "in/", Output: "out/"}[side]+t.Name, t.Datatype.Size(), columns(&t)

@@ -55,6 +55,7 @@ type Request struct {
 	Priority int             // 1 is the most urgent; 0 means the model's default
 	Class    batcher.Class
 	Tenant   string
+	AsOf     time.Time // what features are those of; zero for now
 	Sequence Sequence
 	MaxSteps int // of a generation, if fewer than the model's own limit; 0 for that
 	// Prediction names the prediction in the log, and Attempt which attempt at it

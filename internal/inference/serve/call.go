@@ -24,9 +24,10 @@ type call struct {
 	task     batcher.Task[*call]
 	wanted   []int // indices of the outputs to answer with, in the order asked
 	asker    asker
-	inner    bool          // it answers a node of a graph, whose own request is the one that counts
-	result   *graph.Result // of a graph; its memory is that of the outputs
-	fallback string        // the version that refused it, where another one answers; see Response
+	inner    bool            // it answers a node of a graph, whose own request is the one that counts
+	result   *graph.Result   // of a graph; its memory is that of the outputs
+	times    []tensor.Tensor // of the features that were fetched
+	fallback string          // the version that refused it, where another one answers; see Response
 	holding  holding
 	holds    *holding // what a graph's tensors count in: its own, or that of the graph around it
 }
@@ -49,7 +50,7 @@ func (c *call) free() {
 	c.response = Response{Outputs: c.response.Outputs[:0], Ports: c.response.Ports[:0]}
 	c.part.Reset()
 	c.wanted = c.wanted[:0]
-	c.asker, c.inner, c.fallback = asker{}, false, ""
+	c.asker, c.inner, c.fallback, c.times = asker{}, false, "", nil
 	c.result.Release()
 	c.result, c.holds, c.holding.account = nil, nil, nil
 	calls.Put(c)
@@ -67,7 +68,10 @@ func (c *call) ask(ctx context.Context, codec Codec) (name, version string, r ex
 func (c *call) arrange(v *Version) error {
 	sig := v.graph
 	if got := len(c.request.Inputs); got != len(sig.Inputs) {
-		states := len(sig.Inputs) - len(v.Signature.Inputs)
+		states := 0
+		if v.Config.Sequence != nil {
+			states = len(sig.Inputs) - len(v.Signature.Inputs)
+		}
 		return fault.New(fault.Invalid, "expected %d inputs but got %d inputs for model '%s'", len(sig.Inputs)-states, got-states, v.Name)
 	}
 	for i := range sig.Inputs {

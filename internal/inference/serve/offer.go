@@ -121,7 +121,7 @@ func (s *Server) describe(name string, o *Offer) (*Version, error) {
 	}
 	v := &Version{
 		Name: name, Number: o.Number, Text: strconv.FormatInt(o.Number, 10), SHA256: o.SHA256,
-		Signature: config.Visible(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize,
+		Signature: config.Asked(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize,
 		Invariance: "the version is not loaded here", Stats: new(Stats),
 	}
 	return v, s.checkFallback(v)

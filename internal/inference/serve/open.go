@@ -38,9 +38,12 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 	}
 	v := &Version{
 		Name: src.name, Number: src.number, Text: strconv.FormatInt(src.number, 10), SHA256: file.SHA256,
-		Signature: config.Visible(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
+		Signature: config.Asked(sig), graph: &sig, Config: config, Batches: *config.MaxBatchSize > 0, MaxRows: *config.MaxBatchSize, Stats: new(Stats),
 	}
 	if v.logging, err = logging(v); err != nil {
+		return nil, err
+	}
+	if err := s.checkFeatures(v); err != nil {
 		return nil, err
 	}
 	if err := s.checkFallback(v); err != nil {

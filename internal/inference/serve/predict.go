@@ -46,6 +46,11 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 		defer s.cfg.CPU.End()
 	}
 	s.before(&chosen, c.request.Choice)
+	if v.Config.Features != nil {
+		if err := s.fetch(ctx, v, c); err != nil {
+			return v.refused(ctx, start, c, err)
+		}
+	}
 	if err := c.arrange(v); err != nil {
 		return v.refused(ctx, start, c, err)
 	}

@@ -50,7 +50,9 @@ func (v *Version) record(start time.Time, total time.Duration, c *call, err erro
 	e.Rows, e.BatchRows = c.part.Rows, t.BatchRows
 	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode, Total: total}
 	if p := v.logging; p != nil && err == nil && p.Takes(e.Tenant) {
-		e.Take(p, c.part.Inputs, c.part.Outputs)
+		if e.Take(p, c.part.Inputs, c.part.Outputs) {
+			e.TakeTimes(p, c.times)
+		}
 	}
 	v.runtime.recorder.Record(e)
 }
@@ -65,7 +67,11 @@ func logging(v *Version) (*record.ContentPolicy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.Fit(tensors(v.Signature.Inputs), tensors(v.Signature.Outputs))
+	inputs := v.Signature.Inputs
+	if v.Config.Features != nil { // what they are made into is kept, and not whom they are about
+		inputs = v.graph.Inputs
+	}
+	return p, p.Fit(tensors(inputs), tensors(v.Signature.Outputs))
 }
 
 // tensors are ports as tensors without data.

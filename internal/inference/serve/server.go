@@ -67,6 +67,8 @@ type Config struct {
 	Memory int64
 	// Recorder takes note of every request that came to a version; nil for none.
 	Recorder Recorder
+	// Features gives the inputs that models take from the feature store; nil: there is none.
+	Features Features
 	Shadow   ShadowConfig
 	// CPU is told of online requests, so that other work gives way; nil for nobody.
 	CPU     *spare.Processors

@@ -50,6 +50,7 @@ type Config struct {
 	Shadow     Shadow     `key:"shadow"`
 	Job        Job        `key:"job"`
 	Record     Record     `key:"record"`
+	Features   Features   `key:"features"`
 	Batch      Batch      `key:"batch"`
 	Log        Log        `key:"log"`
 	Trace      Trace      `key:"trace"`
@@ -231,6 +232,11 @@ type Record struct {
 	Keep           time.Duration `key:"keep" default:"168h" min:"1h" max:"87600h" help:"time for which entries are kept"`
 	KeepStatistics time.Duration `key:"keep_statistics" default:"9600h" min:"1h" max:"87600h" help:"time for which what each minute comes to is kept"`
 	MaxSize        Size          `key:"max_size" default:"20GiB" min:"1MiB" max:"16TiB" help:"largest SQLite file; further predictions are not logged, and counted"`
+}
+
+// Features configures the store of features that models take.
+type Features struct {
+	URL string `key:"url" secret:"true" help:"sqlite:path; none has no feature store; empty is sqlite:features.db in data_dir, or none where database.url is a cluster"`
 }
 
 // Batch configures batches: files of rows that a model answers.

@@ -28,6 +28,8 @@ type Content struct {
 	Until   api.Time `json:"until" doc:"When it is forgotten."`
 	Inputs  []Tensor `json:"inputs"`
 	Outputs []Tensor `json:"outputs"`
+	// Features are the times of what inputs were made of.
+	Features []Tensor `json:"features,omitempty" doc:"Of inputs that were made of features: for each row and feature its event time in Unix milliseconds, 0 where the default was taken."`
 }
 
 type contentIn struct {
@@ -81,9 +83,12 @@ func (h handler) content(ctx context.Context, in *contentIn) (*contentOut, error
 		if e := &found[i]; len(e.Content) > 0 {
 			c := Content{Attempt: e.Attempt, At: api.Time{Time: e.At}, Until: api.Time{Time: e.ContentUntil}, Inputs: []Tensor{}, Outputs: []Tensor{}}
 			for side, t := range record.Tensors(e.Content) {
-				if side == record.Input {
+				switch side {
+				case record.Input:
 					c.Inputs = append(c.Inputs, shown(&t))
-				} else {
+				case record.Feature:
+					c.Features = append(c.Features, shown(&t))
+				default:
 					c.Outputs = append(c.Outputs, shown(&t))
 				}
 			}

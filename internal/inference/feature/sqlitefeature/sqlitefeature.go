@@ -1,0 +1,188 @@
+// Package sqlitefeature keeps features in an SQLite file of its own, for one node.
+//
+// Limits: the file belongs on a local disk. Several processes of one machine may use
+// it, in turns for writing. A loss of power may take the last writes.
+package sqlitefeature
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"sluice/internal/inference/feature"
+	"sluice/internal/platform/fault"
+	"sluice/internal/platform/sqlite"
+)
+
+const schema = `
+	CREATE TABLE IF NOT EXISTS rows (
+		tenant TEXT NOT NULL, view TEXT NOT NULL, entity TEXT NOT NULL, event INTEGER NOT NULL, written INTEGER NOT NULL, until INTEGER NOT NULL, doc TEXT NOT NULL,
+		PRIMARY KEY (tenant, view, entity, event, written)) STRICT, WITHOUT ROWID;
+	CREATE INDEX IF NOT EXISTS rows_until ON rows (until);
+	PRAGMA user_version = 1;`
+
+// form is the number of the schema, kept in the file.
+const form = 1
+
+// Store is a feature.Store in a file.
+type Store struct {
+	readers *sqlite.Readers
+
+	mu     sync.Mutex // guards what follows
+	conn   *sqlite.Conn
+	closed bool
+}
+
+var _ feature.Store = (*Store)(nil)
+
+// Open opens, or makes, the store in a file, which is named by a path or as
+// sqlite:path. Only the process's user may read the file.
+func Open(ctx context.Context, address string) (*Store, error) {
+	path, err := sqlite.Path(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := sqlite.Private(path); err != nil {
+		return nil, err
+	}
+	options := sqlite.Options{Lazy: true}
+	c, err := sqlite.Writer(path, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(c); err != nil {
+		return nil, errors.Join(sqlite.Translate(err), c.Close())
+	}
+	r, err := sqlite.OpenReaders(path, options)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &Store{readers: r, conn: c}, nil
+}
+
+func migrate(c *sqlite.Conn) error {
+	have, err := c.One(sqlite.New("PRAGMA user_version"))
+	if err != nil {
+		return err
+	}
+	if have > form {
+		return fault.New(fault.Unsupported, "the feature store was written by a newer version of the program (form %d, this one knows %d): use that version", have, form).WithCode("store_too_new")
+	}
+	return c.Script(schema)
+}
+
+// Write implements feature.Store, in one transaction.
+func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.Row, written time.Time, keep time.Duration) error {
+	for i := range rows {
+		if err := feature.CheckRow(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return s.write(ctx, func() error {
+		for i := range rows {
+			r := &rows[i]
+			err := s.conn.Exec(sqlite.New("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET doc = excluded.doc, until = excluded.until",
+				tenant, view, r.Entity, r.EventTime.UnixMicro(), written.UnixMicro(), r.EventTime.Add(keep).UnixMicro(), string(r.Values)))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// write does something in a transaction, as a whole or not at all.
+func (s *Store) write(ctx context.Context, do func() error) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return sqlite.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer func() {
+		if s.conn.InTransaction() { // it failed, or panics
+			err = errors.Join(err, s.conn.Exec(sqlite.New("ROLLBACK")))
+		}
+		err = sqlite.Translate(err)
+	}()
+	if err := s.conn.Exec(sqlite.New("BEGIN IMMEDIATE")); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return s.conn.Exec(sqlite.New("COMMIT"))
+}
+
+const latest = "SELECT event, written, doc FROM rows WHERE tenant = ? AND view = ? AND entity = ? AND event <= ? AND written <= ? ORDER BY event DESC, written DESC LIMIT 1"
+
+// Read implements feature.Store: a search in the table for each key.
+func (s *Store) Read(ctx context.Context, tenant string, keys []feature.Key, asOf time.Time) ([]feature.Row, error) {
+	found := make([]feature.Row, len(keys))
+	for i, k := range keys {
+		err := s.readers.Query(ctx, sqlite.New(latest, tenant, k.View, k.Entity, asOf.UnixMicro(), asOf.UnixMicro()), func(row []sqlite.Value) error {
+			event, _ := row[0].(int64)
+			written, _ := row[1].(int64)
+			doc, _ := row[2].(string)
+			found[i] = feature.Row{Entity: k.Entity, EventTime: time.UnixMicro(event).UTC(), Written: time.UnixMicro(written).UTC(), Values: json.RawMessage(doc)}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Forget implements feature.Store.
+func (s *Store) Forget(ctx context.Context, tenant string, key feature.Key) error {
+	return s.write(ctx, func() error {
+		return s.conn.Exec(sqlite.New("DELETE FROM rows WHERE tenant = ? AND view = ? AND entity = ?", tenant, key.View, key.Entity))
+	})
+}
+
+// slice is how many rows are removed in one transaction: writing goes on between them.
+const slice = 10_000
+
+// Expire implements feature.Store.
+func (s *Store) Expire(ctx context.Context, now time.Time) error {
+	for more := true; more; {
+		err := s.write(ctx, func() error {
+			end, err := s.conn.One(sqlite.New("SELECT until FROM rows WHERE until <= ? ORDER BY until LIMIT 1 OFFSET ?", now.UnixMicro(), int64(slice)))
+			if err != nil {
+				return err
+			}
+			if more = end > 0; !more {
+				end = now.UnixMicro()
+			}
+			return s.conn.Exec(sqlite.New("DELETE FROM rows WHERE until <= ?", end))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ping implements feature.Store.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.readers.Query(ctx, sqlite.New("SELECT 1"), func([]sqlite.Value) error { return nil })
+}
+
+// Close implements feature.Store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return errors.Join(sqlite.Translate(s.conn.Close()), s.readers.Close())
+}
