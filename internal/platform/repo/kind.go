@@ -122,6 +122,9 @@ func (k Kind[ID, A]) AddMany(ctx context.Context, s *Store, scope Scope, aggrega
 		})
 		// Where the store does not answer, or did not say what became of it, adding
 		// them again one by one would tell lies about them.
+		if err != nil && ctx.Err() != nil && !fault.Of(err).Kind.Retryable() {
+			err = fault.Of(ctx.Err()) // what was wrong with one is not what became of the others
+		}
 		if err == nil || fault.Of(err).Kind.Retryable() || ctx.Err() != nil {
 			return k.each(aggregates, func(a *A) result.Result[ID] { return result.Of(k.Root(a).ID, err) })
 		}

@@ -3,8 +3,11 @@ package trail
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/sourcegraph/conc/iter"
 
 	"sluice/internal/platform/audit"
 	"sluice/internal/platform/fault"
@@ -16,9 +19,13 @@ import (
 // gathered for a moment, and the time goes to those for whom somebody waits.
 const gatherFor = 25 * time.Millisecond
 
-// takeTime bounds the taking of what was gathered, also after the consumer was
-// stopped: it is then over before the handlers' time is.
+// takeTime bounds each half of the taking of what was gathered: the log, which goes on
+// with a checkpoint that it has begun for as long as audit.Config.Timeout, and the read
+// model.
 const takeTime = 8 * time.Second
+
+// lookups is how many entries are looked up at once.
+const lookups = 16
 
 // arrival is an entry on its way into the log.
 type arrival struct {
@@ -50,36 +57,70 @@ func (t *Trail) gather(ctx context.Context, arrivals <-chan *arrival) {
 	}
 }
 
+// settle tells an arrival what became of it, if it has not been told.
+func (a *arrival) settle(err error) {
+	select {
+	case a.done <- err:
+	default:
+	}
+}
+
 // take puts a group into the log and the read model, and tells each its outcome.
 func (t *Trail) take(ctx context.Context, group []*arrival) {
-	ctx, cancel := context.WithTimeout(ctx, takeTime)
-	defer cancel()
-	fresh := group[:0:0]
-	for _, a := range group {
-		// What is in the read model has its place, also where the log has forgotten it.
-		known, err := Entries.Exists(ctx, t.store.Read(a.scope()), EntryID(a.entry.ID))
-		if err != nil || known {
-			a.done <- err
-			continue
+	defer func() {
+		if p := recover(); p != nil {
+			t.cfg.Slog.ErrorContext(ctx, "the audit log panicked", "panic", p, "stack", string(debug.Stack()))
+			for _, a := range group {
+				a.settle(fault.New(fault.Internal, "the audit log panicked").WithCode("handler_panic"))
+			}
 		}
-		fresh = append(fresh, a)
-	}
+	}()
+	logging, cancel := context.WithTimeout(ctx, takeTime)
+	defer cancel()
+	fresh := t.fresh(logging, group)
 	if len(fresh) == 0 {
 		return
 	}
-	indexes, err := t.append(ctx, fresh)
+	indexes, err := t.append(logging, fresh)
 	switch {
 	case err == nil:
-		t.indexAll(ctx, fresh, indexes)
+		indexing, cancel := context.WithTimeout(ctx, takeTime)
+		defer cancel()
+		t.indexAll(indexing, fresh, indexes)
 	case fault.Is(err, fault.Invalid) && len(fresh) > 1: // one of them: the others are not to suffer for it
 		for i := range fresh {
 			t.take(ctx, fresh[i:i+1])
 		}
 	default:
 		for _, a := range fresh {
-			a.done <- err
+			a.settle(err)
 		}
 	}
+}
+
+// fresh returns those of a group that are to be logged. What is in the read model has
+// its place, also where the log has forgotten it; what is in the group twice comes again.
+func (t *Trail) fresh(ctx context.Context, group []*arrival) []*arrival {
+	unknown := make([]bool, len(group))
+	iter.Iterator[*arrival]{MaxGoroutines: lookups}.ForEachIdx(group, func(i int, a **arrival) {
+		known, err := Entries.Exists(ctx, t.store.Read((*a).scope()), EntryID((*a).entry.ID))
+		if unknown[i] = err == nil && !known; !unknown[i] {
+			(*a).settle(err)
+		}
+	})
+	var fresh []*arrival
+	seen := map[string]bool{}
+	for i, a := range group {
+		switch {
+		case !unknown[i]:
+		case seen[a.entry.ID]:
+			a.settle(fault.New(fault.Unavailable, "the entry %s is being logged already", a.entry.ID).WithCode("audit_repeated"))
+		default:
+			seen[a.entry.ID] = true
+			fresh = append(fresh, a)
+		}
+	}
+	return fresh
 }
 
 func (t *Trail) append(ctx context.Context, group []*arrival) ([]int64, error) {
@@ -100,7 +141,7 @@ func (t *Trail) indexAll(ctx context.Context, group []*arrival, indexes []int64)
 	if !t.store.Driver().Features().MultiAggregate {
 		var all sync.WaitGroup
 		for i, a := range group {
-			all.Go(func() { a.done <- t.index(ctx, a.scope(), a.entry, indexes[i]) })
+			all.Go(func() { a.settle(t.index(ctx, a.scope(), a.entry, indexes[i])) })
 		}
 		all.Wait()
 		return
@@ -115,7 +156,7 @@ func (t *Trail) indexAll(ctx context.Context, group []*arrival, indexes []int64)
 			entries[j] = entryOf(group[i].entry, indexes[i])
 		}
 		for j, r := range Entries.AddMany(ctx, t.store, repo.Scope{Tenant: tenant, Actor: "system"}, entries) {
-			group[members[j]].done <- there(r.Err())
+			group[members[j]].settle(there(r.Err()))
 		}
 	}
 }

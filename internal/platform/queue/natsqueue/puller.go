@@ -30,32 +30,37 @@ func (q *Queue) pullTime() time.Duration {
 // client library's iterators cannot be stopped without losing messages on their
 // way.
 //
-// It has no goroutine: whoever finds the end of a request asks for all that wait.
+// It has no goroutine. Whoever comes, gets a message or finds the end of a request
+// asks for those that would get none: once that is half of those that wait, so that
+// requests are shared where there is much to do.
 type puller struct {
 	durable *durable
 
-	mu      sync.Mutex
-	inbox   *nats.Subscription // nil until it is open; a new one after each failure
-	waiting int                // sources that wait
-	asked   int                // messages that open requests may still bring
-	until   time.Time          // when the last of them will have ended
+	mu         sync.Mutex
+	inbox      *nats.Subscription // nil until it is open; a new one after each failure
+	waiting    int                // sources that wait
+	asked      int                // messages that open requests may still bring
+	until      time.Time          // when the last of them will have ended
+	reconnects uint64             // of the connection when the inbox was opened
 
 	draining sync.Mutex // one gives back what is on its way
 }
 
 // next waits for a message until ctx ends. After an error the next call begins
 // anew, with a consumer that may have to be made again.
-func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
+func (p *puller) next(ctx context.Context) (m *nats.Msg, err error) {
 	p.mu.Lock()
 	p.waiting++
 	p.mu.Unlock()
 	defer func() {
-		p.mu.Lock()
-		p.waiting--
-		p.mu.Unlock()
+		if m == nil { // whom a message was handed to does not wait any more
+			p.mu.Lock()
+			p.waiting--
+			p.mu.Unlock()
+		}
 	}()
 	for ctx.Err() == nil {
-		inbox, err := p.ask(ctx)
+		inbox, err := p.begin(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -66,9 +71,8 @@ func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 	return nil, ctx.Err()
 }
 
-// ask returns where messages come to, and asks for some if half of those that
-// wait would get none: requests are shared where there is much to do.
-func (p *puller) ask(ctx context.Context) (*nats.Subscription, error) {
+// begin returns where messages come to, having asked for them.
+func (p *puller) begin(ctx context.Context) (*nats.Subscription, error) {
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
@@ -77,19 +81,30 @@ func (p *puller) ask(ctx context.Context) (*nats.Subscription, error) {
 	if p.inbox == nil { // another has found it broken
 		return nil, disconnected(nil)
 	}
-	if p.asked*2 > p.waiting || ctx.Err() != nil {
-		return p.inbox, nil
+	if ctx.Err() == nil {
+		if err := p.ask(); err != nil {
+			return nil, err
+		}
+	}
+	return p.inbox, nil
+}
+
+// ask asks for as many messages as sources would get none, if they are half of those
+// that wait. Callers hold the lock.
+func (p *puller) ask() error {
+	if p.waiting == 0 || p.asked*2 > p.waiting {
+		return nil
 	}
 	q := p.durable.q
 	n, expires := p.waiting-p.asked, q.pullTime()
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.durable.stream + "." + p.durable.cfg.Durable
 	if err := q.conn.PublishRequest(subject, p.inbox.Subject, fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, expires)); err != nil {
 		p.abandon()
-		return nil, translate(err)
+		return translate(err)
 	}
 	p.asked += n
 	p.until = time.Now().Add(expires)
-	return p.inbox, nil
+	return nil
 }
 
 // open makes sure of the durable consumer and the inbox.
@@ -99,6 +114,11 @@ func (p *puller) open(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// The ends of requests that a lost connection took with it never come.
+	reconnects := p.durable.q.conn.Stats().Reconnects
+	if p.inbox != nil && p.reconnects != reconnects {
+		p.abandon()
+	}
 	if p.inbox != nil {
 		return nil
 	}
@@ -106,7 +126,7 @@ func (p *puller) open(ctx context.Context) error {
 	if err != nil {
 		return translate(err)
 	}
-	p.inbox, p.asked = inbox, 0
+	p.inbox, p.asked, p.reconnects = inbox, 0, reconnects
 	return nil
 }
 
@@ -122,6 +142,7 @@ func (p *puller) receive(ctx context.Context, inbox *nats.Subscription) (*nats.M
 	switch {
 	case p.inbox != inbox:
 		if err == nil && m.Header.Get("Status") == "" {
+			p.waiting--
 			return m, nil
 		}
 		return nil, ctx.Err() // the failure is known already
@@ -143,7 +164,9 @@ func (p *puller) receive(ctx context.Context, inbox *nats.Subscription) (*nats.M
 func (p *puller) arrived(m *nats.Msg) (*nats.Msg, error) {
 	switch status := m.Header.Get("Status"); status {
 	case "":
-		p.asked = max(p.asked-1, 0)
+		// In one step: who has a message does not count among those that wait for one.
+		p.asked, p.waiting = max(p.asked-1, 0), p.waiting-1
+		_ = p.ask() // a request that is fulfilled ends without a word; where this fails, those that wait find the inbox gone
 		return m, nil
 	case "404", "408": // not as many messages in time
 		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
@@ -190,19 +213,23 @@ func (p *puller) drain() {
 	for {
 		p.mu.Lock()
 		inbox, asked := p.inbox, p.asked
+		p.waiting++ // as whoever receives
 		p.mu.Unlock()
-		if inbox == nil {
-			return
-		}
-		if asked == 0 || !p.durable.q.conn.IsConnected() {
-			break
-		}
-		m, err := p.receive(context.Background(), inbox)
-		if err != nil {
-			return
+		var m *nats.Msg
+		var err error
+		over := inbox == nil || asked == 0 || !p.durable.q.conn.IsConnected()
+		if !over {
+			m, err = p.receive(context.Background(), inbox)
 		}
 		if m != nil {
 			p.giveBack(m)
+			continue
+		}
+		p.mu.Lock()
+		p.waiting--
+		p.mu.Unlock()
+		if over || err != nil {
+			break
 		}
 	}
 	p.mu.Lock()

@@ -73,3 +73,54 @@ func TestIdleHandlersShareRequests(t *testing.T) {
 		t.Errorf("%d messages asked for at once, %d handled at once, %d in all", most.Load(), together.Load(), done.Load())
 	}
 }
+
+// Where there are as many messages as handlers, all are handled at once, however long
+// each takes: nobody waits for a request that has been fulfilled.
+func TestNoHandlerIsForgotten(t *testing.T) {
+	server, q := start(t, t.TempDir(), time.Second)
+	defer end(t, server, q)
+	if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s.>"}, Retention: queue.Work}); err != nil {
+		t.Fatal(err)
+	}
+	for handlers := 1; handlers <= 9; handlers++ {
+		for i := range handlers {
+			if err := q.Publish(t.Context(), queue.Message{ID: fmt.Sprint(handlers, "-", i), Subject: fmt.Sprintf("s.%d.%d", handlers, i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		began, release, consumed := make(chan struct{}, handlers), make(chan struct{}), make(chan error, 1)
+		go func() {
+			c := queue.Consumer{Name: fmt.Sprint("c", handlers), Stream: "S", Filters: []string{fmt.Sprintf("s.%d.>", handlers)}, Concurrency: handlers}
+			consumed <- q.Consume(ctx, c, func(context.Context, queue.Delivery) error {
+				began <- struct{}{}
+				<-release
+				return nil
+			})
+		}()
+		enough := time.After(q.pullTime() + q.cfg.Timeout/2)
+		for i, late := 0, false; i < handlers && !late; i++ {
+			select {
+			case <-began:
+			case <-enough:
+				t.Errorf("%d of %d messages are handled at once", i, handlers)
+				late = true
+			}
+		}
+		close(release)
+		stop()
+		if err := <-consumed; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whom a message was handed to is no longer counted among those that wait for one.
+func TestWhoHasAMessageDoesNotWait(t *testing.T) {
+	p := &puller{waiting: 3, asked: 3}
+	for i := range 3 {
+		if m, err := p.arrived(&nats.Msg{}); m == nil || err != nil || p.waiting != 2-i || p.asked != 2-i {
+			t.Errorf("%d wait, %d asked for, %v", p.waiting, p.asked, err)
+		}
+	}
+}
