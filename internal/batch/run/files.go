@@ -52,17 +52,21 @@ func (t *turn) file(ctx context.Context, b *job.Batch, f encode.Format) (job.Obj
 	o := job.Object{Key: job.Key(b.Tenant, b.ID)}
 	options := encode.Options{Format: f, About: [][2]string{{"batch", string(b.ID)}, {"model", b.Model}, {"version", b.ModelVersion}, {"created_at", b.CreatedAt.UTC().Format(time.RFC3339)}}}
 	r, w := io.Pipe()
-	encoded := make(chan error, 1)
-	sum := sha256.New()
-	go func() {
-		err := t.encode(ctx, io.MultiWriter(w, sum), b, options, &o)
-		_ = w.CloseWithError(err) // never fails
-		encoded <- err
+	defer w.CloseWithError(io.ErrUnexpectedEOF) // also where encoding panics
+	var info blob.Info
+	put := make(chan error, 1)
+	go func() { // what computes stays on the thread of low priority
+		var err error
+		info, err = t.bucket.Put(ctx, o.Key, r, blob.PutOptions{UploadOptions: blob.UploadOptions{ContentType: options.MediaType()}})
+		r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
+		put <- err
 	}()
-	info, err := t.bucket.Put(ctx, o.Key, r, blob.PutOptions{UploadOptions: blob.UploadOptions{ContentType: options.MediaType()}})
-	r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
-	if e := <-encoded; e != nil && !errors.Is(e, errPut) {
-		err = e
+	sum := sha256.New()
+	encoded := t.encode(ctx, io.MultiWriter(w, sum), b, options, &o)
+	_ = w.CloseWithError(encoded) // never fails
+	err := <-put
+	if encoded != nil && !errors.Is(encoded, errPut) {
+		err = encoded
 	}
 	if err != nil {
 		return job.Object{}, err

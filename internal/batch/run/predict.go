@@ -122,7 +122,10 @@ func (p *pass) isolate(ctx context.Context, by Predictor, cpu *spare.Turn, one p
 func (p *pass) ask(ctx context.Context, by Predictor, cpu *spare.Turn, one part) (a Answer, err error) {
 	const least = 100 * time.Millisecond
 	for left := p.waits; ; {
-		a, err = by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, p.inputs(one))
+		in := p.inputs(one)
+		cpu.Lend(ctx, func(ctx context.Context) { // who waits for others' runs has no turn meanwhile
+			a, err = by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, in)
+		})
 		if err == nil {
 			return a, nil
 		}

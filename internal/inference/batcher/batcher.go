@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/internal/platform/spare"
 )
 
 // Batcher runs tasks in batches. It is safe for concurrent use.
@@ -134,6 +136,9 @@ func (b *Batcher[T]) await(ctx context.Context, t *Task[T]) (Timing, error) {
 	done := ctx.Done()
 	for {
 		var s signal
+		if t.Class == Bulk && len(t.wake) == 0 {
+			spare.Pause(ctx) // others compute meanwhile
+		}
 		if done == nil {
 			s = <-t.wake
 		} else {
@@ -152,6 +157,9 @@ func (b *Batcher[T]) await(ctx context.Context, t *Task[T]) (Timing, error) {
 		}
 		b.mu.Lock()
 		if b.leader == t {
+			if t.Class == Bulk {
+				spare.Resume(ctx) // an executor waits for this one
+			}
 			b.leadFor(ctx, t) // unlocks
 		} else {
 			b.mu.Unlock() // the task has been settled meanwhile

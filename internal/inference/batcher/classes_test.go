@@ -1,12 +1,16 @@
 package batcher
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sluice/internal/platform/spare"
 )
 
 // bulk sends one-row bulk tasks of a tenant.
@@ -23,6 +27,35 @@ func TestBulkFillsSpareRows(t *testing.T) {
 		b.bulk("", "x", "y", "z")
 		b.online("b", "c")
 		b.wantRuns("a", "b c x y", "z")
+	})
+}
+
+// A bulk task that waits has no turn on the processors, so that others' work goes on.
+func TestBulkWaitsWithoutATurn(t *testing.T) {
+	inBubble(t, Config{MaxRows: 1, SLO: 100 * millisecond}, linear(4*millisecond, 0), func(b *bench) {
+		cpu := spare.New()
+		defer cpu.Close()
+		b.online("a")
+		ctx, began := b.t.Context(), time.Now()
+		var all sync.WaitGroup
+		for range cpu.Cores() {
+			all.Go(func() {
+				if err := cpu.Do(ctx, func(turn *spare.Turn) {
+					turn.Lend(ctx, func(ctx context.Context) {
+						if _, err := b.Submit(ctx, &Task[string]{Value: "x", Rows: 1, Class: Bulk}); err != nil {
+							t.Error(err)
+						}
+					})
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if err := cpu.Do(ctx, func(*spare.Turn) {}); err != nil || time.Since(began) != 0 {
+			t.Errorf("other work has its turn after %s, %v", time.Since(began), err)
+		}
+		all.Wait()
 	})
 }
 

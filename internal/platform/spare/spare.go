@@ -7,7 +7,7 @@
 // and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
 // requests than processors, since a thread that has to wait for one may hold what requests need.
 //
-// Where threads have no priorities there are fewer turns than processors as long as there are requests, and each is
+// Where threads have no priorities, or Go is not to use all processors, there are fewer turns than processors as long as there are requests, and each is
 // given up after a short while.
 //
 // Limits: requests are known from when they begin here, not from their first byte; threads that a model's run starts of its own
@@ -16,6 +16,7 @@ package spare
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,12 @@ const (
 	memory = time.Second
 	// slice is how long a turn lasts beside requests.
 	slice = 500 * time.Microsecond
-	// patience is how long work waits for requests that never leave it anything; then it
-	// has one turn in all, so that it does not stand still.
+	// patience is how long work waits where no turn is given to anybody: for requests that never
+	// leave it anything, or for who has the turns and does not give them up. Then it has one
+	// turn more, so that it does not stand still. Each that is too many has the next wait twice as long.
 	patience = 10 * time.Millisecond
+	// doublings are those of patience at most.
+	doublings = 7
 )
 
 // Processors are those that a process runs on. It is safe for concurrent use; on nil
@@ -45,17 +49,23 @@ type Processors struct {
 
 	mu    sync.Mutex
 	taken int             // turns
+	given time.Duration   // when one was taken or given last, since epoch
 	queue []chan struct{} // of those who wait for a turn, in the order of their coming; closed once it is theirs
 }
 
 // New returns the processors that Go uses. It is to be closed when no work is left.
 func New() *Processors {
 	p := of(cores)
-	if priorities() {
+	if unlimited(cores, runtime.NumCPU()) && priorities() {
 		p.lanes = newLanes()
 	}
 	return p
 }
+
+// unlimited says whether Go may use all processors that there are. Where it may not, by a container's
+// quota or by GOMAXPROCS, twice as many would go past what somebody meant it to have: a quota
+// then stops the whole process until its next period, requests too.
+func unlimited(procs, cpus int) bool { return procs >= cpus }
 
 func of(n int) *Processors {
 	p := &Processors{cores: n, epoch: time.Now()}
@@ -133,6 +143,15 @@ func (p *Processors) give() {
 	p.queue = slices.Delete(p.queue, 0, 1)
 	p.waiting.Add(-1)
 	p.taken++
+	p.given = p.now()
+}
+
+// rescue gives one turn more than there are where none was given for too long. p.mu is held.
+func (p *Processors) rescue() {
+	over := min(max(p.taken-max(p.turns(), 0), 0), doublings)
+	if len(p.queue) > 0 && p.now()-p.given >= patience<<over {
+		p.give()
+	}
 }
 
 // Do has f run in a turn, which it yields from time to time, and returns when it has. It fails
@@ -166,6 +185,7 @@ func (t *Turn) take(ctx context.Context) error {
 	p.mu.Lock()
 	if len(p.queue) == 0 && p.taken < p.turns() {
 		p.taken++
+		p.given = p.now()
 		p.mu.Unlock()
 	} else if err := p.wait(ctx); err != nil { // it unlocks
 		return err
@@ -189,9 +209,8 @@ func (p *Processors) wait(ctx context.Context) error {
 			return nil
 		case <-again.C:
 			p.mu.Lock()
-			if p.grant(); p.taken == 0 && len(p.queue) > 0 {
-				p.give()
-			}
+			p.grant()
+			p.rescue()
 			p.mu.Unlock()
 		case <-ctx.Done():
 			p.mu.Lock()
@@ -232,8 +251,21 @@ func (t *Turn) Rest(ctx context.Context, f func()) {
 	_ = t.take(ctx)
 }
 
-// pressed says whether turns are to be given up.
+// pressed says whether turns are to be given up: for requests, or since more are taken than there are.
 func (p *Processors) pressed() bool {
+	return p.busy() || p.over()
+}
+
+func (p *Processors) over() bool {
+	if p.waiting.Load() == 0 {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken > p.turns()
+}
+
+func (p *Processors) busy() bool {
 	if p.lanes != nil {
 		return p.requests.Load() > int64(p.cores)
 	}

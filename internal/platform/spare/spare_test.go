@@ -51,6 +51,13 @@ func (a *taker) giveFirst(n int) {
 	}
 }
 
+// now is how many turns are taken.
+func now(p *Processors) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
 func TestTurnsAreWhatRequestsLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := of(4)
@@ -109,6 +116,82 @@ func TestPatienceEnds(t *testing.T) {
 			t.Errorf("three turns took %s", took)
 		}
 	})
+}
+
+// Who has the turns and never comes back stops nobody; whoever does come back gives up what is too many.
+func TestTurnsThatStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := of(2)
+		stuck := taken(p, 2)
+		if stuck.n() != 2 {
+			t.Fatal("no turns")
+		}
+		began, late := time.Now(), &Turn{of: p}
+		if err := late.take(t.Context()); err != nil || time.Since(began) > 2*patience {
+			t.Fatal("it waited for", time.Since(began), err)
+		}
+		next := taken(p, 1)
+		time.Sleep(slice)
+		if next.n() != 0 {
+			t.Error("two turns too many at once")
+		}
+		go late.Yield(t.Context()) // it waits for a turn now, behind the next
+		time.Sleep(3 * patience)
+		if next.n() != 1 {
+			t.Error("the turn too many is kept")
+		}
+		next.give()
+		stuck.give()
+		synctest.Wait()
+		late.Done()
+		if now(p) != 0 {
+			t.Errorf("%d turns are taken at the end", now(p))
+		}
+	})
+}
+
+// What a holder calls gives the turn up while it waits, and takes it at once where others wait for it.
+func TestLend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := of(1)
+		turn, other := &Turn{of: p}, &Turn{of: p}
+		_ = turn.take(t.Context())
+		kept := make(chan context.Context, 2)
+		began := time.Now()
+		turn.Lend(t.Context(), func(ctx context.Context) {
+			kept <- ctx
+			kept <- ctx
+			Pause(ctx)
+			Pause(ctx)
+			_ = other.take(t.Context())
+			Resume(ctx)
+			Resume(ctx)
+			if now(p) != 2 || time.Since(began) != 0 {
+				t.Errorf("%d turns after %s", now(p), time.Since(began))
+			}
+			Pause(ctx)
+			go func() { time.Sleep(patience / 2); other.Done() }()
+		})
+		if !turn.held || now(p) != 1 || time.Since(began) != patience/2 {
+			t.Errorf("held %t, %d turns after %s", turn.held, now(p), time.Since(began))
+		}
+		Pause(<-kept)
+		if turn.Done(); now(p) != 0 {
+			t.Errorf("%d turns are taken at the end", now(p))
+		}
+		Resume(<-kept) // too late
+		Pause(t.Context())
+		if now(p) != 0 {
+			t.Error("a turn is taken for nobody")
+		}
+	})
+}
+
+// A quota of processors is not doubled.
+func TestUnlimited(t *testing.T) {
+	if unlimited(2, 4) || !unlimited(4, 4) || !unlimited(8, 4) {
+		t.Error("threads of low priority go past a quota, or are not used without one")
+	}
 }
 
 func TestYield(t *testing.T) {
@@ -176,6 +259,7 @@ func TestNothingIsSharedWhereThereIsNil(t *testing.T) {
 	done := false
 	if err := p.Do(t.Context(), func(turn *Turn) {
 		turn.Yield(t.Context())
+		turn.Lend(t.Context(), Pause)
 		turn.Rest(t.Context(), func() { done = true })
 	}); err != nil || !done || p.Cores() < 1 {
 		t.Error(err, done)

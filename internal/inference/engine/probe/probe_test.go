@@ -8,7 +8,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -42,6 +44,9 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "confined", "limited":
 		confinedChild(os.Args[2] == "limited")
+	case "late":
+		time.Sleep(300 * time.Millisecond)
+		fmt.Print(`{"error":"late"}`)
 	case "garbage":
 		fmt.Print(strings.Repeat("not a reply ", 100_000))
 	default:
@@ -111,6 +116,36 @@ func TestSandboxContainsBadModels(t *testing.T) {
 		}
 		if _, err := s.Try(context.Background(), c.spec); !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Of(err).Message, c.want) || fault.Of(err).Code != c.code {
 			t.Errorf("%s: got %v, want %q", c.mode, err, c.want)
+		}
+	}
+}
+
+// The child lives on while threads of this process end, be it the one that started it.
+func TestSandboxOutlivesThreads(t *testing.T) {
+	spec := enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8)
+	trials, done := make(chan error), make(chan struct{})
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer close(done)
+	const n = 8
+	for range n {
+		go func() { _, err := sandbox(t, "late").Try(context.Background(), spec); trials <- err }()
+		others.Go(func() {
+			for { // it has the processors busy, so that who starts a child goes on elsewhere
+				select {
+				case <-done:
+					return
+				default:
+					ended := make(chan struct{})
+					go func() { defer close(ended); runtime.LockOSThread() }() // its thread ends with it
+					<-ended
+				}
+			}
+		})
+	}
+	for range n {
+		if err := <-trials; err == nil || fault.Of(err).Message != "late" {
+			t.Errorf("the child did not live to say so: %v", err)
 		}
 	}
 }

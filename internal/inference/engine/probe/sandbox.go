@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -84,6 +85,10 @@ func (s Sandbox) TryGolden(ctx context.Context, spec engine.Spec, golden *Golden
 	cmd.WaitDelay = time.Second
 	confine(cmd)
 
+	// The system ends the child with the thread that started it (confine), and threads
+	// end: the child's is to stay until it has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	runErr := cmd.Start()
 	if runErr != nil && bounded.Err() == nil {
 		return Report{}, fault.Wrap(fault.Unavailable, runErr, "the sandbox in which model %q is to be tried could not be started; its program must stay where it was, and the system must allow one more process", spec.Name).WithCode(CodeSandbox)
