@@ -140,8 +140,8 @@ func TestReleaseWaitsForItsEvaluation(t *testing.T) {
 	if made := infer(t, http.MethodPut, base+"/v1/models/lookup/aliases/champion", []byte(`{"version":"1"}`), "If-None-Match", "*", "Content-Type", "application/json"); made.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s", made.StatusCode, made.body)
 	}
-	for range 5 {
-		predict(t, "POST", base+"/v1/models/lookup/predictions", `{"inputs":[{"name":"x","shape":[4,1],"datatype":"INT64","data":[0,1,2,3]}]}`)
+	for range 5 { // each value has as many rows as a segment takes
+		predict(t, "POST", base+"/v1/models/lookup/predictions", `{"inputs":[{"name":"x","shape":[24,1],"datatype":"INT64","data":[0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3,0,1,2,3]}]}`)
 	}
 	get(t, base+"/v1/prediction-log", func(p logPage) bool { return len(p.Data) == 5 })
 	type release struct {
@@ -162,10 +162,10 @@ func TestReleaseWaitsForItsEvaluation(t *testing.T) {
 	for _, c := range []struct {
 		candidate, gate, status, reason string
 	}{
-		{"4", `"max_flip_rate":0.2,"min_rows":20`, "rolled_back", "replay: 5 of 20 rows"},
-		{"4", `"max_flip_rate":0.3,"max_segment_flip_rate":0.5,"min_rows":20,"segment_by":["in/x"]`, "rolled_back", "in the segment in/x=3 5 of 5 rows"},
-		{"2", `"max_flip_rate":0,"min_rows":21`, "rolled_back", "of the 21 rows that are needed"},
-		{"2", `"max_flip_rate":0,"max_segment_flip_rate":0,"min_rows":20,"segment_by":["in/x"]`, "running", ""},
+		{"4", `"max_flip_rate":0.2,"min_rows":120`, "rolled_back", "replay: 30 of 120 rows"},
+		{"4", `"max_flip_rate":0.3,"max_segment_flip_rate":0.5,"min_rows":120,"segment_by":["in/x"]`, "rolled_back", "in a segment by in/x 30 of 30 rows"},
+		{"2", `"max_flip_rate":0,"min_rows":121`, "rolled_back", "of the 121 rows that are needed"},
+		{"2", `"max_flip_rate":0,"max_segment_flip_rate":0,"min_rows":120,"segment_by":["in/x"]`, "running", ""},
 	} {
 		made := infer(t, http.MethodPost, base+"/v1/releases", fmt.Appendf(nil, `{"model":"lookup","candidate":%q,"replay":{"source":{"hours":1},%s},
 			"steps":[{"name":"first","weight":2500,"policy":{"alpha":0.05,"min_requests":1000000,"error_rate":{"worse":0.2}}}]}`, c.candidate, c.gate), "Content-Type", "application/json")
@@ -173,12 +173,21 @@ func TestReleaseWaitsForItsEvaluation(t *testing.T) {
 			t.Fatalf("%d %s", made.StatusCode, made.body)
 		}
 		self := base + made.Header.Get("Location")
-		r := get(t, self, func(r release) bool { return r.Status != "running" || r.Step == 1 })
+		r := get(t, self, func(r release) bool {
+			if r.Status == "running" && r.Weight != 0 && r.Step == 0 {
+				t.Errorf("the candidate has requests while its answers are not known: %+v", r)
+			}
+			return r.Status != "running" || r.Step == 1
+		})
+		if r.Status == "running" && r.Weight != 2500 {
+			t.Errorf("it has passed, and has no requests: %+v", r)
+		}
 		if r.Status != c.status || !strings.Contains(r.Reason, c.reason) || len(r.Steps) != 2 || r.Steps[0].Name != "replay" || r.Steps[0].Replay == nil {
 			t.Errorf("%+v", r)
 		}
 		happened := get(t, self+"/events", func(events) bool { return true })
-		if judged := fmt.Sprint(happened.Data[1].Data); happened.Data[1].Type != "release.judged" && !strings.Contains(judged, "undecided") || !strings.Contains(fmt.Sprint(happened.Data), r.Steps[0].Replay.Evaluation) {
+		if judged := fmt.Sprint(happened.Data[1].Data); happened.Data[1].Type != "release.judged" && !strings.Contains(judged, "undecided") || !strings.Contains(fmt.Sprint(happened.Data), r.Steps[0].Replay.Evaluation) ||
+			strings.Contains(fmt.Sprint(happened.Data), "tenant:") || strings.Contains(fmt.Sprint(happened.Data)+r.Reason, "x=3") {
 			t.Errorf("%+v", happened)
 		}
 		get(t, self+"/replay", func(r struct{ Holds bool }) bool { return r.Holds })

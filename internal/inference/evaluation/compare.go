@@ -54,9 +54,6 @@ func (r *Result) add(a *answered, lines *bytes.Buffer, diff *Diff) error {
 		r.skip(a.Skip, a.Rows)
 		return nil
 	}
-	if a.Altered {
-		r.Altered += a.Rows
-	}
 	if a.failed == nil {
 		r.ran(a.before, a.took)
 	}
@@ -64,8 +61,8 @@ func (r *Result) add(a *answered, lines *bytes.Buffer, diff *Diff) error {
 	for row := range a.Rows {
 		values := r.values(&a.Case, inputs(row), was(row))
 		if a.failed != nil {
-			r.failed(a.failed)
-			r.count(true, values)
+			r.failed(a.failed, a.Altered)
+			r.count(true, a.Altered, values)
 			if err := r.line(a, row, shadow.Difference{}, values, was(row), nil, lines, diff); err != nil {
 				return err
 			}
@@ -76,7 +73,7 @@ func (r *Result) add(a *answered, lines *bytes.Buffer, diff *Diff) error {
 			r.skip(TooLarge, 1)
 			continue
 		}
-		r.count(!d.Agrees(), values)
+		r.count(!d.Agrees(), a.Altered, values)
 		if d.Agrees() {
 			continue
 		}

@@ -1,6 +1,8 @@
 package evaluation
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence"
@@ -14,10 +16,19 @@ import (
 type Count struct {
 	Rows  int64 `json:"rows"`
 	Flips int64 `json:"flips"` // rows that differ, or that the candidate could not answer
+	// Altered are the rows among them of which both versions were asked what the log's policy
+	// has left, as nobody has, and AlteredFlips the flips among those.
+	Altered      int64 `json:"altered,omitempty"`
+	AlteredFlips int64 `json:"altered_flips,omitempty"`
 }
 
 // Share returns the flips among the rows.
 func (c Count) Share() sequential.Count { return sequential.Count{N: c.Rows, Hits: c.Flips} }
+
+// Asked returns the flips among the rows that somebody has asked as they are.
+func (c Count) Asked() sequential.Count {
+	return sequential.Count{N: c.Rows - c.Altered, Hits: c.Flips - c.AlteredFlips}
+}
 
 // Within is what the flip rate is within, see evidence.Wilson.
 func (c Count) Within() sequential.Interval { return evidence.Wilson(c.Share()) }
@@ -51,13 +62,12 @@ type Result struct {
 	Cases int64 `json:"cases"` // that were gone through
 	Count
 	// Errors are rows that the candidate could not answer, and Codes of which failures.
-	Errors int64            `json:"errors"`
-	Codes  map[string]int64 `json:"codes,omitempty"`
+	Errors        int64            `json:"errors"`
+	AlteredErrors int64            `json:"altered_errors,omitempty"` // of altered rows
+	Codes         map[string]int64 `json:"codes,omitempty"`
 	// Skipped are rows that were not compared, by why.
-	Skipped map[Skip]int64 `json:"skipped,omitempty"`
-	// Altered are rows of which both versions were asked what the log's policy has left.
-	Altered  int64      `json:"altered,omitempty"`
-	Segments []Segments `json:"segments,omitempty"`
+	Skipped  map[Skip]int64 `json:"skipped,omitempty"`
+	Segments []Segments     `json:"segments,omitempty"`
 	// Report has how far answers are apart, and the worst of them.
 	Report *shadow.Report `json:"report,omitempty"`
 	// Baseline and Candidate are the times of the runs of the requests that were compared.
@@ -92,16 +102,21 @@ func (r *Result) skip(why Skip, rows int64) {
 }
 
 // count counts a row that was compared, with its segments' values.
-func (r *Result) count(flip bool, values []string) {
+func (r *Result) count(flip, altered bool, values []string) {
+	one := Count{Rows: 1}
+	if flip {
+		one.Flips = 1
+	}
+	if altered {
+		one.Altered, one.AlteredFlips = 1, one.Flips
+	}
 	add := func(c *Count) {
-		c.Rows++
-		if flip {
-			c.Flips++
-		}
+		c.Rows, c.Flips = c.Rows+one.Rows, c.Flips+one.Flips
+		c.Altered, c.AlteredFlips = c.Altered+one.Altered, c.AlteredFlips+one.AlteredFlips
 	}
 	add(&r.Count)
-	for i := range r.Segments {
-		add(r.Segments[i].of(values[i]))
+	for i, value := range values {
+		add(r.Segments[i].of(value))
 	}
 }
 
@@ -122,8 +137,10 @@ func (s *Segments) of(value string) *Count {
 }
 
 // failed counts a row that the candidate could not answer.
-func (r *Result) failed(err error) {
-	r.Errors++
+func (r *Result) failed(err error, altered bool) {
+	if r.Errors++; altered {
+		r.AlteredErrors++
+	}
 	code := fault.CodeOf(err)
 	if r.Codes == nil {
 		r.Codes = map[string]int64{}
@@ -158,16 +175,15 @@ type Worst struct {
 	Count
 }
 
-// WorstSegment returns the segment whose rate's lower bound, by evidence.Wilson, is greatest:
-// not one of two rows that happens to flip. Nil where there are no segments.
-func (r *Result) WorstSegment() (worst *Worst) {
-	low := -1.0
+// WorstSegment returns the segment whose rate's lower bound, by evidence.WilsonAmong, is
+// greatest, and from how many it was chosen: those of which somebody has asked
+// evidence.MinSegmentRows or more. Nil where there are none.
+func (r *Result) WorstSegment() (worst *Worst, among int) {
+	var all []Worst
 	look := func(by, value string, c Count) {
-		at := c.Within().Low
-		if c.Rows == 0 || at < low || at == low && (by > worst.By || by == worst.By && value > worst.Value) {
-			return
+		if c.Asked().N >= evidence.MinSegmentRows {
+			all = append(all, Worst{by, value, c})
 		}
-		low, worst = at, &Worst{by, value, c}
 	}
 	for _, s := range r.Segments {
 		for value, c := range s.Values {
@@ -175,7 +191,13 @@ func (r *Result) WorstSegment() (worst *Worst) {
 		}
 		look(s.By, Others, s.Others)
 	}
-	return worst
+	if len(all) == 0 {
+		return nil, 0
+	}
+	low := func(w *Worst) float64 { return evidence.WilsonAmong(w.Asked(), len(all)).Low }
+	return new(slices.MinFunc(all, func(a, b Worst) int {
+		return cmp.Or(cmp.Compare(low(&b), low(&a)), cmp.Compare(a.By, b.By), cmp.Compare(a.Value, b.Value))
+	})), len(all)
 }
 
 // Others stands for the values that are not told apart.

@@ -8,7 +8,7 @@ import (
 
 // Method is the version of Judge: it is raised when the same numbers may get
 // another verdict.
-const Method = 2
+const Method = 3
 
 // Decision is a judgement with everything that it rests on, as it is logged.
 type Decision struct {

@@ -12,14 +12,20 @@ import (
 // judged, once: their rate is what it is, and no estimate.
 type Replay struct {
 	MaxFlipRate float64 `json:"max_flip_rate"` // of all rows, 0 or more
-	// MaxSegmentFlipRate is that of each segment; nil does not ask. A segment fails where even
-	// the lower bound of its rate, by Wilson, is above: not one of two rows that happens to flip.
+	// MaxSegmentFlipRate is that of each segment of MinSegmentRows or more; nil does not ask. A
+	// segment fails where even the lower bound of its rate, by WilsonAmong, is above. Smaller
+	// ones decide nothing, but there has to be one that is not.
 	MaxSegmentFlipRate *float64 `json:"max_segment_flip_rate,omitempty"`
 	// MinRows is how many rows have to be compared: with fewer it fails, since no more will come.
 	MinRows int64 `json:"min_rows"`
 }
 
-// Replayed is what an evaluation has come to.
+// MinSegmentRows is how many rows a segment has to have that is judged by itself: the lower
+// bound of one row of one that flips is above many a limit.
+const MinSegmentRows = 30
+
+// Replayed is what an evaluation has come to. It is kept where whoever sees releases reads
+// it, of any tenant: it has numbers, and nothing of what was asked.
 type Replayed struct {
 	Evaluation string `json:"evaluation"`
 	Ended      bool   `json:"ended"`
@@ -27,10 +33,15 @@ type Replayed struct {
 	Failed string           `json:"failed,omitempty"`
 	Rows   sequential.Count `json:"rows"` // hits are those that flip
 	Errors int64            `json:"errors,omitempty"`
-	// Segment is the one that flips most surely, and Of its rows; empty where rows were not
-	// told apart.
-	Segment string           `json:"segment,omitempty"`
-	Of      sequential.Count `json:"segment_rows,omitzero"`
+	// Altered are rows that were asked as a policy has altered them, as nobody did before: no
+	// other number counts them.
+	Altered int64 `json:"altered,omitempty"`
+	// Segment is what the segment is told apart by that flips most surely, and Of its rows. Its
+	// value is in the evaluation alone. Segments is how many it was chosen from, those that have
+	// MinSegmentRows: 0 where there are none.
+	Segment  string           `json:"segment,omitempty"`
+	Of       sequential.Count `json:"segment_rows,omitzero"`
+	Segments int              `json:"segments,omitempty"`
 }
 
 // validate refuses numbers that cannot be; nil has none.
@@ -60,19 +71,19 @@ func (g *Replay) judge(r *Replayed) Finding {
 	case r.Failed != "":
 		return fails("the evaluation %s came to nothing: %s", r.Evaluation, r.Failed)
 	case r.Rows.N < g.MinRows || r.Rows.N == 0:
-		return fails("of the %d rows that are needed the evaluation %s has compared %d", g.MinRows, r.Evaluation, r.Rows.N)
+		return fails("of the %d rows that are needed the evaluation %s has compared %d, and %d as they were altered, which count for nothing", g.MinRows, r.Evaluation, r.Rows.N, r.Altered)
 	}
 	rate := r.Rows.Rate()
 	f := find(name, sequential.Interval{Low: rate, High: rate}, g.MaxFlipRate, "%d of %d rows have another answer, %d of them none; evaluation %s", r.Rows.Hits, r.Rows.N, r.Errors, r.Evaluation)
 	if g.MaxSegmentFlipRate == nil || f.Verdict == Fail {
 		return f
 	}
-	if r.Segment == "" {
-		return fails("rows of the evaluation %s were not told apart, so that nothing is known of segments", r.Evaluation)
+	if r.Segments == 0 || r.Of.N < MinSegmentRows {
+		return fails("no segment of the evaluation %s has the %d rows that it takes to judge one", r.Evaluation, MinSegmentRows)
 	}
-	if within := Wilson(r.Of); within.Low > *g.MaxSegmentFlipRate {
+	if within := WilsonAmong(r.Of, r.Segments); within.Low > *g.MaxSegmentFlipRate {
 		f.Verdict, f.Interval, f.Limit = Fail, within, *g.MaxSegmentFlipRate
-		f.Message = fmt.Sprintf("in the segment %s %d of %d rows have another answer; evaluation %s", r.Segment, r.Of.Hits, r.Of.N, r.Evaluation)
+		f.Message = fmt.Sprintf("in a segment by %s %d of %d rows have another answer; evaluation %s", r.Segment, r.Of.Hits, r.Of.N, r.Evaluation)
 	}
 	return f
 }

@@ -26,9 +26,13 @@ func TestReplay(t *testing.T) {
 		"enough":                      {overall, &Replayed{Ended: true, Rows: rows(100, 2)}, Pass},
 		"too many":                    {overall, &Replayed{Ended: true, Rows: rows(100, 3)}, Fail},
 		"no segments":                 {both, &Replayed{Ended: true, Rows: rows(1000, 0)}, Fail},
-		"a small segment":             {both, &Replayed{Ended: true, Rows: rows(1000, 1), Segment: "arm=a", Of: rows(2, 1)}, Pass},
-		"a segment that flips":        {both, &Replayed{Ended: true, Rows: rows(5000, 60), Segment: "arm=a", Of: rows(200, 60)}, Fail},
-		"a segment that is not asked": {overall, &Replayed{Ended: true, Rows: rows(5000, 60), Segment: "arm=a", Of: rows(200, 60)}, Pass},
+		"no segment of enough":        {both, &Replayed{Ended: true, Rows: rows(1000, 1), Segment: "arm", Of: rows(2, 1), Segments: 1}, Fail},
+		"one row that flips":          {both, &Replayed{Ended: true, Rows: rows(1000, 1), Segment: "arm", Of: rows(1, 1), Segments: 50}, Fail},
+		"few that flip":               {both, &Replayed{Ended: true, Rows: rows(1000, 7), Segment: "arm", Of: rows(30, 7), Segments: 1}, Fail},
+		"few that flip of many":       {both, &Replayed{Ended: true, Rows: rows(1000, 7), Segment: "arm", Of: rows(30, 7), Segments: 50}, Pass},
+		"altered rows are not needed": {overall, &Replayed{Ended: true, Rows: rows(99, 0), Altered: 1000}, Fail},
+		"a segment that flips":        {both, &Replayed{Ended: true, Rows: rows(5000, 60), Segment: "arm", Of: rows(200, 60), Segments: 2}, Fail},
+		"a segment that is not asked": {overall, &Replayed{Ended: true, Rows: rows(5000, 60), Segment: "arm", Of: rows(200, 60), Segments: 2}, Pass},
 	} {
 		d, err := Decide(c.policy, Measured{Replayed: c.of})
 		if err != nil || d.Judgement.Verdict != c.want {
@@ -38,7 +42,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if c.want == Pass {
-			d.Measured.Replayed = &Replayed{Ended: true, Rows: rows(100, 50), Segment: "x", Of: rows(100, 50)}
+			d.Measured.Replayed = &Replayed{Ended: true, Rows: rows(100, 50), Segment: "x", Of: rows(100, 50), Segments: 1}
 			if err := d.Replay(); fault.CodeOf(err) != "decision_differs" {
 				t.Errorf("%s: other numbers are not noticed: %v", name, err)
 			}

@@ -57,7 +57,7 @@ type Step struct {
 
 // Replaying names the evaluation that a step waits for, of the tenant that began the release.
 type Replaying struct {
-	Tenant     string `json:"tenant"`
+	Tenant     string `json:"tenant,omitempty"` // left out where it is shown: releases are seen by all tenants
 	Evaluation string `json:"evaluation"`
 }
 

@@ -67,9 +67,10 @@ func (c Counted) replayed(ctx context.Context, r *release.Replaying) (*evidence.
 	case e.Status != evaluation.Completed:
 		out.Failed = "it was " + string(e.Status)
 	}
-	out.Rows, out.Errors = e.Done.Result.Share(), e.Done.Result.Errors
-	if w := e.Done.Result.WorstSegment(); w != nil {
-		out.Segment, out.Of = w.By+"="+w.Value, w.Share()
+	done := &e.Done.Result
+	out.Rows, out.Errors, out.Altered = done.Asked(), done.Errors-done.AlteredErrors, done.Altered
+	if w, among := done.WorstSegment(); w != nil { // by what, not of which value: releases are seen by all tenants
+		out.Segment, out.Of, out.Segments = w.By, w.Asked(), among
 	}
 	return out, nil
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"sluice/internal/inference/release"
 	"sluice/internal/inference/rollout"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/web/api"
@@ -297,12 +299,28 @@ func releaseEvents(ctx context.Context, b *cqrs.Bus, in *eventsIn) (*eventsOut, 
 	var views []Event
 	next := ""
 	for _, r := range found {
-		views = append(views, Event{r.Sequence, api.Time{Time: r.Time}, r.Actor, r.EventType(), r.Event})
+		views = append(views, Event{r.Sequence, api.Time{Time: r.Time}, r.Actor, r.EventType(), shownEvent(r.Event)})
 	}
 	if len(found) == in.Limit {
 		next = strconv.FormatInt(found[len(found)-1].Sequence, 10)
 	}
 	return &eventsOut{api.NewPage(views, next)}, err
+}
+
+// shownEvent is an event without the tenant whose evaluation a release waits for: releases are
+// seen by all.
+func shownEvent(e aggregate.Event) aggregate.Event {
+	s, ok := e.(release.Started)
+	if !ok {
+		return e
+	}
+	s.Plan.Steps = slices.Clone(s.Plan.Steps)
+	for i := range s.Plan.Steps {
+		if w := s.Plan.Steps[i].Replay; w != nil {
+			s.Plan.Steps[i].Replay = &release.Replaying{Evaluation: w.Evaluation}
+		}
+	}
+	return s
 }
 
 // sequence reads the cursor of a history, which is the sequence of an event.

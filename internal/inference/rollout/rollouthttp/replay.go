@@ -17,7 +17,7 @@ type Replaying struct {
 	MaxRows            int64                             `json:"max_rows,omitempty" minimum:"0"`
 	MaxTime            string                            `json:"max_time,omitempty" maxLength:"20"`
 	MaxFlipRate        float64                           `json:"max_flip_rate" minimum:"0" exclusiveMaximum:"1" doc:"Of all rows: more, and the release is rolled back."`
-	MaxSegmentFlipRate *float64                          `json:"max_segment_flip_rate,omitempty" minimum:"0" exclusiveMaximum:"1" doc:"Of each segment, as far as its rows are enough to say so; it takes segment_by."`
+	MaxSegmentFlipRate *float64                          `json:"max_segment_flip_rate,omitempty" minimum:"0" exclusiveMaximum:"1" doc:"Of each segment of 30 rows or more, as far as these are enough to say so; it takes segment_by."`
 	MinRows            int64                             `json:"min_rows" minimum:"1" doc:"That have to be compared: with fewer the release is rolled back, since nothing is known."`
 }
 
