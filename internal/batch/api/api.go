@@ -60,6 +60,7 @@ func Problems() []problem.Type {
 		{Code: "rows_invalid_file", Title: "The rows do not fit the model", Fix: mend},
 		{Code: "columns_missing", Title: "The file lacks columns", Fix: "Say in columns which columns of the file make which input of the model, or give the file a header with the names that errors has."},
 		{Code: "file_page_too_large", Title: "A page of the file is too large", Fix: "Write the Parquet file with pages of some megabytes at most."},
+		{Code: "file_too_many_pages", Title: "A column of the file has too many pages", Fix: "Write the Parquet file with larger pages, or with fewer rows in a group."},
 		{Code: "header_unknown", Title: "It is not clear whether the file has a header", Fix: "Set csv.header to true or false, or name the columns of each input in columns."},
 		{Code: "format_mismatch", Title: "The file is of another format", Fix: "Leave format out, so that it is found out, or set what detail names."},
 		{Code: "sheet_unknown", Title: "It is not clear which sheet is meant", Fix: "Name one of the sheets that errors has in sheet."},

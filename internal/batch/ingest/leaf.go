@@ -49,7 +49,7 @@ func (l *leaf) release() {
 }
 
 // seek goes to a row of a group. Where it follows the last, the pages stay open.
-func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) error {
+func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err error) {
 	if l.pages != nil && l.group == group && l.next == row {
 		return nil
 	}
@@ -58,10 +58,8 @@ func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) e
 	}
 	l.close()
 	meta := &file.Metadata().RowGroups[group].Columns[l.column].MetaData
-	if l.group != group || l.marks.pages == nil {
-		l.marks = marks{}
-		var err error
-		if l.marks, err = findPages(raw, meta, l.flat); err != nil {
+	if l.marks.pages == nil {
+		if l.marks, err = h.find(meta, l.flat); err != nil {
 			return err
 		}
 	}
@@ -72,7 +70,7 @@ func (l *leaf) seek(file *parquet.File, raw io.ReaderAt, group int, row int64) e
 	if !ok {
 		return fault.New(fault.Internal, "the columns of a Parquet file are not in a file")
 	}
-	l.pages = chunk.PagesFrom(l.marks.from(raw, page))
+	l.pages = chunk.PagesFrom(l.marks.from(h.raw, page))
 	if l.skipped == 0 {
 		return nil
 	}

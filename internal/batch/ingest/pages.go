@@ -3,6 +3,7 @@ package ingest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 
@@ -19,6 +20,12 @@ const (
 	maxValues = 8 << 20
 )
 
+// How many pages there may be, 16 bytes of memory each.
+const (
+	maxPages    = 1 << 16 // of a column in a group, those without data included
+	maxAllPages = 1 << 21 // of the columns of a group that are read
+)
+
 // marks are where the data pages of a column are in a group, by their headers, as they follow one
 // another: the file's index is not looked at, which may say anything.
 type marks struct {
@@ -30,36 +37,61 @@ type marks struct {
 // mark is a data page.
 type mark struct{ at, rows int64 }
 
-// findPages reads the headers of a column's pages. It refuses a column whose pages would take too
-// much memory.
-func findPages(raw io.ReaderAt, m *format.ColumnMetaData, flat bool) (found marks, err error) {
+// headers finds the pages of a file's columns, group after group.
+type headers struct {
+	ctx   context.Context //nolint:containedctx // the reader's own: a column may have many headers
+	raw   io.ReaderAt
+	size  int64 // of the file
+	group int
+	kept  int // marks of the columns of the group
+}
+
+// find reads the headers of a column's pages. It refuses a column whose pages would take too
+// much memory, or that is not in the file.
+func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 	begin := m.DataPageOffset
 	if m.DictionaryPageOffset > 0 {
 		begin = m.DictionaryPageOffset // which is before them
 	}
-	if begin < 0 || begin > m.DataPageOffset || m.TotalCompressedSize < 0 {
-		return found, errPage
+	if begin < 0 || begin > m.DataPageOffset || begin > s.size || m.TotalCompressedSize < 0 || m.TotalCompressedSize > s.size-begin {
+		return marks{}, errPlace
 	}
-	found = marks{begin: begin, end: begin + m.TotalCompressedSize, pages: []mark{}}
-	var protocol thrift.CompactProtocol
-	for at := begin; at < found.end; {
-		counted := &counting{r: io.NewSectionReader(raw, at, found.end-at)}
-		buffered := bufio.NewReaderSize(counted, 512)
-		var h format.PageHeader
-		if err := thrift.NewDecoder(protocol.NewReader(buffered)).Decode(&h); err != nil {
-			return found, err
+	found := marks{begin: begin, end: begin + m.TotalCompressedSize, pages: []mark{}}
+	n := 0
+	for at := begin; at < found.end; n++ {
+		if n == maxPages || s.kept+len(found.pages) >= maxAllPages {
+			return marks{}, errPages
 		}
-		n := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
-		if h.CompressedPageSize < 0 || max(h.CompressedPageSize, h.UncompressedPageSize) > maxPage || n > maxValues {
-			return found, errPage
+		if err := s.ctx.Err(); err != nil {
+			return marks{}, fault.Wrap(fault.Canceled, err, "the pages of the file are not read")
+		}
+		h, size, err := s.header(at, found.end)
+		if err != nil {
+			return marks{}, err
 		}
 		if rows, is := rowsByHeader(&h, flat); is {
 			found.pages = append(found.pages, mark{at, rows})
 			found.unknown = found.unknown || rows < 0
 		}
-		at += counted.n - int64(buffered.Buffered()) + int64(h.CompressedPageSize)
+		at += size + int64(h.CompressedPageSize)
 	}
+	s.kept += len(found.pages)
 	return found, nil
+}
+
+// header reads the header of the page at a place before end, and returns its own size.
+func (s *headers) header(at, end int64) (h format.PageHeader, size int64, err error) {
+	var protocol thrift.CompactProtocol
+	counted := &counting{r: io.NewSectionReader(s.raw, at, end-at)}
+	buffered := bufio.NewReaderSize(counted, 512)
+	if err := thrift.NewDecoder(protocol.NewReader(buffered)).Decode(&h); err != nil {
+		return h, 0, err
+	}
+	n := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
+	if h.CompressedPageSize < 0 || max(h.CompressedPageSize, h.UncompressedPageSize) > maxPage || n > maxValues {
+		return h, 0, errPage
+	}
+	return h, counted.n - int64(buffered.Buffered()), nil
 }
 
 // rowsByHeader is how many rows a page of data has by its header, -1 where that does not say. A page of another kind
@@ -144,6 +176,11 @@ func (l *leaf) counted(page parquet.Page) error {
 	return nil
 }
 
-var errRows = errors.New("a page does not have the rows that its header says")
+var (
+	errRows  = errors.New("a page does not have the rows that its header says")
+	errPlace = errors.New("a column is not where the file says, or not in it")
+)
 
 var errPage error = fault.New(fault.Unprocessable, "a page of the file has more than %d bytes or %d values: write smaller pages", maxPage, maxValues).WithCode("file_page_too_large")
+
+var errPages error = fault.New(fault.Unprocessable, "a column of the file has more than %d pages in a group of rows, or those that are read more than %d in all: write larger pages or smaller groups", maxPages, maxAllPages).WithCode("file_too_many_pages")

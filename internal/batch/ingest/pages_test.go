@@ -2,12 +2,16 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
 	"pgregory.net/rapid"
 
 	"sluice/internal/platform/fault"
@@ -116,4 +120,101 @@ func TestSplicedLaw(t *testing.T) {
 			rt.Fatalf("%d bytes from %d: %d, % x, %v", n, from, k, p[:k], err)
 		}
 	})
+}
+
+// emptyPages is a column of pages without values, as much of one as a file of so many bytes.
+func emptyPages(t testing.TB, pages int) (data []byte, m *format.ColumnMetaData) {
+	t.Helper()
+	one, err := thrift.Marshal(new(thrift.CompactProtocol), &format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.Null[format.DataPageHeaderV2]{Valid: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = bytes.Repeat(one, pages)
+	return data, &format.ColumnMetaData{TotalCompressedSize: int64(len(data))}
+}
+
+// Headers cost no more memory than is set aside for them, and no time for a reader that is gone.
+func TestManyPages(t *testing.T) {
+	data, m := emptyPages(t, maxPages+1)
+	s := &headers{ctx: t.Context(), raw: bytes.NewReader(data), size: int64(len(data))}
+	if found, err := s.find(m, true); !errors.Is(err, errPages) || found.pages != nil || s.kept != 0 {
+		t.Errorf("%d pages, %v", len(found.pages), err)
+	}
+	data, m = emptyPages(t, 100)
+	s.raw, s.size = bytes.NewReader(data), int64(len(data))
+	for _, c := range []struct {
+		kept int
+		err  error
+	}{{maxAllPages - 99, errPages}, {maxAllPages - 100, nil}} {
+		s.kept = c.kept
+		if found, err := s.find(m, true); !errors.Is(err, c.err) || err == nil && (len(found.pages) != 100 || s.kept != maxAllPages) {
+			t.Errorf("behind %d pages: %d, %v", c.kept, len(found.pages), err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s = &headers{ctx: ctx, raw: s.raw, size: s.size}
+	if _, err := s.find(m, true); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A column that is not in the file has no pages, rather than some that nothing has checked.
+func TestColumnsElsewhere(t *testing.T) {
+	data, _ := emptyPages(t, 3)
+	size := int64(len(data))
+	for _, m := range []format.ColumnMetaData{
+		{DataPageOffset: 5, TotalCompressedSize: math.MaxInt64}, {TotalCompressedSize: size + 1}, {DataPageOffset: size + 1},
+		{DataPageOffset: -1}, {TotalCompressedSize: -1}, {DataPageOffset: 5, DictionaryPageOffset: 6},
+	} {
+		s := &headers{ctx: t.Context(), raw: bytes.NewReader(data), size: size}
+		if found, err := s.find(&m, true); !errors.Is(err, errPlace) || found.pages != nil {
+			t.Errorf("%+v: %v, %v", m, found, err)
+		}
+	}
+	if err := guarded(func() error { return errPlace }); fault.CodeOf(err) != codeDamaged {
+		t.Error(err)
+	}
+}
+
+// A group whose headers cannot be read to the end is lost to every reader: those before
+// the damage are not enough for the one that has seen them.
+func TestDamagedHeader(t *testing.T) {
+	spec := &Spec{Inputs: []Input{{Name: "x", Type: "FP32", Width: 3, Columns: []string{"plain"}}, {Name: "y", Type: "FP32", Width: 3, Columns: []string{"few"}}}}
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[floatRow](&b, parquet.PageBufferSize(16))
+	for i := range 40 {
+		x := float32(i)
+		if _, err := w.Write([]floatRow{{Plain: []float32{x, 1, 2}, Few: []float32{3, 4, 5}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := parquet.OpenFile(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hurt := 0
+	for i := range f.Metadata().RowGroups[0].Columns {
+		m := &f.Metadata().RowGroups[0].Columns[i].MetaData
+		s := &headers{ctx: t.Context(), raw: bytes.NewReader(b.Bytes()), size: int64(b.Len())}
+		found, err := s.find(m, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found.pages) < 3 {
+			continue
+		}
+		hurt++
+		data := bytes.Clone(b.Bytes())
+		data[found.pages[len(found.pages)-1].at] = 0xff
+		if _, err := alike(t, fmt.Sprint("column ", i), data, Parquet, spec); err != nil {
+			t.Error(err)
+		}
+	}
+	if hurt == 0 {
+		t.Error("no column has pages enough")
+	}
 }

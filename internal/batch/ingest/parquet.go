@@ -123,7 +123,7 @@ func unsigned(c parquet.LeafColumn) bool {
 type parquetReader struct {
 	typedRows
 	file   *parquet.File
-	raw    io.ReaderAt
+	pages  headers
 	leaves []*leaf
 	fixed  int64 // bytes of each row that are not read
 	at     Position
@@ -139,7 +139,7 @@ func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options
 	if err != nil {
 		return nil, err
 	}
-	r := &parquetReader{typedRows: newTypedRows(s, o), file: file, raw: raw, at: at}
+	r := &parquetReader{typedRows: newTypedRows(s, o), file: file, pages: headers{ctx: ctx, raw: raw, size: file.Size()}, at: at}
 	for _, name := range s.columns() {
 		column, err := leafOf(file, name)
 		if err != nil {
@@ -234,8 +234,14 @@ func (r *parquetReader) read(c *Chunk, l Limit, size *int64) error {
 // next reads a row of a group, and returns the bytes that it takes as it is decoded:
 // what dictionaries and run lengths say once counts as often as it is there.
 func (r *parquetReader) next(group int, row int64) (size int64, err error) {
+	if r.pages.group != group {
+		r.pages.group, r.pages.kept = group, 0
+		for _, l := range r.leaves {
+			l.marks = marks{}
+		}
+	}
 	for _, l := range r.leaves {
-		if err := l.seek(r.file, r.raw, group, row); err != nil {
+		if err := l.seek(r.file, &r.pages, group, row); err != nil {
 			return size, err
 		}
 		n, err := l.read(r.most - size)

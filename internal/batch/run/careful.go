@@ -11,6 +11,23 @@ import (
 // CodeCrashed is the code of rows that are not run because they end the process.
 const CodeCrashed = "model_crashed"
 
+// everyone is more than the steps that a process is at.
+const everyone = 1 << 20
+
+// enter has a step begin beside others, or where alone is set when no other is under way
+// in the process, and none begins until leave is called: what ends the process then is not
+// taken for what another step has noted. Nothing is claimed while it waits.
+func (w *Worker) enter(ctx context.Context, alone bool) (leave func(), err error) {
+	n := int64(1)
+	if alone {
+		n = everyone
+	}
+	if err := w.steps.Acquire(ctx, n); err != nil {
+		return nil, fault.Wrap(fault.Canceled, err, "the step is not begun")
+	}
+	return func() { w.steps.Release(n) }, nil
+}
+
 // deadly returns the rows of the chunk that are not run, whose errors it says.
 func (p *pass) deadly() map[int]bool {
 	if p.entry.Danger == nil {
@@ -44,6 +61,9 @@ func (p *pass) careful(ctx context.Context, by Predictor, note func(context.Cont
 			return err
 		}
 		done = append(done, answered...)
+	}
+	if err := note(ctx, job.Rows{}); err != nil { // what ends the process from here on is no row
+		return err
 	}
 	p.parts = done
 	p.settle()

@@ -2,11 +2,17 @@ package run
 
 import (
 	"context"
+	"io"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
 
@@ -99,4 +105,63 @@ func TestDeadlyModel(t *testing.T) {
 		t.Errorf("%s, %+v, %d deaths", found.Status, found.Failure, *deaths)
 	}
 	t.Log(*deaths, "deaths")
+}
+
+// crashed are the rows that are said to have ended the process.
+func crashed(b *job.Batch) (rows []int64) {
+	for _, e := range b.Errors {
+		if e.Code == CodeCrashed {
+			rows = append(rows, e.Index)
+		}
+	}
+	return rows
+}
+
+// A chunk that is under way beside the one that ends the process loses none of its rows,
+// however often it dies with it.
+func TestDeathsBesideOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, ingest.JSONL, ingest.JSONL, 60)
+		b.kills(1)
+		b.model.fail = func() error {
+			time.Sleep(time.Second) // so that others come as far
+			held, noted, now := 0, false, b.find()
+			for i := range now.Chunks {
+				if c := &now.Chunks[i]; c.Taken && b.store.Now().Before(c.Until) {
+					held++
+					noted = noted || c.Danger != nil && c.Danger.Running != job.Rows{}
+				}
+			}
+			if noted && held > 1 {
+				t.Errorf("%d chunks are under way, one with a note", held)
+			}
+			return nil
+		}
+		found := b.finish(2)
+		if got := crashed(&found); found.Status != job.Completed || !slices.Equal(got, []int64{1}) {
+			t.Errorf("%s, %+v: %v crashed", found.Status, found.Failure, got)
+		}
+	})
+}
+
+// lethal is a bucket that ends the process where results are put.
+type lethal struct {
+	Bucket
+	kill func()
+}
+
+func (l lethal) Put(context.Context, string, io.Reader, blob.PutOptions) (blob.Info, error) {
+	l.kill()
+	return blob.Info{}, fault.New(fault.Canceled, "the process is dead")
+}
+
+// Who dies once all rows are answered dies of none of them.
+func TestDeathsBehindTheRows(t *testing.T) {
+	b := newBench(t, ingest.JSONL, ingest.JSONL, 30)
+	deaths := b.kills()
+	b.worker.bucket = lethal{b.bucket, b.model.kill}
+	found := b.finish(1)
+	if got := crashed(&found); found.Failure == nil || found.Failure.Code != "attempts_exhausted" || len(got) > 0 || *deaths <= deathsBefore {
+		t.Errorf("%s, %+v: %v crashed, %d deaths", found.Status, found.Failure, got, *deaths)
+	}
 }

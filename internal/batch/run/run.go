@@ -8,7 +8,8 @@
 // of that many chunks.
 //
 // A row that ends the process is found by the notes that workers make once several have
-// died at its chunk, see job.Danger: it fails then, and the others are answered.
+// died at its chunk, see job.Danger: it fails then, and the others are answered. While
+// notes are made, the process does nothing else for batches, so that they tell of one row.
 package run
 
 import (
@@ -17,6 +18,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
@@ -129,11 +132,12 @@ type Worker struct {
 	predictor Predictor
 	bucket    Bucket
 	cfg       Config
+	steps     *semaphore.Weighted // under way, see enter
 }
 
 // NewWorker returns a worker.
 func NewWorker(store *repo.Store, p Predictor, b Bucket, cfg Config) *Worker {
-	return &Worker{store: store, predictor: p, bucket: b, cfg: cfg.withDefaults()}
+	return &Worker{store: store, predictor: p, bucket: b, cfg: cfg.withDefaults(), steps: semaphore.NewWeighted(everyone)}
 }
 
 // maxDeliveries is so high that no message is given up that is one: attempts are
@@ -212,6 +216,7 @@ type turn struct {
 	open  ingest.Reader // of the batch's file; nil for none
 	chunk ingest.Chunk  // the memory of one after the other
 	cpu   *spare.Turn   // while it computes; nil for none
+	alone bool          // the next step is, see enter
 }
 
 func (t *turn) close() {
@@ -290,9 +295,21 @@ func (t *turn) claim(ctx context.Context) (b job.Batch, c job.Claim, err error) 
 
 // step claims the next thing to do and does it. It returns whether there was any.
 func (t *turn) step(ctx context.Context, d queue.Delivery) (more bool, err error) {
+	alone := t.alone
+	t.alone = false
+	leave, err := t.enter(ctx, alone)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
 	b, claim, err := t.claim(ctx)
 	if err != nil || claim.Step == job.Nothing {
 		return false, err
+	}
+	if claim.Step == job.Compute && b.Chunks[claim.Chunk].Careful() && !alone {
+		t.alone = true
+		_, err := t.update(ctx, func(b *job.Batch, now time.Time) error { return b.GiveBack(claim, true, 0, now, t.cfg.Job.Timing) })
+		return err == nil, err
 	}
 	run, stop := context.WithCancel(ctx)
 	var alive sync.WaitGroup
