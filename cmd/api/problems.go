@@ -29,7 +29,7 @@ func modelProblems() []problem.Type {
 		{Code: "model_loading", Title: "The version is being loaded", Fix: "Send the same request again after as long as Retry-After says."},
 		{Code: "model_not_ready", Title: "The model cannot answer now", Fix: "Wait as long as Retry-After says; where it stays so, GET /v2/models/{model}/ready and the index say why."},
 		{Code: "graph_model_missing", Title: "A model of the graph is not served", Fix: "Have the model that detail names served again: its version, or the alias that leads to it."},
-		{Code: "graph_model_changed", Title: "A model of the graph takes or gives something else now", Fix: "Have its alias lead to a version of the same tensors, or register the graph again."},
+		{Code: "graph_model_changed", Title: "A model of the graph takes or gives something else now", Fix: "Have its alias lead to a version of the same tensors, or change the graph's file (a comment will do) and register that: the same file is the same version."},
 		{Code: "graph_too_large", Title: "The tensors of the request take too much memory", Fix: "Send fewer rows."},
 		{Code: "graph_too_deep", Title: "Graphs call each other too deep", Fix: "Break the circle that detail leads to."},
 		{Code: "batch_too_large", Title: "The request has more rows than the model takes at once", Fix: "Send fewer rows with each request; detail names the most."},

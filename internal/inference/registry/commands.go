@@ -81,12 +81,19 @@ type List struct {
 
 // Note changes what is noted of a version: what is nil stays.
 type Note struct {
-	cqrs.Returns[*Version]
+	cqrs.Returns[Noting]
 	Model  string
 	Number int64
 	Expect func(version int64) error // of the aggregate
 	Change func(*Notes)
 	Stage  Stage // empty: it stays
+	back   bool  // to Stage, where it was before it was archived
+}
+
+// Noting is a version whose notes or stage were changed.
+type Noting struct {
+	*Version
+	left Stage // the stage in which it was
 }
 
 // Delete deletes a version, so that it can be restored for a time.
@@ -103,6 +110,7 @@ type Restore struct {
 	Model  string
 	Number int64
 	by     *Version // the registration of the same files that brings it back, nil for none
+	back   bool     // as if it had not been deleted
 }
 
 // CommandName implements cqrs.Command.
@@ -154,7 +162,7 @@ func (s *Service) register(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, keep, p)
 	cqrs.Handle(b, Write, s.note, p)
 	cqrs.Handle(b, Write, s.remove, p)
-	cqrs.Handle(b, Write, restore, p)
+	cqrs.Handle(b, Write, s.restore, p)
 	s.registerPlatform(b)
 	cqrs.HandleQuery(b, Read, find, p)
 	cqrs.HandleQuery(b, Write, findNumber, p)
@@ -185,17 +193,22 @@ func keep(ctx context.Context, tx *repo.Tx, c add) (*Version, error) {
 	return &v, Versions.Add(ctx, tx, &v)
 }
 
-func (s *Service) note(ctx context.Context, tx *repo.Tx, c Note) (*Version, error) {
+func (s *Service) note(ctx context.Context, tx *repo.Tx, c Note) (Noting, error) {
+	var left Stage
 	v, err := Versions.Update(ctx, tx, IDOf(c.Model, c.Number), func(v *Version) error {
 		if err := c.Expect(v.Root.Version); err != nil {
 			return err
 		}
-		switch c.Stage {
-		case Archived:
+		left = v.Stage
+		switch {
+		case c.back:
+			v.move(c.Stage)
+			return nil
+		case c.Stage == Archived:
 			if err := s.unused(ctx, tx, v); err != nil {
 				return err
 			}
-		case Ready:
+		case c.Stage == Ready:
 			if err := s.membersServe(v); err != nil {
 				return err
 			}
@@ -210,7 +223,7 @@ func (s *Service) note(ctx context.Context, tx *repo.Tx, c Note) (*Version, erro
 		}
 		return v.To(c.Stage, tx.Now())
 	})
-	return &v, err
+	return Noting{&v, left}, err
 }
 
 // errInUse refuses to delete, or archive, what somebody needs.
@@ -237,7 +250,7 @@ func (s *Service) remove(ctx context.Context, tx *repo.Tx, c Delete) (*Version, 
 	return &v, Versions.Delete(ctx, tx, id, Removed(v.changed()))
 }
 
-func restore(ctx context.Context, tx *repo.Tx, c Restore) (*Version, error) {
+func (s *Service) restore(ctx context.Context, tx *repo.Tx, c Restore) (*Version, error) {
 	id := IDOf(c.Model, c.Number)
 	v, err := Versions.Restore(ctx, tx, id)
 	if err != nil || v.Purge.Equal(never) {
@@ -246,6 +259,11 @@ func restore(ctx context.Context, tx *repo.Tx, c Restore) (*Version, error) {
 	v, err = Versions.Update(ctx, tx, id, func(v *Version) error {
 		if !tx.Now().Before(v.Purge) {
 			return errPurged(v)
+		}
+		if v.Stage.needsMembers() && !c.back {
+			if err := s.membersServe(v); err != nil {
+				return err
+			}
 		}
 		v.Purge = never
 		if c.by != nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -10,6 +11,8 @@ import (
 
 	"sluice/internal/inference/engine"
 	"sluice/internal/inference/engine/probe"
+	"sluice/internal/inference/graph"
+	"sluice/internal/inference/onnx/onnxtest"
 	"sluice/internal/inference/rollout"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
@@ -145,6 +148,97 @@ func TestNamingCrossesDeleting(t *testing.T) {
 			if err := s.Delete(ctx, Delete{Model: "m", Number: 1, Expect: anything}); err != nil {
 				rt.Fatal(fmt.Errorf("nobody names it: %w", err))
 			}
+		}
+	})
+}
+
+// A graph comes back, from the archive or from what was deleted, while its model is deleted
+// or archived, their operations on the store in any order: one of the two fails.
+func TestReturningGraphCrossesDeleting(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBed(t)
+		store := repo.New(steps{memrepo.New(memrepo.Config{OneAggregate: true})}, repo.Config{Now: b.store.Now})
+		bus, err := cqrs.NewBus(store, cqrs.Config{})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		served := &served{members: map[string]graph.Member{"m@1": member(1, "x", "y")}} // the node has not heard yet
+		s, err := New(store, bus, b.bucket, Config{Graphs: served})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		b.must(s.Register(b.ctx, Register{Model: "m", Sources: []Source{b.source(ModelFile, onnxtest.MLP(1, 4, 4))}}))
+		if err := s.NewTrials(b.trials.try, "r", "me").Round(b.ctx); err != nil {
+			rt.Fatal(err)
+		}
+		b.must(s.Register(b.ctx, b.graph("g", "  - {name: a, model: m@1, outputs: {y: z}}\n")))
+		if err := s.NewTrials(b.trials.try, "r", "me").Round(b.ctx); err != nil {
+			rt.Fatal(err)
+		}
+		to := func(ctx context.Context, model string, stage Stage) error {
+			_, err := s.Change(ctx, Note{Model: model, Number: 1, Expect: anything, Change: func(*Notes) {}, Stage: stage})
+			return err
+		}
+		remove := func(ctx context.Context, model string, archive bool) error {
+			if archive {
+				return to(ctx, model, Archived)
+			}
+			return s.Delete(ctx, Delete{Model: model, Number: 1, Expect: anything})
+		}
+		archived, archive := rapid.Bool().Draw(rt, "graph archived"), rapid.Bool().Draw(rt, "model archived")
+		if err := remove(b.ctx, "g", archived); err != nil {
+			rt.Fatal(err)
+		}
+		var back, removed error
+		interleave(b.ctx, rt, func(ctx context.Context) {
+			if archived {
+				back = to(ctx, "g", Ready)
+			} else {
+				_, back = s.Restore(ctx, Restore{Model: "g", Number: 1})
+			}
+		}, func(ctx context.Context) { removed = remove(ctx, "m", archive) })
+		if back == nil && removed == nil {
+			rt.Fatal("both were done")
+		}
+		if back != nil && fault.CodeOf(back) != codeMember || removed != nil && fault.CodeOf(removed) != "version_in_use" {
+			rt.Fatalf("back: %v; removed: %v", back, removed)
+		}
+	})
+}
+
+// Several begin to name a version at the same time, none of whom was there before: all do.
+// Nothing is left of them when they are done.
+func TestNamedAtOnce(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		b := newBed(t)
+		store := repo.New(steps{memrepo.New(memrepo.Config{OneAggregate: true})}, repo.Config{Now: b.store.Now})
+		bus, err := cqrs.NewBus(store, cqrs.Config{})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		s, err := New(store, bus, b.bucket, Config{})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		b.must(s.Register(b.ctx, Register{Model: "m", Sources: []Source{b.source(ModelFile, mlp)}}))
+		if err := s.NewTrials(b.trials.try, "r", "me").Round(b.ctx); err != nil {
+			rt.Fatal(err)
+		}
+		var errs [2]error
+		name := func(i int) func(context.Context) {
+			return func(ctx context.Context) {
+				var end func()
+				if _, end, errs[i] = s.Keep(ctx, "m", 1); errs[i] == nil {
+					end()
+				}
+			}
+		}
+		interleave(b.ctx, rt, name(0), name(1))
+		if err := errors.Join(errs[:]...); err != nil {
+			rt.Fatal(err)
+		}
+		if n, err := Namings.Get(b.ctx, store.Read(repo.Scope{}), IDOf("m", 1)); !errors.Is(err, repo.ErrNotFound) {
+			rt.Fatalf("left: %+v, %v", n, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 
 	"sluice/internal/platform/cqrs"
@@ -18,26 +19,58 @@ func (s *Service) Delete(ctx context.Context, c Delete) error {
 	if needed == nil {
 		return nil
 	}
-	if _, err := cqrs.Send(context.WithoutCancel(ctx), s.bus, Restore{Model: c.Model, Number: c.Number}); err != nil {
+	if _, err := cqrs.Send(context.WithoutCancel(ctx), s.bus, Restore{Model: c.Model, Number: c.Number, back: true}); err != nil {
 		return err
 	}
 	return needed
 }
 
-// Change changes what is noted of a version and its stage. One that is archived is ready
-// again where somebody began to need it while that was committed.
-func (s *Service) Change(ctx context.Context, c Note) (*Version, error) {
-	v, err := cqrs.Send(ctx, s.bus, c)
-	if err != nil || c.Stage != Archived {
-		return v, err
-	}
-	needed := s.unused(ctx, s.store.Read(repo.Scope{}), v)
-	if needed == nil {
-		return v, nil
-	}
-	back := Note{Model: c.Model, Number: c.Number, Expect: v.Root.Expect, Change: func(*Notes) {}, Stage: Ready}
-	if _, err := cqrs.Send(context.WithoutCancel(ctx), s.bus, back); err != nil {
+// Restore brings a deleted version back. The models of a graph have to be served, and stay
+// meanwhile.
+func (s *Service) Restore(ctx context.Context, c Restore) (*Version, error) {
+	v, err := cqrs.Ask(ctx, s.bus, gone{model: c.Model, number: c.Number})
+	if err != nil {
 		return nil, err
 	}
-	return nil, needed
+	if v.Deleted() && s.store.Now().Before(v.Purge) && v.Stage.needsMembers() {
+		var end func()
+		if ctx, end, err = s.keepMembers(ctx, v); err != nil {
+			return nil, err
+		}
+		defer end()
+	}
+	return cqrs.Send(ctx, s.bus, c)
+}
+
+// Change changes what is noted of a version and its stage. One that is archived is where it
+// was before, where somebody began to need it while that was committed. The models of a
+// graph that is to serve, or to be tried, again stay meanwhile.
+func (s *Service) Change(ctx context.Context, c Note) (*Version, error) {
+	if c.Stage == Ready || c.Stage == Registered {
+		v, err := cqrs.Ask(ctx, s.bus, gone{model: c.Model, number: c.Number})
+		if err != nil {
+			return nil, err
+		}
+		var end func()
+		if ctx, end, err = s.keepMembers(ctx, v); err != nil {
+			return nil, err
+		}
+		defer end()
+	}
+	v, err := cqrs.Send(ctx, s.bus, c)
+	if err != nil || c.Stage != Archived || v.left == Archived {
+		return v.Version, err
+	}
+	return s.archived(ctx, v)
+}
+
+// archived takes back that a version was archived, where it is needed.
+func (s *Service) archived(ctx context.Context, v Noting) (*Version, error) {
+	needed := s.unused(ctx, s.store.Read(repo.Scope{}), v.Version)
+	if needed == nil {
+		return v.Version, nil
+	}
+	back := Note{Model: v.Model, Number: v.Number, Expect: v.Root.Expect, Stage: v.left, back: true}
+	_, err := cqrs.Send(context.WithoutCancel(ctx), s.bus, back)
+	return nil, cmp.Or(err, needed)
 }

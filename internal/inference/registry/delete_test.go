@@ -47,3 +47,28 @@ func TestDeleteCrossesAlias(t *testing.T) {
 		t.Errorf("%d were purged once the alias was elsewhere, %v", n, err)
 	}
 }
+
+// An archiving that is taken back leaves the version where it was: what nobody has released
+// is not, and what was archived before stays so.
+func TestArchivingTakenBack(t *testing.T) {
+	for _, was := range []Stage{Validated, Ready, Archived} {
+		b := newBed(t)
+		b.must(b.Register(b.ctx, Register{Model: "m", Sources: []Source{b.source(ModelFile, mlp)}, Hold: was == Validated}))
+		if err := b.trials.Round(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+		archive := Note{Model: "m", Number: 1, Expect: anything, Change: func(*Notes) {}, Stage: Archived}
+		if was == Archived {
+			b.must(first(b.Change(b.ctx, archive)))
+		}
+		before := b.find("m", 1)
+		crossing(b, 1)
+		_, err := b.Change(b.ctx, archive)
+		if moved := was != Archived; moved != (fault.CodeOf(err) == "version_in_use") {
+			t.Errorf("what was %s: %v", was, err)
+		}
+		if v := b.find("m", 1); v.Stage != was || v.Hold != before.Hold || !v.ReadyAt.Equal(before.ReadyAt) {
+			t.Errorf("what was %s is %+v", was, v)
+		}
+	}
+}

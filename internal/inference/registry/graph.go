@@ -57,15 +57,24 @@ func (s *Service) inspectGraph(v *Version, file []byte, config model.Config) err
 	return nil
 }
 
-// keepMembers has the models of a graph stay until it is registered, see Keep.
+// keepMembers has the versions that a graph uses now stay until it is there, see Keep. An
+// alias may lead elsewhere than when it was registered.
 func (s *Service) keepMembers(ctx context.Context, v *Version) (context.Context, func(), error) {
-	all := make([]numberOf, len(v.Members))
-	for i, m := range v.Members {
-		all[i] = numberOf{m.Model, m.Number}
+	all := make([]numberOf, 0, len(v.Members))
+	for _, m := range v.Members {
+		number := m.Number
+		if s.cfg.Graphs != nil {
+			now, err := s.cfg.Graphs.Member(m.Model, m.Version)
+			if err != nil {
+				return ctx, nil, errMember(v, err)
+			}
+			number = now.Number
+		}
+		all = append(all, numberOf{m.Model, number})
 	}
 	ctx, end, err := s.keepAll(ctx, all)
-	if err != nil {
-		err = refusedGraph(err)
+	if fault.CodeOf(err) == codeMissing {
+		err = errMember(v, err)
 	}
 	return ctx, end, err
 }
@@ -102,7 +111,7 @@ func (s *Service) usedByGraph(ctx context.Context, from repo.Reading, v *Version
 		if err != nil {
 			return "", err
 		}
-		if g.Stage == Rejected || g.Stage == Archived || g.ID == v.ID {
+		if !g.Stage.needsMembers() || g.ID == v.ID {
 			continue
 		}
 		for _, m := range g.Members {
@@ -138,8 +147,15 @@ func (s *Service) membersServe(v *Version) error {
 			return nil
 		}
 		if _, err := s.cfg.Graphs.Member(m.Model, m.Version); err != nil {
-			return fault.Wrap(fault.Conflict, err, "version %d of the graph %q cannot serve: %s", v.Number, v.Model, fault.Of(err).Message).WithCode(codeMember)
+			return errMember(v, err)
 		}
 	}
 	return nil
 }
+
+func errMember(v *Version, err error) error {
+	return fault.Wrap(fault.Conflict, err, "version %d of the graph %q cannot serve: %s", v.Number, v.Model, fault.Of(err).Message).WithCode(codeMember)
+}
+
+// needsMembers says whether a graph in the stage has its models stay.
+func (s Stage) needsMembers() bool { return s != Rejected && s != Archived }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/internal/inference/engine/probe"
 	"sluice/internal/inference/graph"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/onnx/onnxtest"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/blob"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 )
@@ -102,6 +104,9 @@ func TestGraphVersions(t *testing.T) {
 	}
 	delete(s.members, "m@1")
 	if err := to("g", 1, Ready); fault.CodeOf(err) != codeMember || !fault.Is(err, fault.Conflict) || b.find("g", 1).Stage != Archived {
+		t.Errorf("ready without its model: %v", err)
+	}
+	if _, err := b.Change(b.ctx, Note{Model: "g", Number: 1, Expect: anything, Change: func(*Notes) {}, Stage: Ready}); fault.CodeOf(err) != codeMember {
 		t.Errorf("ready without its model: %v", err)
 	}
 }
@@ -201,4 +206,45 @@ func TestTrialsOfGraphs(t *testing.T) {
 			t.Errorf("%v: %+v", c.err, v)
 		}
 	}
+}
+
+// A graph that was deleted comes back where its models are, and only there.
+func TestGraphsRestored(t *testing.T) {
+	b, s := graphBed(t)
+	b.must(b.Register(b.ctx, b.graph("g", chain)))
+	b.remove("g", 1)
+	served := s.members["m@best"]
+	delete(s.members, "m@best")
+	if _, err := b.Restore(b.ctx, Restore{Model: "g", Number: 1}); fault.CodeOf(err) != codeMember {
+		t.Errorf("without a model that an alias led to: %v", err)
+	}
+	if _, err := cqrs.Send(b.ctx, b.bus, Restore{Model: "g", Number: 1}); fault.CodeOf(err) != codeMember {
+		t.Errorf("the command: %v", err)
+	}
+	s.members["m@best"] = served
+	if v, err := b.Restore(b.ctx, Restore{Model: "g", Number: 1}); err != nil || v.Deleted() {
+		t.Errorf("with its models: %v", err)
+	}
+}
+
+// unhurried is a bucket whose copies may take their time.
+type unhurried struct {
+	Bucket
+	t testing.TB
+}
+
+func (u unhurried) Copy(ctx context.Context, from, to, sha256 string) (blob.Info, error) {
+	if at, ok := ctx.Deadline(); ok {
+		u.t.Errorf("the files have to be copied in %v", time.Until(at))
+	}
+	return u.Bucket.Copy(ctx, from, to, sha256)
+}
+
+// Files have as long to be copied as the client waits, also those of a graph: its models
+// stay only while it is committed.
+func TestRegisterCopiesWithoutHurry(t *testing.T) {
+	b, _ := graphBed(t)
+	b.Service.bucket = unhurried{b.Service.bucket, t}
+	b.must(b.Register(b.ctx, Register{Model: "n", Sources: []Source{b.source(ModelFile, mlp)}}))
+	b.must(b.Register(b.ctx, b.graph("g", chain)))
 }

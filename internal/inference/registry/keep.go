@@ -36,6 +36,8 @@ var Namings = repo.Kind[ID, Naming]{
 	},
 }
 
+const codeMissing = "version_missing"
+
 // namingTime is how long a version stays for who died while naming it; who lives has to
 // be done in half of it.
 const namingTime = time.Minute
@@ -59,6 +61,9 @@ type numberOf struct {
 }
 
 func (s *Service) keepAll(ctx context.Context, all []numberOf) (context.Context, func(), error) {
+	if len(all) == 0 {
+		return ctx, func() {}, nil
+	}
 	who := repo.RandomName()
 	var kept []ID
 	end := func() {
@@ -102,27 +107,47 @@ func (s *Service) begin(ctx context.Context, model string, number int64, who str
 	}
 	taken, err := s.cfg.Taken(ctx, model)
 	if err == nil && !taken(number) {
-		err = fault.New(fault.Unprocessable, "version %d of model %q was deleted or archived: nothing can name it", number, model).WithCode("version_missing")
+		err = fault.New(fault.Unprocessable, "version %d of model %q was deleted or archived: nothing can name it", number, model).WithCode(codeMissing)
 	}
 	return true, err
 }
 
-// naming changes who is about to name a version.
+// namingAttempts is how often who names a version may find that another has just been the
+// first to do so.
+const namingAttempts = 10
+
+// naming changes who is about to name a version. Nothing is kept of one that nobody is.
 func (s *Service) naming(ctx context.Context, id ID, change func(*Naming, time.Time)) error {
-	return s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
-		n, err := Namings.Get(ctx, tx, id)
-		switch {
-		case errors.Is(err, repo.ErrNotFound):
-			n = Naming{Until: map[string]time.Time{}}
-			n.ID = id
-			change(&n, tx.Now())
-			return Namings.Add(ctx, tx, &n)
-		case err != nil:
+	for attempt := 1; ; attempt++ {
+		err := s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+			return changeNaming(ctx, tx, id, func(n *Naming) error { change(n, tx.Now()); return nil })
+		})
+		if !errors.Is(err, repo.ErrExists) || attempt == namingAttempts {
 			return err
 		}
-		_, err = Namings.Update(ctx, tx, id, func(n *Naming) error { change(n, tx.Now()); return nil })
+	}
+}
+
+func changeNaming(ctx context.Context, tx *repo.Tx, id ID, change func(*Naming) error) error {
+	n, err := Namings.Get(ctx, tx, id)
+	missing := errors.Is(err, repo.ErrNotFound)
+	if missing {
+		n, err = Naming{Until: map[string]time.Time{}}, nil
+		n.ID = id
+	}
+	if err == nil {
+		err = change(&n)
+	}
+	switch nobody := len(n.Until) == 0; {
+	case err != nil || missing && nobody:
 		return err
-	})
+	case missing:
+		return Namings.Add(ctx, tx, &n)
+	case nobody:
+		return Namings.Erase(ctx, tx, id)
+	}
+	_, err = Namings.Update(ctx, tx, id, change)
+	return err
 }
 
 // forget ends that somebody is about to name a version. Where that fails, time does it.

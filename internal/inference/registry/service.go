@@ -156,11 +156,6 @@ func (s *Service) Register(ctx context.Context, r Register) (v *Version, known b
 		return nil, false, err
 	}
 	v.Digest = digest
-	ctx, end, err := s.keepMembers(ctx, v)
-	if err != nil {
-		return nil, false, err
-	}
-	defer end()
 	return s.keep(ctx, v, r.Number)
 }
 
@@ -285,7 +280,7 @@ func (s *Service) keep(ctx context.Context, v *Version, wanted int64) (*Version,
 		kept = append(kept, f)
 	}
 	v.Files = kept
-	made, err := cqrs.Send(ctx, s.bus, add{version: *v})
+	made, err := s.commit(ctx, v)
 	if err == nil {
 		return made, false, nil
 	}
@@ -301,6 +296,16 @@ func (s *Service) keep(ctx context.Context, v *Version, wanted int64) (*Version,
 		s.drop(ctx, kept)
 	}
 	return nil, false, err
+}
+
+// commit commits a version whose files are kept. What it is made of stays meanwhile.
+func (s *Service) commit(ctx context.Context, v *Version) (*Version, error) {
+	ctx, end, err := s.keepMembers(ctx, v)
+	if err != nil {
+		return nil, refusedGraph(err)
+	}
+	defer end()
+	return cqrs.Send(ctx, s.bus, add{version: *v})
 }
 
 // number returns the number that the version has, or is given.
@@ -334,7 +339,7 @@ func (s *Service) again(ctx context.Context, v *Version) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	back, err := cqrs.Send(ctx, s.bus, Restore{Model: v.Model, Number: v.Number, by: v})
+	back, err := s.Restore(ctx, Restore{Model: v.Model, Number: v.Number, by: v})
 	if fault.CodeOf(err) == codeGone {
 		return nil, s.purge(ctx, old)
 	}

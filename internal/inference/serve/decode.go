@@ -55,7 +55,7 @@ func (s *Server) decode(ctx context.Context, codec Codec, v *Version, p *access.
 // where this one has too much to do.
 func (v *Version) foreseeable(codec Codec) int {
 	o, ok := codec.(Online)
-	if !ok || v.runtime.batcher == nil || v.Config.Fallback != (model.Fallback{}) || len(v.graph.Inputs) != len(v.Signature.Inputs) {
+	if !ok || v.runtime.batcher == nil || v.Config.Fallback != (model.Fallback{}) || v.Stateful() {
 		return -1
 	}
 	return o.Online()

@@ -127,7 +127,7 @@ func (s *Server) openGraph(src source) (*Version, error) {
 		return nil, err
 	}
 	if src.agreed != nil && !same(src.agreed, &g.Signature) {
-		return nil, fault.New(fault.Unavailable, "with the models that are served now it takes %s and gives %s, not what it was registered with: have its models be as they were, or register the graph again",
+		return nil, fault.New(fault.Unavailable, "with the models that are served now it takes %s and gives %s, not what it was registered with: have its models be as they were, or change its file (a comment will do) and register that as a new version",
 			portsText(g.Signature.Inputs), portsText(g.Signature.Outputs)).WithCode("graph_model_changed")
 	}
 	config, sig, err := model.ResolveGraph(src.config, g.Signature, g.Batches, g.MaxRows)

@@ -55,7 +55,11 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 		return v.refused(ctx, start, c, err)
 	}
 	decoded := time.Now()
-	c.schedule(v, start, decoded)
+	since := start
+	if v.Stateful() { // a step's time begins with its turn, which it waits for as it is decoded
+		since = decoded
+	}
+	c.schedule(v, since, decoded)
 	ran, err := s.compute(ctx, v, c)
 	if err != nil {
 		err = v.refused(ctx, start, c, err)

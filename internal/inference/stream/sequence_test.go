@@ -112,6 +112,43 @@ func TestStepsOfOneSequenceWaitForEachOther(t *testing.T) {
 	}
 }
 
+// announced is a call that says when it is decoded.
+type announced struct {
+	*call
+	decoded chan struct{}
+}
+
+func (a announced) Decode(ctx context.Context, v *serve.Version, req *serve.Request) error {
+	defer close(a.decoded)
+	return a.call.Decode(ctx, v, req)
+}
+
+// A step may wait for its turn longer than its model's SLO: its time begins with the turn.
+func TestWaitingForATurnIsNotLate(t *testing.T) {
+	const slo = 100 * time.Millisecond
+	b := newBed(t, Config{})
+	b.server.Write(t, "roll", 1, streamtest.Stateful+"slo: "+slo.String()+"\n")
+	if err := b.server.Load(t.Context(), "roll", serve.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := as(t.Context(), "t")
+	step := func(start bool) *call { return &call{model: "roll", x: 1, seq: serve.Sequence{ID: "1", Start: start}} }
+	first, second := step(true), announced{step(false), make(chan struct{})}
+	late := make(chan error)
+	first.on = func(serve.Step) error {
+		go func() { late <- b.Predict(ctx, second) }()
+		<-second.decoded
+		time.Sleep(2 * slo) // it waits meanwhile
+		return nil
+	}
+	if err := b.Predict(ctx, first); err != nil {
+		t.Error(err)
+	}
+	if err := <-late; err != nil {
+		t.Errorf("after its turn has come: %v", err)
+	}
+}
+
 func TestSequenceRefusals(t *testing.T) {
 	b := newBed(t, Config{})
 	ctx := as(t.Context(), "t")

@@ -282,7 +282,7 @@ func (e *edge) restore(ctx context.Context, in *oneIn) (*out, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.sent(cqrs.Send(ctx, e.bus, registry.Restore{Model: in.Model, Number: n}))
+	return e.sent(e.service.Restore(ctx, registry.Restore{Model: in.Model, Number: n}))
 }
 
 func (e *edge) sent(v *registry.Version, err error) (*out, error) {
