@@ -9,8 +9,8 @@ type alarm struct {
 	at    time.Duration // when it goes off; never if it is not set
 }
 
-// setAlarm sees to it that offer is called at again, or earlier if a queued
-// task becomes too late before that.
+// setAlarm sees to it that offer and watchLate are called at again, or earlier if a
+// queued task becomes too late before that.
 func (b *Batcher[T]) setAlarm(again time.Duration) {
 	if b.byDue.len() > 0 {
 		again = min(again, b.lastChance(b.byDue.head()))
@@ -31,7 +31,9 @@ func (b *Batcher[T]) wakeUp() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.alarm.at = never
-	b.offer(b.now(), nil)
+	now := b.now()
+	b.watchLate(now)
+	b.offer(now, nil)
 }
 
 // silence stops the alarm: nothing is left to wake up for.

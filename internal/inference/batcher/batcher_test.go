@@ -288,6 +288,44 @@ func TestRunEndsWhenEveryMemberIsGone(t *testing.T) {
 	})
 }
 
+// A run that was to be short, and hangs, ends when its caller goes, as a longer one does;
+// also where runs before it were as short as they were to be.
+func TestHungShortRunEndsWithItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cost := NewCost(1, 1)
+		cost.Seed(1, 0, millisecond/4)
+		b, err := New(func(ctx context.Context, batch []*Task[bool]) error {
+			if !batch[0].Value {
+				time.Sleep(millisecond / 4)
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}, Config{MaxRows: 1, SLO: time.Second, Executors: 1, Cost: cost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for before := range 10 {
+			ctx, cancel := context.WithCancel(t.Context())
+			for range before {
+				if _, err := b.Submit(ctx, &Task[bool]{Rows: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			gone := time.Duration(before) * millisecond / 2
+			time.AfterFunc(gone, cancel)
+			start := time.Now()
+			_, err := b.Submit(ctx, &Task[bool]{Rows: 1, Value: true})
+			if took := time.Since(start); !errors.Is(err, context.Canceled) || took > max(gone, watchFrom) {
+				t.Errorf("after %v: %v, its caller was gone after %v", took, err, gone)
+			}
+		}
+		if err := b.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPanicFailsItsRunAlone(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("boom") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {

@@ -19,13 +19,16 @@ type run[T any] struct {
 	busy    time.Duration   // Batcher.busyTime at its start
 	ctx     context.Context //nolint:containedctx // of the run itself, reused by later ones
 	cancel  context.CancelFunc
-	members int // still interested
+	members int             // still interested
+	leader  context.Context //nolint:containedctx // of who leads it, until it is watched; nil for one that never ends
+	unwatch func() bool     // once it is watched late; nil before
 	serial  uint64
 	err     error
 }
 
 // watchFrom is the predicted length of a run from which it is worth watching
-// for its leader's cancellation; the other members notice theirs by waiting. The run
+// for its leader's cancellation from its start; one that was to be shorter is watched once
+// it has taken as long. The other members notice theirs by waiting. The run
 // always has a context of its own, mostly the one of the run before: whoever has to be
 // told when it ends can stay with it.
 const watchFrom = time.Millisecond
@@ -49,6 +52,10 @@ func (b *Batcher[T]) leadFor(ctx context.Context, t *Task[T]) {
 	b.begin(r, now)
 	b.offer(now, nil)                                       // another executor may be free for the rest
 	watch := r.end-r.start >= watchFrom || r.end == r.start // of unknown length
+	if !watch && ctx.Done() != nil {
+		r.leader = ctx
+		b.setAlarm(now + watchFrom)
+	}
 	b.mu.Unlock()
 	b.execute(ctx, r, watch)
 }
@@ -96,6 +103,26 @@ func (b *Batcher[T]) execute(ctx context.Context, r *run[T], watch bool) {
 	}()
 	r.err = b.exec(r.ctx, r.batch)
 	returned = true
+}
+
+// watchLate watches the runs that take longer than they were to, and has the others looked
+// at again. It is called with b.mu held.
+func (b *Batcher[T]) watchLate(now time.Duration) {
+	for _, r := range b.runs {
+		switch {
+		case r.leader == nil:
+		case now < r.start+watchFrom:
+			b.setAlarm(r.start + watchFrom)
+		default:
+			b.watch(r)
+		}
+	}
+}
+
+func (b *Batcher[T]) watch(r *run[T]) {
+	serial := r.serial
+	r.unwatch = context.AfterFunc(r.leader, func() { b.abandon(r, serial) })
+	r.leader = nil
 }
 
 // finish ends r: it learns from it, hands the executor on, and settles.
@@ -157,6 +184,10 @@ func (b *Batcher[T]) end(r *run[T], now time.Duration, returned bool) {
 	}
 	if r.ctx != nil && r.ctx.Err() != nil {
 		r.ctx, r.cancel = nil, nil // used up
+	}
+	if r.leader = nil; r.unwatch != nil {
+		r.unwatch()
+		r.unwatch = nil
 	}
 	r.serial++ // a late abandon is not meant for the next run
 }
