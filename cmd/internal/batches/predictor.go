@@ -33,6 +33,9 @@ func (p Predictor) Model(name, version string) (run.Model, error) {
 	if v.Stateful() || v.Generative() || !v.Batches {
 		return run.Model{}, unfit(v, "does not answer rows independent of each other")
 	}
+	if v.NeedsHeaders() {
+		return run.Model{}, unfit(v, "finds the entity of its features in a header, which rows of files do not have")
+	}
 	m := run.Model{Version: v.Text, Best: v.MaxRows, Same: v.CrossRequest}
 	keepPace(&m, v.Pace())
 	for _, port := range v.Signature.Inputs {
@@ -76,8 +79,8 @@ func rowOf(p model.Port) run.Port {
 }
 
 // Predict implements run.Predictor.
-func (p Predictor) Predict(ctx context.Context, tenant, name, version string, inputs []run.Tensor) (run.Answer, error) {
-	q := &question{model: name, version: version, tenant: tenant, inputs: inputs}
+func (p Predictor) Predict(ctx context.Context, a run.Ask) (run.Answer, error) {
+	q := &question{Ask: a}
 	err := p.models.Predict(ctx, q)
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
@@ -87,24 +90,23 @@ func (p Predictor) Predict(ctx context.Context, tenant, name, version string, in
 
 // question is a serve.Codec of tensors that are decoded already.
 type question struct {
-	model, version, tenant string
-	inputs                 []run.Tensor
-	answer                 run.Answer
+	run.Ask
+	answer run.Answer
 }
 
 // Target implements serve.Codec.
-func (q *question) Target() (model, version string) { return q.model, q.version }
+func (q *question) Target() (model, version string) { return q.Model, q.Version }
 
 // Decode implements serve.Codec.
 func (q *question) Decode(_ context.Context, _ *serve.Version, req *serve.Request) error {
-	for _, in := range q.inputs {
+	for _, in := range q.Inputs {
 		t, err := tensor.Parse(string(in.Type))
 		if err != nil {
 			return err
 		}
 		req.Inputs = append(req.Inputs, tensor.Tensor{Name: in.Name, Datatype: t, Shape: in.Shape, Data: in.Data})
 	}
-	req.Class, req.Tenant = batcher.Bulk, q.tenant
+	req.Class, req.Tenant, req.AsOf = batcher.Bulk, q.Tenant, q.AsOf
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"sluice/internal/batch/run"
 	"sluice/internal/inference/batcher"
@@ -26,8 +27,8 @@ func (m models) Predict(ctx context.Context, c serve.Codec) error {
 	if err := c.Decode(ctx, m.v, &req); err != nil {
 		return err
 	}
-	if req.Class != batcher.Bulk || req.Tenant != "acme" {
-		return fault.New(fault.Internal, "not the class or the tenant: %+v", req)
+	if req.Class != batcher.Bulk || req.Tenant != "acme" || !req.AsOf.Equal(time.Unix(7, 0)) {
+		return fault.New(fault.Internal, "not the class, the tenant or the time: %+v", req)
 	}
 	return c.Encode(ctx, m.v, &serve.Response{Outputs: req.Inputs[:1], Use: serve.Use{Rows: 2, InputBytes: 8}})
 }
@@ -44,13 +45,15 @@ func TestModel(t *testing.T) {
 	}
 	stateful := version(x)
 	stateful.Config.Sequence = new(model.Sequence)
+	asking := version(x)
+	asking.Config.Features = &model.Features{Inputs: []model.FeatureInput{{Input: "x", Entity: model.Entity{Header: "X-User"}}}}
 	single := version(x)
 	single.Batches = false
 	half := version(x)
 	half.Signature.Outputs = []model.Port{{Name: "y", Datatype: tensor.FP16, Shape: tensor.Shape{-1, 2}}}
 	for name, v := range map[string]*serve.Version{
 		"a half": version(model.Port{Name: "x", Datatype: tensor.FP16, Shape: tensor.Shape{-1, 2}}), "varying": version(model.Port{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, -1}}),
-		"stateful": stateful, "an output of halves": half, "single": single,
+		"stateful": stateful, "an output of halves": half, "single": single, "of a header": asking,
 	} {
 		if _, err := NewPredictor(models{v: v}).Model("m", ""); fault.CodeOf(err) != "model_not_batchable" {
 			t.Errorf("%s: %v", name, err)
@@ -74,7 +77,7 @@ func TestPace(t *testing.T) {
 func TestPredict(t *testing.T) {
 	p := NewPredictor(models{v: version(model.Port{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, 1}})})
 	in := []run.Tensor{{Name: "x", Type: "FP32", Shape: []int64{2, 1}, Data: []byte("12345678")}}
-	a, err := p.Predict(t.Context(), "acme", "m", "3", in)
+	a, err := p.Predict(t.Context(), run.Ask{Tenant: "acme", Model: "m", Version: "3", AsOf: time.Unix(7, 0), Inputs: in})
 	if err != nil || len(a.Outputs) != 1 || string(a.Outputs[0].Data) != "12345678" || a.Used.Rows != 2 || a.Used.InputBytes != 8 {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -23,7 +23,7 @@ func (m models) Find(model, version string) (*evaluation.Served, error) {
 		return nil, err
 	}
 	return &evaluation.Served{Version: evaluation.Version{Number: v.Text, Digest: v.SHA256}, Inputs: v.Signature.Inputs, Outputs: v.Signature.Outputs,
-		Rows: v.Batches, Steps: v.Stateful() || v.Generative()}, nil
+		Logged: v.Logged(), Rows: v.Batches, Steps: v.Stateful() || v.Generative()}, nil
 }
 
 // Ask implements evaluation.Models.

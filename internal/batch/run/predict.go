@@ -122,9 +122,9 @@ func (p *pass) isolate(ctx context.Context, by Predictor, cpu *spare.Turn, one p
 func (p *pass) ask(ctx context.Context, by Predictor, cpu *spare.Turn, one part) (a Answer, err error) {
 	const least = 100 * time.Millisecond
 	for left := p.waits; ; {
-		in := p.inputs(one)
+		ask := Ask{Tenant: p.batch.Tenant, Model: p.batch.Model, Version: p.batch.ModelVersion, AsOf: p.batch.CreatedAt, Inputs: p.inputs(one)}
 		cpu.Lend(ctx, func(ctx context.Context) { // who waits for others' runs has no turn meanwhile
-			a, err = by.Predict(ctx, p.batch.Tenant, p.batch.Model, p.batch.ModelVersion, in)
+			a, err = by.Predict(ctx, ask)
 		})
 		if err == nil {
 			return a, nil

@@ -69,7 +69,14 @@ type Predictor interface {
 	// version is empty. Its error says why rows cannot be run on it.
 	Model(model, version string) (Model, error)
 	// Predict runs rows. An error that is the rows' own is Invalid or Internal.
-	Predict(ctx context.Context, tenant, model, version string, inputs []Tensor) (Answer, error)
+	Predict(ctx context.Context, a Ask) (Answer, error)
+}
+
+// Ask asks for the answers to rows.
+type Ask struct {
+	Tenant, Model, Version string
+	AsOf                   time.Time // what the server adds to them is what was known then
+	Inputs                 []Tensor
 }
 
 // Bucket is what workers need of a bucket.

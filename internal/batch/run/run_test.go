@@ -57,7 +57,11 @@ func (d *doubler) Model(string, string) (Model, error) {
 	return Model{Version: "1", Inputs: port, Best: cmp.Or(d.best, 7), Same: d.same, Outputs: []Port{{Name: "y", Type: "FP32"}, {Name: "z", Type: "INT64", Shape: []int64{cmp.Or(d.wide, 2)}}, {Name: "s", Type: ingest.Bytes, Shape: []int64{1}}}}, nil
 }
 
-func (d *doubler) Predict(ctx context.Context, _, _, _ string, in []Tensor) (a Answer, err error) {
+func (d *doubler) Predict(ctx context.Context, q Ask) (a Answer, err error) {
+	in := q.Inputs
+	if q.AsOf.IsZero() {
+		return a, fault.New(fault.Internal, "nobody says as of when")
+	}
 	if d.fail != nil {
 		if err := d.fail(); err != nil {
 			return a, err

@@ -85,7 +85,7 @@ func newLogged(log Log, tenant string, r *Request, candidate *Served) *logged {
 	if r.Logged.Sample < 1 {
 		c.share = uint64(r.Logged.Sample * math.MaxUint64)
 	}
-	for _, p := range candidate.Inputs {
+	for _, p := range r.inputs(candidate) {
 		c.inputs = append(c.inputs, p.Name)
 	}
 	return c
@@ -147,10 +147,12 @@ func (c *logged) caseOf(e *record.Entry) Case {
 		return out
 	}
 	for side, t := range record.Tensors(e.Content) {
-		if side == record.Output {
-			out.Outputs = append(out.Outputs, t)
-		} else {
+		switch side {
+		case record.Input:
 			out.Inputs = append(out.Inputs, t)
+		case record.Output:
+			out.Outputs = append(out.Outputs, t)
+		case record.Feature: // since when the inputs were true, which no model is asked with
 		}
 	}
 	inputs, outputs := record.Altered(e.Content)

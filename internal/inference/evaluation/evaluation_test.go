@@ -13,7 +13,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"sluice/internal/inference/model"
 	"sluice/internal/inference/record"
+	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -332,5 +334,21 @@ func TestLines(t *testing.T) {
 	}
 	if len(r.Report.Worst) != 1 || !strings.HasSuffix(r.Report.Worst[0].Champion, "/1") {
 		t.Errorf("%+v", r.Report.Worst)
+	}
+}
+
+// What features were made into is what is asked with again; since when they were true is no
+// input.
+func TestFeaturesAreAskedWithAsLogged(t *testing.T) {
+	log := logOf([]float32{1, 2})
+	since := tensor.Tensor{Name: "x", Datatype: tensor.Int64, Shape: tensor.Shape{1, 1}, Data: make([]byte, 8)}
+	log[0].Content = record.AppendTensor(log[0].Content, record.Feature, &since)
+	port := func(name string, d tensor.Datatype) []model.Port {
+		return []model.Port{{Name: name, Datatype: d, Shape: tensor.Shape{-1, 2}}}
+	}
+	r := &Request{Logged: &Logged{Sample: 1}}
+	c := newLogged(log, "acme", r, &Served{Inputs: port("user", tensor.Bytes), Logged: port("x", tensor.FP32)})
+	if got := c.caseOf(&log[0]); got.Skip != "" || len(got.Inputs) != 1 || got.Inputs[0].Name != "x" || got.Inputs[0].Datatype != tensor.FP32 || len(got.Outputs) != 1 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -76,7 +76,11 @@ const (
 type Served struct {
 	Version
 	Inputs, Outputs []model.Port
-	Rows            bool // its inputs have rows, which it answers one by one
+	// Logged are the inputs that the prediction log has, where they are not Inputs: those that
+	// the server has made of features. Asked with them it makes none, so that a case is
+	// answered by what was known when it was logged.
+	Logged []model.Port
+	Rows   bool // its inputs have rows, which it answers one by one
 	// Steps says that it keeps state, or answers step by step: such are not evaluated.
 	Steps bool
 }
@@ -111,7 +115,7 @@ func (r *Request) complete(candidate, baseline *Served, maxRows int64, now time.
 	for _, v := range []*Served{candidate, baseline} {
 		check(v == nil || !v.Steps, "/candidate", "a version that keeps state, or answers step by step, cannot be asked again row by row")
 	}
-	check(baseline == nil || alike(candidate.Inputs, baseline.Inputs) && alike(candidate.Outputs, baseline.Outputs), "/baseline",
+	check(baseline == nil || alike(r.inputs(candidate), r.inputs(baseline)) && alike(candidate.Outputs, baseline.Outputs), "/baseline",
 		"the versions do not take and give the same tensors")
 	if err := r.Compare.Validate(); err != nil {
 		check(false, "/compare", "%s", fault.Of(err).Message)
@@ -122,13 +126,21 @@ func (r *Request) complete(candidate, baseline *Served, maxRows int64, now time.
 	return fault.New(fault.Unprocessable, "the evaluation has mistakes; the first: %s", wrong[0].Message).WithCode("evaluation_invalid").WithDetails(wrong...)
 }
 
+// inputs returns what the version is asked with.
+func (r *Request) inputs(v *Served) []model.Port {
+	if r.Logged != nil && v.Logged != nil {
+		return v.Logged
+	}
+	return v.Inputs
+}
+
 // known says whether rows can be told apart by a name.
 func (r *Request) known(name string, v *Served) bool {
 	if len(name) > maxByName {
 		return false
 	}
 	if side, rest, ok := strings.Cut(name, "/"); ok && (side == sideIn || side == sideOut) {
-		ports := v.Inputs
+		ports := r.inputs(v)
 		if side == sideOut {
 			ports = v.Outputs
 		}

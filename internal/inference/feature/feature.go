@@ -9,7 +9,8 @@
 // in any answer as of a time before it came.
 //
 // Limits: times are those of the clocks of the processes that write, to the
-// microsecond. There is no computing of features here: rows are brought. A row is
+// microsecond. What one process has under way another does not wait for, where it reads as
+// of now. There is no computing of features here: rows are brought. A row is
 // forgotten once its view's time to keep it is over.
 package feature
 
@@ -38,7 +39,8 @@ type Row struct {
 type Store interface {
 	// Write keeps rows of a view as written at a time, all of them or, where it fails,
 	// maybe some: to write them again changes nothing that is read. Each is forgotten so
-	// long after its event time.
+	// long after its event time, with all that are older. Of the zero time they are written
+	// now: what has been read as of any time is not changed by them, see Clock.
 	Write(ctx context.Context, tenant, view string, rows []Row, written time.Time, keep time.Duration) error
 	// Read returns for each key the row that was known as of a time: the latest by event
 	// time, and then by when it was written, with neither behind asOf. What has none is

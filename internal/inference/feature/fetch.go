@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -69,6 +71,24 @@ type Ask struct {
 	Timeout time.Duration
 	Lenient bool // what cannot be read in time has its default
 	Wants   []Want
+	// Reserve takes bytes of the request's memory before they are set aside, and its error
+	// refuses the request; Return gives back what is not needed any more. Both may be nil.
+	Reserve func(bytes int64) error
+	Return  func(bytes int64)
+}
+
+// reserve takes memory, if somebody counts it.
+func (a *Ask) reserve(bytes int64) error {
+	if a.Reserve == nil {
+		return nil
+	}
+	return a.Reserve(bytes)
+}
+
+func (a *Ask) giveBack(bytes int64) {
+	if a.Return != nil {
+		a.Return(bytes)
+	}
 }
 
 // Want is an input.
@@ -87,18 +107,27 @@ type Filled struct {
 	Times tensor.Tensor
 }
 
-// Fetch makes the inputs, by one reading of the store. What the request, the view or the
+// Fetch makes the inputs, of rows that are read at once. What the request, the view or the
 // configuration has wrong is fault.Unprocessable; fault.Unavailable says that the store
-// cannot be read, and fault.DeadlineExceeded that it took too long.
+// cannot be read, and fault.DeadlineExceeded that it took too long, with the views. What
+// the inputs take stays reserved, and is the caller's to give back.
 func (f *Fetcher) Fetch(ctx context.Context, a Ask) ([]Filled, error) {
+	limited, cancel := context.WithTimeout(ctx, a.Timeout)
+	defer cancel()
 	views := make([]*View, len(a.Wants))
+	size := int64(0)
 	var keys []Key
 	index := map[Key]int{}
 	for i, w := range a.Wants {
 		var err error
-		if views[i], err = f.view(ctx, ref{a.Tenant, Name(w.View)}); err != nil {
+		if views[i], err = f.view(limited, ref{a.Tenant, Name(w.View)}); err != nil {
+			return nil, late(ctx, limited, a.Timeout, err)
+		}
+		features, width, err := chosen(&w, views[i])
+		if err != nil {
 			return nil, err
 		}
+		size += int64(len(w.Entities)) * (width*int64(w.Port.Datatype.Size()) + int64(len(features))*8)
 		for _, e := range w.Entities {
 			k := Key{views[i].Rows, e}
 			if _, there := index[k]; !there {
@@ -110,11 +139,15 @@ func (f *Fetcher) Fetch(ctx context.Context, a Ask) ([]Filled, error) {
 	if len(keys) > MaxRows {
 		return nil, fault.New(fault.Unprocessable, "the request is about %d entities, at most %d are possible: send fewer rows", len(keys), MaxRows).WithCode("features_too_many")
 	}
-	rows, err := f.read(ctx, a, keys)
-	if err != nil && (!a.Lenient || ctx.Err() != nil) {
+	if err := a.reserve(size); err != nil {
 		return nil, err
 	}
-	r := reading{f: f, asOf: a.AsOf, rows: rows, failed: err != nil, index: index, values: make([]map[string]json.RawMessage, len(keys))}
+	rows, held, err := f.read(ctx, limited, &a, keys)
+	defer func() { a.giveBack(held) }()
+	if err != nil && (!a.Lenient || ctx.Err() != nil || fault.CodeOf(err) == budget.Code) {
+		return nil, err
+	}
+	r := reading{ask: &a, f: f, asOf: a.AsOf, rows: rows, failed: err != nil, index: index, values: make([]map[string]json.RawMessage, len(keys))}
 	out := make([]Filled, len(a.Wants))
 	for i := range a.Wants {
 		if out[i], err = r.fill(&a.Wants[i], views[i]); err != nil {
@@ -124,22 +157,43 @@ func (f *Fetcher) Fetch(ctx context.Context, a Ask) ([]Filled, error) {
 	return out, nil
 }
 
-// read reads rows, for as long as is allowed.
-func (f *Fetcher) read(ctx context.Context, a Ask, keys []Key) ([]Row, error) {
-	limited, cancel := context.WithTimeout(ctx, a.Timeout)
-	defer cancel()
+// pageRows is how many rows are read at once: what they may have is reserved before.
+const pageRows = 128
+
+// read reads rows, for as long as is allowed, and says how much is reserved for them.
+func (f *Fetcher) read(ctx, limited context.Context, a *Ask, keys []Key) (rows []Row, held int64, err error) {
 	begin := time.Now()
-	rows, err := f.store.Read(limited, a.Tenant, keys, a.AsOf)
-	f.reading.Observe(time.Since(begin).Seconds())
-	switch {
-	case err == nil:
-		return rows, nil
-	case ctx.Err() != nil:
-		return nil, fault.Of(ctx.Err())
-	case limited.Err() != nil:
-		return nil, fault.New(fault.DeadlineExceeded, "the features could not be read within %s", a.Timeout).WithCode("features_timeout").WithRetryAfter(time.Second)
+	defer func() { f.reading.Observe(time.Since(begin).Seconds()) }()
+	rows = make([]Row, 0, len(keys))
+	for page := range slices.Chunk(keys, pageRows) {
+		most := int64(len(page)) * MaxValues
+		if err := a.reserve(most); err != nil {
+			return nil, held, err
+		}
+		held += most
+		got, err := f.store.Read(limited, a.Tenant, page, a.AsOf)
+		if err != nil {
+			err = fault.Wrap(fault.Unavailable, err, "the features cannot be read now").WithCode("features_unavailable").WithRetryAfter(time.Second)
+			return nil, held, late(ctx, limited, a.Timeout, err)
+		}
+		for i := range got {
+			most -= int64(len(got[i].Values))
+		}
+		a.giveBack(most)
+		held, rows = held-most, append(rows, got...)
 	}
-	return nil, fault.Wrap(fault.Unavailable, err, "the features cannot be read now").WithCode("features_unavailable").WithRetryAfter(time.Second)
+	return rows, held, nil
+}
+
+// late says that an error is there because the time was over.
+func late(ctx, limited context.Context, timeout time.Duration, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fault.Of(ctx.Err())
+	case limited.Err() != nil:
+		return fault.New(fault.DeadlineExceeded, "the features could not be read within %s", timeout).WithCode("features_timeout").WithRetryAfter(time.Second)
+	}
+	return err
 }
 
 // view returns a tenant's view as it was a moment ago.
@@ -162,8 +216,11 @@ func (f *Fetcher) view(ctx context.Context, r ref) (*View, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.known) >= maxKnown {
-		clear(f.known)
+	for other := range f.known {
+		if len(f.known) < maxKnown {
+			break
+		}
+		delete(f.known, other) // any: the others are there yet where views cannot be read
 	}
 	f.known[r] = seen{&v, now}
 	return &v, nil
@@ -172,6 +229,7 @@ func (f *Fetcher) view(ctx context.Context, r ref) (*View, error) {
 // reading is what was read for a request.
 type reading struct {
 	f      *Fetcher
+	ask    *Ask
 	asOf   time.Time
 	rows   []Row
 	failed bool
@@ -202,6 +260,11 @@ func (r *reading) fill(w *Want, v *View) (Filled, error) {
 				event = row.EventTime.UnixMilli()
 			} else if value == nil || w.OnMissing == model.FeatureError && outcome != "failed" {
 				return out, fault.New(fault.Unprocessable, "the feature %s of the view %s is %s for row %d of input '%s'", f.Name, w.View, outcome, at, w.Port.Name).WithCode("feature_missing")
+			}
+			if w.Port.Datatype.Size() == 0 { // of texts only the value says how long it is
+				if err := r.ask.reserve(int64(len(value)) + 4*elements(f)); err != nil {
+					return out, err
+				}
 			}
 			if out.Input.Data, err = f.decode(out.Input.Data, value); err != nil {
 				return out, fault.Wrap(fault.Internal, err, "a value of the feature %s of the view %s cannot be read", f.Name, w.View)
@@ -256,10 +319,20 @@ func chosen(w *Want, v *View) ([]*Feature, int64, error) {
 		if f.Datatype != w.Port.Datatype.String() {
 			return nil, 0, unfit("the feature %s of the view %s is of %s, and input '%s' takes %s", name, v.ID, f.Datatype, w.Port.Name, w.Port.Datatype)
 		}
-		n, _ := f.Shape.Elements() // it was checked
-		features, width = append(features, f), width+n
+		features, width = append(features, f), width+elements(f)
+	}
+	if width > maxWidth {
+		return nil, 0, unfit("the features of input '%s' have %d elements together, at most %d are possible", w.Port.Name, width, maxWidth)
 	}
 	return features, width, nil
+}
+
+// maxWidth is how many elements an input has of one entity.
+const maxWidth = 32 << 10
+
+func elements(f *Feature) int64 {
+	n, _ := f.Shape.Elements() // it was checked
+	return n
 }
 
 // shaped returns the shape of an input whose rows have so many elements.

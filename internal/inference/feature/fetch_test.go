@@ -15,6 +15,7 @@ import (
 	"sluice/internal/inference/feature/memfeature"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/memrepo"
@@ -123,7 +124,7 @@ func TestInputsAreWhatWasKnown(t *testing.T) {
 	} {
 		m.reads = 0
 		got, err := f.Fetch(t.Context(), c.ask)
-		if err != nil || len(got) != 1 || m.reads != 1 {
+		if err != nil || len(got) != 1 || m.reads != min(len(c.ask.Wants[0].Entities), 1) {
 			t.Fatalf("%s: %v, %d reads", name, err, m.reads)
 		}
 		in := got[0].Input
@@ -192,6 +193,57 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s, with defaults: %v", code, err)
 		}
 		m.hangs = false
+	}
+}
+
+// What inputs take is reserved before the store is read, and rows only while they are
+// needed; a view that is too wide is refused.
+func TestMemoryIsReserved(t *testing.T) {
+	f, m := newFetcher(t)
+	full := fault.New(fault.Unavailable, "full").WithCode(budget.Code)
+	for limit, reads := range map[int64]int{39: 0, feature.MaxValues: 0, 1 << 40: 1} {
+		ask, held := want([]string{"ann", "bob"}, nil), int64(0)
+		ask.Lenient, m.reads = true, 0
+		ask.Reserve = func(n int64) error {
+			if held+n > limit {
+				return full
+			}
+			held += n
+			return nil
+		}
+		ask.Return = func(n int64) { held -= n }
+		got, err := f.Fetch(t.Context(), ask)
+		if m.reads != reads || (err != nil) != (reads == 0) || err != nil && fault.CodeOf(err) != budget.Code {
+			t.Errorf("with %d bytes: %d reads, %v", limit, m.reads, err)
+		}
+		if err == nil && held != int64(len(got[0].Input.Data)+len(got[0].Times.Data)) {
+			t.Errorf("%d bytes are held for %d and %d", held, len(got[0].Input.Data), len(got[0].Times.Data))
+		}
+		if ask = want([]string{"ann"}, func(in *model.FeatureInput, p *model.Port) {
+			in.Features, p.Datatype, p.Shape = []string{"tag"}, tensor.Bytes, tensor.Shape{-1, 1}
+		}); reads == 1 {
+			held = 0
+			ask.Reserve = func(n int64) error { held += n; return nil }
+			ask.Return = func(n int64) { held -= n }
+			if got, err := f.Fetch(t.Context(), ask); err != nil || held < int64(len(got[0].Input.Data)+len(got[0].Times.Data)) || held > 100 {
+				t.Errorf("%d bytes are held for texts, %v", held, err)
+			}
+		}
+	}
+	wide := slices.Repeat([]string{"spent"}, 20_000)
+	if _, err := f.Fetch(t.Context(), want([]string{"ann"}, func(in *model.FeatureInput, p *model.Port) { in.Features, p.Shape = wide, tensor.Shape{-1, -1} })); fault.CodeOf(err) != "features_unfit" {
+		t.Errorf("too wide: %v", err)
+	}
+}
+
+// The time that is allowed is that of reading the views, too; one that was seen is taken
+// as it was then.
+func TestViewsAreReadInTime(t *testing.T) {
+	f, _ := newFetcher(t)
+	ask := want([]string{"ann"}, nil)
+	ask.Timeout = -1
+	if _, err := f.Fetch(t.Context(), ask); fault.CodeOf(err) != "features_timeout" {
+		t.Errorf("views that were not read in time: %v", err)
 	}
 }
 

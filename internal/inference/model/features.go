@@ -55,7 +55,10 @@ const (
 // DefaultFeatureTimeout is the one of a configuration without.
 const DefaultFeatureTimeout = 100 * time.Millisecond
 
-const maxFeatureInputs = 64
+const (
+	maxFeatureInputs = 64
+	maxFeatures      = 256 // of an input
+)
 
 // Takes returns what is said of an input, nil for nothing.
 func (f *Features) Takes(input string) *FeatureInput {
@@ -90,8 +93,8 @@ func (s *section) features() *Features {
 		if i.Entity.Header != "" && i.Entity.Datatype != tensor.Invalid || !slices.Contains([]tensor.Datatype{tensor.Invalid, tensor.Bytes, tensor.Int64}, i.Entity.Datatype) {
 			in.fail(v.line, in.at("entity.datatype"), "must be BYTES or INT64, of an input")
 		}
-		if len(i.Features) == 0 {
-			in.fail(v.line, in.at("features"), "must name at least one feature of the view")
+		if len(i.Features) == 0 || len(i.Features) > maxFeatures {
+			in.fail(v.line, in.at("features"), "must name 1 to %d features of the view", maxFeatures)
 		}
 		in.end()
 		f.Inputs = append(f.Inputs, i)

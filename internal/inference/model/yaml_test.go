@@ -163,7 +163,7 @@ func TestYAMLRefusals(t *testing.T) {
 		{"features without a view", "features: {inputs: {x: {features: [a], entity: {input: u}}}}", "view: must be given"},
 		{"features without entities", "features: {inputs: {x: {view: v, features: [a]}}}", "must be one of input and header"},
 		{"features of two entities", "features: {inputs: {x: {view: v, features: [a], entity: {input: u, header: U}}}}", "must be one of input and header"},
-		{"features without features", "features: {inputs: {x: {view: v, entity: {input: u}}}}", "must name at least one feature"},
+		{"features without features", "features: {inputs: {x: {view: v, entity: {input: u}}}}", "must name 1 to 256 features"},
 		{"features by numbers", "features: {inputs: {x: {view: v, features: [a], entity: {input: u, datatype: FP32}}}}", "must be BYTES or INT64"},
 		{"features by chance", "features: {inputs: {x: {view: v, features: [a], entity: {input: u}, on_missing: guess}}}", "must be one of default, error"},
 		{"fallback of nothing", `fallback: "@"`, "a fallback is name, name@version or @version"},

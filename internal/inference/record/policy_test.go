@@ -109,6 +109,39 @@ func TestRedaction(t *testing.T) {
 	}
 }
 
+// Times of features are those of an input, and not it: what a rule does to it is not done
+// to them, but they are not kept without it.
+func TestTimesAreNotRedacted(t *testing.T) {
+	since := []tensor.Tensor{{Name: "x", Datatype: tensor.Int64, Shape: tensor.Shape{2, 1}, Data: bytes.Repeat([]byte{7}, 16)}, {Name: "who", Datatype: tensor.Int64, Shape: tensor.Shape{1, 1}, Data: bytes.Repeat([]byte{8}, 8)}}
+	for rules, want := range map[string][]string{
+		`{"tensor":"x","columns":[0],"do":"mask"},{"tensor":"who","do":"hash"}`: {"x", "who"},
+		`{"tensor":"x","do":"drop"},{"tensor":"who","columns":[0],"do":"mask"}`: {"who"},
+	} {
+		e := &Entry{Tenant: "acme"}
+		p := policy(t, `{"sample":1,"tenants":["*"],"redact":[`+rules+`]}`)
+		if !e.Take(p, asked, given) {
+			t.Fatal("it is not taken")
+		}
+		e.TakeTimes(p, since)
+		e.settle(key)
+		if inputs, outputs := Altered(e.Content); !inputs || outputs {
+			t.Errorf("%s: altered inputs %t, outputs %t", rules, inputs, outputs)
+		}
+		var kept []string
+		for side, got := range Tensors(e.Content) {
+			if side == Feature {
+				kept = append(kept, got.Name)
+				if i := slices.IndexFunc(since, func(s tensor.Tensor) bool { return s.Name == got.Name }); !bytes.Equal(got.Data, since[i].Data) {
+					t.Errorf("%s: the times of %s are %v", rules, got.Name, got.Data)
+				}
+			}
+		}
+		if !slices.Equal(kept, want) {
+			t.Errorf("%s: times of %v are kept, want %v", rules, kept, want)
+		}
+	}
+}
+
 // Mistakes in a policy are told: one that protects nothing is none.
 func TestPoliciesWithMistakes(t *testing.T) {
 	for _, text := range []string{

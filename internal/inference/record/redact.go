@@ -25,15 +25,20 @@ func (e *Entry) settle(key func(tenant string) []byte) {
 	e.policy = nil
 }
 
-// redacted returns content of what was taken, in memory of its own.
+// redacted returns content of what was taken, in memory of its own. Times of features are
+// kept as they are where their input is.
 func (p *ContentPolicy) redacted(raw, key []byte) []byte {
 	out := make([]byte, 0, len(raw))
 	out = append(out, contentForm)
+	var inputs []string // that are kept
 	for side, t := range Tensors(raw) {
 		before := t.Data
 		t.Data = bytes.Clone(before)
-		if !p.redact(&t, key) {
+		if kept := slices.Contains(inputs, t.Name); side == Feature && !kept || side != Feature && !p.redact(&t, key) {
 			continue
+		}
+		if side == Input {
+			inputs = append(inputs, t.Name)
 		}
 		out = AppendTensor(out, side, &t)
 		switch {

@@ -27,6 +27,7 @@ type call struct {
 	inner    bool            // it answers a node of a graph, whose own request is the one that counts
 	result   *graph.Result   // of a graph; its memory is that of the outputs
 	times    []tensor.Tensor // of the features that were fetched
+	fetched  int64           // bytes that are held for them
 	fallback string          // the version that refused it, where another one answers; see Response
 	holding  holding
 	holds    *holding // what a graph's tensors count in: its own, or that of the graph around it
@@ -52,6 +53,10 @@ func (c *call) free() {
 	c.wanted = c.wanted[:0]
 	c.asker, c.inner, c.fallback, c.times = asker{}, false, "", nil
 	c.result.Release()
+	if c.fetched != 0 {
+		c.holds.Return(c.fetched)
+	}
+	c.fetched = 0
 	c.result, c.holds, c.holding.account = nil, nil, nil
 	calls.Put(c)
 }

@@ -77,6 +77,18 @@ func (s *Server) fetch(ctx context.Context, v *Version, c *call) error {
 	if len(ask.Wants) == 0 {
 		return nil
 	}
+	memory := s.holding(c)
+	ask.Reserve = func(n int64) error {
+		err := memory.Acquire(n)
+		if err == nil {
+			c.fetched += n
+		}
+		return err
+	}
+	ask.Return = func(n int64) {
+		memory.Return(n)
+		c.fetched -= n
+	}
 	filled, err := s.cfg.Features.Fetch(ctx, ask)
 	if err != nil {
 		return err

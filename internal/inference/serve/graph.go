@@ -81,6 +81,7 @@ func (n *nodeCodec) Decode(ctx context.Context, v *Version, req *Request) error 
 	req.Inputs = append(req.Inputs, n.Inputs...)
 	req.Outputs = append(req.Outputs, n.Outputs...)
 	req.Class, req.Tenant, req.ID = n.outer.request.Class, n.outer.request.Tenant, n.outer.request.ID
+	req.AsOf = n.outer.request.AsOf
 	if deadline, ok := ctx.Deadline(); ok {
 		req.Timeout = max(time.Until(deadline), 1)
 	}
@@ -154,6 +155,9 @@ func (s *Server) Member(name, version string) (graph.Member, error) {
 	v, err := s.Lookup(name, version)
 	if err != nil {
 		return graph.Member{}, err
+	}
+	if v.NeedsHeaders() {
+		return graph.Member{}, fault.New(fault.Unsupported, "model '%s' finds the entity of its features in a header, which a graph's requests need not have: have it take the entity as an input", v.Name).WithCode("entity_missing")
 	}
 	m := graph.Member{
 		Signature: v.Signature, Batches: v.Batches, MaxRows: v.MaxRows, Steps: v.Stateful() || v.Generative(),

@@ -67,11 +67,16 @@ func logging(v *Version) (*record.ContentPolicy, error) {
 	if err != nil {
 		return nil, err
 	}
-	inputs := v.Signature.Inputs
-	if v.Config.Features != nil { // what they are made into is kept, and not whom they are about
-		inputs = v.graph.Inputs
+	return p, p.Fit(tensors(v.Logged()), tensors(v.Signature.Outputs))
+}
+
+// Logged returns the inputs that the prediction log may keep: of features what they are
+// made into, and not whom they are about.
+func (v *Version) Logged() []model.Port {
+	if v.Config.Features != nil {
+		return v.graph.Inputs
 	}
-	return p, p.Fit(tensors(inputs), tensors(v.Signature.Outputs))
+	return v.Signature.Inputs
 }
 
 // tensors are ports as tensors without data.

@@ -170,7 +170,7 @@ func handle(b *cqrs.Bus, store feature.Store) {
 				return 0, &lineError{i, err}
 			}
 		}
-		return len(c.rows), store.Write(ctx, tx.Scope().Tenant, v.Rows, c.rows, time.Now(), v.Keep)
+		return len(c.rows), store.Write(ctx, tx.Scope().Tenant, v.Rows, c.rows, time.Time{}, v.Keep)
 	})
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c forget) (out struct{}, err error) {
 		v, err := feature.Views.Get(ctx, tx, feature.Name(c.key.View))

@@ -23,6 +23,8 @@ func Run(t *testing.T, open func(testing.TB) feature.Store, second func(testing.
 	t.Run("tenants", func(t *testing.T) { tenants(t, open(t)) })
 	t.Run("forget", func(t *testing.T) { forget(t, open(t)) })
 	t.Run("expiry", func(t *testing.T) { expiry(t, open(t)) })
+	t.Run("keep", func(t *testing.T) { shorter(t, open(t)) })
+	t.Run("stamps", func(t *testing.T) { stamps(t, open(t)) })
 	t.Run("invalid", func(t *testing.T) { invalid(t, open(t)) })
 	if second != nil {
 		t.Run("several", func(t *testing.T) {
@@ -171,6 +173,59 @@ func expiry(t *testing.T, s feature.Store) {
 	}
 	if got := read(t, s, tenant, "new", time.Now()); got.Written.IsZero() {
 		t.Error("what is not over is gone")
+	}
+}
+
+// shorter keeps newer rows for a shorter time: the older ones do not come back behind them.
+func shorter(t *testing.T, s feature.Store) {
+	tenant, now := someone(), time.Now().UTC().Truncate(time.Second)
+	write(t, s, tenant, now, row("e", now.Add(-2*time.Hour), 1), row("other", now.Add(-2*time.Hour), 1))
+	if err := s.Write(t.Context(), tenant, "v", []feature.Row{row("e", now.Add(-time.Hour), 2)}, now, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s, tenant, now, row("e", now.Add(-90*time.Minute), 3)) // late
+	if err := s.Expire(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, tenant, "e", now); !got.Written.IsZero() {
+		t.Errorf("a row that is older than one that is over: %+v", got)
+	}
+	if got := read(t, s, tenant, "other", now); got.Written.IsZero() {
+		t.Error("another entity's row is gone")
+	}
+}
+
+// stamps reads while rows are written: what was read as of a time is read as of it ever after.
+func stamps(t *testing.T, s feature.Store) {
+	tenant, done := someone(), make(chan error)
+	event := begin()
+	go func() {
+		var err error
+		for i := 0; i < 100 && err == nil; i++ {
+			err = s.Write(t.Context(), tenant, "v", []feature.Row{row("e", event, i)}, time.Time{}, keep)
+		}
+		done <- err
+	}()
+	type seen struct {
+		asOf   time.Time
+		values string
+	}
+	var all []seen
+	for writing := true; writing; {
+		select {
+		case err := <-done:
+			if writing = false; err != nil {
+				t.Fatal(err)
+			}
+		default:
+			asOf := time.Now()
+			all = append(all, seen{asOf, string(read(t, s, tenant, "e", asOf).Values)})
+		}
+	}
+	for _, one := range all {
+		if got := string(read(t, s, tenant, "e", one.asOf).Values); got != one.values {
+			t.Fatalf("as of %s it was %q, and is %q", one.asOf, one.values, got)
+		}
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 
 // Store is a feature.Store. The zero value is empty.
 type Store struct {
-	mu   sync.RWMutex
-	rows map[place][]kept
+	clock feature.Clock
+	mu    sync.RWMutex
+	rows  map[place][]kept
 }
 
 type place struct {
@@ -44,12 +45,28 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 	if s.rows == nil {
 		s.rows = map[place][]kept{}
 	}
+	if written.IsZero() {
+		var end func()
+		written, end = s.clock.Begin(time.Time{})
+		defer end()
+	}
 	for _, r := range rows {
 		at := place{tenant, feature.Key{View: view, Entity: r.Entity}}
 		r.EventTime, r.Written = r.EventTime.UTC().Truncate(time.Microsecond), written.UTC().Truncate(time.Microsecond)
 		r.Values = slices.Clone(r.Values)
 		s.rows[at] = slices.DeleteFunc(s.rows[at], func(k kept) bool { return k.EventTime.Equal(r.EventTime) && k.Written.Equal(r.Written) })
-		s.rows[at] = append(s.rows[at], kept{r, r.EventTime.Add(keep)})
+		until := r.EventTime.Add(keep)
+		for _, k := range s.rows[at] {
+			if k.EventTime.After(r.EventTime) && k.until.Before(until) {
+				until = k.until
+			}
+		}
+		for i := range s.rows[at] { // none is kept for longer than one that is newer
+			if k := &s.rows[at][i]; !k.EventTime.After(r.EventTime) && k.until.After(until) {
+				k.until = until
+			}
+		}
+		s.rows[at] = append(s.rows[at], kept{r, until})
 	}
 	return nil
 }
@@ -57,6 +74,9 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 // Read implements feature.Store.
 func (s *Store) Read(ctx context.Context, tenant string, keys []feature.Key, asOf time.Time) ([]feature.Row, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.clock.Reach(ctx, asOf); err != nil {
 		return nil, err
 	}
 	s.mu.RLock()

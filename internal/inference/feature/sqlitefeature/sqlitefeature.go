@@ -21,6 +21,7 @@ const schema = `
 		tenant TEXT NOT NULL, view TEXT NOT NULL, entity TEXT NOT NULL, event INTEGER NOT NULL, written INTEGER NOT NULL, until INTEGER NOT NULL, doc TEXT NOT NULL,
 		PRIMARY KEY (tenant, view, entity, event, written)) STRICT, WITHOUT ROWID;
 	CREATE INDEX IF NOT EXISTS rows_until ON rows (until);
+	CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), last INTEGER NOT NULL) STRICT;
 	PRAGMA user_version = 1;`
 
 // form is the number of the schema, kept in the file.
@@ -29,6 +30,7 @@ const form = 1
 // Store is a feature.Store in a file.
 type Store struct {
 	readers *sqlite.Readers
+	clock   feature.Clock
 
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
@@ -83,17 +85,50 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 			return err
 		}
 	}
-	return s.write(ctx, func() error {
+	end := func() {}
+	defer func() { end() }() // behind the commit
+	return s.write(ctx, func() (err error) {
+		if written.IsZero() {
+			if written, end, err = s.stamp(); err != nil {
+				return err
+			}
+		}
 		for i := range rows {
-			r := &rows[i]
-			err := s.conn.Exec(sqlite.New("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET doc = excluded.doc, until = excluded.until",
-				tenant, view, r.Entity, r.EventTime.UnixMicro(), written.UnixMicro(), r.EventTime.Add(keep).UnixMicro(), string(r.Values)))
-			if err != nil {
+			if err := s.insert(tenant, view, &rows[i], written, keep); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// stamp returns when the rows of a transaction are written: after those of all others.
+func (s *Store) stamp() (time.Time, func(), error) {
+	last, err := s.conn.One(sqlite.New("SELECT last FROM clock"))
+	if err != nil {
+		return time.Time{}, func() {}, err
+	}
+	written, end := s.clock.Begin(time.UnixMicro(last).UTC())
+	return written, end, s.conn.Exec(sqlite.New("INSERT INTO clock VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last", written.UnixMicro()))
+}
+
+// insert keeps a row. None is kept for longer than one that is newer: it would be read again
+// once that is forgotten.
+func (s *Store) insert(tenant, view string, r *feature.Row, written time.Time, keep time.Duration) error {
+	event, until := r.EventTime.UnixMicro(), r.EventTime.Add(keep).UnixMicro()
+	newer, err := s.conn.One(sqlite.New("SELECT min(until) FROM rows WHERE tenant = ? AND view = ? AND entity = ? AND event > ?", tenant, view, r.Entity, event))
+	if err != nil {
+		return err
+	}
+	if newer > 0 {
+		until = min(until, newer)
+	}
+	err = s.conn.Exec(sqlite.New("UPDATE rows SET until = ? WHERE tenant = ? AND view = ? AND entity = ? AND event <= ? AND until > ?", until, tenant, view, r.Entity, event, until))
+	if err != nil {
+		return err
+	}
+	return s.conn.Exec(sqlite.New("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET doc = excluded.doc, until = excluded.until",
+		tenant, view, r.Entity, event, written.UnixMicro(), until, string(r.Values)))
 }
 
 // write does something in a transaction, as a whole or not at all.
@@ -125,6 +160,9 @@ const latest = "SELECT event, written, doc FROM rows WHERE tenant = ? AND view =
 
 // Read implements feature.Store: a search in the table for each key.
 func (s *Store) Read(ctx context.Context, tenant string, keys []feature.Key, asOf time.Time) ([]feature.Row, error) {
+	if err := s.clock.Reach(ctx, asOf); err != nil {
+		return nil, err
+	}
 	found := make([]feature.Row, len(keys))
 	for i, k := range keys {
 		err := s.readers.Query(ctx, sqlite.New(latest, tenant, k.View, k.Entity, asOf.UnixMicro(), asOf.UnixMicro()), func(row []sqlite.Value) error {
