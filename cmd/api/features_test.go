@@ -118,4 +118,9 @@ func TestModelsTakeFeatures(t *testing.T) {
 	}
 	sent(204, "DELETE", "/v1/features/users/ann", "")
 	sent(404, "GET", "/v1/features/users/ann", "")
+	sent(204, "DELETE", "/v1/feature-views/users", "", "If-Match", "*")
+	sent(204, "DELETE", "/v1/features/users/zoe", "")
+	sent(200, "POST", "/v1/feature-views/users/restore", "")
+	sent(404, "GET", "/v1/features/users/zoe", "")
+	sent(200, "GET", "/v1/features/users/eve", "")
 }

@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"context"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -41,10 +42,24 @@ type Feature struct {
 	MaxAge time.Duration `json:"max_age,omitempty"`
 }
 
+var viewName = spec.TextField("name", func(v *View) string { return string(v.ID) })
+
+// Known returns a view, also one that is deleted but has its rows yet, or repo.ErrNotFound.
+func Known(ctx context.Context, from repo.Reading, name Name) (View, error) {
+	page, err := Views.Find(ctx, from, spec.Query[View]{Where: viewName.Eq(string(name)), Deleted: spec.WithDeleted})
+	if err == nil && len(page.Items) == 0 {
+		err = repo.ErrNotFound
+	}
+	if err != nil {
+		return View{}, err
+	}
+	return page.Items[0], nil
+}
+
 // Views keeps them.
 var Views = repo.Kind[Name, View]{
 	Name: "feature_views", Root: func(v *View) *aggregate.Root[Name] { return &v.Root },
-	Columns: []spec.Column[View]{spec.TextField("name", func(v *View) string { return string(v.ID) })},
+	Columns: []spec.Column[View]{viewName},
 }
 
 // Changed says that a view is another one.

@@ -173,7 +173,7 @@ func handle(b *cqrs.Bus, store feature.Store) {
 		return len(c.rows), store.Write(ctx, tx.Scope().Tenant, v.Rows, c.rows, time.Time{}, v.Keep)
 	})
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c forget) (out struct{}, err error) {
-		v, err := feature.Views.Get(ctx, tx, feature.Name(c.key.View))
+		v, err := feature.Known(ctx, tx, feature.Name(c.key.View)) // who is to be forgotten is so in a deleted view, too
 		if err == nil && store == nil {
 			err = errOff
 		}
