@@ -52,7 +52,7 @@ func (c *Case) bytes() (n int64) {
 // Cases goes through what is asked, in an order that does not change.
 type Cases interface {
 	// Read returns cases behind a cursor, empty for the first, and the cursor behind them,
-	// empty behind the last. They may be fewer than most, and are about so many bytes
+	// empty behind the last. They may be fewer than most, none even, and are about so many bytes
 	// at most, unless one is larger. Where they end depends on nothing else.
 	Read(ctx context.Context, after string, most int, bytes int64) (cases []Case, next string, err error)
 	// Close gives back what reading takes.
@@ -67,6 +67,10 @@ type Log interface {
 // logPage is how many entries are read at once, with their tensors, of which each has a
 // megabyte at most.
 const logPage = 64
+
+// maxPages is how many pages are read for a chunk at most, however few of their entries are
+// among the sample: between chunks it is seen whether the evaluation takes too long.
+const maxPages = 256
 
 // logged goes through the predictions of a log.
 type logged struct {
@@ -99,7 +103,8 @@ func (c *logged) Read(ctx context.Context, after string, most int, bytes int64) 
 			return nil, "", err
 		}
 	}
-	for taken := int64(0); len(cases) < most && taken < bytes; {
+	taken := int64(0)
+	for pages := 0; pages < maxPages && len(cases) < most && taken < bytes; pages++ {
 		q.Limit = min(logPage, most-len(cases))
 		page, err := c.log.Find(ctx, q)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,13 @@ func TestLimits(t *testing.T) {
 			t.Errorf("at most %d: %d rows, cut %t", rows, r.Rows, r.Cut)
 		}
 	}
+	exactly := newBed(t, logOf(slices.Repeat([][]float32{{1, 2}}, 8)...)) // a chunk
+	exactly.models["2"] = same
+	whole := exactly.start(t, Start{Candidate: "2", Request: Request{MaxRows: 8}}).ID
+	exactly.run(whole)
+	if e := exactly.find(t, whole); e.Status != Completed || e.Done.Result.Rows != 8 || e.Done.Result.Cut {
+		t.Errorf("all there is was asked: %+v", e.Done.Result)
+	}
 	id := b.start(t, Start{Candidate: "2", Request: Request{MaxTime: time.Second}}).ID
 	b.lives(1) // it is taken, and its worker dies
 	b.run(id)
@@ -300,8 +308,17 @@ func TestUnwanted(t *testing.T) {
 	for range 10 {
 		b.start(t, Start{Candidate: "2"})
 	}
-	if _, err := b.Start(b.ctx, Start{Model: "m", Candidate: "2", Request: Request{Logged: &Logged{From: begin, To: begin.Add(time.Hour), Sample: 1}}}); fault.CodeOf(err) != "evaluation_quota" {
+	in := Start{Model: "m", Candidate: "2", Request: Request{Logged: &Logged{From: begin, To: begin.Add(time.Hour), Sample: 1}}}
+	if _, err := b.Start(b.ctx, in); fault.CodeOf(err) != "evaluation_quota" {
 		t.Error(err)
+	}
+	page, err := b.List(b.ctx, List{Status: Queued, Limit: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.ID = page.Items[0].ID
+	if _, err := b.Start(b.ctx, in); !errors.Is(err, repo.ErrExists) {
+		t.Errorf("one that is there needs no room: %v", err)
 	}
 }
 

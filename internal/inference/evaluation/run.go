@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash"
+	"maps"
 	"strings"
 	"time"
 
@@ -103,7 +104,7 @@ func (r *run) chunk(ctx context.Context, cases Cases) (end bool, err error) {
 		return false, err
 	}
 	all := len(page)
-	page, full := r.within(page)
+	page = r.within(page)
 	answers, err := r.ask(ctx, page)
 	if err != nil {
 		return false, err
@@ -119,24 +120,25 @@ func (r *run) chunk(ctx context.Context, cases Cases) (end bool, err error) {
 		return false, err
 	}
 	r.done.Cursor, r.done.Chunks = next, r.done.Chunks+1
-	r.done.Result.Cut = full && (next != "" || len(page) < all)
-	end = next == "" || full
+	r.done.Result.Cut = len(page) < all
+	end = next == "" || r.done.Result.Cut
 	return end, r.commit(ctx, end)
 }
 
-// within returns the cases that max_rows leaves room for, and whether it leaves none beyond.
-func (r *run) within(page []Case) ([]Case, bool) {
+// within returns the cases that max_rows leaves room for: up to the first that would be asked
+// and is too much, if there is one.
+func (r *run) within(page []Case) []Case {
 	room := r.request.MaxRows - r.done.Result.Rows
 	for i := range page {
 		if page[i].Skip != "" {
 			continue
 		}
 		if room <= 0 {
-			return page[:i], true
+			return page[:i]
 		}
 		room -= page[i].Rows
 	}
-	return page, room <= 0
+	return page
 }
 
 // ask has the versions answer cases, some at a time.
@@ -283,10 +285,16 @@ func (r *run) commit(ctx context.Context, end bool) error {
 
 // meter has what was used counted, with the commit, and the evaluation itself with its end.
 func (r *run) meter(tx *repo.Tx, e *Evaluation, end bool) error {
-	for version, used := range r.used {
-		if end && version == e.Request.Candidate.Number {
-			used.Requests, used.Succeeded = 1, 1
+	used := maps.Clone(r.used) // the commit may be tried again
+	if end {
+		if used == nil {
+			used = map[string]usage.Amount{}
 		}
+		one := used[e.Request.Candidate.Number]
+		one.Requests, one.Succeeded = 1, 1
+		used[e.Request.Candidate.Number] = one
+	}
+	for version, used := range used {
 		entry := usage.Entry{What: usage.What{Model: e.Request.Model, Version: version, Mode: usage.Evaluation}, Amount: used}
 		if err := usage.Publish(tx, repo.Key{Kind: Evaluations.Name, ID: string(e.ID)}, entry); err != nil {
 			return err

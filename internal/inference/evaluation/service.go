@@ -93,7 +93,7 @@ func (s *Service) Start(ctx context.Context, in Start) (*Evaluation, error) {
 	if e.ID = in.ID; e.ID == "" {
 		e.ID = aggregate.NewID[ID](Prefix, uuid.Must(uuid.NewV7()))
 	}
-	if err := s.room(ctx, p.Tenant); err != nil {
+	if err := s.room(ctx, p.Tenant, e.ID); err != nil {
 		return nil, err
 	}
 	if err := s.resolve(ctx, p.Tenant, &e, in); err != nil {
@@ -153,13 +153,17 @@ func (s *Service) resolve(ctx context.Context, tenant string, e *Evaluation, in 
 
 var errNoLog = fault.New(fault.Unprocessable, "this server keeps no prediction log, or not one that all its processes share: set record.url, or evaluate an upload").WithCode("evaluation_needs_log")
 
-// room returns why the tenant may not have another evaluation, nil where it may. Requests at
+// room returns why the tenant may not have another evaluation, nil where it may: one that is
+// there takes no more room. Requests at
 // the same moment may exceed the limit by as many as they are.
-func (s *Service) room(ctx context.Context, tenant string) error {
+func (s *Service) room(ctx context.Context, tenant string, id ID) error {
 	all, active := 0, 0
 	for e, err := range Evaluations.All(ctx, s.store.Read(repo.Scope{Tenant: tenant}), spec.Query[Evaluation]{}) {
 		if err != nil {
 			return err
+		}
+		if e.Root.ID == id {
+			return nil
 		}
 		if all++; !e.Final() {
 			active++

@@ -147,7 +147,7 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 		m.Scores, m.Scored = farthest(all.Arms, p)
 	}
 	if w := r.State.Plan.Steps[r.State.Step].Replay; w != nil {
-		m.Replayed, err = c.replayed(ctx, w)
+		m.Replayed, err = c.replayed(ctx, &r.State.Plan, w)
 		return m, err
 	}
 	if r.State.Shadowing() != nil {

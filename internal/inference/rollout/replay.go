@@ -17,6 +17,7 @@ import (
 // implements it.
 type Evaluations interface {
 	Start(ctx context.Context, in evaluation.Start) (*evaluation.Evaluation, error)
+	Cancel(ctx context.Context, id evaluation.ID) (*evaluation.Evaluation, error)
 }
 
 // StartReplay has a release begin with an evaluation of its candidate, in the name and by
@@ -26,9 +27,8 @@ type StartReplay struct {
 	Gate       evidence.Replay
 }
 
-// replay begins the evaluation that a release waits for, and returns its step. Doing so again
-// for the same release finds the one that is there.
-func (s *Service) replay(ctx context.Context, id release.ID, c *StartRelease, baseline string) (release.Step, error) {
+// replay returns the step of a release that waits for an evaluation, which evaluate begins.
+func (s *Service) replay(ctx context.Context, id release.ID, c *StartRelease) (release.Step, error) {
 	if s.Evaluations == nil {
 		return release.Step{}, fault.New(fault.Unavailable, "this process evaluates no versions")
 	}
@@ -36,19 +36,36 @@ func (s *Service) replay(ctx context.Context, id release.ID, c *StartRelease, ba
 	if p == nil {
 		return release.Step{}, errNobody
 	}
-	in := c.Replay.Evaluation
+	return release.ReplayStep(release.Replaying{Tenant: p.Tenant, Evaluation: string(evaluationOf(id))}, c.Replay.Gate), nil
+}
+
+// evaluationOf is the id of the evaluation that a release waits for.
+func evaluationOf(id release.ID) evaluation.ID {
 	_, suffix, _ := strings.Cut(string(id), "_")
-	in.ID, in.Name = evaluation.ID(evaluation.Prefix+"_"+suffix), string(id)
+	return evaluation.ID(evaluation.Prefix + "_" + suffix)
+}
+
+// evaluate begins the evaluation that a release waits for, and then the release. Doing so
+// again for the same release finds the one that is there; nobody waits for that of a release
+// that could not be begun, and it is cancelled.
+func (s *Service) evaluate(ctx context.Context, id release.ID, c *StartRelease, baseline string, begin func() error) error {
+	in := c.Replay.Evaluation
+	in.ID, in.Name = evaluationOf(id), string(id)
 	in.Model, in.Candidate, in.Baseline = c.Model, c.Candidate, baseline
 	if _, err := s.Evaluations.Start(ctx, in); err != nil && !errors.Is(err, repo.ErrProcessed) && !errors.Is(err, repo.ErrExists) {
-		return release.Step{}, err
+		return err
 	}
-	return release.ReplayStep(release.Replaying{Tenant: p.Tenant, Evaluation: string(in.ID)}, c.Replay.Gate), nil
+	err := begin()
+	if err == nil || errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrOutcomeUnknown) || s.begun(context.WithoutCancel(ctx), string(id)) {
+		return err
+	}
+	_, _ = s.Evaluations.Cancel(context.WithoutCancel(ctx), in.ID) // else it runs to its end, for nobody
+	return err
 }
 
 // replayed returns what the evaluation that a release waits for has come to. One that is gone
-// has failed.
-func (c Counted) replayed(ctx context.Context, r *release.Replaying) (*evidence.Replayed, error) {
+// has failed, and so has one of other versions than the plan's.
+func (c Counted) replayed(ctx context.Context, p *release.Plan, r *release.Replaying) (*evidence.Replayed, error) {
 	out := &evidence.Replayed{Evaluation: r.Evaluation}
 	e, err := evaluation.Evaluations.Get(ctx, c.Store.Read(repo.Scope{Tenant: r.Tenant}), evaluation.ID(r.Evaluation))
 	if errors.Is(err, repo.ErrNotFound) {
@@ -59,7 +76,10 @@ func (c Counted) replayed(ctx context.Context, r *release.Replaying) (*evidence.
 		return nil, err
 	}
 	out.Ended = e.Final()
-	switch {
+	switch asked := &e.Request; {
+	case asked.Model != p.Model || asked.Candidate.Digest != p.Candidate || asked.Baseline == nil || asked.Baseline.Digest != p.Champion:
+		out.Ended, out.Failed = true, "it compares other versions than the release's candidate and champion: begin another release"
+		return out, nil
 	case !out.Ended:
 		return out, nil // its numbers change, and decide nothing
 	case e.Failure != nil:

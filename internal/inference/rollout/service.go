@@ -203,11 +203,8 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 			return nil, err
 		}
 	}
-	if c.Replay != nil { // the rest of the plan is checked with it, once the evaluation has begun
-		if err := (release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Steps: c.Steps}).Validate(); err != nil {
-			return nil, err
-		}
-		step, err := s.replay(ctx, id, &c, strconv.FormatInt(champion.Version, 10))
+	if c.Replay != nil {
+		step, err := s.replay(ctx, id, &c)
 		if err != nil {
 			return nil, err
 		}
@@ -227,9 +224,15 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 	}
 	next := &Pointing{candidate.Version, candidate.Digest, alias.State.Protected}
 	err = s.naming(ctx, c.Model, []int64{candidate.Version}, func(ctx context.Context) error {
-		return s.holding(ctx, alias, string(id), next, func() error {
+		begin := func() error {
 			_, err := cqrs.Send(ctx, s.bus, beginRelease{id: id, plan: plan})
 			return err
+		}
+		return s.holding(ctx, alias, string(id), next, func() error {
+			if c.Replay == nil {
+				return begin()
+			}
+			return s.evaluate(ctx, id, &c, strconv.FormatInt(champion.Version, 10), begin)
 		})
 	})
 	if err != nil {
