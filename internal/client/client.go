@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/resilience"
 )
 
@@ -37,8 +38,9 @@ type Config struct {
 type Client struct {
 	base *url.URL
 	key  string
-	http *http.Client // whole answers, repeated where they may be
-	open *http.Client // streams: no time limit and no repetition
+	http *http.Client                              // whole answers, repeated where they may be
+	open *http.Client                              // streams: no time limit and no repetition
+	rest func(context.Context, time.Duration) bool // waits, see pause.For
 }
 
 // New returns a client. fault.Invalid: the URL is none.
@@ -54,7 +56,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	wire := resilience.HTTPConfig{MaxResponse: cmp.Or(cfg.MaxAnswer, 64<<20), Proxy: http.ProxyFromEnvironment}
 	open := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // as net/http says
-	return &Client{base: base, key: cfg.Key, http: resilience.NewHTTPClient(policy, wire), open: &http.Client{Transport: open}}, nil
+	return &Client{base: base, key: cfg.Key, http: resilience.NewHTTPClient(policy, wire), open: &http.Client{Transport: open}, rest: pause.For}, nil
 }
 
 // Close gives up idle connections.

@@ -2,10 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sourcegraph/conc/pool"
 
@@ -69,11 +71,27 @@ func (c *Client) parts(ctx context.Context, f *File, u *Upload, done func(int64)
 			break
 		}
 	}
-	a, err := c.Call(ctx, Request{Method: http.MethodPost, Path: "/v1/uploads/" + u.ID + "/complete", Body: struct{}{}})
+	a, err := c.complete(ctx, u.ID)
 	if err != nil {
 		return false, err
 	}
 	return true, a.Decode(u)
+}
+
+// complete completes an upload of parts. The server reads all of it, which may take longer than
+// a request waits, and goes on without the request: as long as it is busy with that, nothing has
+// failed.
+func (c *Client) complete(ctx context.Context, id string) (*Answer, error) {
+	for {
+		a, err := c.Call(ctx, Request{Method: http.MethodPost, Path: "/v1/uploads/" + id + "/complete", Body: struct{}{}})
+		p, refused := errors.AsType[*Problem](err)
+		if !refused || p.Code != "upload_busy" {
+			return a, err
+		}
+		if !c.rest(ctx, min(max(p.RetryAfter, time.Second), time.Minute)) {
+			return nil, fault.Of(ctx.Err())
+		}
+	}
 }
 
 // put puts one part. The address is the credential: the client's own goes to no

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice/internal/platform/fault"
 )
@@ -88,6 +90,34 @@ func TestUploadInParts(t *testing.T) {
 	}
 	s := &shop{size: len(content) + 1}
 	if _, err := serve(t, s.ServeHTTP).Resume(t.Context(), &File{Content: bytes.NewReader(content), Size: int64(len(content))}, "upl_1", func(int64) {}); !fault.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+}
+
+// A server that completes an upload for longer than the client tries otherwise is waited for.
+func TestSlowCompletion(t *testing.T) {
+	calls, gone := 0, false
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls++
+		switch {
+		case gone:
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"title":"T","code":"upload_incomplete"}`)
+		case calls <= patience+2:
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"title":"T","code":"upload_busy"}`)
+		default:
+			fmt.Fprint(w, `{"id":"upl_1"}`)
+		}
+	})
+	var waits []time.Duration
+	c.rest = func(_ context.Context, d time.Duration) bool { waits = append(waits, d); return true }
+	if _, err := c.complete(t.Context(), "upl_1"); err != nil || len(waits) != patience+2 || waits[0] != 7*time.Second {
+		t.Errorf("%v: waited for %v", err, waits)
+	}
+	gone = true
+	if _, err := c.complete(t.Context(), "upl_1"); StatusOf(err) != http.StatusConflict || len(waits) != patience+2 {
 		t.Error(err)
 	}
 }

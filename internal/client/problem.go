@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"sluice/internal/platform/fault"
 )
@@ -21,6 +23,8 @@ type Problem struct { //nolint:errname // RFC 9457 calls it so
 	RequestID string   `json:"request_id"`
 	Errors    []Detail `json:"errors"`
 	Retryable bool     `json:"retryable"`
+
+	RetryAfter time.Duration `json:"-"` // of the Retry-After header in seconds (RFC 9110, 10.2.3); 0: there is none
 }
 
 // Detail is one of several things that are wrong.
@@ -63,6 +67,9 @@ func problemOf(resp *http.Response, body []byte) error {
 		p.Detail = cmp.Or(oip.Error, fault.Clip(strings.TrimSpace(string(body)), 300))
 	}
 	p.Status = resp.StatusCode
+	if n, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
+		p.RetryAfter = time.Duration(n) * time.Second
+	}
 	p.RequestID = cmp.Or(p.RequestID, resp.Header.Get("X-Request-Id"))
 	return p
 }

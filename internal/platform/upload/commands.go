@@ -118,7 +118,7 @@ func (s *Service) register(b *cqrs.Bus) {
 }
 
 // check validates what a client wants to upload.
-func (s *Service) check(c *Create) error {
+func (s *Service) check(ctx context.Context, c *Create) error {
 	media, _, err := mime.ParseMediaType(c.ContentType)
 	if err != nil || !known(media) {
 		return fault.New(fault.Unsupported, "the content type %q is not taken: expected one of %s", fault.Clip(c.ContentType, 80), strings.Join(Types(), ", ")).
@@ -133,13 +133,13 @@ func (s *Service) check(c *Create) error {
 	if err := blob.CheckSHA256(c.SHA256); err != nil {
 		return err
 	}
-	return s.checkParts(c)
+	return s.checkParts(ctx, c)
 }
 
 // Create begins an upload, if there is room for it in its tenant's quota. The
 // check and the upload are one step among those of the tenant in this process.
 func (s *Service) Create(ctx context.Context, c Create) (*Upload, error) {
-	if err := s.check(&c); err != nil {
+	if err := s.check(ctx, &c); err != nil {
 		return nil, err
 	}
 	p, _ := access.From(ctx)

@@ -17,7 +17,7 @@ const defaultPart = 16 << 20
 
 // checkParts validates the parts that a client wants, and chooses their size where
 // it does not: so that there are no more of them than a store takes.
-func (s *Service) checkParts(c *Create) error {
+func (s *Service) checkParts(ctx context.Context, c *Create) error {
 	if !c.Parts {
 		if c.PartSize != 0 {
 			return fault.New(fault.Unprocessable, "a part size is for uploads in parts: set the mode to parts").WithCode("upload_parts_invalid")
@@ -26,6 +26,10 @@ func (s *Service) checkParts(c *Create) error {
 	}
 	if c.Length < 1 {
 		return fault.New(fault.Unprocessable, "an upload in parts says its length, which is 1 byte or more").WithCode("upload_parts_invalid")
+	}
+	if s.cfg.MaxAppend < blob.MinPartSize && !s.signs(ctx) {
+		return fault.New(fault.Unprocessable, "uploads in parts are put to this server, which takes %d bytes in a request, and a part has %d or more: append the content, or set http.max_body to more", s.cfg.MaxAppend, blob.MinPartSize).
+			WithCode("upload_parts_invalid")
 	}
 	largest := max(s.cfg.MaxAppend, blob.MinPartSize)
 	least := max(blob.MinPartSize, (c.Length+blob.MaxPart-1)/blob.MaxPart)
@@ -37,6 +41,12 @@ func (s *Service) checkParts(c *Create) error {
 			WithCode("upload_parts_invalid")
 	}
 	return nil
+}
+
+// signs says whether the store signs addresses, so that no part comes through this server.
+func (s *Service) signs(ctx context.Context) bool {
+	_, err := s.bucket.PresignPart(ctx, blob.Upload{Key: Folder + "none", ID: "none"}, 1, blob.MinPartSize, time.Minute)
+	return fault.CodeOf(err) != blob.CodePresign
 }
 
 // Slots is of how many parts the upload is made; 0 where it is appended.
@@ -152,6 +162,9 @@ func (s *Service) Slots(ctx context.Context, id ID, after, limit int) (*Upload, 
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if after > u.Slots() {
+		return nil, nil, fault.New(fault.Invalid, "the cursor %d is behind the %d parts that there are: send the next_cursor of a page, or none", after, u.Slots()).WithCode("invalid_cursor")
 	}
 	kept, open, err := s.kept(ctx, u)
 	if err == nil && !open {

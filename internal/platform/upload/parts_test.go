@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -227,5 +228,40 @@ func TestOneCompletes(t *testing.T) {
 	}
 	if u, err := b.Complete(b.ctx, id, Completion{}); err != nil || u.State != Complete {
 		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+// A cursor behind the parts is refused, however large: there are no parts of such numbers.
+func TestCursorsBehindTheParts(t *testing.T) {
+	b := newBed(t, Config{})
+	id := b.create(t, Create{Length: blob.MinPartSize + 1, Parts: true, PartSize: blob.MinPartSize})
+	for after, code := range map[int]string{2: "", 3: "invalid_cursor", math.MaxInt: "invalid_cursor"} {
+		if _, slots, err := b.Slots(b.ctx, id, after, 10); fault.CodeOf(err) != code && (err != nil || code != "") || len(slots) > 0 {
+			t.Errorf("behind %d: %+v, %v", after, slots, err)
+		}
+	}
+}
+
+// signing is a store that signs addresses.
+type signing struct{ Bucket }
+
+func (signing) PresignPart(context.Context, blob.Upload, int, int64, time.Duration) (string, error) {
+	return "https://store.example.com/", nil
+}
+
+// Where the server takes no request as large as a part, parts have to go elsewhere.
+func TestPartsLargerThanRequests(t *testing.T) {
+	b := newBed(t, Config{MaxAppend: blob.MinPartSize - 1})
+	c := Create{Length: blob.MinPartSize + 1, Parts: true, ContentType: "application/octet-stream"}
+	if _, err := b.Create(b.ctx, c); fault.CodeOf(err) != "upload_parts_invalid" || !strings.Contains(err.Error(), "http.max_body") {
+		t.Error(err)
+	}
+	b.Service.bucket = signing{b.dies}
+	if _, err := b.Create(b.ctx, c); err != nil {
+		t.Error(err)
+	}
+	b = newBed(t, Config{MaxAppend: blob.MinPartSize})
+	if _, err := b.Create(b.ctx, c); err != nil {
+		t.Error(err)
 	}
 }
