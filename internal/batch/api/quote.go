@@ -82,9 +82,12 @@ type countedFile struct {
 // ReadAt implements io.ReaderAt.
 func (f countedFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.ReaderAt.ReadAt(p, off)
-	f.of.last.Store(off + int64(n))
+	f.Reached(off + int64(n))
 	return n, err
 }
+
+// Reached implements ingest.Followed.
+func (f countedFile) Reached(offset int64) { f.of.last.Store(offset) }
 
 // maxSheets is among how many sheets of a workbook the one that was read is looked for.
 const maxSheets = 100

@@ -28,6 +28,12 @@ type Random interface {
 	File(ctx context.Context) (io.ReaderAt, int64, error)
 }
 
+// Followed is a reader of a file that is told how far the reading of a workbook has come,
+// which is less than what has been read ahead.
+type Followed interface {
+	Reached(offset int64)
+}
+
 // Coding says how a text file's content is wrapped.
 type Coding struct {
 	Compression string `json:"compression,omitempty"` // gzip, zstd; empty: none

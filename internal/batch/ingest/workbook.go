@@ -61,6 +61,7 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 		return nil, err
 	}
 	list := &listed{ReaderAt: raw, left: maxBookIndex}
+	list.followed, _ = raw.(Followed)
 	b := &book{o: o}
 	if b.zip, err = zip.NewReader(list, size); err != nil {
 		return nil, err
@@ -87,8 +88,9 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 // takes no more than is left. Nothing that it says of its own size is relied on.
 type listed struct {
 	io.ReaderAt
-	left  int64
-	whole bool // the list has been read
+	left     int64
+	whole    bool     // the list has been read
+	followed Followed // nil for nobody
 }
 
 // errParts is what is said of archives with too many files.
@@ -101,7 +103,11 @@ func (l *listed) ReadAt(p []byte, at int64) (int, error) {
 			return 0, errParts
 		}
 	}
-	return l.ReaderAt.ReadAt(p, at)
+	n, err := l.ReaderAt.ReadAt(p, at)
+	if l.followed != nil {
+		l.followed.Reached(at + int64(n))
+	}
+	return n, err
 }
 
 // open opens a file of the archive, which may inflate as others do.
