@@ -43,7 +43,7 @@ func TestEvaluations(t *testing.T) {
 	}
 	const asked = 5 // requests of four rows, of which the last has the value that candidates know differently
 	for range asked {
-		predict(t, "POST", base+"/v1/models/lookup/predictions", `{"inputs":[{"name":"x","shape":[4,1],"datatype":"INT64","data":[0,1,2,3]}]}`)
+		predict(t, "POST", base+"/v1/models/lookup:1/predictions", `{"inputs":[{"name":"x","shape":[4,1],"datatype":"INT64","data":[0,1,2,3]}]}`)
 	}
 	get(t, base+"/v1/prediction-log", func(p logPage) bool { return len(p.Data) == asked })
 	for _, c := range []struct {

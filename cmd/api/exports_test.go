@@ -28,8 +28,14 @@ func TestExportOfJobs(t *testing.T) {
 		}
 	}
 	body := []byte(`{"name":"mine","dataset":"jobs","columns":["client_ref","model"],"filters":[{"column":"model","op":"eq","value":"iris"}],"format":"csv"}`)
-	if got := infer(t, "POST", base+"/v1/exports/preview", body, "Content-Type", "application/json"); got.StatusCode != 200 || strings.Count(string(got.body), `"model":"iris"`) != made {
-		t.Errorf("%d %s", got.StatusCode, got.body)
+	// What there is, is what there was when the millisecond began.
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		got := infer(t, "POST", base+"/v1/exports/preview", body, "Content-Type", "application/json")
+		if n := strings.Count(string(got.body), `"model":"iris"`); got.StatusCode == 200 && n == made {
+			break
+		} else if got.StatusCode != 200 || n > made || time.Now().After(deadline) {
+			t.Fatalf("%d %s", got.StatusCode, got.body)
+		}
 	}
 	asked := infer(t, "POST", base+"/v1/exports", body, "Content-Type", "application/json", "Idempotency-Key", "e1")
 	self := base + asked.Header.Get("Location")
