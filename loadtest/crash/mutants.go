@@ -45,7 +45,7 @@ var mutants = []mutant{
 		{platform + "repo/store.go", "			tx.marks = append(tx.marks, Mark{consumer, m, s.Now().Add(keep)})\n", "			_, _ = m, keep\n"},
 	}, []string{"not once", "twice", "lost", "creation", "change"}},
 	{"an audit entry is noted in the read model only", []edit{
-		{platform + "audit/trail/trail.go", "	indexes, err := log.Append(ctx, []audit.Entry{entry})\n", "	indexes, err := []int64{0}, error(nil)\n	if entry.ID[len(entry.ID)-1] != '7' {\n		indexes, err = log.Append(ctx, []audit.Entry{entry})\n	}\n"},
+		{platform + "audit/trail/gather.go", "	indexes, err := t.append(logging, fresh)\n", "	indexes, err := make([]int64, len(fresh)), error(nil)\n	for i, a := range fresh {\n		if a.entry.ID[len(a.entry.ID)-1] != '7' && err == nil {\n			var one []int64\n			if one, err = t.append(logging, fresh[i:i+1]); err == nil {\n				indexes[i] = one[0]\n			}\n		}\n	}\n"},
 	}, []string{"audit", "not once"}},
 	{"a batch is published in the wrong order", []edit{
 		{platform + "relay/relay.go", "	failed := r.publisher.Publish(ctx, batch...)\n", "	slices.Reverse(batch)\n	slices.Reverse(pending)\n	failed := r.publisher.Publish(ctx, batch...)\n"},

@@ -206,21 +206,28 @@ func (p *puller) giveBack(m *nats.Msg) {
 	}
 }
 
-// drain gives back what is on its way. Nobody waits any more, or will.
+// drainLook is how often a puller that drains looks whether there is still something on
+// its way: who leaves at the same time may have got the end of a request.
+const drainLook = 50 * time.Millisecond
+
+// drain gives back what is on its way. Nobody begins to wait any more.
 func (p *puller) drain() {
 	p.draining.Lock()
 	defer p.draining.Unlock()
 	for {
 		p.mu.Lock()
-		inbox, asked := p.inbox, p.asked
+		inbox := p.inbox
+		over := inbox == nil || p.asked == 0 || !p.durable.q.conn.IsConnected() || time.Now().After(p.until.Add(p.durable.q.cfg.Timeout))
+		if over {
+			p.abandon()
+			p.mu.Unlock()
+			return
+		}
 		p.waiting++ // as whoever receives
 		p.mu.Unlock()
-		var m *nats.Msg
-		var err error
-		over := inbox == nil || asked == 0 || !p.durable.q.conn.IsConnected()
-		if !over {
-			m, err = p.receive(context.Background(), inbox)
-		}
+		look, cancel := context.WithTimeout(context.Background(), drainLook)
+		m, _ := p.receive(look, inbox) // an error has been seen to
+		cancel()
 		if m != nil {
 			p.giveBack(m)
 			continue
@@ -228,11 +235,5 @@ func (p *puller) drain() {
 		p.mu.Lock()
 		p.waiting--
 		p.mu.Unlock()
-		if over || err != nil {
-			break
-		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.abandon()
 }
