@@ -28,6 +28,9 @@ type Login struct {
 	Token          string
 }
 
+// inboxRoom is how many messages find room in an inbox.
+const inboxRoom = 2048
+
 // connect opens the connection that is kept for the life of the queue.
 func (q *Queue) connect() error {
 	if (q.cfg.Server == nil) == (len(q.cfg.URLs) == 0) {
@@ -40,9 +43,11 @@ func (q *Queue) connect() error {
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectBufSize(-1), // what cannot be sent is an error, not a surprise later
-		// A source asks for one message at a time. The library's room for half a million
-		// would be 4 MiB of each, which the collector takes for live memory.
-		nats.SyncQueueLen(64),
+		// A puller asks for no more messages than there are handlers, which are at most
+		// 1024, and gets the ends of its requests: what found no room would be lost until
+		// its lease ran out. The library's room for half a million would be 4 MiB of each,
+		// which the collector takes for live memory.
+		nats.SyncQueueLen(inboxRoom),
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

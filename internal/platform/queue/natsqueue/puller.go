@@ -217,7 +217,8 @@ func (p *puller) drain() {
 	for {
 		p.mu.Lock()
 		inbox := p.inbox
-		over := inbox == nil || p.asked == 0 || !p.durable.q.conn.IsConnected() || time.Now().After(p.until.Add(p.durable.q.cfg.Timeout))
+		conn := p.durable.q.conn
+		over := inbox == nil || p.asked == 0 || !conn.IsConnected() || conn.Stats().Reconnects != p.reconnects || time.Now().After(p.until.Add(p.durable.q.cfg.Timeout))
 		if over {
 			p.abandon()
 			p.mu.Unlock()

@@ -20,7 +20,7 @@ func TestIdleHandlersShareRequests(t *testing.T) {
 	if err := q.Ensure(t.Context(), queue.Stream{Name: "S", Subjects: []string{"s.>"}, Retention: queue.Work}); err != nil {
 		t.Fatal(err)
 	}
-	const handlers, messages = 64, 500
+	const handlers, messages = 512, 3000 // they come at once, while all handlers wait
 	var requests, most atomic.Int64
 	spy, err := q.conn.Subscribe("$JS.API.CONSUMER.MSG.NEXT.>", func(m *nats.Msg) {
 		var n int64
@@ -55,10 +55,12 @@ func TestIdleHandlersShareRequests(t *testing.T) {
 	if n := requests.Load(); n == 0 || n > handlers {
 		t.Errorf("%d requests by %d handlers that had nothing to do for %s: one each is too many by far", n, handlers, 4*q.pullTime())
 	}
-	for i := range messages {
-		if err := q.Publish(t.Context(), queue.Message{ID: fmt.Sprint(i), Subject: fmt.Sprint("s.", i)}); err != nil {
-			t.Fatal(err)
-		}
+	burst := make([]queue.Message, messages)
+	for i := range burst {
+		burst[i] = queue.Message{ID: fmt.Sprint(i), Subject: fmt.Sprint("s.", i)}
+	}
+	if err := q.Publish(t.Context(), burst...); err != nil {
+		t.Fatal(err)
 	}
 	select {
 	case <-all:
