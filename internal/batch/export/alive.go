@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
 )
@@ -14,27 +15,14 @@ import (
 // meanwhile: to count, to sort or to write may take longer than a lease. The context that
 // it returns ends, with errLost as its cause, where the attempt is not wanted any more.
 func (r *run) keepAlive(ctx context.Context) (_ context.Context, stop func()) {
-	ctx, end := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(r.service.beat)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			_ = r.alive(ctx) // else the queue says it again, or ends the attempt
-			_, err := r.service.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Extend(r.attempt, now) })
-			if errors.Is(err, errLost) || errors.Is(err, repo.ErrNotFound) {
-				end(errLost)
-				return
-			}
+	return pause.Beat(ctx, r.service.beat, func(ctx context.Context) error {
+		_ = r.alive(ctx) // else the queue says it again, or ends the attempt
+		_, err := r.service.update(ctx, r.scope, r.id, func(e *Export, now time.Time) error { return e.Extend(r.attempt, now) })
+		if errors.Is(err, errLost) || errors.Is(err, repo.ErrNotFound) {
+			return errLost
 		}
-	}()
-	return ctx, func() { end(nil); <-ended }
+		return nil
+	})
 }
 
 // because says whether an attempt's error comes of its worker stopping, in order, which
