@@ -144,60 +144,16 @@ func (a *API) errors(ctx context.Context, w http.ResponseWriter, r *http.Request
 
 // joined opens a text and the objects behind it as one.
 func (a *API) joined(head string, parts []job.Object) func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+	pieces := make([]blob.Piece, len(parts))
+	for i, o := range parts {
+		pieces[i] = blob.Piece{Key: o.Key, Bytes: o.Bytes, SHA256: o.SHA256}
+	}
 	return func(ctx context.Context, offset, _ int64) (io.ReadCloser, error) {
-		j := &joined{ctx: ctx, bucket: a.bucket, parts: parts, now: io.NopCloser(strings.NewReader(head[min(offset, int64(len(head))):]))}
-		for offset = max(0, offset-int64(len(head))); len(j.parts) > 0 && offset >= j.parts[0].Bytes; j.parts = j.parts[1:] {
-			offset -= j.parts[0].Bytes
-		}
-		j.offset = offset
-		return j, nil
+		before := min(offset, int64(len(head)))
+		behind := blob.Join(ctx, a.bucket, pieces, offset-before)
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(strings.NewReader(head[before:]), behind), behind}, nil
 	}
 }
-
-// joined reads objects one after the other.
-type joined struct {
-	ctx    context.Context //nolint:containedctx // it is the request's, as its body is
-	bucket blob.Reader
-	parts  []job.Object
-	offset int64 // in the first
-	now    io.ReadCloser
-}
-
-// Read implements io.Reader.
-func (j *joined) Read(p []byte) (int, error) {
-	for {
-		n, err := j.now.Read(p)
-		if n > 0 || err == nil || err != io.EOF {
-			if n > 0 && err == io.EOF {
-				err = nil
-			}
-			return n, err
-		}
-		if len(j.parts) == 0 {
-			return 0, io.EOF
-		}
-		if err := j.next(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (j *joined) next() error {
-	_ = j.now.Close()
-	j.now = io.NopCloser(strings.NewReader(""))
-	part := j.parts[0]
-	o, err := j.bucket.Get(j.ctx, part.Key, blob.GetOptions{Range: blob.Range{Offset: j.offset}})
-	if err != nil {
-		return err
-	}
-	o.Info.SHA256 = part.SHA256 // the store's own may have rotted with the object
-	j.now = struct {
-		io.Reader
-		io.Closer
-	}{o.Verified(), o.Body}
-	j.parts, j.offset = j.parts[1:], 0
-	return nil
-}
-
-// Close implements io.Closer.
-func (j *joined) Close() error { return j.now.Close() }
