@@ -18,23 +18,24 @@ import (
 // blow is one way to hurt durable predictions.
 type blow struct {
 	name string
+	hits string // what counts that it met someone; empty where it always does
 	do   func(context.Context) error
 }
 
 // blows are all of them: one round.
 func (b *jobBed) blows() (all []blow) {
 	for _, p := range points {
-		all = append(all, blow{"killed at " + p.name, func(ctx context.Context) error { return b.killAt(ctx, p.name) }})
+		all = append(all, blow{"killed at " + p.name, p.name, func(ctx context.Context) error { return b.killAt(ctx, p.name) }})
 	}
 	for _, p := range b.all() {
-		all = append(all, blow{p.name + " killed", func(context.Context) error { return b.signal(p, syscall.SIGKILL) }})
+		all = append(all, blow{p.name + " killed", "", func(context.Context) error { return b.signal(p, syscall.SIGKILL) }})
 	}
 	return append(all,
-		blow{"all killed", b.killAll},
-		blow{"an attempt held up", b.stall}, blow{"another attempt held up", b.stall},
-		blow{"a process frozen", b.freeze},
-		blow{"what is held up cancelled", b.cancelHeldUp},
-		blow{"killed with cancelled predictions, and the queue emptied", b.killCancelled},
+		blow{"all killed", "", b.killAll},
+		blow{"an attempt held up", "overtaken", b.stall}, blow{"another attempt held up", "overtaken", b.stall},
+		blow{"a process frozen", "overtaken", b.freeze},
+		blow{"what is held up cancelled", "cancelled", b.cancelHeldUp},
+		blow{"killed with cancelled predictions, and the queue emptied", "cancelled", b.killCancelled},
 	)
 }
 
@@ -54,7 +55,23 @@ func (b *jobBed) nemesis(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return b.makeUp(ctx)
+}
+
+// makeUp deals again those blows that nobody came to, as happens when all that
+// would have was dead just then.
+func (b *jobBed) makeUp(ctx context.Context) error {
+	for range 3 {
+		for _, blow := range b.blows() {
+			if blow.hits == "" || b.hits[blow.hits] > 0 || ctx.Err() != nil {
+				continue
+			}
+			if err := blow.do(ctx); err != nil && !errors.Is(err, errAway) {
+				return fmt.Errorf("%s, again: %w", blow.name, err)
+			}
+		}
+	}
+	return ctx.Err()
 }
 
 // errAway says that a process had ended before it could be hurt.

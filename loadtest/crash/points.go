@@ -30,7 +30,7 @@ var points = []point{
 	{"finished", "internal/inference/job", "Worker.attempt", true},                 // that is committed, the message not acknowledged
 	{"published", "internal/platform/repo/sqliterepo", "Driver.Published", false},  // the queue has messages, the outbox does not know
 	{"sent", "internal/platform/webhook/deliver", "Service.post", true},            // the receiver has a webhook, its delivery does not know
-	{"logged", "internal/platform/audit/trail", "Trail.index", false},              // the audit log has an entry, the read model has not
+	{"logged", "internal/platform/audit/trail", "Trail.indexAll", false},           // the audit log has an entry, the read model has not
 	{"reminded", "internal/inference/job", "Reconciler.Tenant", true},              // what is due was announced
 }
 
