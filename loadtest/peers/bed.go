@@ -137,6 +137,10 @@ func (b *bed) sluice(ctx context.Context, repository string, round int) error {
 
 func (b *bed) peer(ctx context.Context, p *peer, last bool) error {
 	r, err := p.start(ctx, b.dir)
+	if err != nil && ctx.Err() == nil { // PyTriton's workers may be refused by their own parent; such a start is no measure of a server
+		fmt.Fprintf(b.out, "%s is started again: %v\n", p.title, err)
+		r, err = p.start(ctx, b.dir)
+	}
 	if err != nil {
 		return err
 	}
