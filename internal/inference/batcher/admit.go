@@ -43,6 +43,7 @@ func (b *Batcher[T]) key(t *Task[T]) time.Duration {
 }
 
 func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
+	b.share(now)
 	waiting := 0
 	if bk := b.online.byID[b.bucketID(t)]; bk != nil {
 		waiting = bk.rows
@@ -93,7 +94,9 @@ func (b *Batcher[T]) late(t *Task[T], now time.Duration, waiting int) time.Durat
 		key := t.key
 		left := t.due - now
 		t.key -= left - left/rush
-		if late := b.lateness(t, now, waiting); late <= 0 {
+		if late := b.ownLateness(t, now, waiting); late <= 0 { // whoever is pushed aside asked for more
+			b.lastLight = now
+			b.share(now)
 			return late
 		}
 		t.key = key // behind what was accepted, then
@@ -112,7 +115,18 @@ func (b *Batcher[T]) answered(t *Task[T]) time.Duration {
 // lateness predicts by how much t, or by its coming an accepted task, would
 // miss its deadline; it is not positive if none would.
 func (b *Batcher[T]) lateness(t *Task[T], now time.Duration, waiting int) time.Duration {
-	delay := b.residual(now)
+	if late := b.ownLateness(t, now, waiting); late > 0 {
+		return late
+	}
+	if !b.demand.fits(now, t.key, b.residual(now), t.work, b.parallel) {
+		return max(t.work, 1)
+	}
+	return 0
+}
+
+// ownLateness predicts by how much t would miss its deadline; it is not positive if it
+// would not.
+func (b *Batcher[T]) ownLateness(t *Task[T], now time.Duration, waiting int) time.Duration {
 	ahead := b.demand.until(now, t.key)
 	// The rows of its bucket that make no full run yet go in the same run.
 	shared := waiting % b.limit
@@ -121,17 +135,11 @@ func (b *Batcher[T]) lateness(t *Task[T], now time.Duration, waiting int) time.D
 	} else {
 		shared = 0
 	}
-	start := delay + ahead/time.Duration(b.parallel)
+	start := b.residual(now) + ahead/time.Duration(b.parallel)
 	joining := b.joining(start) * (waiting + t.rows()) / (b.online.rows + t.rows())
 	own := b.cost.P95(max(min(b.limit, shared+t.rows()+joining), t.rows()), b.parallel-1)
 	t.guess = start + own
-	if late := now + b.answered(t) - t.due; late > 0 {
-		return late
-	}
-	if !b.demand.fits(now, t.key, delay, t.work, b.parallel) {
-		return max(t.work, 1)
-	}
-	return 0
+	return now + b.answered(t) - t.due
 }
 
 // residual returns how long until the executors are free, on average. A run

@@ -34,6 +34,8 @@ type Batcher[T any] struct {
 	demand  demand  // of online tasks
 	tenants tenants[T]
 
+	lastLight time.Duration // when a task of a light tenant was last accepted
+
 	leader  *Task[T]  // forms the next batch, or has been woken to
 	runs    []*run[T] // in progress
 	spare   []*run[T] // for reuse
@@ -60,11 +62,12 @@ func New[T any](exec RunFunc[T], cfg Config) (*Batcher[T], error) {
 		exec: exec, cfg: cfg, cost: cfg.Cost, epoch: time.Now(),
 		drained: make(chan struct{}),
 		online:  newQueue[T](), bulk: newQueue[T](),
-		byDue:   heap[T]{which: byDue},
-		demand:  newDemand(cfg.SLO * time.Duration(min(max(cfg.Explicit.PriorityLevels, 1), maxLevels))),
-		tenants: newTenants[T](cfg.SLO),
-		clock:   clock{optimism: quantile{value: 1}, gap: cfg.SLO, lastArrival: -never},
-		alarm:   alarm{at: never},
+		byDue:     heap[T]{which: byDue},
+		demand:    newDemand(cfg.SLO * time.Duration(min(max(cfg.Explicit.PriorityLevels, 1), maxLevels))),
+		tenants:   newTenants[T](cfg.SLO),
+		lastLight: -never,
+		clock:     clock{optimism: quantile{value: 1}, gap: cfg.SLO, lastArrival: -never},
+		alarm:     alarm{at: never},
 	}
 	b.shed.Store(int64(-never))
 	b.tune()

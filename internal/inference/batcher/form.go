@@ -19,7 +19,7 @@ func (b *Batcher[T]) form(t *Task[T], now time.Duration) *run[T] {
 	room -= b.take(r, t)
 	for !b.cfg.Solo && bk.tasks.len() > 0 {
 		next := bk.tasks.head()
-		if next.rows() > room || next.Bucket != t.Bucket {
+		if r.rows >= b.enough || next.rows() > room || next.Bucket != t.Bucket {
 			break
 		}
 		room -= b.take(r, next)

@@ -19,7 +19,7 @@ func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
 	switch {
 	case head == nil:
 	case head == self:
-	case self != nil && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.limit):
+	case self != nil && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.enough):
 		b.leader = self
 	default:
 		head.wake <- lead

@@ -55,7 +55,8 @@ func newTenants[T any](memory time.Duration) tenants[T] {
 }
 
 const (
-	rush     = 8   // a light task is ordered as if it had this part of its time
+	rush     = 64  // a light task is ordered as if it had this part of its time: as soon as the demand tells apart
+	reserve  = 8   // this part of a task's time is kept free for light ones, beside what those have used
 	lightest = 0.8 // of a fair share: who has used less is light
 	// mostHeadroom is the largest part of a task's time that is kept free for others.
 	mostHeadroom = 0.5
@@ -75,10 +76,10 @@ func (ts *tenants[T]) standing(tn *tenant[T], now time.Duration, parallel int) (
 	if tn.first == nil {
 		n++
 	}
-	if n > 1 && own*float64(n) < lightest*all {
+	if own*float64(max(n, 2)) < lightest*all { // the others have used something of late, at least
 		return true, 0
 	}
-	return false, min(others/float64(ts.memory)/float64(parallel)+1.0/rush, mostHeadroom)
+	return false, min(others/float64(ts.memory)/float64(parallel)+1.0/reserve, mostHeadroom)
 }
 
 // charge books accepted work.

@@ -7,6 +7,7 @@ import "time"
 type tuning struct {
 	pays     bool // running rows together is faster than one by one
 	limit    int  // most rows to put into one run
+	enough   int  // from so many rows on a run takes no more: limit, or knee while a light tenant is about
 	knee     int  // enough rows that more hardly make it more efficient
 	parallel int  // runs at a time that are worth it, at most the executors
 	tried    int  // largest run so far, on which it rests
@@ -51,6 +52,7 @@ const (
 func (b *Batcher[T]) tune() {
 	b.untilNew = retuneEvery
 	defer func(before int) {
+		b.share(b.now())
 		if b.parallel != before {
 			b.trials = trials{trialsFrom, trialsFrom}
 		}
@@ -101,14 +103,23 @@ func (b *Batcher[T]) worthwhile() int {
 	return n
 }
 
+// share decides how many rows are enough for a run. While a light tenant is about,
+// whoever comes next is not to wait for longer runs, and not to go in longer ones, than
+// pay: those hardly get more done, and nothing interrupts them.
+func (b *Batcher[T]) share(now time.Duration) {
+	if b.enough = b.limit; now-b.lastLight < b.cfg.SLO && !b.cfg.Explicit.windowed() {
+		b.enough = max(b.knee, 1)
+	}
+}
+
 // price returns the run time that rows of one bucket need, in full runs.
 func (b *Batcher[T]) price(rows int) time.Duration {
 	k := b.parallel - 1
 	p := time.Duration(0)
-	if full := rows / b.limit; full > 0 {
-		p = time.Duration(full) * b.cost.P95(b.limit, k)
+	if full := rows / b.enough; full > 0 {
+		p = time.Duration(full) * b.cost.P95(b.enough, k)
 	}
-	if rest := rows % b.limit; rest > 0 {
+	if rest := rows % b.enough; rest > 0 {
 		p += b.cost.P95(rest, k)
 	}
 	return p
