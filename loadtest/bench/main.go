@@ -4,6 +4,7 @@
 // so that every figure is a ratio of one run on one machine.
 //
 //	go run ./loadtest/bench [-short] [-only part,part] [-server bin/api] [-profile folder]
+//	go run ./loadtest/bench -server old -against new -with 'GOGC=200'
 //
 // Run it from the root of the repository. A goal that is missed prints
 // "short"; only what is broken (a wrong answer, a failed request) makes it
@@ -72,6 +73,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	only := flags.String("only", "", "the parts to run, separated by commas: "+names())
 	binary := flags.String("server", "", "the server's binary; empty builds ./cmd/api")
 	profiles := flags.String("profile", "", "a folder for CPU profiles of the server, one for each measurement; they cost some speed")
+	against := flags.String("against", "", "measure nothing but what requests cost this binary of the server and -server's, in turns")
+	with := flags.String("with", "", "settings of the second server of such a trial, NAME=value separated by spaces")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -92,6 +95,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.profiles = *profiles
+	if *against != "" || *with != "" {
+		chosen = []part{{"trial", trial(*against, strings.Fields(*with))}}
+	}
 	b.report.line("%s", mode)
 	b.report.line("machine  %s", machine.Describe())
 	b.report.line("runtime  %s, %s", runtime.Version(), b.models.Runtime())

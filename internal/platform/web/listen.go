@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -87,9 +86,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		if l.open.Add(1) <= l.max {
 			l.fresh.Add(1)
-			c := &conn{Conn: nc, l: l}
-			c.fresh.Store(true)
-			return c, nil
+			return newConn(nc, l), nil
 		}
 		l.open.Add(-1)
 		l.refused.Inc()
@@ -121,36 +118,4 @@ func (l *listener) refuse(c net.Conn) {
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, maxUnreadReq))
 	}()
-}
-
-// conn is a connection that counts.
-type conn struct {
-	net.Conn
-	l     *listener
-	once  sync.Once
-	fresh atomic.Bool
-}
-
-// used records that the connection's first request was read, or that it ended.
-func (c *conn) used() {
-	if c.fresh.Load() && c.fresh.CompareAndSwap(true, false) {
-		c.l.fresh.Add(-1)
-	}
-}
-
-// CloseWrite lets net/http linger after an answer that refuses a body.
-func (c *conn) CloseWrite() error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		return tcp.CloseWrite()
-	}
-	return nil
-}
-
-// Close closes the connection and frees its place.
-func (c *conn) Close() error {
-	c.once.Do(func() {
-		c.used()
-		c.l.open.Add(-1)
-	})
-	return c.Conn.Close()
 }

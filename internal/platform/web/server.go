@@ -101,8 +101,12 @@ func newHTTP(cfg Config, h http.Handler) *http.Server {
 		IdleTimeout:       cfg.IdleTimeout,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 		ConnState: func(nc net.Conn, state http.ConnState) {
-			if c, ok := nc.(*conn); ok && state != http.StateNew {
+			c, ok := nc.(*conn)
+			if ok && state != http.StateNew {
 				c.used()
+			}
+			if ok && state == http.StateHijacked {
+				c.hijacked()
 			}
 		},
 	}
