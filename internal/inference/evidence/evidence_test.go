@@ -160,6 +160,28 @@ func TestMinRequests(t *testing.T) {
 	}
 }
 
+// The mixture test finds between equal arms what the exact one cannot tell yet, passes
+// what is alike, and says nothing of arms that hardly ever fail.
+func TestErrorRateByMSPRT(t *testing.T) {
+	of := func(n, hits int64) Numbers { return Numbers{Requests: sequential.Count{N: n, Hits: hits}} }
+	for _, c := range []struct {
+		baseline, candidate Numbers
+		exact, msprt        Verdict
+	}{
+		{of(1500, 30), of(1500, 105), Undecided, Fail},
+		{of(2000, 40), of(2000, 40), Undecided, Pass},
+		{of(100_000, 9), of(100_000, 9), Pass, Undecided},
+		{of(1000, 20), of(1000, 400), Fail, Fail},
+	} {
+		for test, want := range map[string]Verdict{"": c.exact, Exact: c.exact, MSPRT: c.msprt} {
+			p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: 0.02, Test: test}}
+			if verdict, _ := verdicts(t, p, Measured{Baseline: c.baseline, Candidate: c.candidate}); verdict != want {
+				t.Errorf("%q says of %+v and %+v %s, expected %s", test, c.baseline.Requests, c.candidate.Requests, verdict, want)
+			}
+		}
+	}
+}
+
 // What scores count is a range, of numbers that are in order and not too large; how many
 // do not is said.
 func TestRangeOfScores(t *testing.T) {
@@ -267,6 +289,7 @@ func TestBadPoliciesAndNumbersAreRefused(t *testing.T) {
 		"/alpha":               func(p *Policy) { p.Alpha = 0 },
 		"/min_requests":        func(p *Policy) { p.MinRequests = 0 },
 		"/error_rate/worse":    func(p *Policy) { p.ErrorRate.Worse = math.NaN() },
+		"/error_rate/test":     func(p *Policy) { p.ErrorRate.Test = "z" },
 		"/latency/quantile":    func(p *Policy) { p.Latency.Quantile = 1 },
 		"/latency/ratio":       func(p *Policy) { p.Latency.Ratio = 1 },
 		"/quality/worse":       func(p *Policy) { p.Quality.Worse = 0 },

@@ -72,11 +72,16 @@ func find(name string, i sequential.Interval, limit float64, format string, args
 	return f
 }
 
-// judge uses the exact sequences: a canary's first hundred requests without an
-// error say next to nothing, which a central limit theorem would not know.
+// judge uses the exact sequences unless asked otherwise: a canary's first hundred
+// requests without an error say next to nothing, which a central limit theorem
+// would not know.
 func (g *ErrorRate) judge(m Measured, alpha float64) Finding {
 	b, c := m.Baseline.Requests, m.Candidate.Requests
-	return find("error_rate", sequential.ProportionDifferenceExact(b, c, alpha), g.Worse,
+	worse := sequential.ProportionDifferenceExact(b, c, alpha)
+	if g.Test == MSPRT {
+		worse = sequential.ProportionDifference(b, c, alpha, g.Worse)
+	}
+	return find("error_rate", worse, g.Worse,
 		"the candidate failed %d of %d requests, the baseline %d of %d", c.Hits, c.N, b.Hits, b.N)
 }
 

@@ -33,7 +33,19 @@ type ErrorRate struct {
 	// is a tenth of a percentage point. It is what can be told apart from nothing,
 	// so it is greater than zero: the smaller, the more requests that takes.
 	Worse float64 `json:"worse"`
+	// Test is Exact, also where it is empty, or MSPRT.
+	Test string `json:"test,omitempty" enum:"exact,msprt"`
 }
+
+// Tests of an error rate.
+const (
+	// Exact holds from the first request on, for arms of any size.
+	Exact = "exact"
+	// MSPRT is the mixture sequential probability ratio test. It finds a difference
+	// between arms of about equal size with a third of the requests, and is silent until
+	// each has failed ten times and succeeded ten times.
+	MSPRT = "msprt"
+)
 
 // Latency bounds a quantile of the latencies.
 type Latency struct {
@@ -126,6 +138,7 @@ func (p Policy) Validate() error {
 	check(p.MinRequests >= 1, "/min_requests", "min_requests is %d, expected at least 1", p.MinRequests)
 	if g := p.ErrorRate; g != nil {
 		check(share(g.Worse), "/error_rate/worse", "worse is %g, expected more than 0 and less than 1", g.Worse)
+		check(g.Test == "" || g.Test == Exact || g.Test == MSPRT, "/error_rate/test", "the test is %q, expected %s or %s", fault.Clip(g.Test, 20), Exact, MSPRT)
 	}
 	if g := p.Latency; g != nil {
 		check(share(g.Quantile), "/latency/quantile", "the quantile is %g, expected more than 0 and less than 1", g.Quantile)

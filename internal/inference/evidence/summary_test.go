@@ -53,7 +53,7 @@ func TestHowLongACanaryTakes(t *testing.T) {
 	for _, rate := range []float64{0.001, 0.01} {
 		before := 0.0
 		for _, worse := range []float64{0.02, 0.01, 0.005, 0.002} {
-			p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{worse}}
+			p := Policy{Alpha: 0.05, MinRequests: 1, ErrorRate: &ErrorRate{Worse: worse}}
 			n := 100.0
 			for ; ; n *= 1.05 {
 				count := func(n float64) sequential.Count {
