@@ -46,8 +46,8 @@ func batches(ctx context.Context, s *settings) (err error) {
 		return failed(append(b.tally.problems, left...))
 	}
 	took := time.Since(began)
-	b.logf("%d files of %d rows and as many exports in %.0f s; %d processes were killed: %s", len(b.runs), b.rows(), took.Seconds(), b.kills(), b.ends())
-	problems := append(b.tally.problems, b.compare(ctx)...)
+	b.logf("%d files of %d rows and %d exports in %.0f s; %d processes were killed: %s", len(b.runs), b.rows(), len(b.exports), took.Seconds(), b.kills(), b.ends())
+	problems := append(append(b.tally.problems, b.compare(ctx)...), b.compareExports(ctx)...)
 	found, err := b.ledgers(ctx)
 	if err != nil {
 		return err
@@ -83,11 +83,11 @@ func (b *batchBed) file(n int) []byte {
 	return text.Bytes()
 }
 
-// batchRun is a file that is answered, and an export beside it.
-type batchRun struct {
-	kind          int // of its file
-	batch, export string
-	ended         bool
+// asked is a batch or an export that was asked for, and that somebody waits for.
+type asked struct {
+	kind  int
+	id    string
+	ended bool
 }
 
 // shownBatch is what is shown of a batch.
@@ -96,23 +96,6 @@ type shownBatch struct {
 	Counts     map[string]int `json:"row_counts"`
 	Results    struct{ SHA256 string }
 	Error      struct{ Code, Message string }
-}
-
-// shownExport is what is shown of an export.
-type shownExport struct {
-	ID, Status string
-	Rows       int
-	SHA256     string
-	Parts      []struct {
-		Rows   int
-		SHA256 string
-	}
-	Error struct{ Code, Message string }
-}
-
-// digest is what an export's files are.
-func (e *shownExport) digest() string {
-	return fmt.Sprintf("%s %d rows %s, parts %v", e.Status, e.Rows, e.SHA256, e.Parts)
 }
 
 // fileKinds is the number of ways in which files are answered.
@@ -145,22 +128,7 @@ func (b *batchBed) undisturbed(ctx context.Context) error {
 		b.logf("undisturbed: %d rows in %.1f s", b.rows(), time.Since(began).Seconds())
 		b.want = append(b.want, expected{shown: shown, content: body})
 	}
-	b.asOf = time.Now().UTC()
-	for behind := unlogged(b.database()); ; time.Sleep(100 * time.Millisecond) { // until the audit log has everything before
-		if n, err := behind(ctx); n == 0 || err != nil || ctx.Err() != nil {
-			if err != nil || ctx.Err() != nil {
-				return errors.Join(err, ctx.Err())
-			}
-			break
-		}
-	}
-	id, err := b.export(ctx, "quiet")
-	if err != nil {
-		return err
-	}
-	e, err := b.exported(ctx, id)
-	b.wantExport = e.digest()
-	return err
+	return b.undisturbedExports(ctx)
 }
 
 // expected is what an undisturbed run leaves.
@@ -169,17 +137,12 @@ type expected struct {
 	content []byte
 }
 
-// submit has a file answered, and an export written.
-func (b *batchBed) submit(ctx context.Context, n int) (err error) {
-	r := batchRun{kind: n % fileKinds}
-	if r.batch, err = b.ask(ctx, r.kind, strconv.Itoa(n)); err != nil {
-		return err
-	}
-	if r.export, err = b.export(ctx, strconv.Itoa(n)); err != nil {
-		return err
-	}
-	b.runs = append(b.runs, r)
-	return nil
+// submit has a file answered.
+func (b *batchBed) submit(ctx context.Context, n int) error {
+	kind := n % fileKinds
+	id, err := b.ask(ctx, kind, strconv.Itoa(n))
+	b.runs = append(b.runs, asked{kind: kind, id: id})
+	return err
 }
 
 func (b *batchBed) ask(ctx context.Context, kind int, key string) (id string, err error) {
@@ -188,9 +151,9 @@ func (b *batchBed) ask(ctx context.Context, kind int, key string) (id string, er
 	return b.made(ctx, "/v1/batches", fmt.Sprintf("batch-%d-%s", kind, key), body)
 }
 
-func (b *batchBed) export(ctx context.Context, key string) (id string, err error) {
-	return b.made(ctx, "/v1/exports", "export-"+key, map[string]any{"dataset": "audit_entries", "format": "csv", "as_of": b.asOf.Format(time.RFC3339Nano)})
-}
+// killsPerExport is after how many killings another export is begun, so that there is
+// mostly one to be hurt.
+const killsPerExport = 3
 
 // strike kills one process after the other, and then waits for what has not ended.
 func (b *batchBed) strike(ctx context.Context) error {
@@ -211,6 +174,11 @@ func (b *batchBed) strike(ctx context.Context) error {
 		}
 		for b.open() < 2 { // there is always something to be hurt, and less than there are workers
 			if err := b.submit(ctx, len(b.runs)); err != nil {
+				return err
+			}
+		}
+		if n%killsPerExport == 0 {
+			if err := b.submitExport(ctx, len(b.exports)); err != nil {
 				return err
 			}
 		}
@@ -235,9 +203,9 @@ func (b *batchBed) open() (n int) {
 
 // left are those that have not ended.
 func (b *batchBed) left() (problems []string) {
-	for _, r := range b.runs {
+	for _, r := range slices.Concat(b.runs, b.exports) {
 		if !r.ended {
-			problems = append(problems, fmt.Sprintf("not ended: the batch %s, or the export %s", r.batch, r.export))
+			problems = append(problems, "not ended: "+r.id)
 		}
 	}
 	return problems
@@ -251,18 +219,15 @@ func (b *batchBed) looked(ctx context.Context) (bool, error) {
 		if r.ended {
 			continue
 		}
-		shown, err := b.batch(ctx, r.batch)
+		shown, err := b.batch(ctx, r.id)
 		if err != nil {
 			return false, err
 		}
-		var e shownExport
-		if err := b.read(ctx, "/v1/exports/"+r.export, &e); err != nil {
-			return false, err
-		}
-		r.ended = finished(shown.Status) && finished(e.Status)
+		r.ended = finished(shown.Status)
 		all = all && r.ended
 	}
-	return all, nil
+	exported, err := b.lookedExports(ctx)
+	return all && exported, err
 }
 
 func finished(status string) bool {
@@ -291,20 +256,17 @@ func (b *batchBed) compare(ctx context.Context) (problems []string) {
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	for _, r := range b.runs {
 		want := &b.want[r.kind]
-		shown, err := b.batch(ctx, r.batch)
+		shown, err := b.batch(ctx, r.id)
 		if err != nil {
-			wrong("%s cannot be read: %v", r.batch, err)
+			wrong("%s cannot be read: %v", r.id, err)
 			continue
 		}
 		if shown.Status != want.shown.Status || fmt.Sprint(shown.Counts) != fmt.Sprint(want.shown.Counts) {
-			wrong("other counts: %s is %s with %v, %+v, undisturbed %v", r.batch, shown.Status, shown.Counts, shown.Error, want.shown.Counts)
+			wrong("other counts: %s is %s with %v, %+v, undisturbed %v", r.id, shown.Status, shown.Counts, shown.Error, want.shown.Counts)
 		}
-		content, err := b.get(ctx, "/v1/batches/"+r.batch+"/results")
+		content, err := b.get(ctx, "/v1/batches/"+r.id+"/results")
 		if err != nil || !bytes.Equal(content, want.content) || shown.Results.SHA256 != want.shown.Results.SHA256 {
-			wrong("other bytes: the results of %s are %d bytes, undisturbed %d, %v", r.batch, len(content), len(want.content), err)
-		}
-		if e, err := b.exported(ctx, r.export); err != nil || e.digest() != b.wantExport {
-			wrong("other bytes: the export %s is %q, undisturbed %q, %v", r.export, e.digest(), b.wantExport, err)
+			wrong("other bytes: the results of %s are %d bytes, undisturbed %d, %v", r.id, len(content), len(want.content), err)
 		}
 	}
 	return problems

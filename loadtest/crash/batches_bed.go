@@ -27,11 +27,12 @@ type batchBed struct {
 	queue   string // its address
 	call    *caller
 
-	uploads    []string // of each kind
-	want       []expected
-	asOf       time.Time
-	wantExport string
-	runs       []batchRun
+	uploads     []string // of each kind
+	want        []expected
+	asOf        time.Time
+	wantExports []string // digests, of each kind
+	runs        []asked
+	exports     []asked
 }
 
 func newBatchBed(ctx context.Context, s *settings) (*batchBed, error) {
@@ -53,6 +54,9 @@ func (b *batchBed) start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(model, "model.onnx"), onnxtest.MLP(1, 4, 2048, 1024, 3), 0o600); err != nil {
+		return err
+	}
+	if err := b.seed(ctx); err != nil {
 		return err
 	}
 	if b.nats, b.queue, err = b.superviseNATS(ctx); err != nil {
@@ -124,17 +128,6 @@ func (b *batchBed) wait(ctx context.Context, id string) (shown shownBatch, err e
 		time.Sleep(50 * time.Millisecond)
 	}
 	return shown, errors.Join(err, ctx.Err())
-}
-
-// exported waits for the end of an export.
-func (b *batchBed) exported(ctx context.Context, id string) (e shownExport, err error) {
-	for err == nil && ctx.Err() == nil {
-		if err = b.read(ctx, "/v1/exports/"+id, &e); finished(e.Status) {
-			return e, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return e, errors.Join(err, ctx.Err())
 }
 
 // upload uploads a file; nothing is hurt meanwhile.
