@@ -49,7 +49,7 @@ var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 func (t *temp) write(body *blob.Checked, opts blob.UploadOptions, now time.Time) (blob.Info, error) {
 	buf := buffers.Get().(*[128 << 10]byte)
 	defer buffers.Put(buf)
-	if _, err := io.CopyBuffer(disk{t.file}, body, buf[:]); err != nil {
+	if _, err := io.CopyBuffer(&disk{file: t.file}, body, buf[:]); err != nil {
 		return blob.Info{}, err
 	}
 	d := description{
@@ -74,12 +74,24 @@ func (t *temp) seal(d description) error {
 	return translate(t.file.Sync())
 }
 
-// disk translates the errors of a file, so that they are told from the body's.
-type disk struct{ file *os.File }
+// disk translates the errors of a file, so that they are told from the body's, and has
+// the system write behind what comes: a long file that is flushed at its end only has
+// everybody wait for all of it then.
+type disk struct {
+	file           *os.File
+	written, begun int64 // bytes of the file, and of these the ones that are on their way to the disk
+}
+
+// behind is how many bytes are left to the system before they are sent on their way.
+const behind = 4 << 20
 
 // Write implements io.Writer.
-func (d disk) Write(p []byte) (int, error) {
+func (d *disk) Write(p []byte) (int, error) {
 	n, err := d.file.Write(p)
+	if d.written += int64(n); d.written-d.begun >= behind {
+		writeBehind(d.file, d.begun, d.written-d.begun)
+		d.begun = d.written
+	}
 	return n, translate(err)
 }
 
