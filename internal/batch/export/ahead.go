@@ -29,12 +29,9 @@ func readAhead(ctx context.Context, scan Scan, p *plan) *ahead {
 	}
 	go func() {
 		defer close(a.filled)
-		from := table.NewChunk(p.dataset.Schema)
+		read := p.reader(scan)
 		for rows := range a.free {
-			err := scan.Read(ctx, from)
-			if rows.Reset(); err == nil {
-				p.project(from, rows)
-			}
+			err := read(ctx, rows)
 			select {
 			case a.filled <- filled{rows, scan.Seen(), err}:
 			case <-ctx.Done():
@@ -46,6 +43,22 @@ func readAhead(ctx context.Context, scan Scan, p *plan) *ahead {
 		}
 	}()
 	return a
+}
+
+// reader returns what reads the wanted rows and columns of a scan.
+func (p *plan) reader(scan Scan) func(context.Context, *table.Chunk) error {
+	if p.whole() {
+		return scan.Read
+	}
+	from := table.NewChunk(p.dataset.Schema)
+	return func(ctx context.Context, into *table.Chunk) error {
+		into.Reset()
+		err := scan.Read(ctx, from)
+		if err == nil {
+			p.project(from, into)
+		}
+		return err
+	}
 }
 
 // next returns the next chunk; done gives it back.

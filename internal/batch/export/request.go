@@ -55,7 +55,7 @@ type plan struct {
 	columns []int // of the dataset's
 	schema  table.Schema
 	sort    []sorter.Key // of the schema's; none leaves rows as the dataset has them
-	keep    match
+	keep    match // nil for all rows
 	options encode.Options
 }
 
@@ -88,8 +88,10 @@ func (r *Request) plan(datasets map[string]*Dataset) (*plan, error) {
 		return nil, err
 	}
 	var err error
-	if p.keep, err = compile(d.Schema, r.Filters); err != nil {
-		return nil, err
+	if len(r.Filters) > 0 {
+		if p.keep, err = compile(d.Schema, r.Filters); err != nil {
+			return nil, err
+		}
 	}
 	if p.sort, err = r.order(p.schema); err != nil {
 		return nil, err

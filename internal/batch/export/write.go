@@ -202,8 +202,24 @@ func (r *run) end() error {
 	return err
 }
 
+// whole says whether all rows and columns of the dataset are wanted, as they are.
+func (p *plan) whole() bool {
+	for i, column := range p.columns {
+		if i != column {
+			return false
+		}
+	}
+	return p.keep == nil && len(p.columns) == len(p.dataset.Schema)
+}
+
 // project adds the wanted rows and columns of a dataset's chunk to another.
 func (p *plan) project(from, to *table.Chunk) {
+	if p.keep == nil {
+		for i, column := range p.columns {
+			to.Column(i).AppendColumn(from.Column(column))
+		}
+		return
+	}
 	for row := range from.Rows() {
 		if !p.keep(from, row) {
 			continue

@@ -146,3 +146,18 @@ func (c *Column) AppendCell(from *Column, i int) {
 		c.Ints = append(c.Ints, from.Ints[i])
 	}
 }
+
+// AppendColumn adds copies of all cells of another column of the same type.
+func (c *Column) AppendColumn(from *Column) {
+	for i, null := range from.nulls {
+		if null {
+			c.SetNull(c.Len() + i)
+		}
+	}
+	for _, end := range from.ends {
+		c.ends = append(c.ends, len(c.text)+end)
+	}
+	c.text = append(c.text, from.text...)
+	c.Ints, c.Floats = append(c.Ints, from.Ints...), append(c.Floats, from.Floats...)
+	c.Float32s, c.Bools = append(c.Float32s, from.Float32s...), append(c.Bools, from.Bools...)
+}

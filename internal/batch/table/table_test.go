@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"sluice/internal/platform/fault"
@@ -189,4 +190,25 @@ func TestPagesAppendedAtOnce(t *testing.T) {
 	if !col.HasNulls() {
 		t.Error("has nulls, and says none")
 	}
+}
+
+// A column that is added at once is as if its cells were added one by one.
+func TestAppendColumn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		typ := Type(rapid.IntRange(int(String), int(Time)).Draw(t, "type"))
+		at, one := &Column{Type: typ}, &Column{Type: typ}
+		for range rapid.IntRange(0, 4).Draw(t, "columns") {
+			from := &Column{Type: typ}
+			for range rapid.IntRange(0, 5).Draw(t, "cells") {
+				add(from, draw(t, typ))
+			}
+			at.AppendColumn(from)
+			for i := range from.Len() {
+				one.AppendCell(from, i)
+			}
+		}
+		if diff := cmp.Diff(one, at, cmp.AllowUnexported(Column{}), cmpopts.EquateNaNs(), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+	})
 }
