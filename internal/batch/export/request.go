@@ -55,7 +55,7 @@ type plan struct {
 	columns []int // of the dataset's
 	schema  table.Schema
 	sort    []sorter.Key // of the schema's; none leaves rows as the dataset has them
-	keep    match // nil for all rows
+	keep    match        // nil for all rows
 	options encode.Options
 }
 
