@@ -47,6 +47,8 @@ func (p *program) plan() *cobra.Command {
 	flags.DurationVar(&d.P99, "p99", 0, "time within which 99 of 100 are to be answered")
 	flags.IntVar(&d.Rows, "rows", 1, "rows of a request")
 	flags.DurationVar(&d.Request, "overhead", 60*time.Microsecond, "CPU time of a request beside its run")
+	flags.Float64Var(&d.Others, "others", 0, "share of a node's cores that other work takes, from 0 to below 1")
+	flags.DurationVar(&d.Jitter, "jitter", 0, "99th percentile of what answers of an idle node take longer than most")
 	flags.IntVar(&d.Spare, "spare", 1, "nodes that may fail")
 	for _, name := range []string{"model", "rps", "p99"} {
 		_ = cmd.MarkFlagRequired(name)

@@ -1,18 +1,17 @@
 // Package plan says how many nodes a model needs, from its measured run times.
 //
-// A node is a queue with batch service: requests arrive independently of each
-// other (Poisson); whenever one of its executors is free it takes what waits, up
-// to the most rows of a run; a run takes what the node has measured for so many
-// rows beside so many other runs. That is the model of Inoue, "Queueing analysis of
-// GPU-based inference servers with dynamic batching" (Performance Evaluation 147,
-// 2021; arXiv:1912.06322), with measured instead of linear times, with a most for
-// the rows, and with several executors. Its percentiles have no closed form: they
-// come from a simulation with a fixed seed, and the tests hold its means to Inoue's
-// closed form. What one request costs beside the runs (wire, decoding) takes its
-// share of the cores and, where they are all taken, slows the runs.
+// A node is simulated by its events, with a fixed seed: requests arrive independently
+// of each other (Poisson), are handled (wire, decoding) on the cores, wait for an
+// executor, run together up to the most rows of a run, and are handled again. A run
+// takes what the node has measured for so many rows beside so many other runs,
+// spread as measured. Runs and handling share the cores. That is the queue with batch
+// service of Inoue, "Queueing analysis of GPU-based inference servers with dynamic batching" (Performance
+// Evaluation 147, 2021; arXiv:1912.06322), with measured instead of linear times, with a most for
+// the rows, and with several executors; the tests hold the simulation's means to his
+// closed form.
 //
-// Limits: one model on a node, requests of one size, and an even balance over
-// nodes. docs/CAPACITY.md compares it with a real run.
+// Limits: one model on a node, and requests of one size. docs/CAPACITY.md compares it
+// with a real run.
 package plan
 
 import (
@@ -46,8 +45,11 @@ type Demand struct {
 	Rate    float64       // requests per second
 	Rows    int           // of each
 	P99     time.Duration // of the answers
-	Request time.Duration // CPU time of a request beside its run
+	Request time.Duration // CPU time of a request beside its run, on a busy node
+	Wake    time.Duration // and how much more where none is being handled
 	Spare   int           // nodes that may fail
+	Others  float64       // share of a node's cores that other work takes, from 0 to below 1
+	Jitter  time.Duration // 99th percentile of what answers take longer than that, for want of a quiet machine
 }
 
 // Plan is the answer.
@@ -108,11 +110,22 @@ func Predict(n Node, d Demand) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if d.Rate >= m.peak() {
-		return Plan{}, fmt.Errorf("%s: a node answers at most %.4g requests per second", n.Model, m.peak())
+	if err := m.below(n, d.Rate); err != nil {
+		return Plan{}, err
 	}
-	at := m.simulate(d.Rate)
-	return Plan{Nodes: 1, PerNode: d.Rate, Peak: m.peak(), Parallel: m.parallel, P50: at.p50, P99: at.p99, Batch: at.batch, Busy: at.busy}, nil
+	return m.plan(1, m.simulate(d.Rate)), nil
+}
+
+// below fails where a node cannot keep up with a rate.
+func (m *model) below(n Node, rate float64) error {
+	if rate >= m.peak() {
+		return fmt.Errorf("%s: a node answers at most %.4g requests per second", n.Model, m.peak())
+	}
+	return nil
+}
+
+func (m *model) plan(nodes int, at sample) Plan {
+	return Plan{Nodes: nodes, PerNode: m.Rate / float64(nodes), Peak: m.peak(), Parallel: m.parallel, P50: at.p50, P99: at.p99, Batch: at.batch, Busy: at.busy}
 }
 
 func (d Demand) check(n Node) error {
@@ -123,7 +136,9 @@ func (d Demand) check(n Node) error {
 		return fmt.Errorf("a request has 1 to %d rows, the most of a run", max(n.MaxRows, 1))
 	case d.P99 <= 0:
 		return errors.New("the 99th percentile must be more than 0")
-	case d.Request < 0 || d.Spare < 0:
+	case !(d.Others >= 0 && d.Others < 1) || d.Jitter < 0:
+		return errors.New("others take a share of the cores from 0 to below 1, and the jitter is not negative")
+	case d.Request < 0 || d.Wake < 0 || d.Spare < 0:
 		return errors.New("neither a request's cost nor the spare nodes can be negative")
 	case n.Cores < 1 || n.Executors < 1:
 		return errors.New("the node has neither cores nor executors: is it a Sluice of this version?")
