@@ -54,6 +54,7 @@ var parts = []part{
 	{"open", measureOpen},
 	{"overload", measureOverload},
 	{"plan", measurePlan},
+	{"scale", measureScale},
 	{"store", measureStore},
 	{"bus", measureBus},
 	{"relay", measureRelay},

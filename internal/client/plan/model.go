@@ -11,6 +11,7 @@ type model struct {
 	knee     int         // requests in a run that give nine tenths of what most gives; 1 where company does not pay
 	runs     [][]float64 // seconds, by other runs and by requests less one
 	sigma    float64     // of the logarithm of run times
+	arrivals int         // to simulate for each node
 }
 
 // The batcher's: it runs tasks together where that gives so many times the rows per
@@ -25,7 +26,7 @@ func newModel(n Node, d Demand) (*model, error) {
 	if err := d.check(n); err != nil {
 		return nil, err
 	}
-	m := &model{Demand: d, cores: float64(n.Cores) * (1 - d.Others)}
+	m := &model{Demand: d, cores: float64(n.Cores) * (1 - d.Others), arrivals: arrivals}
 	best, most := 0.0, max(n.MaxRows/d.Rows, 1)
 	for k := range n.Executors { // as many runs at a time, and as many rows in each, as give the most
 		costs := n.known(k)

@@ -28,7 +28,7 @@ func (m *model) cluster(rate float64, count int, b Balance) sample {
 	for i := range nodes {
 		nodes[i] = &node{model: m, rng: rng}
 	}
-	all := min(arrivals*count, mostArrivals)
+	all := min(m.arrivals*count, mostArrivals)
 	came, latencies := make([]float64, all), make([]float64, 0, all)
 	sum, noise := 0.0, m.Jitter.Seconds()/math.Log(100) // so that the 99th percentile is the jitter
 	for due, next := rng.ExpFloat64()/rate, 0; len(latencies) < all; {
