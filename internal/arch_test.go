@@ -64,7 +64,7 @@ var (
 	// adapters are where drivers are: one for each.
 	adapters = map[string][]string{
 		"github.com/mattn/go-sqlite3/...":   {"internal/platform/sqlite", "internal/platform/repo/sqliterepo/..."},
-		"github.com/gocql/gocql/...":        {"internal/platform/repo/scyllarepo/..."},
+		"github.com/gocql/gocql/...":        {"internal/platform/cql/...", "internal/platform/repo/scyllarepo/...", "internal/inference/feature/cqlfeature"},
 		"github.com/nats-io/...":            {"internal/platform/queue/natsqueue/...", "cmd/worker"},
 		"github.com/minio/...":              {"internal/platform/blob/s3blob/..."},
 		"github.com/ClickHouse/...":         {"internal/inference/record/chrecord"},

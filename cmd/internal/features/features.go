@@ -14,6 +14,7 @@ import (
 
 	"sluice/cmd/internal/node"
 	"sluice/internal/inference/feature"
+	"sluice/internal/inference/feature/cqlfeature"
 	"sluice/internal/inference/feature/sqlitefeature"
 	"sluice/internal/inference/serve"
 	"sluice/internal/platform/config"
@@ -41,22 +42,46 @@ func Need(d node.Deps) node.Deps {
 // runs.
 func Open(ctx context.Context, cfg config.Config, views *repo.Store, log *slog.Logger, metrics prometheus.Registerer) (*Features, error) {
 	f := &Features{log: log}
-	address := cfg.Features.URL
-	switch {
-	case address == "none", address == "" && strings.HasPrefix(cfg.Database.URL, "scylla:"): // a file on each node would be several stores
-		return f, nil
-	case address == "":
-		address = "sqlite:" + filepath.Join(cfg.DataDir, "features.db")
-	}
-	store, err := sqlitefeature.Open(ctx, address)
-	if err != nil {
-		return nil, err
+	store, err := open(ctx, address(cfg), log, metrics)
+	if err != nil || store == nil {
+		return f, err
 	}
 	if f.fetcher, err = feature.NewFetcher(store, views, metrics); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	f.Store = store
 	return f, nil
+}
+
+// address is where the store is: by default in the node's folder, or, as a file on each node
+// would be several stores, where all else is kept of a cluster.
+func address(cfg config.Config) string {
+	switch {
+	case cfg.Features.URL != "":
+		return cfg.Features.URL
+	case strings.HasPrefix(cfg.Database.URL, "scylla:"):
+		return cfg.Database.URL
+	}
+	return "sqlite:" + filepath.Join(cfg.DataDir, "features.db")
+}
+
+// open opens the store of an address, nil for none.
+func open(ctx context.Context, address string, log *slog.Logger, metrics prometheus.Registerer) (feature.Store, error) {
+	switch {
+	case address == "none":
+		return nil, nil
+	case strings.HasPrefix(address, "scylla:"):
+		return opened(cqlfeature.Open(ctx, address, cqlfeature.Config{Logger: log, Metrics: metrics}))
+	}
+	return opened(sqlitefeature.Open(ctx, address))
+}
+
+// opened keeps a nil of a type from becoming a store.
+func opened[S feature.Store](s S, err error) (feature.Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Source returns what gives models their features; nil where there is no store.

@@ -6,15 +6,28 @@ import (
 	"sluice/internal/platform/config"
 )
 
-// There is no store where the configuration says so, and none in a file of each node of
-// a cluster unless it is asked for.
+// A cluster's features are where all else is, unless the configuration says otherwise.
+func TestAddress(t *testing.T) {
+	for _, c := range []struct{ features, database, want string }{
+		{"", "", "sqlite:/d/features.db"}, {"", "sqlite:/x", "sqlite:/d/features.db"}, {"", "scylla://x/y", "scylla://x/y"},
+		{"none", "scylla://x/y", "none"}, {"sqlite:/f", "scylla://x/y", "sqlite:/f"}, {"scylla://z/f", "", "scylla://z/f"},
+	} {
+		cfg := config.Config{DataDir: "/d"}
+		cfg.Features.URL, cfg.Database.URL = c.features, c.database
+		if got := address(cfg); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+// There is no store where the configuration says so.
 func TestOpen(t *testing.T) {
 	for name, c := range map[string]struct {
-		features, database string
-		there              bool
-	}{"off": {"none", "", false}, "by default": {"", "", true}, "of a cluster": {"", "scylla://x/y", false}} {
+		features string
+		there    bool
+	}{"off": {"none", false}, "by default": {"", true}} {
 		cfg := config.Config{DataDir: t.TempDir()}
-		cfg.Features.URL, cfg.Database.URL = c.features, c.database
+		cfg.Features.URL = c.features
 		f, err := Open(t.Context(), cfg, nil, nil, nil)
 		if err != nil || (f.Store != nil) != c.there || (f.Source() != nil) != c.there || (f.Component().Run != nil) != c.there {
 			t.Errorf("%s: %+v, %v", name, f, err)

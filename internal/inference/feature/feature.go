@@ -9,8 +9,7 @@
 // in any answer as of a time before it came.
 //
 // Limits: times are those of the clocks of the processes that write, to the
-// microsecond. What one process has under way another does not wait for, where it reads as
-// of now. There is no computing of features here: rows are brought. A row is
+// microsecond. There is no computing of features here: rows are brought. A row is
 // forgotten once its view's time to keep it is over.
 package feature
 

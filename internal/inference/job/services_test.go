@@ -5,13 +5,12 @@ package job
 import (
 	"context"
 	"fmt"
-	"net/url"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"sluice/internal/inference/usage"
+	"sluice/internal/platform/cql/cqltest"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/repo/scyllarepo"
@@ -21,16 +20,7 @@ import (
 // newCQLBench returns a bench whose store is a keyspace of its own in the cluster.
 func newCQLBench(t *testing.T) *bench {
 	t.Helper()
-	u, err := url.Parse(os.Getenv("SLUICE_TEST_CQL_URL"))
-	if err != nil || u.Host == "" {
-		t.Fatalf("SLUICE_TEST_CQL_URL is not the address of a cluster: run make services (%v)", err)
-	}
-	u.Path = fmt.Sprintf("/jobs%d", time.Now().UnixNano())
-	q := u.Query()
-	q.Set("replication", "1")
-	q.Set("timeout", "20s") // the machine does other things, too
-	u.RawQuery = q.Encode()
-	d, err := scyllarepo.Open(t.Context(), u.String(), scyllarepo.Config{})
+	d, err := scyllarepo.Open(t.Context(), cqltest.Fresh(t), scyllarepo.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

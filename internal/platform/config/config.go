@@ -236,7 +236,7 @@ type Record struct {
 
 // Features configures the store of features that models take.
 type Features struct {
-	URL string `key:"url" secret:"true" help:"sqlite:path; none has no feature store; empty is sqlite:features.db in data_dir, or none where database.url is a cluster"`
+	URL string `key:"url" secret:"true" help:"sqlite:path, or scylla://host/keyspace for several nodes; none has no feature store; empty is database.url where that is a cluster, else sqlite:features.db in data_dir"`
 }
 
 // Batch configures batches: files of rows that a model answers.

@@ -86,8 +86,8 @@ func (c *Config) checkStores(add func(format string, args ...any)) {
 	if u := c.Record.URL; u != "" && u != "none" && !hasScheme(u, []string{"sqlite", "clickhouse", "http", "https"}) {
 		add("record.url has an unknown form, expected none, sqlite:… or clickhouse://…, or http://… for ClickHouse over HTTP")
 	}
-	if u := c.Features.URL; u != "" && u != "none" && !hasScheme(u, []string{"sqlite"}) {
-		add("features.url has an unknown form, expected none or sqlite:…")
+	if u := c.Features.URL; u != "" && u != "none" && !hasScheme(u, []string{"sqlite", "scylla"}) {
+		add("features.url has an unknown form, expected none, sqlite:… or scylla://…")
 	}
 	if c.Record.KeepStatistics < c.Record.Keep {
 		add("record.keep_statistics is %s, expected at least record.keep (%s)", c.Record.KeepStatistics, c.Record.Keep)

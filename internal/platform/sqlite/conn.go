@@ -231,3 +231,19 @@ func (c *Conn) One(s Statement) (n int64, err error) {
 
 // InTransaction says whether a transaction is open.
 func (c *Conn) InTransaction() bool { return !c.raw.AutoCommit() }
+
+// Transaction does something as a whole or not at all, as the only one that writes.
+func (c *Conn) Transaction(do func() error) (err error) {
+	if err := c.Exec(New("BEGIN IMMEDIATE")); err != nil {
+		return err
+	}
+	defer func() {
+		if c.InTransaction() { // it failed, or panics
+			err = errors.Join(err, c.Exec(New("ROLLBACK")))
+		}
+	}()
+	if err := do(); err != nil {
+		return err
+	}
+	return c.Exec(New("COMMIT"))
+}

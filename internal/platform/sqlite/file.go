@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -29,4 +31,45 @@ func Private(path string) error {
 		return fault.Wrap(fault.Unavailable, err, "the store's file cannot be opened: it needs a folder that exists and may be written").WithCode("storage_failed")
 	}
 	return nil
+}
+
+// Open opens, or makes, the file of an address, see Path, for one connection that writes and
+// several that read, behind migrate, which brings it into the form that the program knows.
+// Only the process's user may read the file.
+func Open(ctx context.Context, address string, o Options, migrate func(*Conn) error) (*Conn, *Readers, error) {
+	path, err := Path(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	if err := Private(path); err != nil {
+		return nil, nil, err
+	}
+	c, err := Writer(path, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := migrate(c); err != nil {
+		return nil, nil, errors.Join(Translate(err), c.Close())
+	}
+	r, err := OpenReaders(path, o)
+	if err != nil {
+		return nil, nil, errors.Join(err, c.Close())
+	}
+	return c, r, nil
+}
+
+// Form brings a file into the form of a number, which it keeps, by a script that may be run
+// again. What names the store, where a newer version of the program has written it.
+func Form(c *Conn, what string, form int64, script string) error {
+	have, err := c.One(New("PRAGMA user_version"))
+	if err != nil {
+		return err
+	}
+	if have > form {
+		return fault.New(fault.Unsupported, "%s was written by a newer version of the program (form %d, this one knows %d): use that version", what, have, form).WithCode("store_too_new")
+	}
+	return c.Transaction(func() error { return c.Script(script + fmt.Sprintf("PRAGMA user_version = %d;", form)) })
 }

@@ -24,12 +24,16 @@ func Run(t *testing.T, open func(testing.TB) feature.Store, second func(testing.
 	t.Run("forget", func(t *testing.T) { forget(t, open(t)) })
 	t.Run("expiry", func(t *testing.T) { expiry(t, open(t)) })
 	t.Run("keep", func(t *testing.T) { shorter(t, open(t)) })
-	t.Run("stamps", func(t *testing.T) { stamps(t, open(t)) })
+	t.Run("stamps", func(t *testing.T) { s := open(t); stamps(t, s, s) })
 	t.Run("invalid", func(t *testing.T) { invalid(t, open(t)) })
 	if second != nil {
 		t.Run("several", func(t *testing.T) {
 			s := open(t)
 			several(t, s, second(t, s))
+		})
+		t.Run("stamps of several", func(t *testing.T) {
+			s := open(t)
+			stamps(t, s, second(t, s))
 		})
 	}
 }
@@ -187,22 +191,25 @@ func shorter(t *testing.T, s feature.Store) {
 	if err := s.Expire(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, s, tenant, "e", now); !got.Written.IsZero() {
-		t.Errorf("a row that is older than one that is over: %+v", got)
+	for _, minutes := range []int{0, -75, -100} {
+		if got := read(t, s, tenant, "e", at(now, minutes)); !got.Written.IsZero() {
+			t.Errorf("a row that is older than one that is over, %d minutes ago: %+v", -minutes, got)
+		}
 	}
 	if got := read(t, s, tenant, "other", now); got.Written.IsZero() {
 		t.Error("another entity's row is gone")
 	}
 }
 
-// stamps reads while rows are written: what was read as of a time is read as of it ever after.
-func stamps(t *testing.T, s feature.Store) {
+// stamps reads while rows are written, maybe by another process: what was read as of a time is
+// read as of it ever after, by anybody.
+func stamps(t *testing.T, to, from feature.Store) {
 	tenant, done := someone(), make(chan error)
 	event := begin()
 	go func() {
 		var err error
-		for i := 0; i < 100 && err == nil; i++ {
-			err = s.Write(t.Context(), tenant, "v", []feature.Row{row("e", event, i)}, time.Time{}, keep)
+		for i, end := 0, time.Now().Add(10*time.Second); i < 100 && err == nil && time.Now().Before(end); i++ {
+			err = to.Write(t.Context(), tenant, "v", []feature.Row{row("e", event, i)}, time.Time{}, keep)
 		}
 		done <- err
 	}()
@@ -219,13 +226,18 @@ func stamps(t *testing.T, s feature.Store) {
 			}
 		default:
 			asOf := time.Now()
-			all = append(all, seen{asOf, string(read(t, s, tenant, "e", asOf).Values)})
+			all = append(all, seen{asOf, string(read(t, from, tenant, "e", asOf).Values)})
 		}
 	}
 	for _, one := range all {
-		if got := string(read(t, s, tenant, "e", one.asOf).Values); got != one.values {
-			t.Fatalf("as of %s it was %q, and is %q", one.asOf, one.values, got)
+		for _, s := range []feature.Store{to, from} {
+			if got := string(read(t, s, tenant, "e", one.asOf).Values); got != one.values {
+				t.Fatalf("as of %s it was %q, and is %q", one.asOf, one.values, got)
+			}
 		}
+	}
+	if got := read(t, from, tenant, "e", time.Now()); got.Written.IsZero() {
+		t.Error("what is written is not read at once")
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package sqlitefeature keeps features in an SQLite file of its own, for one node.
 //
 // Limits: the file belongs on a local disk. Several processes of one machine may use
-// it, in turns for writing. A loss of power may take the last writes.
+// it, in turns for writing; what is read as of a time waits for what another has under
+// way on Linux only. A loss of power may take the last writes.
 package sqlitefeature
 
 import (
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"sluice/internal/inference/feature"
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/sqlite"
 )
 
@@ -21,8 +21,7 @@ const schema = `
 		tenant TEXT NOT NULL, view TEXT NOT NULL, entity TEXT NOT NULL, event INTEGER NOT NULL, written INTEGER NOT NULL, until INTEGER NOT NULL, doc TEXT NOT NULL,
 		PRIMARY KEY (tenant, view, entity, event, written)) STRICT, WITHOUT ROWID;
 	CREATE INDEX IF NOT EXISTS rows_until ON rows (until);
-	CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), last INTEGER NOT NULL) STRICT;
-	PRAGMA user_version = 1;`
+	CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), last INTEGER NOT NULL) STRICT;`
 
 // form is the number of the schema, kept in the file.
 const form = 1
@@ -30,7 +29,8 @@ const form = 1
 // Store is a feature.Store in a file.
 type Store struct {
 	readers *sqlite.Readers
-	clock   feature.Clock
+	clock   feature.Clock // of this process, and turn of all
+	turn    *turn
 
 	mu     sync.Mutex // guards what follows
 	conn   *sqlite.Conn
@@ -42,41 +42,19 @@ var _ feature.Store = (*Store)(nil)
 // Open opens, or makes, the store in a file, which is named by a path or as
 // sqlite:path. Only the process's user may read the file.
 func Open(ctx context.Context, address string) (*Store, error) {
-	path, err := sqlite.Path(address)
+	c, r, err := sqlite.Open(ctx, address, sqlite.Options{Lazy: true}, migrate)
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := sqlite.Private(path); err != nil {
-		return nil, err
-	}
-	options := sqlite.Options{Lazy: true}
-	c, err := sqlite.Writer(path, options)
+	path, _ := sqlite.Path(address) // it is one
+	t, err := openTurn(path + "-turn")
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.Close(), r.Close())
 	}
-	if err := migrate(c); err != nil {
-		return nil, errors.Join(sqlite.Translate(err), c.Close())
-	}
-	r, err := sqlite.OpenReaders(path, options)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return &Store{readers: r, conn: c}, nil
+	return &Store{readers: r, turn: t, conn: c}, nil
 }
 
-func migrate(c *sqlite.Conn) error {
-	have, err := c.One(sqlite.New("PRAGMA user_version"))
-	if err != nil {
-		return err
-	}
-	if have > form {
-		return fault.New(fault.Unsupported, "the feature store was written by a newer version of the program (form %d, this one knows %d): use that version", have, form).WithCode("store_too_new")
-	}
-	return c.Script(schema)
-}
+func migrate(c *sqlite.Conn) error { return sqlite.Form(c, "the feature store", form, schema) }
 
 // Write implements feature.Store, in one transaction.
 func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.Row, written time.Time, keep time.Duration) error {
@@ -102,13 +80,21 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 	})
 }
 
-// stamp returns when the rows of a transaction are written: after those of all others.
+// stamp returns when the rows of a transaction are written: after those of all others, and
+// after all that anybody has read until then.
 func (s *Store) stamp() (time.Time, func(), error) {
 	last, err := s.conn.One(sqlite.New("SELECT last FROM clock"))
 	if err != nil {
 		return time.Time{}, func() {}, err
 	}
-	written, end := s.clock.Begin(time.UnixMicro(last).UTC())
+	if err := s.turn.take(); err != nil {
+		return time.Time{}, func() {}, err
+	}
+	written, done := s.clock.Begin(time.UnixMicro(max(last, time.Now().UnixMicro())).UTC())
+	end := func() { s.turn.leave(); done() }
+	if err := s.turn.stamp(written); err != nil {
+		return written, end, err
+	}
 	return written, end, s.conn.Exec(sqlite.New("INSERT INTO clock VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last", written.UnixMicro()))
 }
 
@@ -132,7 +118,7 @@ func (s *Store) insert(tenant, view string, r *feature.Row, written time.Time, k
 }
 
 // write does something in a transaction, as a whole or not at all.
-func (s *Store) write(ctx context.Context, do func() error) (err error) {
+func (s *Store) write(ctx context.Context, do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -141,19 +127,7 @@ func (s *Store) write(ctx context.Context, do func() error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer func() {
-		if s.conn.InTransaction() { // it failed, or panics
-			err = errors.Join(err, s.conn.Exec(sqlite.New("ROLLBACK")))
-		}
-		err = sqlite.Translate(err)
-	}()
-	if err := s.conn.Exec(sqlite.New("BEGIN IMMEDIATE")); err != nil {
-		return err
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	return s.conn.Exec(sqlite.New("COMMIT"))
+	return sqlite.Translate(s.conn.Transaction(do))
 }
 
 const latest = "SELECT event, written, doc FROM rows WHERE tenant = ? AND view = ? AND entity = ? AND event <= ? AND written <= ? ORDER BY event DESC, written DESC LIMIT 1"
@@ -161,6 +135,9 @@ const latest = "SELECT event, written, doc FROM rows WHERE tenant = ? AND view =
 // Read implements feature.Store: a search in the table for each key.
 func (s *Store) Read(ctx context.Context, tenant string, keys []feature.Key, asOf time.Time) ([]feature.Row, error) {
 	if err := s.clock.Reach(ctx, asOf); err != nil {
+		return nil, err
+	}
+	if err := s.turn.reach(ctx, asOf); err != nil {
 		return nil, err
 	}
 	found := make([]feature.Row, len(keys))
@@ -222,5 +199,5 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	return errors.Join(sqlite.Translate(s.conn.Close()), s.readers.Close())
+	return errors.Join(sqlite.Translate(s.conn.Close()), s.readers.Close(), s.turn.Close())
 }

@@ -1,9 +1,6 @@
 package sqliterecord
 
 import (
-	"strconv"
-
-	"sluice/internal/platform/fault"
 	"sluice/internal/platform/sqlite"
 )
 
@@ -49,15 +46,4 @@ const schema = `
 const form = 3
 
 // migrate brings the file into the form that the package knows.
-func migrate(c *sqlite.Conn) error {
-	have, err := c.One(sqlite.New("PRAGMA user_version"))
-	if err != nil {
-		return err
-	}
-	if have > form {
-		return fault.New(fault.Unsupported, "the prediction log was written by a newer version of the program (form %d, this one knows %d): use that version", have, form).WithCode("store_too_new")
-	}
-	return transaction(c, func() error {
-		return c.Script(schema + "PRAGMA user_version = " + strconv.Itoa(form))
-	})
-}
+func migrate(c *sqlite.Conn) error { return sqlite.Form(c, "the prediction log", form, schema) }

@@ -53,27 +53,9 @@ var _ record.Store = (*Store)(nil)
 // Open opens, or makes, the log in a file, which is named by a path or as
 // sqlite:path. Only the process's user may read the file.
 func Open(ctx context.Context, address string, cfg Config) (*Store, error) {
-	path, err := sqlite.Path(address)
+	c, r, err := sqlite.Open(ctx, address, sqlite.Options{Patience: cfg.Patience, Lazy: true}, migrate)
 	if err != nil {
 		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := sqlite.Private(path); err != nil {
-		return nil, err
-	}
-	options := sqlite.Options{Patience: cfg.Patience, Lazy: true}
-	c, err := sqlite.Writer(path, options)
-	if err != nil {
-		return nil, err
-	}
-	if err := migrate(c); err != nil {
-		return nil, errors.Join(sqlite.Translate(err), c.Close())
-	}
-	r, err := sqlite.OpenReaders(path, options)
-	if err != nil {
-		return nil, errors.Join(err, c.Close())
 	}
 	return &Store{readers: r, maxSize: cfg.MaxSize, conn: c, tenants: map[string]int64{}, series: map[place]int64{}}, nil
 }
@@ -104,7 +86,7 @@ func (s *Store) write(ctx context.Context, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	err := transaction(s.conn, func() error {
+	err := s.conn.Transaction(func() error {
 		now, err := s.conn.One(sqlite.New("SELECT n FROM generations"))
 		if err != nil {
 			return err
@@ -120,21 +102,6 @@ func (s *Store) write(ctx context.Context, do func() error) error {
 		clear(s.series)
 	}
 	return sqlite.Translate(err)
-}
-
-func transaction(c *sqlite.Conn, do func() error) (err error) {
-	if err := c.Exec(sqlite.New("BEGIN IMMEDIATE")); err != nil {
-		return err
-	}
-	defer func() {
-		if c.InTransaction() { // it failed, or panics
-			err = errors.Join(err, c.Exec(sqlite.New("ROLLBACK")))
-		}
-	}()
-	if err := do(); err != nil {
-		return err
-	}
-	return c.Exec(sqlite.New("COMMIT"))
 }
 
 // tenant returns a tenant's number, making it where it is new.

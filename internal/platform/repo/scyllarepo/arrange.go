@@ -6,6 +6,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -118,7 +119,7 @@ func (w *work) statements() ([]statement, error) {
 	out = append(out, messages...)
 	if w.conditional() {
 		add(`INSERT INTO aggregates (tenant, kind, id, part, ref, keep) VALUES (?, ?, ?, 'done', ?, true) USING TTL ?`,
-			k.Tenant, k.Kind, k.ID, w.commit.String(), seconds(doneFor))
+			k.Tenant, k.Kind, k.ID, w.commit.String(), cql.Seconds(doneFor))
 	}
 	return out, nil
 }
@@ -131,7 +132,7 @@ func (w *work) erase() []statement {
 			` WHERE tenant = ? AND kind = ? AND id = ? AND part = 'state' AND ref = '' IF version = ?`,
 			[]any{k.Tenant, k.Kind, k.ID, versionOf(w.put.Expect)}},
 		{`UPDATE aggregates USING TTL ? SET stamp = ? WHERE tenant = ? AND kind = ? AND id = ? AND part = 'state' AND ref = ''`,
-			[]any{seconds(erasedFor), w.state.stamp, k.Tenant, k.Kind, k.ID}},
+			[]any{cql.Seconds(erasedFor), w.state.stamp, k.Tenant, k.Kind, k.ID}},
 		{`DELETE FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND part = 'hist'`, []any{k.Tenant, k.Kind, k.ID}},
 	}
 }
@@ -163,9 +164,4 @@ func versionOf(n int64) *int64 {
 		return nil
 	}
 	return &n
-}
-
-// seconds returns a time to live. More than 20 years is more than CQL takes.
-func seconds(d time.Duration) int {
-	return int(min(max(d, time.Second), 20*365*24*time.Hour) / time.Second)
 }

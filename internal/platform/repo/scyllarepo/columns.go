@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/repo"
 )
 
@@ -52,7 +53,7 @@ func (d *Driver) unfilled(ctx context.Context, s *repo.Schema) ([]repo.Column, e
 		case !there:
 			out = append(out, c)
 		case typ != c.Type.String():
-			return nil, misconfigured("%s of %s was of type %s and is %s now: give the new column another name", c.Name, s.Kind, typ, c.Type)
+			return nil, cql.Misconfigured("%s of %s was of type %s and is %s now: give the new column another name", c.Name, s.Kind, typ, c.Type)
 		}
 	}
 	return out, nil
@@ -75,7 +76,7 @@ func (d *Driver) fillPartition(ctx context.Context, s *repo.Schema, missing []re
 		if err != nil {
 			return err
 		}
-		err = d.each(len(entries), func(i int) error {
+		err = cql.Each(len(entries), func(i int) error {
 			st := states[entries[i].id]
 			if !st.found {
 				return nil

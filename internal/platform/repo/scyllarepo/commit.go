@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/fault"
-	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
 )
 
@@ -55,7 +53,7 @@ func (d *Driver) commit(ctx context.Context, w *work) error {
 	}
 	hints := without(w.state.entries(), w.before)
 	if err := d.prepare(ctx, w, hints); err != nil {
-		return translate(ctx, err)
+		return cql.Translate(ctx, err)
 	}
 	batch, err := d.batch(w)
 	if err != nil {
@@ -79,7 +77,7 @@ func (d *Driver) follow(ctx context.Context, w *work) error {
 	}
 	if old.Version != w.put.Expect { // or is about to be
 		if _, err := d.verdict(ctx, w); err != nil {
-			return translate(ctx, err)
+			return cql.Translate(ctx, err)
 		}
 		if old, err = d.read(ctx, w.key, true); err != nil {
 			return err
@@ -148,7 +146,7 @@ func (d *Driver) batch(w *work) (func(context.Context) *gocql.Batch, error) {
 			b.Query(s.text, s.args...)
 		}
 		if w.conditional() {
-			return b.SerialConsistency(d.at.serial).DefaultTimestamp(false)
+			return b.SerialConsistency(d.session.Serial).DefaultTimestamp(false)
 		}
 		return b.WithTimestamp(w.at.UnixMicro())
 	}, nil
@@ -161,7 +159,7 @@ func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context
 		applied, err := d.try(w, batch(ctx))
 		switch {
 		case err != nil:
-			unknown = unknown || !notDone(err)
+			unknown = unknown || !cql.NotDone(err)
 		case !applied:
 			applied, err = d.verdict(ctx, w)
 		}
@@ -169,13 +167,13 @@ func (d *Driver) settle(ctx context.Context, w *work, batch func(context.Context
 		case applied:
 			d.metrics.resolved(unknown)
 			return nil
-		case err != nil && (isVerdict(err) || !unknown && notDone(err)):
+		case err != nil && (isVerdict(err) || !unknown && cql.NotDone(err)):
 			d.metrics.resolved(unknown)
-			return translate(patient, err)
+			return cql.Translate(patient, err)
 		}
-		if !backOff(ctx, attempt) {
+		if !cql.BackOff(ctx, attempt) {
 			if !unknown {
-				return translate(patient, errors.Join(err, ctx.Err()))
+				return cql.Translate(patient, errors.Join(err, ctx.Err()))
 			}
 			d.metrics.unresolved()
 			return fmt.Errorf("%w: %w", repo.ErrOutcomeUnknown, errors.Join(err, ctx.Err()))
@@ -226,7 +224,7 @@ func (d *Driver) rows(ctx context.Context, key repo.Key, rows [3][2]string) (map
 	for _, row := range rows {
 		args = append(args, row[0], row[1])
 	}
-	iter := d.query(ctx, text, args...).Consistency(d.at.serial).Iter()
+	iter := d.query(ctx, text, args...).Consistency(d.session.Serial).Iter()
 	seen := map[[2]string]bool{}
 	var row [2]string
 	var version int64
@@ -242,9 +240,4 @@ func (d *Driver) rows(ctx context.Context, key repo.Key, rows [3][2]string) (map
 
 func isVerdict(err error) bool {
 	return errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrConflict)
-}
-
-// backOff waits longer from attempt to attempt, and says false where ctx ends.
-func backOff(ctx context.Context, attempt int) bool {
-	return pause.For(ctx, rand.N(20*time.Millisecond<<min(attempt, 6)))
 }

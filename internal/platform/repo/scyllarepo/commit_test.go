@@ -1,10 +1,7 @@
 package scyllarepo
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
@@ -12,8 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gocql/gocql"
-
+	"sluice/internal/platform/cql/cqltest"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -121,56 +117,6 @@ func TestStampsGrow(t *testing.T) {
 	}
 }
 
-func TestTranslate(t *testing.T) {
-	refused := func(code int) error {
-		e := &gocql.RequestErrReadTimeout{}
-		e.Code = code
-		return fmt.Errorf("wrapped: %w", e)
-	}
-	for what, c := range map[string]struct {
-		err  error
-		kind fault.Kind
-		none bool // it had no effect
-	}{
-		"no connection":  {gocql.ErrNoConnections, fault.Unavailable, true},
-		"lost":           {gocql.ErrConnectionClosed, fault.Unavailable, false},
-		"silence":        {gocql.ErrTimeoutNoResponse, fault.Unavailable, false},
-		"cut":            {io.ErrUnexpectedEOF, fault.Unavailable, false},
-		"time is over":   {context.DeadlineExceeded, fault.Unavailable, false},
-		"given up":       {context.Canceled, fault.Unavailable, false}, // by gocql
-		"too few nodes":  {refused(gocql.ErrCodeUnavailable), fault.Unavailable, true},
-		"write timeout":  {refused(gocql.ErrCodeWriteTimeout), fault.Unavailable, false},
-		"CAS unknown":    {refused(gocql.ErrCodeCASWriteUnknown), fault.Unavailable, false},
-		"overloaded":     {refused(gocql.ErrCodeOverloaded), fault.Unavailable, false},
-		"wrong password": {refused(gocql.ErrCodeCredentials), fault.Internal, true},
-		"a defect":       {refused(gocql.ErrCodeSyntax), fault.Internal, true},
-		"server error":   {refused(gocql.ErrCodeServer), fault.Internal, false},
-		"too often":      {&gocql.RequestErrRateLimitReached{}, fault.Exhausted, false},
-		"too large":      {gocql.ErrFrameTooBig, fault.TooLarge, false},
-		"closed":         {gocql.ErrSessionClosed, fault.Unavailable, true},
-		"classified":     {repo.ErrConflict, fault.Conflict, false},
-	} {
-		err := translate(t.Context(), c.err)
-		if !fault.Is(err, c.kind) || !errors.Is(err, c.err) {
-			t.Errorf("%s: %v is %s, expected %s", what, err, fault.Of(err).Kind, c.kind)
-		}
-		if got := notDone(c.err); got != c.none {
-			t.Errorf("%s: had no effect: %t, expected %t", what, got, c.none)
-		}
-		if c.kind == fault.Unavailable && what != "closed" && fault.Of(err).RetryAfter == 0 {
-			t.Errorf("%s: says not when to try again", what)
-		}
-	}
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	if err := translate(gone, fmt.Errorf("wrapped: %w", context.Canceled)); !fault.Is(err, fault.Canceled) {
-		t.Errorf("the caller went away: %v", err)
-	}
-	if translate(t.Context(), nil) != nil {
-		t.Error("no error became one")
-	}
-}
-
 func TestMessagesComeBackByteByByte(t *testing.T) {
 	m := repo.Message{ID: "evt_1", Key: key("a"), Time: noon, Data: []byte("{ \"a\" : \"<ü>\" }"), Keep: true}
 	head, data, err := encodeMessage(m)
@@ -186,23 +132,7 @@ func TestMessagesComeBackByteByByte(t *testing.T) {
 	}
 }
 
-func TestSplit(t *testing.T) {
-	got := split("-- why; not\nCREATE a (\n  b int -- c\n);\n\nCREATE d;\n")
-	if len(got) != 2 || got[0] != "CREATE a ( b int )" || got[1] != "CREATE d" {
-		t.Errorf("%q", got)
-	}
-	all, err := readMigrations(migrations)
-	if err != nil || len(all) == 0 || len(all[0].checksum) != 64 {
-		t.Fatalf("%+v, %v", all, err)
-	}
-	for _, m := range all {
-		for _, s := range m.statements {
-			if !strings.Contains(s, "IF NOT EXISTS") {
-				t.Errorf("%s: a migration may be executed twice, so every statement says IF NOT EXISTS: %s", m.name, s)
-			}
-		}
-	}
-}
+func TestMigrationsMayBeRepeated(t *testing.T) { cqltest.Migrations(t, migrations) }
 
 // Values are bound, never pasted, and nothing makes a server look at rows that
 // were not asked for.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -118,7 +119,7 @@ func (d *Driver) put(ctx context.Context, all []entry, stamp int64) error {
 			return fault.New(fault.TooLarge, "the value of %s has %d bytes, at most %d can be found by queries", e.field, len(e.value), maxValue).WithCode("value_too_large")
 		}
 	}
-	return d.each(len(all), func(i int) error {
+	return cql.Each(len(all), func(i int) error {
 		if err := d.announce(ctx, all[i]); err != nil {
 			return err
 		}

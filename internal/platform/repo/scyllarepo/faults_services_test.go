@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/cql/cqltest"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -97,7 +98,7 @@ func pendingOf(t *testing.T, d *Driver, id itemID) []int64 {
 // once, with its message, and nobody is told otherwise.
 func TestLostAnswers(t *testing.T) {
 	p := newProxy(t)
-	d, s := ready(t, fresh(t), Config{tune: p.through})
+	d, s := ready(t, cqltest.Fresh(t), Config{tune: p.through})
 	ctx := t.Context()
 	for i := range 3 {
 		if err := add(ctx, s, itemID(fmt.Sprint("shared", i)), ""); err != nil {
@@ -164,7 +165,7 @@ func insist(do func() error) error {
 // Where no answer ever comes, Commit says so in time.
 func TestOutcomeUnknown(t *testing.T) {
 	p := newProxy(t)
-	_, s := ready(t, fresh(t), Config{tune: p.through, CommitTimeout: 3 * time.Second})
+	_, s := ready(t, cqltest.Fresh(t), Config{tune: p.through, CommitTimeout: 3 * time.Second})
 	p.losing(1)
 	if err := add(t.Context(), s, "a", ""); !errors.Is(err, repo.ErrOutcomeUnknown) || fault.CodeOf(err) != "outcome_unknown" {
 		t.Errorf("%v, expected ErrOutcomeUnknown", err)
@@ -177,7 +178,7 @@ func TestOutcomeUnknown(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	p := newProxy(t)
-	d, s := ready(t, fresh(t), Config{tune: p.through, CommitTimeout: 5 * time.Second})
+	d, s := ready(t, cqltest.Fresh(t), Config{tune: p.through, CommitTimeout: 5 * time.Second})
 	ctx := t.Context()
 	if err := add(ctx, s, "a", "red"); err != nil {
 		t.Fatal(err)
@@ -198,7 +199,7 @@ func TestUnreachable(t *testing.T) {
 			t.Errorf("%s of a store that cannot be reached: %v, expected Unavailable", what, err)
 		}
 	}
-	if _, err := Open(ctx, fresh(t), Config{tune: p.through}); !fault.Is(err, fault.Unavailable) {
+	if _, err := Open(ctx, cqltest.Fresh(t), Config{tune: p.through}); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("Open: %v, expected Unavailable", err)
 	}
 	p.up(t)
@@ -248,7 +249,7 @@ func entriesOf(t *testing.T, d *Driver, c string) int {
 // A process ends before it commits, or after it has but before it has tidied up:
 // queries are right at once, and what is left over goes when it is met.
 func TestCrashes(t *testing.T) {
-	address := fresh(t)
+	address := cqltest.Fresh(t)
 	var now atomic.Int64
 	clock := func() time.Time { return time.Now().Add(time.Duration(now.Load())) }
 	d, s := ready(t, address, Config{Now: clock})
@@ -335,7 +336,7 @@ func hintsAt(t *testing.T, d *Driver, shard int, id string) (n int) {
 
 // A message is handled once, whatever its handlers change and wherever they end.
 func TestInboxAcrossAggregates(t *testing.T) {
-	address := fresh(t)
+	address := cqltest.Fresh(t)
 	_, s := ready(t, address, Config{})
 	_, dies := ready(t, address, Config{beforeBatch: func() error { return errCrash }})
 	ctx := t.Context()
@@ -394,7 +395,7 @@ func TestMigrateTogether(t *testing.T) {
 
 func migrateTogether(t *testing.T) {
 	t.Helper()
-	address := fresh(t)
+	address := cqltest.Fresh(t)
 	const processes = 4
 	drivers := make([]*Driver, processes)
 	var wg sync.WaitGroup
@@ -436,7 +437,7 @@ func migrateTogether(t *testing.T) {
 
 // Pages of many: every bucket is read on, in both directions.
 func TestManyPages(t *testing.T) {
-	_, s := ready(t, fresh(t), Config{MaxExamined: 50})
+	_, s := ready(t, cqltest.Fresh(t), Config{MaxExamined: 50})
 	ctx := t.Context()
 	var all []*item
 	for i := range 300 {

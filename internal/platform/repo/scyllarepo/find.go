@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -28,7 +29,7 @@ func (d *Driver) Find(ctx context.Context, s *repo.Schema, q *repo.FindQuery) ([
 	}
 	m, err := d.merge(ctx, s.Kind, &p, q)
 	if err != nil {
-		return nil, translate(ctx, err)
+		return nil, cql.Translate(ctx, err)
 	}
 	defer m.close()
 	var out []repo.Record
@@ -41,10 +42,10 @@ func (d *Driver) Find(ctx context.Context, s *repo.Schema, q *repo.FindQuery) ([
 			return nil, spec.Unsupported("more than %d %s had to be looked at: narrow the first condition", d.cfg.MaxExamined, s.Kind)
 		}
 		if out, err = d.selected(ctx, s, q, entries, out); err != nil {
-			return nil, translate(ctx, err)
+			return nil, cql.Translate(ctx, err)
 		}
 	}
-	return out, translate(ctx, m.err())
+	return out, cql.Translate(ctx, m.err())
 }
 
 // selected appends the records that entries lead to, and the query selects.
@@ -76,7 +77,7 @@ func (d *Driver) load(ctx context.Context, schema *repo.Schema, entries []entry)
 	ids = slices.Compact(ids)
 	parts := slices.Collect(slices.Chunk(ids, idsAtOnce))
 	found := make([][]*state, len(parts))
-	err := d.each(len(parts), func(i int) error {
+	err := cql.Each(len(parts), func(i int) error {
 		iter := d.query(ctx, selectStates, entries[0].tenant, entries[0].kind, parts[i]).Iter()
 		for {
 			st, err := scanState(iterRow(iter))
@@ -152,7 +153,7 @@ func (d *Driver) merge(ctx context.Context, kind string, p *plan, q *repo.FindQu
 	m := &merged{streams: make([]*stream, len(sources)), compare: order(q)}
 	// A bucket has its share of the page, and a little more as hashes go.
 	page := min(q.Limit, q.Limit*3/(2*buckets)+8)
-	err := d.each(len(sources), func(i int) error {
+	err := cql.Each(len(sources), func(i int) error {
 		iter := d.stretch(ctx, sources[i].entry, sources[i].span, q.Descending).PageSize(page).Iter()
 		m.streams[i] = &stream{iter: iter, head: sources[i].entry}
 		m.streams[i].next()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 )
@@ -56,7 +57,7 @@ func (w *work) markSeconds() int {
 	for _, m := range w.Marks {
 		left = max(left, m.ExpiresAt.Sub(w.at))
 	}
-	return seconds(left)
+	return cql.Seconds(left)
 }
 
 // claim claims the marks of a commit, or fails with ErrProcessed.
@@ -76,8 +77,8 @@ func (d *Driver) claim(ctx context.Context, w *work) error {
 					return err
 				}
 			}
-			if err != nil && notDone(err) || !backOff(ctx, attempt) {
-				return translate(context.WithoutCancel(ctx), errors.Join(err, ctx.Err()))
+			if err != nil && cql.NotDone(err) || !cql.BackOff(ctx, attempt) {
+				return cql.Translate(context.WithoutCancel(ctx), errors.Join(err, ctx.Err()))
 			}
 		}
 	}
@@ -114,7 +115,7 @@ func (d *Driver) readClaim(ctx context.Context, key repo.Key) (*claim, error) {
 	var target []byte
 	var expires *int64
 	err := d.query(ctx, `SELECT due, data, expires_at FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND part = 'mark' AND ref = ''`,
-		key.Tenant, key.Kind, key.ID).Consistency(d.at.serial).Scan(&c.commit, &target, &expires)
+		key.Tenant, key.Kind, key.ID).Consistency(d.session.Serial).Scan(&c.commit, &target, &expires)
 	if errors.Is(err, gocql.ErrNotFound) {
 		return nil, nil //nolint:nilnil // no claim is no error
 	}
@@ -136,7 +137,7 @@ func (d *Driver) redeemed(ctx context.Context, c *claim, ttl int) (bool, error) 
 	}
 	var happened bool
 	err := d.query(ctx, `SELECT keep FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND part = 'mark' AND ref = ?`,
-		c.key.Tenant, c.key.Kind, c.key.ID, c.commit.String()).Consistency(d.at.serial).Scan(&happened)
+		c.key.Tenant, c.key.Kind, c.key.ID, c.commit.String()).Consistency(d.session.Serial).Scan(&happened)
 	return happened, err
 }
 
@@ -152,5 +153,5 @@ func (d *Driver) release(ctx context.Context, w *work) {
 // cas executes a conditional statement once and says whether it was applied.
 func (d *Driver) cas(ctx context.Context, text string, args ...any) (bool, error) {
 	return d.session.Query(text, args...).WithContext(ctx).RetryPolicy(&gocql.SimpleRetryPolicy{}).
-		SerialConsistency(d.at.serial).MapScanCAS(map[string]any{})
+		SerialConsistency(d.session.Serial).MapScanCAS(map[string]any{})
 }

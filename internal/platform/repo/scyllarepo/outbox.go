@@ -9,6 +9,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/repo"
 )
 
@@ -16,7 +17,6 @@ const (
 	sweepEvery = 15 * time.Second // how often all listed minutes are looked at
 	justNow    = 30 * time.Second // minutes that are looked at always
 	countUpTo  = 10000            // messages that Backlog counts
-	together   = 16               // statements of one call in flight
 )
 
 // hint says that an aggregate has messages, or is about to.
@@ -89,7 +89,7 @@ func (d *Driver) Pending(ctx context.Context, n, limit int) ([]repo.Message, err
 	}
 	rows, err := d.pending(ctx, n, limit)
 	if err != nil {
-		return nil, translate(ctx, err)
+		return nil, cql.Translate(ctx, err)
 	}
 	out := make([]repo.Message, len(rows))
 	s := &d.shards[n]
@@ -125,7 +125,7 @@ func (d *Driver) pending(ctx context.Context, n, limit int) ([]outRow, error) {
 				return nil, err
 			}
 		}
-		for part := range slices.Chunk(hints, together) {
+		for part := range slices.Chunk(hints, cql.Together) {
 			if len(out) >= limit {
 				return out, nil
 			}
@@ -198,7 +198,7 @@ func (d *Driver) followHints(ctx context.Context, n int, hints []hint, followed 
 		followed[h.key] = true
 	}
 	old := d.now().Add(-2*d.cfg.CommitTimeout - time.Minute)
-	err := d.each(len(hints), func(i int) (err error) {
+	err := cql.Each(len(hints), func(i int) (err error) {
 		h := hints[i]
 		if fresh[i] {
 			if rows[i], err = d.out(ctx, h.key, limit, false); err != nil || len(rows[i]) > 0 {
@@ -224,7 +224,7 @@ func (d *Driver) out(ctx context.Context, key repo.Key, limit int, serial bool) 
 	q := d.query(ctx, `SELECT ref, message, data, keep, due, size, WRITETIME(message) FROM aggregates WHERE tenant = ? AND kind = ? AND id = ? AND part = 'out' LIMIT ?`,
 		key.Tenant, key.Kind, key.ID, limit)
 	if serial {
-		q = q.Consistency(d.at.serial)
+		q = q.Consistency(d.session.Serial)
 	}
 	iter := q.Iter()
 	var out []outRow
@@ -252,7 +252,7 @@ func (d *Driver) Backlog(ctx context.Context, n int) (int, time.Time, error) {
 	}
 	rows, err := d.pending(ctx, n, countUpTo)
 	if err != nil || len(rows) == 0 {
-		return 0, time.Time{}, translate(ctx, err)
+		return 0, time.Time{}, cql.Translate(ctx, err)
 	}
 	oldest := slices.MinFunc(rows, func(a, b outRow) int { return cmp.Compare(a.Time.UnixMicro(), b.Time.UnixMicro()) })
 	return len(rows), oldest.Time, nil

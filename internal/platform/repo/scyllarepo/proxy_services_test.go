@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/gocql/gocql"
+
+	"sluice/internal/platform/cql"
+	"sluice/internal/platform/cql/cqltest"
 )
 
 // proxy stands between a driver and the server. It knows frames of version 4 of
@@ -34,11 +37,11 @@ const opBatch = 0x0d
 
 func newProxy(t *testing.T) *proxy {
 	t.Helper()
-	at, err := parse(cluster(t, "any"))
+	at, err := cql.Parse(cqltest.URL(t, "any"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{server: at.hosts[0], addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
+	p := &proxy{server: at.Hosts[0], addr: "127.0.0.1:0", conns: map[net.Conn]bool{}}
 	p.up(t)
 	t.Cleanup(func() { p.down(); p.wg.Wait() })
 	return p

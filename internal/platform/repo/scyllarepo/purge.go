@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -24,7 +25,7 @@ func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit in
 	}
 	hours, err := d.stretchAll(ctx, entry{kind: kind, field: byHour, live: true}, span{to: beyond(string(encodeHour(hourOf(now)))), closed: true}, 0)
 	if err != nil {
-		return 0, translate(ctx, err)
+		return 0, cql.Translate(ctx, err)
 	}
 	total := 0
 	for _, h := range hours {
@@ -34,12 +35,12 @@ func (d *Driver) Purge(ctx context.Context, kind string, now time.Time, limit in
 		}
 		n, err := d.purgeHour(ctx, kind, int(v.Int), now, limit-total)
 		if total += n; err != nil || total >= limit {
-			return total, translate(ctx, err)
+			return total, cql.Translate(ctx, err)
 		}
 		// A day later nothing is added to an hour any more.
 		if int(v.Int) < hourOf(now)-24 && int(v.Int) < hourOf(d.now())-24 {
 			if err := d.remove(ctx, stale{h, d.now().UnixMicro()}); err != nil {
-				return total, translate(ctx, err)
+				return total, cql.Translate(ctx, err)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -60,13 +61,13 @@ func scanState(scan scanner) (state, error) {
 func (d *Driver) read(ctx context.Context, key repo.Key, serial bool) (state, error) {
 	q := d.query(ctx, selectState, key.Tenant, key.Kind, key.ID)
 	if serial {
-		q = q.Consistency(d.at.serial)
+		q = q.Consistency(d.session.Serial)
 	}
 	s, err := scanState(q.Scan)
 	if errors.Is(err, gocql.ErrNotFound) {
 		return state{Record: repo.Record{Key: key}}, nil
 	}
-	return s, translate(ctx, err)
+	return s, cql.Translate(ctx, err)
 }
 
 // resolve sets the record's fields as its schema lists them. A record that was
@@ -139,5 +140,5 @@ func (d *Driver) History(ctx context.Context, key repo.Key, after int64, limit i
 		out = append(out, m)
 		head, data = nil, nil
 	}
-	return out, translate(ctx, iter.Close())
+	return out, cql.Translate(ctx, iter.Close())
 }

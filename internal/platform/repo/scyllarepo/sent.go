@@ -6,6 +6,7 @@ import (
 
 	"github.com/gocql/gocql"
 
+	"sluice/internal/platform/cql"
 	"sluice/internal/platform/repo"
 )
 
@@ -20,13 +21,13 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 	}
 	rows, err := d.places(ctx, n, messages)
 	if err != nil {
-		return translate(ctx, err)
+		return cql.Translate(ctx, err)
 	}
 	m := minuteOf(at)
 	if err := d.open(ctx, queueSent(n), m); err != nil {
-		return translate(ctx, err)
+		return cql.Translate(ctx, err)
 	}
-	err = d.each(len(rows), func(i int) error {
+	err = cql.Each(len(rows), func(i int) error {
 		r := rows[i]
 		head, data, err := encodeMessage(r.Message)
 		if err != nil {
@@ -41,7 +42,7 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 			r.removal(), r.key.Tenant, r.key.Kind, r.key.ID, r.ref).Exec()
 	})
 	if err != nil {
-		return translate(ctx, err)
+		return cql.Translate(ctx, err)
 	}
 	d.forget(n, messages)
 	// A hint goes with the last message of its changeset. Where they are marked
@@ -53,7 +54,7 @@ func (d *Driver) Published(ctx context.Context, n int, messages []repo.Message, 
 			whole = append(whole, r.due)
 		}
 	}
-	return translate(ctx, d.each(len(whole), func(i int) error { return d.paid(ctx, n, whole[i]) }))
+	return cql.Translate(ctx, cql.Each(len(whole), func(i int) error { return d.paid(ctx, n, whole[i]) }))
 }
 
 // places returns where messages are in the outbox. Those that are there no more
@@ -118,16 +119,16 @@ func (d *Driver) Republish(ctx context.Context, n int, since time.Time) (int, er
 	}
 	minutes, err := d.listed(ctx, queueSent(n), minuteOf(since), 1<<40)
 	if err != nil {
-		return 0, translate(ctx, err)
+		return 0, cql.Translate(ctx, err)
 	}
 	total := 0
 	for _, m := range minutes {
 		rows, err := d.sent(ctx, n, m, since.UnixMicro())
 		if err != nil {
-			return total, translate(ctx, err)
+			return total, cql.Translate(ctx, err)
 		}
-		if err := d.each(len(rows), func(i int) error { return d.unsend(ctx, n, m, rows[i]) }); err != nil {
-			return total, translate(ctx, err)
+		if err := cql.Each(len(rows), func(i int) error { return d.unsend(ctx, n, m, rows[i]) }); err != nil {
+			return total, cql.Translate(ctx, err)
 		}
 		total += len(rows)
 	}
@@ -171,14 +172,14 @@ func (d *Driver) Trim(ctx context.Context, n int, before time.Time, limit int) (
 	}
 	minutes, err := d.listed(ctx, queueSent(n), 0, minuteOf(before))
 	if err != nil {
-		return 0, translate(ctx, err)
+		return 0, cql.Translate(ctx, err)
 	}
 	total := 0
 	for _, m := range minutes {
 		trimmed, err := d.trim(ctx, n, m, before.UnixMicro(), limit-total)
 		total += trimmed
 		if err != nil || total >= limit {
-			return total, translate(ctx, err)
+			return total, cql.Translate(ctx, err)
 		}
 	}
 	return total, nil
@@ -207,7 +208,7 @@ func (d *Driver) trim(ctx context.Context, n int, m, before int64, limit int) (i
 		return len(rows), nil
 	}
 	rows = rows[:limit]
-	return limit, d.each(limit, func(i int) error {
+	return limit, cql.Each(limit, func(i int) error {
 		r := rows[i]
 		return d.query(ctx, `DELETE FROM outbox_sent WHERE shard = ? AND minute = ? AND at = ? AND tenant = ? AND kind = ? AND id = ? AND ref = ?`,
 			n, m, r.at, r.key.Tenant, r.key.Kind, r.key.ID, r.ref).Exec()

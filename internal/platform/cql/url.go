@@ -1,4 +1,4 @@
-package scyllarepo
+package cql
 
 import (
 	"net/url"
@@ -12,16 +12,17 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// target is what a URL says of a cluster.
-type target struct {
-	hosts          []string // host or host:port
-	keyspace       string
+// Target is what a URL says of a cluster.
+type Target struct {
+	Keyspace    string
+	Consistency gocql.Consistency
+	Serial      gocql.Consistency // of lightweight transactions, and of reads that finish them
+	Hosts       []string          // host or host:port
+
 	user, password string
 	replication    int
 	dc             string
 	create         bool
-	consistency    gocql.Consistency
-	serial         gocql.Consistency
 	timeout        time.Duration
 	tls            bool
 	ca, cert, key  string // paths
@@ -31,10 +32,17 @@ const form = "scylla://[user:password@]host[:port][,host[:port]…]/keyspace[?re
 
 var keyspaceName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,47}$`)
 
-// parse reads a URL of the form above. Its errors never show the URL, which may
-// hold a password.
-func parse(text string) (target, error) {
-	t := target{replication: 3, create: true, consistency: gocql.LocalQuorum, serial: gocql.LocalSerial, timeout: 5 * time.Second}
+// Parse reads a URL:
+//
+//	scylla://[user:password@]host[:port][,host[:port]…]/keyspace[?…]
+//
+// The parameters are replication (default 3) and dc (default: of the node that
+// answers) for a new keyspace, create (default true), consistency (local_quorum
+// or quorum), timeout of one statement (default 5 s), tls, and ca, cert and key,
+// which are paths and imply tls. Its errors, fault.Invalid, never show the URL, which
+// may hold a password.
+func Parse(text string) (Target, error) {
+	t := Target{replication: 3, create: true, Consistency: gocql.LocalQuorum, Serial: gocql.LocalSerial, timeout: 5 * time.Second}
 	rest, ok := strings.CutPrefix(text, "scylla://")
 	if !ok {
 		return t, wrong("does not begin with scylla://")
@@ -51,13 +59,13 @@ func parse(text string) (target, error) {
 		t.password, _ = u.User.Password()
 		place = place[at+1:]
 	}
-	t.hosts = strings.Split(place, ",")
-	for _, h := range t.hosts {
+	t.Hosts = strings.Split(place, ",")
+	for _, h := range t.Hosts {
 		if h == "" {
 			return t, wrong("names no host")
 		}
 	}
-	if t.keyspace = keyspace; !keyspaceName.MatchString(keyspace) {
+	if t.Keyspace = keyspace; !keyspaceName.MatchString(keyspace) {
 		return t, wrong("has no keyspace of 1 to 48 lower case letters, digits and underscores")
 	}
 	values, err := url.ParseQuery(query)
@@ -75,7 +83,7 @@ func parse(text string) (target, error) {
 	return t, nil
 }
 
-func (t *target) set(name, value string) (err error) {
+func (t *Target) set(name, value string) (err error) {
 	switch name {
 	case "replication":
 		t.replication, err = strconv.Atoi(value)
@@ -103,7 +111,7 @@ func (t *target) set(name, value string) (err error) {
 		switch value {
 		case "local_quorum":
 		case "quorum":
-			t.consistency, t.serial = gocql.Quorum, gocql.Serial
+			t.Consistency, t.Serial = gocql.Quorum, gocql.Serial
 		default: // fewer replicas would forget what was acknowledged
 			return wrong("has a consistency that is neither local_quorum nor quorum")
 		}

@@ -1,4 +1,4 @@
-package scyllarepo
+package cql
 
 import (
 	"context"
@@ -11,20 +11,20 @@ import (
 )
 
 // makeKeyspace makes the keyspace where there is none.
-func makeKeyspace(ctx context.Context, at target, cfg Config) error {
-	session, err := connect(at, cfg, "")
+func makeKeyspace(ctx context.Context, at Target, o Options) error {
+	session, err := connect(at, o, "")
 	if err != nil {
 		return err
 	}
 	defer session.Close()
 	var name string
-	err = session.Query(`SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?`, at.keyspace).
+	err = session.Query(`SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?`, at.Keyspace).
 		WithContext(ctx).Consistency(gocql.LocalOne).Idempotent(true).Scan(&name)
 	if !errors.Is(err, gocql.ErrNotFound) {
 		return err
 	}
 	if !at.create {
-		return misconfigured("the keyspace %s is missing, and its address says create=false: create it, or allow it", at.keyspace)
+		return Misconfigured("the keyspace %s is missing, and its address says create=false: create it, or allow it", at.Keyspace)
 	}
 	if at.dc == "" {
 		err := session.Query(`SELECT data_center FROM system.local WHERE key = 'local'`).WithContext(ctx).Consistency(gocql.LocalOne).Scan(&at.dc)
@@ -39,9 +39,9 @@ func makeKeyspace(ctx context.Context, at target, cfg Config) error {
 	return session.AwaitSchemaAgreement(ctx)
 }
 
-func createKeyspace(at target, scylla string) string {
+func createKeyspace(at Target, scylla string) string {
 	return fmt.Sprintf(`CREATE KEYSPACE IF NOT EXISTS %s WITH replication = {'class': 'NetworkTopologyStrategy', '%s': %d}%s`,
-		at.keyspace, strings.ReplaceAll(at.dc, "'", "''"), at.replication, tablets(scylla))
+		at.Keyspace, strings.ReplaceAll(at.dc, "'", "''"), at.replication, tablets(scylla))
 }
 
 // scyllaVersion returns the version of a ScyllaDB server, nothing of another's:

@@ -1,4 +1,4 @@
-package scyllarepo
+package cql
 
 import (
 	"context"
@@ -14,22 +14,22 @@ import (
 var unreached = []error{gocql.ErrNoConnections, gocql.ErrNoConnectionsInPool, gocql.ErrNoPool, gocql.ErrHostDown,
 	gocql.ErrNoConnectionsStarted, gocql.ErrNoStreams, gocql.ErrSessionClosed, gocql.ErrSessionNotReady, gocql.ErrNoHosts}
 
-// refusal is an error that a server answered with. (gocql.RequestError has names
+// Refusal is an error that a server answered with. (gocql.RequestError has names
 // for its methods that the scylladb fork's errors do not.)
-type refusal interface {
+type Refusal interface {
 	error
 	GetCode() int
 }
 
-// notDone says whether err means that the statement had no effect and will have
+// NotDone says whether err means that the statement had no effect and will have
 // none. Of all others nobody knows.
-func notDone(err error) bool {
+func NotDone(err error) bool {
 	for _, e := range unreached {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	if refused, ok := errors.AsType[refusal](err); ok {
+	if refused, ok := errors.AsType[Refusal](err); ok {
 		switch refused.GetCode() {
 		case gocql.ErrCodeUnavailable, gocql.ErrCodeBootstrapping, gocql.ErrCodeSyntax, gocql.ErrCodeInvalid,
 			gocql.ErrCodeUnauthorized, gocql.ErrCodeConfig, gocql.ErrCodeCredentials, gocql.ErrCodeProtocol:
@@ -39,10 +39,10 @@ func notDone(err error) bool {
 	return false
 }
 
-// translate classifies an error of gocql; those that are classified already, and
+// Translate classifies an error of gocql; those that are classified already, and
 // the end of ctx, it returns as they are. The cause stays for logs: it names hosts and statements,
 // never values.
-func translate(ctx context.Context, err error) error {
+func Translate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -54,7 +54,7 @@ func translate(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*gocql.RequestErrRateLimitReached](err); ok {
 		return fault.Wrap(fault.Exhausted, err, "this is changed or read too often: try again later").WithCode("store_rate_limited").WithRetryAfter(time.Second)
 	}
-	if refused, ok := errors.AsType[refusal](err); ok {
+	if refused, ok := errors.AsType[Refusal](err); ok {
 		return translateRefusal(refused.GetCode(), err)
 	}
 	if errors.Is(err, gocql.ErrFrameTooBig) || errors.Is(err, gocql.ErrTooManyStmts) {
@@ -84,4 +84,9 @@ func translateRefusal(code int, err error) error {
 
 func unavailable(err error, after time.Duration) error {
 	return fault.Wrap(fault.Unavailable, err, "the store cannot be reached, or has too much to do: try again").WithCode("store_unavailable").WithRetryAfter(after)
+}
+
+// Misconfigured is an error of who runs the cluster, fault.Internal.
+func Misconfigured(format string, args ...any) error {
+	return fault.New(fault.Internal, format, args...).WithCode("store_misconfigured")
 }

@@ -1,4 +1,4 @@
-package scyllarepo
+package cql
 
 import (
 	"strings"
@@ -12,20 +12,20 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	defaults := target{hosts: []string{"h"}, keyspace: "k", replication: 3, create: true, consistency: gocql.LocalQuorum, serial: gocql.LocalSerial, timeout: 5 * time.Second}
-	with := func(f func(*target)) target { t := defaults; f(&t); return t }
-	for text, want := range map[string]target{
+	defaults := Target{Hosts: []string{"h"}, Keyspace: "k", replication: 3, create: true, Consistency: gocql.LocalQuorum, Serial: gocql.LocalSerial, timeout: 5 * time.Second}
+	with := func(f func(*Target)) Target { t := defaults; f(&t); return t }
+	for text, want := range map[string]Target{
 		"scylla://h/k":                 defaults,
-		"scylla://a:1,b,[::1]:2/k":     with(func(t *target) { t.hosts = []string{"a:1", "b", "[::1]:2"} }),
-		"scylla://u:p%40%2F@h/k":       with(func(t *target) { t.user, t.password = "u", "p@/" }),
-		"scylla://h/k?replication=1":   with(func(t *target) { t.replication = 1 }),
+		"scylla://a:1,b,[::1]:2/k":     with(func(t *Target) { t.Hosts = []string{"a:1", "b", "[::1]:2"} }),
+		"scylla://u:p%40%2F@h/k":       with(func(t *Target) { t.user, t.password = "u", "p@/" }),
+		"scylla://h/k?replication=1":   with(func(t *Target) { t.replication = 1 }),
 		"scylla://h/k?dc=eu&create=no": {},
-		"scylla://h/k?dc=eu&create=0":  with(func(t *target) { t.dc, t.create = "eu", false }),
-		"scylla://h/k?consistency=quorum&timeout=1s": with(func(t *target) {
-			t.consistency, t.serial, t.timeout = gocql.Quorum, gocql.Serial, time.Second
+		"scylla://h/k?dc=eu&create=0":  with(func(t *Target) { t.dc, t.create = "eu", false }),
+		"scylla://h/k?consistency=quorum&timeout=1s": with(func(t *Target) {
+			t.Consistency, t.Serial, t.timeout = gocql.Quorum, gocql.Serial, time.Second
 		}),
-		"scylla://h/k?ca=/ca&cert=/c&key=/k": with(func(t *target) { t.tls, t.ca, t.cert, t.key = true, "/ca", "/c", "/k" }),
-		"scylla://h/k?tls=true":              with(func(t *target) { t.tls = true }),
+		"scylla://h/k?ca=/ca&cert=/c&key=/k": with(func(t *Target) { t.tls, t.ca, t.cert, t.key = true, "/ca", "/c", "/k" }),
+		"scylla://h/k?tls=true":              with(func(t *Target) { t.tls = true }),
 
 		"":                              {},
 		"cassandra://h/k":               {},
@@ -42,14 +42,14 @@ func TestParse(t *testing.T) {
 		"scylla://u:secret%zz@h/k":      {},
 		"scylla://u:secret@h/k?tls=may": {},
 	} {
-		got, err := parse(text)
-		if want.keyspace == "" {
+		got, err := Parse(text)
+		if want.Keyspace == "" {
 			if fault.CodeOf(err) != "invalid_store_url" || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%q: %v, expected code invalid_store_url", text, err)
 			}
 			continue
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(target{})); err != nil || diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(Target{})); err != nil || diff != "" {
 			t.Errorf("%q: %v (-want +got):\n%s", text, err, diff)
 		}
 	}
@@ -58,8 +58,8 @@ func TestParse(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("scylla://u:p@h:1,i/k?replication=3&tls=1")
 	f.Fuzz(func(t *testing.T, text string) {
-		at, err := parse(text)
-		if err == nil && (len(at.hosts) == 0 || !keyspaceName.MatchString(at.keyspace)) {
+		at, err := Parse(text)
+		if err == nil && (len(at.Hosts) == 0 || !keyspaceName.MatchString(at.Keyspace)) {
 			t.Errorf("%q became %+v", text, at)
 		}
 	})
@@ -74,7 +74,7 @@ func TestTablets(t *testing.T) {
 			t.Errorf("version %q: tablets are turned off: %t, expected %t", version, got, off)
 		}
 	}
-	at := target{keyspace: "k", dc: "it's", replication: 3}
+	at := Target{Keyspace: "k", dc: "it's", replication: 3}
 	want := `CREATE KEYSPACE IF NOT EXISTS k WITH replication = {'class': 'NetworkTopologyStrategy', 'it''s': 3} AND tablets = {'enabled': false}`
 	if got := createKeyspace(at, "6.2"); got != want {
 		t.Errorf("got %s", got)

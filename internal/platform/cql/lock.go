@@ -1,4 +1,4 @@
-package scyllarepo
+package cql
 
 import (
 	"context"
@@ -17,71 +17,71 @@ const (
 
 // locked runs f while this process alone holds the lock. f's context ends where
 // it is lost.
-func (d *Driver) locked(ctx context.Context, f func(context.Context) error) error {
+func (s *Session) locked(ctx context.Context, f func(context.Context) error) error {
 	me := gocql.TimeUUID().String()
 	for attempt := 3; ; attempt++ {
-		mine, err := d.lock(ctx, me)
+		mine, err := s.lock(ctx, me)
 		if err != nil && (!unknownTable(err) || attempt > 20) {
 			return err
 		}
 		if mine {
 			break
 		}
-		if !backOff(ctx, attempt) {
+		if !BackOff(ctx, attempt) {
 			return ctx.Err()
 		}
 	}
 	// Who had the lock before may have changed what this node does not know yet.
-	if err := d.session.AwaitSchemaAgreement(ctx); err != nil {
+	if err := s.AwaitSchemaAgreement(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d.hold(ctx, cancel, me)
+		s.hold(ctx, cancel, me)
 	}()
 	err := f(ctx)
 	cancel()
 	<-done
 	// It ends by itself where this fails.
-	_, _ = d.query(context.WithoutCancel(ctx), `DELETE FROM schema_locks WHERE name = 'migrate' IF owner = ?`, me).MapScanCAS(map[string]any{})
+	_, _ = s.Repeat(context.WithoutCancel(ctx), `DELETE FROM schema_locks WHERE name = 'migrate' IF owner = ?`, me).MapScanCAS(map[string]any{})
 	return err
 }
 
 // unknownTable says whether a node refuses a statement for its table, which is
 // listed a moment before it can be used.
 func unknownTable(err error) bool {
-	refused, ok := errors.AsType[refusal](err)
+	refused, ok := errors.AsType[Refusal](err)
 	return ok && refused.GetCode() == gocql.ErrCodeInvalid
 }
 
 // lock takes the lock, unless somebody has it. Taking it again is no harm, so
 // that an answer may be lost.
-func (d *Driver) lock(ctx context.Context, me string) (bool, error) {
+func (s *Session) lock(ctx context.Context, me string) (bool, error) {
 	row := map[string]any{}
-	applied, err := d.query(ctx, `INSERT INTO schema_locks (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?`, me, seconds(lockFor)).
-		SerialConsistency(d.at.serial).MapScanCAS(row)
+	applied, err := s.Repeat(ctx, `INSERT INTO schema_locks (name, owner) VALUES ('migrate', ?) IF NOT EXISTS USING TTL ?`, me, Seconds(lockFor)).
+		SerialConsistency(s.Serial).MapScanCAS(row)
 	return applied || row["owner"] == me, err
 }
 
 // hold keeps the lock until ctx ends, and ends it where the lock is lost.
-func (d *Driver) hold(ctx context.Context, lost context.CancelFunc, me string) {
+func (s *Session) hold(ctx context.Context, lost context.CancelFunc, me string) {
 	t := time.NewTicker(lockAgain)
 	defer t.Stop()
-	for until := d.now().Add(lockFor); ; {
+	for until := s.now().Add(lockFor); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		sent := d.now()
-		applied, err := d.query(ctx, `UPDATE schema_locks USING TTL ? SET owner = ? WHERE name = 'migrate' IF owner = ?`, seconds(lockFor), me, me).
-			SerialConsistency(d.at.serial).MapScanCAS(map[string]any{})
+		sent := s.now()
+		applied, err := s.Repeat(ctx, `UPDATE schema_locks USING TTL ? SET owner = ? WHERE name = 'migrate' IF owner = ?`, Seconds(lockFor), me, me).
+			SerialConsistency(s.Serial).MapScanCAS(map[string]any{})
 		switch {
 		case err == nil && applied:
 			until = sent.Add(lockFor)
-		case err == nil || d.now().After(until.Add(-lockAgain)):
+		case err == nil || s.now().After(until.Add(-lockAgain)):
 			lost()
 			return
 		}
