@@ -74,7 +74,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
 		return nil, err
 	}
-	a.rollouts.Service.Keeper = a.versions
+	a.rollouts.Service.Keeper, a.rollouts.Service.Graphs = a.versions, a.versions
 	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	a.api.Register(v1)
 	rollouthttp.Register(v1, a.node.Bus, a.rollouts.Service, a.rollouts.Evidence())
 	uploadhttp.Register(v1, a.uploads)
-	recordhttp.Register(v1, a.node.Bus, a.records.Store, a.records.Sync)
+	recordhttp.Register(v1, a.node.Bus, a.records.Store, a.rollouts.Ranges, a.records.Sync)
 	featurehttp.Register(v1, a.node.Bus, a.features.Store)
 	registryhttp.Register(v1, a.versions, a.uploads)
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)

@@ -2,31 +2,101 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
+	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/internal/inference/record"
+	"sluice/internal/inference/record/chrecord"
 	"sluice/internal/inference/record/sqliterecord"
 	"sluice/internal/inference/tensor"
 )
 
-// measureLog fills a prediction log with a day of three arms, sums the day up, and hands
-// entries over as a request does: with a policy for tensors that does not sample it.
+// measureLog fills a prediction log in SQLite with a day of three arms, sums the day up, and
+// hands entries over as a request does: with a policy for tensors that does not sample it.
 func measureLog(ctx context.Context, b *bench) (err error) {
-	total := 5_000_000
-	if b.short {
-		total = 200_000
-	}
 	store, err := sqliterecord.Open(ctx, filepath.Join(b.dir, "predictions.db"), sqliterecord.Config{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := b.measureDay(ctx, store, "SQLite", "log_append", "log_day"); err != nil {
+		return err
+	}
+	cost, err := handOver()
+	if err != nil {
+		return err
+	}
+	b.report.line("handing a prediction over takes %.3f us", cost)
+	b.report.set("log_cost", cost)
+	return nil
+}
+
+// envClickHouse has the address of a ClickHouse for tests.
+const envClickHouse = "SLUICE_TEST_CLICKHOUSE_URL"
+
+// measureClickHouse does the same with a log in ClickHouse, in a database of its own.
+func measureClickHouse(ctx context.Context, b *bench) (err error) {
+	address := os.Getenv(envClickHouse)
+	if address == "" {
+		return errors.New("there is no " + envClickHouse + ": run this by `bin/services with`")
+	}
+	server, name := strings.TrimSuffix(address, "/default"), "bench_"+strings.ToLower(crand.Text())
+	if err := ask(ctx, server, "CREATE DATABASE "+name); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ask(context.WithoutCancel(ctx), server, "DROP DATABASE "+name)) }()
+	store, err := chrecord.Open(ctx, server+"/"+name, chrecord.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var trips []time.Duration
+	for range 101 {
+		began := time.Now()
+		if err := ask(ctx, server, "SELECT 1"); err != nil {
+			return err
+		}
+		trips = append(trips, time.Since(began))
+	}
+	slices.Sort(trips)
+	b.report.line("a statement that does nothing takes %.2f ms, which is what each costs by HTTP: an append is two", trips[len(trips)/2].Seconds()*1000)
+	return b.measureDay(ctx, store, "ClickHouse", "log_append_clickhouse", "log_day_clickhouse")
+}
+
+// ask has ClickHouse run a statement over HTTP.
+func ask(ctx context.Context, server, sql string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server+"/", strings.NewReader(sql))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("ClickHouse answers %s: %s", resp.Status, text)
+	}
+	return err
+}
+
+// measureDay fills a log with a day, and sums it up by arm.
+func (b *bench) measureDay(ctx context.Context, store record.Store, name, appended, summed string) error {
+	total := 5_000_000
+	if b.short {
+		total = 200_000
+	}
 	day := time.Now().UTC().Add(-48 * time.Hour).Truncate(24 * time.Hour)
 	spent, err := fillLog(ctx, store, day, total)
 	if err != nil {
@@ -44,14 +114,9 @@ func measureLog(ctx context.Context, b *bench) (err error) {
 	}
 	slices.Sort(times)
 	summary := float64(times[len(times)/2].Microseconds()) / 1000
-	cost, err := handOver()
-	if err != nil {
-		return err
-	}
-	b.report.line("%d predictions appended to SQLite at %.0f/s; a day of them sums up by arm in %.1f ms; handing one over takes %.3f us", total, rate, summary, cost)
-	b.report.set("log_append", rate)
-	b.report.set("log_day", summary)
-	b.report.set("log_cost", cost)
+	b.report.line("%d predictions appended to %s at %.0f/s; a day of them sums up by arm in %.1f ms", total, name, rate, summary)
+	b.report.set(appended, rate)
+	b.report.set(summed, summary)
 	return nil
 }
 

@@ -60,6 +60,7 @@ var parts = []part{
 	{"relay", measureRelay},
 	{"list", measureList},
 	{"log", measureLog},
+	{"clickhouse", measureClickHouse},
 	{"jobs", measureJobs},
 	{"feeds", measureFeeds},
 	{"batch", measureBatch},
@@ -128,10 +129,11 @@ func names() string {
 	return strings.Join(list, ", ")
 }
 
-// choose returns the parts named in a list, all of them for an empty list.
+// choose returns the parts named in a list; for an empty list all of them, but that which
+// needs a ClickHouse only where there is one.
 func choose(list string) ([]part, error) {
 	if list == "" {
-		return parts, nil
+		return slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return p.name == "clickhouse" && os.Getenv(envClickHouse) == "" }), nil
 	}
 	var chosen []part
 	for name := range strings.SplitSeq(list, ",") {

@@ -50,6 +50,8 @@ var goals = []goal{
 	{"log_append", "log", true, 50_000, "/s"},
 	{"log_day", "log", false, 50, "ms"},
 	{"log_cost", "log", false, 2, "us"},
+	{"log_append_clickhouse", "clickhouse", true, 50_000, "/s"},
+	{"log_day_clickhouse", "clickhouse", false, 50, "ms"},
 	{"jobs_shared", "jobs", true, 5, "x"},
 	{"jobs_accepted", "jobs", true, 3000, "/s"},
 	{"jobs_accept_p99", "jobs", false, 25, "ms"},

@@ -73,6 +73,11 @@ func (r *Rollouts) Evidence() rollouthttp.Evidence {
 	return e
 }
 
+// Ranges returns what the scores of a label can be in an experiment or release.
+func (r *Rollouts) Ranges(ctx context.Context, experiment, label string) ([][2]float64, error) {
+	return rollout.Ranges(ctx, r.node.Store.Read(repo.Scope{}), experiment, label)
+}
+
 // Component follows the store, writes what was counted of releases, and drives them
 // where no other process does. Start it before the models: they are never served in
 // another way than it says.

@@ -82,6 +82,9 @@ func (e *Entry) TakeTimes(p *ContentPolicy, times []tensor.Tensor) {
 	}
 }
 
+// Leave leaves out what Take has taken.
+func (e *Entry) Leave() { e.policy, e.raw, e.bare = nil, e.raw[:0], false }
+
 // AppendTensor appends a tensor to content, which may be empty.
 func AppendTensor(b []byte, side Side, t *tensor.Tensor) []byte {
 	if len(b) == 0 {

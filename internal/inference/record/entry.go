@@ -96,7 +96,8 @@ type Entry struct {
 	Outcome   Outcome
 	Code      string // of the failure, or FallbackCode
 	Rows      int
-	BatchRows int // in the run that served it
+	BatchRows int // in the run that served it, the last one of several
+	Steps     int // answers of a generation, whose latency is the sum of theirs; 0 for all others
 	Latency   Latency
 	// The digests of the tensors, where the model's policy asks for them.
 	InputDigest, OutputDigest Digest

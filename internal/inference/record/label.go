@@ -19,6 +19,9 @@ func (l *Label) Became(before *Label) Labelled {
 	return Replaced
 }
 
+// Unfit says whether the label is none for predictions of an experiment.
+func (l *Label) Unfit(experiment string) bool { return l.Fits != nil && !l.Fits(experiment) }
+
 // ObservedBy returns when it turned out, as far as is known now.
 func (l *Label) ObservedBy(now time.Time) time.Time {
 	if l.Observed.IsZero() {

@@ -113,6 +113,9 @@ type Label struct {
 	Value     json.RawMessage
 	Score     *float64  // how good the prediction was; more is better. Nil for none
 	Observed  time.Time // when it turned out; zero where nobody says: when it was labelled
+	// Fits says whether the label can be one of a prediction of an experiment, "" for none;
+	// nil for any. It is asked once the prediction is known, before anything is noted.
+	Fits func(experiment string) bool
 }
 
 // Bounds of labels.
@@ -127,7 +130,7 @@ type Labelled uint8
 
 // String names what became of it.
 func (l Labelled) String() string {
-	return [...]string{"added", "replaced", "unchanged", "unknown", "ambiguous"}[l]
+	return [...]string{"added", "replaced", "unchanged", "unknown", "ambiguous", "unfit"}[l]
 }
 
 // What becomes of labels.
@@ -137,4 +140,5 @@ const (
 	Unchanged          // it had this one
 	Unknown            // there is no such prediction, or it is forgotten
 	Ambiguous          // the client gave several predictions that name
+	Unfit              // see Label.Fits
 )

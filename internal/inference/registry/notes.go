@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -8,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
 )
 
 // Bounds of notes and lineage.
@@ -94,4 +97,25 @@ func plain(s string, most int) bool {
 		}
 	}
 	return true
+}
+
+// checkParent refuses a parent that the model never had: one that was deleted is one still.
+func (s *Service) checkParent(ctx context.Context, model string, parent int64) error {
+	if parent == 0 {
+		return nil
+	}
+	l, err := Ledgers.Get(ctx, s.store.Read(repo.Scope{}), ledgerID(model))
+	if err != nil && !errors.Is(err, repo.ErrNotFound) {
+		return err
+	}
+	for _, number := range l.Numbers {
+		if number == parent {
+			return nil
+		}
+	}
+	taken, err := s.cfg.Taken(ctx, model)
+	if err != nil || taken(parent) {
+		return err
+	}
+	return badNotes([]fault.Detail{{Pointer: "/lineage/parent", Code: "note_invalid", Message: fmt.Sprintf("model %q has no version %d to be the parent", model, parent)}})
 }

@@ -172,6 +172,9 @@ func TestRefusesOddNamesLineageAndGolden(t *testing.T) {
 			t.Errorf("%s: %v %+v", pointer, err, f.Details)
 		}
 	}
+	if _, _, err := b.Register(b.ctx, Register{Model: "m", Sources: src, Lineage: Lineage{Parent: 7}}); fault.CodeOf(err) != "version_notes_invalid" || !strings.Contains(err.Error(), `model "m" has no version 7 to be the parent`) {
+		t.Errorf("a parent that never was: %v", err)
+	}
 	const tensor = `[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}`
 	for _, behind := range []string{"}", "]", ` {"outputs":[]}`, "x", "\x00"} {
 		for _, files := range []map[string][]byte{

@@ -138,6 +138,9 @@ func (s *Service) Register(ctx context.Context, r Register) (v *Version, known b
 	if err != nil {
 		return nil, false, err
 	}
+	if err := s.checkParent(ctx, r.Model, r.Lineage.Parent); err != nil {
+		return nil, false, err
+	}
 	digest := Digest(files)
 	n, err := cqrs.Ask(ctx, s.bus, numbered{model: r.Model, digest: digest})
 	if err != nil {

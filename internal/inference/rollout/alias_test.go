@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"testing"
@@ -166,4 +167,41 @@ func TestAliasPreconditions(t *testing.T) {
 	if _, err := cqrs.Send(as("key_a"), b.bus, SetAlias{Model: "other", Alias: "champion", Version: "1", Expect: Expectation{Absent: true}}); fault.CodeOf(err) != "model_not_found" {
 		t.Errorf("of no model: %v", err)
 	}
+}
+
+// choosy are graphs that one version does not suit.
+type choosy int64
+
+func (c choosy) Fits(_ context.Context, _, alias string, version int64) error {
+	if alias == "champion" && version == int64(c) {
+		return fault.New(fault.Conflict, "a graph needs another").WithCode("alias_breaks_graph")
+	}
+	return nil
+}
+
+// Nothing leads an alias to a version that a graph could not work with: no change, no
+// approval of an earlier one, and no release.
+func TestGraphsKeepAliases(t *testing.T) {
+	b := newBed(t)
+	s := NewService(b.bus, b.shelf)
+	set := func(alias, version string, protected bool) (*LoadedAlias, error) {
+		return s.SetAlias(as("key_a"), SetAlias{Model: "m", Alias: alias, Version: version, Protected: &protected, Expect: Expectation{Any: alias == "champion", Absent: alias != "champion"}})
+	}
+	b.set(t, "key_a", "champion", "1", true)
+	proposed, err := set("champion", "2", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Graphs = choosy(2)
+	coded(t, "another alias", second(set("other", "2", false)), "")
+	_, err = s.DecideAlias(as("key_b"), DecideAlias{Model: "m", Alias: "champion", Approve: true, Expect: Expectation{Version: proposed.Root.Version}})
+	coded(t, "the approval", err, "alias_breaks_graph")
+	rejected, err := s.DecideAlias(as("key_b"), DecideAlias{Model: "m", Alias: "champion", Expect: Expectation{Version: proposed.Root.Version}})
+	if coded(t, "the rejection", err, ""); rejected.State.Version != 1 || rejected.State.Proposed != nil {
+		t.Errorf("%+v", rejected.State)
+	}
+	coded(t, "the change", second(set("champion", "2", true)), "alias_breaks_graph")
+	coded(t, "a release", second(s.StartRelease(as("key_a"), "rel_1", StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: steps(100)})), "alias_breaks_graph")
+	coded(t, "a release of another", second(s.StartRelease(as("key_a"), "rel_1", StartRelease{Model: "m", Alias: "champion", Candidate: "3", Steps: steps(100)})), "")
+	coded(t, "what is not there", second(s.DecideAlias(as("key_b"), DecideAlias{Model: "m", Alias: "none", Approve: true, Expect: Expectation{Any: true}})), "alias_not_found")
 }

@@ -147,7 +147,7 @@ func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	if s.Bandit == nil || s.Stopped || a.counted.Store.Now().Sub(s.AllocatedAt) < s.Bandit.Every {
 		return nil
 	}
-	counted, err := a.counted.Arms(ctx, x)
+	counted, err := a.counted.rewards(ctx, x)
 	if err != nil {
 		return err
 	}

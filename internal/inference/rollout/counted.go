@@ -187,6 +187,15 @@ func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofHolder.Eq(string(x.Root.ID)), x.State.Config.Allocation.Arms())
 }
 
+// rewards returns what arms are allocated by: where labels are, what the logs know of them,
+// and none of what nodes have counted, which is more with each allocation.
+func (c Counted) rewards(ctx context.Context, x *LoadedExperiment) (Sums, error) {
+	if x.State.Bandit.Label == "" {
+		return c.Arms(ctx, x)
+	}
+	return c.sum(ctx, ofPart.Eq(labelled(x).String()), x.State.Config.Allocation.Arms())
+}
+
 // sum adds up what is known of arms.
 func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experiment.Arm) (out Sums, err error) {
 	sums, index := measures(of), map[string]int{}

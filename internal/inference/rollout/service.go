@@ -24,6 +24,8 @@ type Service struct {
 
 	// Keeper has versions stay while something begins to name them; nil keeps none.
 	Keeper Keeper
+	// Graphs are made of what aliases lead to; nil for none.
+	Graphs Graphs
 
 	bus     *cqrs.Bus
 	catalog Catalog
@@ -35,6 +37,35 @@ type Keeper interface {
 	// Keep returns the context in which they are named, and what ends that. It fails with
 	// fault.Unprocessable where one is not there any more.
 	Keep(ctx context.Context, model string, versions ...int64) (context.Context, func(), error)
+}
+
+// Graphs are models that are made of what aliases lead to.
+type Graphs interface {
+	// Fits fails with fault.Conflict where an alias of a model is not to lead to a version,
+	// since a graph that uses it could not be served then.
+	Fits(ctx context.Context, model, alias string, version int64) error
+}
+
+// fits fails where graphs that use an alias could not work with a version.
+func (s *Service) fits(ctx context.Context, model, alias string, version int64) error {
+	if s.Graphs == nil {
+		return nil
+	}
+	return s.Graphs.Fits(ctx, model, alias, version)
+}
+
+// DecideAlias approves or rejects what is proposed for an alias, see the command.
+func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias, error) {
+	a, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: c.Model, Alias: c.Alias})
+	if err != nil {
+		return nil, err
+	}
+	if p := a.State.Proposed; c.Approve && p != nil && !p.Remove {
+		if err := s.fits(ctx, c.Model, c.Alias, p.Version); err != nil {
+			return nil, err
+		}
+	}
+	return cqrs.Send(ctx, s.bus, c)
 }
 
 // naming has f name versions of a model, which stay meanwhile.
@@ -57,6 +88,9 @@ func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err
 		return cqrs.Send(ctx, s.bus, c) // which says what is wrong with it
 	}
 	err = s.naming(ctx, c.Model, []int64{artifact.Version}, func(ctx context.Context) error {
+		if err := s.fits(ctx, c.Model, c.Alias, artifact.Version); err != nil {
+			return err
+		}
 		a, err = cqrs.Send(ctx, s.bus, c)
 		return err
 	})
@@ -196,6 +230,9 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		return nil, missing(c.Model, c.Candidate, err)
 	}
 	if err := alike(c.Model, champion, candidate); err != nil {
+		return nil, err
+	}
+	if err := s.fits(ctx, c.Model, c.Alias, candidate.Version); err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(c.Steps, func(s release.Step) bool { return s.Shadow }) {

@@ -64,6 +64,8 @@ type Request struct {
 	Prediction record.ID
 	Attempt    int
 	Choice     record.Choice
+	// Generation is what it is a step of; nil for a prediction of its own.
+	Generation *Generation
 	// Unlogged keeps it out of the log: it asks again what the log has already.
 	Unlogged bool
 }

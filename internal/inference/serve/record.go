@@ -25,12 +25,24 @@ func (v *Version) identify(start time.Time, c *call) {
 	}
 }
 
-// record takes note of a settled request, which failed with err or did not.
+// record takes note of a settled request, which failed with err or did not. Steps of a
+// generation come together until that is over.
 func (v *Version) record(start time.Time, total time.Duration, c *call, err error) {
 	if v.runtime.recorder == nil || c.inner || c.request.Unlogged {
 		return
 	}
 	v.identify(start, c)
+	if g := c.request.Generation; g != nil {
+		g.step(v, start, c, err)
+		return
+	}
+	e := v.entry(start, c, err)
+	e.Latency.Total = total
+	v.runtime.recorder.Record(e)
+}
+
+// entry returns the entry of a settled request, but for how long it took in all.
+func (v *Version) entry(start time.Time, c *call, err error) *record.Entry {
 	r, t := &c.request, &c.response.Timing
 	e := v.runtime.recorder.Entry()
 	e.ID, e.Attempt, e.At, e.Choice = r.Prediction, r.Attempt, start.UTC().Truncate(time.Millisecond), r.Choice
@@ -41,20 +53,25 @@ func (v *Version) record(start time.Time, total time.Duration, c *call, err erro
 	if len(r.ID) <= record.MaxClientRef {
 		e.ClientRef = r.ID
 	}
-	if err != nil {
-		e.Outcome, e.Code = record.OutcomeOf(err), fault.CodeOf(err)
-	}
+	fail(e, err)
 	if c.fallback != "" {
 		e.FellBack()
 	}
 	e.Rows, e.BatchRows = c.part.Rows, t.BatchRows
-	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode, Total: total}
+	e.Latency = record.Latency{Decode: t.Decode, Queue: t.Queue, Infer: t.Infer, Encode: t.Encode}
 	if p := v.logging; p != nil && err == nil && p.Takes(e.Tenant) {
 		if e.Take(p, c.part.Inputs, c.part.Outputs) {
 			e.TakeTimes(p, c.times)
 		}
 	}
-	v.runtime.recorder.Record(e)
+	return e
+}
+
+// fail notes what a prediction failed with, nil for nothing.
+func fail(e *record.Entry, err error) {
+	if err != nil {
+		e.Outcome, e.Code = record.OutcomeOf(err), fault.CodeOf(err)
+	}
 }
 
 // logging returns the policy that the model's configuration has for the log; nil for none.

@@ -25,7 +25,12 @@ type bed struct {
 
 func newBed(t testing.TB, cfg Config) *bed {
 	t.Helper()
-	b := &bed{server: streamtest.New(t), registry: prometheus.NewRegistry()}
+	return newBedOf(t, cfg, streamtest.New(t))
+}
+
+func newBedOf(t testing.TB, cfg Config, server *streamtest.Bed) *bed {
+	t.Helper()
+	b := &bed{server: server, registry: prometheus.NewRegistry()}
 	cfg.Metrics = b.registry
 	var err error
 	if b.Models, err = New(b.server, cfg); err != nil {

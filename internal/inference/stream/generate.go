@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"sluice/internal/inference/model"
+	"sluice/internal/inference/record"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/access"
@@ -35,6 +36,7 @@ func (m *Models) Generate(ctx context.Context, codec serve.Codec, own *Own) erro
 			err = p.Holds(ctx, m.now())
 		}
 	}
+	g.logged.Settle(err)
 	return g.ended(err)
 }
 
@@ -51,8 +53,10 @@ type generation struct {
 	end     int // the output that ends it; -1 for none
 	limit   int
 	step    serve.Step
-	kept    kept // of the last step
-	next    kept // of the step in progress
+	logged  serve.Generation
+	id      record.ID // in the log, zero before the first step
+	kept    kept      // of the last step
+	next    kept      // of the step in progress
 }
 
 func (g *generation) more() bool { return g.step.Number == 0 || g.step.More }
@@ -70,6 +74,10 @@ func (g *generation) Decode(ctx context.Context, v *serve.Version, req *serve.Re
 	req.ID, req.Timeout, req.Priority, req.Class, req.Tenant = g.request.ID, g.request.Timeout, g.request.Priority, g.request.Class, g.request.Tenant
 	req.Inputs = append(req.Inputs[:0], g.inputs...)
 	req.Outputs = append(req.Outputs[:0], g.request.Outputs...)
+	req.Prediction, req.Attempt, req.Generation = g.request.Prediction, g.request.Attempt, &g.logged
+	if !g.id.IsZero() {
+		req.Prediction = g.id
+	}
 	return nil
 }
 
@@ -111,7 +119,7 @@ func (g *generation) begin(ctx context.Context, v *serve.Version, req *serve.Req
 
 // Encode implements serve.Codec.
 func (g *generation) Encode(ctx context.Context, v *serve.Version, resp *serve.Response) error {
-	g.next = g.asked.keep(resp)
+	g.id, g.next = resp.Prediction, g.asked.keep(resp)
 	if err := g.models.table.resize(g.held, g.next.size); err != nil {
 		return err
 	}

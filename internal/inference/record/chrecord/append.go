@@ -2,13 +2,13 @@ package chrecord
 
 import (
 	"context"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"sluice/internal/inference/evidence/histogram"
 	"sluice/internal/inference/record"
 )
 
@@ -19,8 +19,12 @@ type event struct {
 	attempt int
 }
 
-// chunk is how many entries are looked for in one statement, whose text is bounded.
-const chunk = 2000
+// The text of a statement is bounded: chunk is how many expressions it has at most, and
+// together how many ids in one literal.
+const (
+	chunk    = 2000
+	together = 4096
+)
 
 // Append implements record.Appender.
 func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
@@ -30,7 +34,7 @@ func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 		}
 	}
 	known := map[event]bool{}
-	for some := range slices.Chunk(entries, chunk) {
+	for some := range slices.Chunk(entries, together) {
 		if err := s.known(ctx, some, known); err != nil {
 			return err
 		}
@@ -53,10 +57,12 @@ func (s *Store) Append(ctx context.Context, entries []*record.Entry) error {
 	return s.shape(ctx, fresh)
 }
 
-// known finds those that are there.
+// known finds those that are there. The ids are one literal, of which the server makes a
+// set: of thousands it would take seconds to read the expressions.
 func (s *Store) known(ctx context.Context, entries []*record.Entry, known map[event]bool) error {
 	from, to := entries[0].At, entries[0].At
-	var tenants, ids []string
+	var tenants []string
+	ids := make([]byte, 0, len(entries)*len(record.ID{}))
 	for _, e := range entries {
 		if e.At.Before(from) {
 			from = e.At
@@ -67,9 +73,10 @@ func (s *Store) known(ctx context.Context, entries []*record.Entry, known map[ev
 		if t := literal(e.Tenant); !slices.Contains(tenants, t) {
 			tenants = append(tenants, t)
 		}
-		ids = append(ids, fmt.Sprintf("'%X'", e.ID[:])) // plain literals: thousands of expressions would take the server seconds
+		ids = append(ids, e.ID[:]...)
 	}
-	sql := "SELECT tenant, id, attempt FROM entries WHERE tenant IN (" + strings.Join(tenants, ", ") + ") AND at BETWEEN " + timeLiteral(from) + " AND " + timeLiteral(to) + " AND hex(id) IN (" + strings.Join(ids, ", ") + ")"
+	sql := "SELECT tenant, id, attempt FROM entries WHERE tenant IN (" + strings.Join(tenants, ", ") + ") AND at BETWEEN " + timeLiteral(from) + " AND " + timeLiteral(to) +
+		" AND id IN (SELECT toFixedString(substring(" + literal(string(ids)) + ", number * 16 + 1, 16), 16) FROM numbers(" + strconv.Itoa(len(entries)) + "))"
 	return s.rows(ctx, sql, func(r driver.Rows) error {
 		var tenant, id string
 		var attempt uint32
@@ -83,19 +90,15 @@ func (s *Store) known(ctx context.Context, entries []*record.Entry, known map[ev
 
 func idOf(s string) (id record.ID) { copy(id[:], s); return id }
 
+// insert adds entries, column by column.
 func (s *Store) insert(ctx context.Context, entries []*record.Entry) error {
-	b, err := s.db.PrepareBatch(ctx, "INSERT INTO entries (tenant, "+bySeries+", at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, bucket, client_ref, input_digest, output_digest)")
-	if err != nil {
-		return translate(err)
-	}
-	for _, e := range entries {
-		l := &e.Latency
-		err := b.Append(e.Tenant, e.Model, e.Version, e.Experiment, e.Arm, e.ByRule, e.Shadow, e.Bulk, e.At, string(e.ID[:]), uint32(e.Attempt), uint8(e.Outcome), e.Code, int64(e.Rows), int64(e.BatchRows),
-			int64(l.Decode), int64(l.Queue), int64(l.Infer), int64(l.Encode), int64(l.Total), uint16(histogram.Bucket(l.Total)), e.ClientRef, string(e.InputDigest[:]), string(e.OutputDigest[:]))
-		if err != nil {
-			_ = b.Abort()
-			return translate(err)
+	ctx = clickhouse.Context(ctx, clickhouse.WithColumnNamesAndTypes(entryTypes)) // else the server is asked for them each time
+	return s.batch(ctx, insertEntries, func(b driver.Batch) error {
+		for i := range entryColumns {
+			if err := b.Column(i).Append(entryColumns[i].of(entries)); err != nil {
+				return err
+			}
 		}
-	}
-	return translate(b.Send())
+		return nil
+	})
 }

@@ -38,7 +38,7 @@ func also(f *record.Filter, column string) string {
 
 // Find implements record.Store.
 func (s *Store) Find(ctx context.Context, q record.Query) ([]record.Entry, error) {
-	sql := "SELECT " + bySeries + ", at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, client_ref, input_digest, output_digest FROM entries FINAL" + where(&q.Filter, "at")
+	sql := "SELECT " + bySeries + ", at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, client_ref, input_digest, output_digest, steps FROM entries FINAL" + where(&q.Filter, "at")
 	if !q.ID.IsZero() {
 		sql += " AND id = " + idLiteral(q.ID)
 	}
@@ -75,11 +75,11 @@ func (s *Store) Find(ctx context.Context, q record.Query) ([]record.Entry, error
 
 func entry(r driver.Rows) (e record.Entry, err error) {
 	var id, in, out string
-	var attempt uint32
+	var attempt, steps uint32
 	var outcome uint8
 	var rows, batchRows, decode, queue, infer, encode, total int64
-	err = r.Scan(&e.Model, &e.Version, &e.Experiment, &e.Arm, &e.ByRule, &e.Shadow, &e.Bulk, &e.At, &id, &attempt, &outcome, &e.Code, &rows, &batchRows, &decode, &queue, &infer, &encode, &total, &e.ClientRef, &in, &out)
-	e.At, e.ID, e.Attempt, e.Outcome, e.Rows, e.BatchRows = e.At.UTC(), idOf(id), int(attempt), record.Outcome(outcome), int(rows), int(batchRows)
+	err = r.Scan(&e.Model, &e.Version, &e.Experiment, &e.Arm, &e.ByRule, &e.Shadow, &e.Bulk, &e.At, &id, &attempt, &outcome, &e.Code, &rows, &batchRows, &decode, &queue, &infer, &encode, &total, &e.ClientRef, &in, &out, &steps)
+	e.At, e.ID, e.Attempt, e.Outcome, e.Rows, e.BatchRows, e.Steps = e.At.UTC(), idOf(id), int(attempt), record.Outcome(outcome), int(rows), int(batchRows), int(steps)
 	e.Latency = record.Latency{Decode: time.Duration(decode), Queue: time.Duration(queue), Infer: time.Duration(infer), Encode: time.Duration(encode), Total: time.Duration(total)}
 	copy(e.InputDigest[:], in)
 	copy(e.OutputDigest[:], out)

@@ -52,6 +52,10 @@ func (s *Store) Label(ctx context.Context, tenant string, labels []record.Label,
 			out[i] = record.Unknown
 			continue
 		}
+		if l.Unfit(last[id].Experiment) {
+			out[i] = record.Unfit
+			continue
+		}
 		k := named{id, l.Name}
 		was, had := before[k]
 		if !had {

@@ -19,9 +19,10 @@ const seriesColumns = `tenant String, model LowCardinality(String), version LowC
 var tables = []string{
 	`CREATE TABLE IF NOT EXISTS entries (` + seriesColumns + `,
 		at DateTime64(3, 'UTC'), id FixedString(16), attempt UInt32, outcome UInt8, code LowCardinality(String), rows Int64, batch_rows Int64,
-		decode Int64, queue Int64, infer Int64, encode Int64, total Int64, bucket UInt16, client_ref String, input_digest FixedString(32), output_digest FixedString(32),
+		decode Int64, queue Int64, infer Int64, encode Int64, total Int64, bucket UInt16, client_ref String, input_digest FixedString(32), output_digest FixedString(32), steps UInt32,
 		INDEX by_id id TYPE bloom_filter, INDEX by_ref client_ref TYPE bloom_filter)
 	ENGINE = ReplacingMergeTree PARTITION BY toYYYYMMDD(at) ORDER BY (tenant, at, id, attempt) TTL toDateTime(at) + INTERVAL KEEP SECOND`,
+	`ALTER TABLE entries ADD COLUMN IF NOT EXISTS steps UInt32`, // of a table that was made before
 	`CREATE TABLE IF NOT EXISTS minutes (` + seriesColumns + `,
 		minute DateTime('UTC'), succeeded SimpleAggregateFunction(sum, Int64), failed SimpleAggregateFunction(sum, Int64), refused SimpleAggregateFunction(sum, Int64),
 		invalid SimpleAggregateFunction(sum, Int64), cancelled SimpleAggregateFunction(sum, Int64), rows SimpleAggregateFunction(sum, Int64),

@@ -27,7 +27,7 @@ func TestErasureWritesWhatWaits(t *testing.T) {
 		at := time.Now().UTC().Truncate(time.Millisecond)
 		return store.Append(ctx, []*record.Entry{{ID: record.NewID(at), At: at, Tenant: "acme", Model: "m", Version: "1", ClientRef: "them"}})
 	})
-	h := handler{store, bus}
+	h := handler{store: store, bus: bus}
 	ctx := access.With(t.Context(), &access.Principal{Tenant: "acme", Subject: "ann", Permissions: access.SetOf(Erase)})
 	in := new(eraseIn)
 	in.Body.ClientRefs = []string{"them"}

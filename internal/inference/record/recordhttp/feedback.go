@@ -2,11 +2,13 @@ package recordhttp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/record"
@@ -86,11 +88,13 @@ func (h handler) one(ctx context.Context, tenant string, body []byte, now time.T
 	if err != nil {
 		return nil, err
 	}
+	fits := h.fitting()
+	why := fits.ask(ctx, &l)
 	became, err := h.store.Label(ctx, tenant, []record.Label{l}, now)
-	if err != nil {
+	if err = cmp.Or(err, fits.failed); err != nil {
 		return nil, err
 	}
-	if err := rejected(became[0], &l); err != nil {
+	if err := rejected(became[0], &l, *why); err != nil {
 		return nil, err
 	}
 	return &Labelled{"feedback", became[0].String()}, nil
@@ -104,18 +108,20 @@ func (h handler) lines(ctx context.Context, tenant string, body []byte, now time
 	report := &Report{Object: "feedback_report", Errors: []LineError{}}
 	var labels []record.Label
 	var numbers []int // of their lines
+	var whys []*error // they do not fit
+	fits := h.fitting()
 	flush := func() error {
 		if len(labels) == 0 {
 			return nil
 		}
 		became, err := h.store.Label(ctx, tenant, labels, now)
-		if err != nil {
+		if err = cmp.Or(err, fits.failed); err != nil {
 			return err
 		}
 		for i, b := range became {
-			report.count(numbers[i], b, rejected(b, &labels[i]))
+			report.count(numbers[i], b, rejected(b, &labels[i], *whys[i]))
 		}
-		labels, numbers = labels[:0], numbers[:0]
+		labels, numbers, whys = labels[:0], numbers[:0], whys[:0]
 		return nil
 	}
 	number := 0
@@ -129,13 +135,16 @@ func (h handler) lines(ctx context.Context, tenant string, body []byte, now time
 			report.count(number, 0, err)
 			continue
 		}
+		whys = append(whys, fits.ask(ctx, &l))
 		if labels, numbers = append(labels, l), append(numbers, number); len(labels) == record.MaxLabels {
 			if err := flush(); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return report, flush()
+	err := flush()
+	slices.SortStableFunc(report.Errors, func(a, b LineError) int { return a.Line - b.Line }) // what cannot be read was found first
+	return report, err
 }
 
 // count counts what became of a line, which was rejected with err or was not.
@@ -156,8 +165,8 @@ func (r *Report) count(line int, became record.Labelled, err error) {
 	}
 }
 
-// rejected says why a label was not taken.
-func rejected(became record.Labelled, l *record.Label) error {
+// rejected says why a label was not taken; unfit is why where it does not fit.
+func rejected(became record.Labelled, l *record.Label, unfit error) error {
 	name := l.ClientRef
 	if !l.ID.IsZero() {
 		name = l.ID.String()
@@ -165,6 +174,8 @@ func rejected(became record.Labelled, l *record.Label) error {
 	switch became {
 	case record.Unknown:
 		return fault.New(fault.NotFound, "no prediction %q is in the log: it was not logged, or its entry has expired; it takes about a second to appear", name).WithCode("prediction_unknown")
+	case record.Unfit:
+		return unfit
 	case record.Ambiguous:
 		return fault.New(fault.Conflict, "several predictions have the client_ref %q: name one by prediction_id", name).WithCode("client_ref_ambiguous")
 	}

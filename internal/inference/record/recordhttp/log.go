@@ -43,6 +43,7 @@ type Entry struct {
 	Code         string   `json:"code,omitempty" doc:"Of the failure; fallback where the version answered for another that was overloaded."`
 	Rows         int      `json:"rows"`
 	BatchRows    int      `json:"batch_rows" doc:"In the run that served it."`
+	Steps        int      `json:"steps,omitempty" doc:"Answers of a generation: latency_ms is the sum of theirs, total all of it."`
 	Latency      Latency  `json:"latency_ms"`
 	InputDigest  string   `json:"input_digest,omitempty" doc:"SHA-256 of the inputs."`
 	OutputDigest string   `json:"output_digest,omitempty" doc:"SHA-256 of the outputs."`
@@ -119,7 +120,7 @@ func (in *logIn) query(tenant string, now time.Time) (q record.Query, err error)
 func show(e *record.Entry) Entry {
 	l := &e.Latency
 	return Entry{ID: e.ID.String(), Object: "prediction_log_entry", Attempt: e.Attempt, At: api.Time{Time: e.At}, Model: e.Model, Version: e.Version, Experiment: e.Experiment, Arm: e.Arm, ByRule: e.ByRule,
-		Mode: mode(e.Series()), ClientRef: e.ClientRef, Outcome: e.Outcome.String(), Code: e.Code, Rows: e.Rows, BatchRows: e.BatchRows,
+		Mode: mode(e.Series()), ClientRef: e.ClientRef, Outcome: e.Outcome.String(), Code: e.Code, Rows: e.Rows, BatchRows: e.BatchRows, Steps: e.Steps,
 		Latency:     Latency{millis(l.Decode), millis(l.Queue), millis(l.Infer), millis(l.Encode), millis(l.Total)},
 		InputDigest: digest(e.InputDigest), OutputDigest: digest(e.OutputDigest)}
 }

@@ -95,3 +95,29 @@ func (s Suite) testLabelsByName(t *testing.T) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
 }
+
+// A label that does not fit its prediction's experiment is not noted, and those beside it
+// are. The experiment is the last attempt's; nobody is asked about what is not there.
+func (s Suite) testLabelsThatDoNotFit(t *testing.T) {
+	store, tenant := s.Open(t), someone()
+	list := batch(tenant, base(), 3)
+	list[0].Experiment, list[1].Experiment, list[2].Experiment = "earlier", "narrow", ""
+	list[1].ID, list[0].Attempt, list[1].Attempt = list[0].ID, 1, 2
+	if err := store.Append(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	fits := func(experiment string) bool { asked = append(asked, experiment); return experiment != "narrow" }
+	labels := []record.Label{scoreOf(list[0].ID, "7", 7, base()), scoreOf(list[2].ID, "7", 7, base()), scoreOf(record.ID(uuid.New()), "7", 7, base())}
+	for i := range labels {
+		labels[i].Fits = fits
+	}
+	got, err := store.Label(t.Context(), tenant, labels, time.Now())
+	if want := []record.Labelled{record.Unfit, record.Added, record.Unknown}; err != nil || !slices.Equal(got, want) || !slices.Equal(asked, []string{"narrow", ""}) {
+		t.Errorf("%v, %v, want %v; asked about %q", got, err, want, asked)
+	}
+	labels[0].Fits = nil
+	if got, err = store.Label(t.Context(), tenant, labels[:1], time.Now()); err != nil || got[0] != record.Added {
+		t.Errorf("what did not fit was noted before: %v, %v", got, err)
+	}
+}

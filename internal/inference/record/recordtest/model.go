@@ -22,7 +22,7 @@ func generator(tenant string) *rapid.Generator[record.Entry] {
 		at := from.Add(time.Duration(rapid.IntRange(0, 3*3600_000).Draw(t, "at")) * time.Millisecond)
 		e := record.Entry{ID: record.NewID(at), At: at, Tenant: tenant,
 			Model: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "model"), Version: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "version"),
-			Outcome: record.Outcome(rapid.IntRange(0, len(record.Outcomes())-1).Draw(t, "outcome")), Rows: rapid.IntRange(0, 100).Draw(t, "rows"), BatchRows: 100,
+			Outcome: record.Outcome(rapid.IntRange(0, len(record.Outcomes())-1).Draw(t, "outcome")), Rows: rapid.IntRange(0, 100).Draw(t, "rows"), BatchRows: 100, Steps: rapid.IntRange(0, 3).Draw(t, "steps"),
 			Bulk: rapid.Bool().Draw(t, "bulk"),
 		}
 		if rapid.Bool().Draw(t, "experiment") {

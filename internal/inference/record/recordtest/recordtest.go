@@ -39,6 +39,7 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("labels between attempts", s.testLabelsBetweenAttempts)
 	t.Run("labels alike", s.testLabelsAlike)
 	t.Run("labels by name", s.testLabelsByName)
+	t.Run("labels that do not fit", s.testLabelsThatDoNotFit)
 	t.Run("scores", s.testScores)
 	t.Run("identity", s.testIdentity)
 	t.Run("content", s.testContent)
@@ -276,7 +277,7 @@ func (s Suite) testOddValues(t *testing.T) {
 	store, tenant := s.Open(t), someone()
 	e := made(tenant, base(), 5)
 	e.Model, e.Version, e.Arm, e.Experiment, e.Code, e.ClientRef = "a'b\"\\c\x00d\n", "é\u2028", "?", "{x:String}", "\t';--", "\xff\xfe"
-	e.Outcome, e.Rows, e.BatchRows, e.Attempt = record.Cancelled, math.MaxInt32, math.MaxInt32, math.MaxInt32
+	e.Outcome, e.Rows, e.BatchRows, e.Attempt, e.Steps = record.Cancelled, math.MaxInt32, math.MaxInt32, math.MaxInt32, math.MaxInt32
 	e.Latency = record.Latency{Decode: math.MaxInt64, Queue: 1, Infer: math.MaxInt64 - 1, Encode: 0, Total: math.MaxInt64}
 	for i := range e.InputDigest {
 		e.InputDigest[i], e.OutputDigest[i] = byte(i), 0xff-byte(i)

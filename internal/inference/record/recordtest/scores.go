@@ -75,6 +75,23 @@ func (s Suite) testScores(t *testing.T) {
 	if diff := cmp.Diff(within, got, approximately); err != nil || diff != "" {
 		t.Errorf("within bounds: %v:\n%s", err, diff)
 	}
+	for _, bounds := range [][2]float64{{-2, 5}, {5, 5}, {-2, 0}, {6, 7}} { // whole minutes, parts of them, and nothing
+		want := record.Scores{}
+		for _, one := range []struct {
+			arm, name string
+			score     float64
+		}{{"a", "right", 1}, {"a", "other", 1}, {"a", "right", 0}, {"a", "right", 3}, {"a", "other", 3}, {"b", "right", -2}, {"b", "right", 5}, {"b", "other", 5}} {
+			if bounds[0] <= one.score && one.score <= bounds[1] {
+				var m sequential.Moments
+				m.Add(one.score)
+				want.Add(one.arm, one.name, m)
+			}
+		}
+		got, err := store.Scores(t.Context(), record.Window{Experiment: experiment, From: from, Within: &bounds})
+		if diff := cmp.Diff(want, got, approximately); err != nil || diff != "" {
+			t.Errorf("within %v: %v:\n%s", bounds, err, diff)
+		}
+	}
 	if got, err := store.Scores(t.Context(), record.Window{Experiment: "none", From: from}); err != nil || len(got) != 0 {
 		t.Errorf("%v, %v", got, err)
 	}

@@ -17,7 +17,7 @@ import (
 // not the row.
 const together = 16
 
-const entryRow = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+const entryRow = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 var (
 	insertEntry   = "INSERT INTO entries VALUES " + entryRow + " ON CONFLICT DO NOTHING RETURNING 1"
@@ -186,7 +186,7 @@ func (s *Store) insertOne(e *numbered, full bool) (fresh bool, err error) {
 func (e *numbered) bind(to *sqlite.Statement) {
 	l := &e.Latency
 	to.Bind(e.tenant, e.At.UnixMilli(), e.ID[:], int64(e.Attempt), e.series, int64(e.Outcome), text(e.Code), int64(e.Rows), int64(e.BatchRows),
-		int64(l.Decode), int64(l.Queue), int64(l.Infer), int64(l.Encode), int64(l.Total), text(e.ClientRef), digest(&e.InputDigest), digest(&e.OutputDigest))
+		int64(l.Decode), int64(l.Queue), int64(l.Infer), int64(l.Encode), int64(l.Total), text(e.ClientRef), digest(&e.InputDigest), digest(&e.OutputDigest), int64(e.Steps))
 }
 
 // putAll keeps the tensors of entries.

@@ -29,7 +29,7 @@ func (q *query) finish() sqlite.Statement {
 // Find implements record.Store.
 func (s *Store) Find(ctx context.Context, want record.Query) ([]record.Entry, error) {
 	q := new(query)
-	q.add(`SELECT at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, client_ref, input_digest, output_digest,
+	q.add(`SELECT at, id, attempt, outcome, code, rows, batch_rows, decode, queue, infer, encode, total, client_ref, input_digest, output_digest, steps,
 		model, version, experiment, arm, by_rule, shadow, bulk`)
 	if want.Content {
 		q.add(", (SELECT content FROM contents c WHERE c.tenant = entries.tenant AND c.at = entries.at AND c.id = entries.id AND c.attempt = entries.attempt), (SELECT until FROM contents c WHERE c.tenant = entries.tenant AND c.at = entries.at AND c.id = entries.id AND c.attempt = entries.attempt)")
@@ -128,6 +128,7 @@ func entry(tenant string, row []sqlite.Value) record.Entry {
 	e.ClientRef = r.text()
 	copy(e.InputDigest[:], r.bytes())
 	copy(e.OutputDigest[:], r.bytes())
+	e.Steps = int(r.integer())
 	s := r.series()
 	e.Model, e.Version, e.Choice, e.Bulk = s.Model, s.Version, s.Choice, s.Bulk
 	if len(r.row) > 0 {

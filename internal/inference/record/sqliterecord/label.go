@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"sluice/internal/inference/evidence/sequential"
@@ -19,8 +20,21 @@ type labelled struct {
 
 // changes are those that labels make in the sums of minutes.
 type changes struct {
-	added    map[labelled]*sequential.Moments
+	added    map[labelled]*scored
 	replaced map[labelled]bool // where a sum has to be made anew
+}
+
+// scored are sums of scores, with the least and the greatest.
+type scored struct {
+	sequential.Moments
+	lo, hi float64
+}
+
+func newScored() *scored { return &scored{lo: math.Inf(1), hi: math.Inf(-1)} }
+
+func (s *scored) add(score float64) {
+	s.Add(score)
+	s.lo, s.hi = min(s.lo, score), max(s.hi, score)
 }
 
 // Label implements record.Store, in one transaction. The predictions are looked up
@@ -34,7 +48,7 @@ func (s *Store) Label(ctx context.Context, tenant string, labels []record.Label,
 		}
 	}
 	err = s.write(ctx, func() error {
-		c := changes{map[labelled]*sequential.Moments{}, map[labelled]bool{}}
+		c := changes{map[labelled]*scored{}, map[labelled]bool{}}
 		for i := range labels {
 			if len(attempts[i]) == 0 {
 				continue
@@ -52,14 +66,15 @@ func (s *Store) Label(ctx context.Context, tenant string, labels []record.Label,
 type attempt struct {
 	series, at int64
 	id         []byte
+	experiment string
 }
 
 func (a *attempt) labelled(name string) labelled {
 	return labelled{a.series, a.at / record.Resolution.Milliseconds(), name}
 }
 
-// attempts finds those at the prediction that a label is about, the last one first.
-// Without any it says why.
+// attempts finds those at the prediction that a label is about and fits, the last one
+// first. Without any it says why.
 func (s *Store) attempts(ctx context.Context, tenant string, l *record.Label) (found []attempt, why record.Labelled, err error) {
 	id := l.ID
 	if id.IsZero() {
@@ -68,14 +83,17 @@ func (s *Store) attempts(ctx context.Context, tenant string, l *record.Label) (f
 		}
 	}
 	q := new(query)
-	q.add("SELECT series, at, id FROM entries WHERE tenant = (SELECT no FROM tenants WHERE name = ?)", tenant)
+	q.add("SELECT series, at, id, experiment FROM entries JOIN series ON series.no = entries.series WHERE entries.tenant = (SELECT no FROM tenants WHERE name = ?)", tenant)
 	q.single(&record.Query{Filter: record.Filter{Tenant: tenant}, ID: id})
 	q.add(" ORDER BY attempt DESC, at DESC LIMIT ?", int64(record.MaxLimit))
 	err = s.readers.Query(ctx, q.finish(), func(row []sqlite.Value) error {
 		r := reader{row}
-		found = append(found, attempt{r.integer(), r.integer(), bytes.Clone(r.bytes())})
+		found = append(found, attempt{r.integer(), r.integer(), bytes.Clone(r.bytes()), r.text()})
 		return nil
 	})
+	if err == nil && len(found) > 0 && l.Unfit(found[0].experiment) {
+		return nil, record.Unfit, nil
+	}
 	return found, record.Unknown, err
 }
 
@@ -137,9 +155,9 @@ func (s *Store) label(attempts []attempt, l *record.Label, now time.Time, c *cha
 		c.replaced[k] = true
 	case l.Score != nil:
 		if c.added[k] == nil {
-			c.added[k] = new(sequential.Moments)
+			c.added[k] = newScored()
 		}
-		c.added[k].Add(*l.Score)
+		c.added[k].add(*l.Score)
 	}
 	return what, s.conn.Exec(sqlite.New("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		last.series, last.at, last.id, l.Name, text(string(l.Value)), score, l.ObservedBy(now).UnixMilli(), now.UnixMilli()))
@@ -172,12 +190,12 @@ func (s *Store) unlabel(a *attempt, name string, c *changes) error {
 // leaves no trace, not even a rounding error.
 func (s *Store) rescore(c *changes) error {
 	for k := range c.replaced {
-		var m sequential.Moments
+		m := newScored()
 		from := k.minute * record.Resolution.Milliseconds()
 		err := s.conn.Query(context.Background(), sqlite.New("SELECT score FROM labels WHERE series = ? AND at >= ? AND at < ? AND name = ? AND score IS NOT NULL",
 			k.series, from, from+record.Resolution.Milliseconds(), k.name), func(row []sqlite.Value) error {
 			r := reader{row}
-			m.Add(r.float())
+			m.add(r.float())
 			return nil
 		})
 		if err != nil {
@@ -189,21 +207,25 @@ func (s *Store) rescore(c *changes) error {
 		delete(c.added, k)
 	}
 	for k, sum := range c.added {
-		err := s.conn.Query(context.Background(), sqlite.New("SELECT n, mean, m2 FROM scores WHERE series = ? AND minute = ? AND name = ?", k.series, k.minute, k.name), func(row []sqlite.Value) error {
+		err := s.conn.Query(context.Background(), sqlite.New("SELECT n, mean, m2, lo, hi FROM scores WHERE series = ? AND minute = ? AND name = ?", k.series, k.minute, k.name), func(row []sqlite.Value) error {
 			r := reader{row}
 			sum.Merge(sequential.Moments{N: r.integer(), Mean: r.float(), M2: r.float()})
+			lo, known := r.next().(float64)
+			if sum.lo, sum.hi = min(sum.lo, lo), max(sum.hi, r.float()); !known {
+				sum.lo, sum.hi = math.NaN(), math.NaN() // which is NULL
+			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.setScore(k, *sum); err != nil {
+		if err := s.setScore(k, sum); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) setScore(k labelled, m sequential.Moments) error {
-	return s.conn.Exec(sqlite.New("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)", k.series, k.minute, k.name, m.N, m.Mean, m.M2))
+func (s *Store) setScore(k labelled, m *scored) error {
+	return s.conn.Exec(sqlite.New("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?)", k.series, k.minute, k.name, m.N, m.Mean, m.M2, m.lo, m.hi))
 }

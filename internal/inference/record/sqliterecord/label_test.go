@@ -67,3 +67,72 @@ func TestNewLabelsAreAddedUp(t *testing.T) {
 	put(1, 3)
 	counted(1)
 }
+
+// A file of an earlier form goes on: of its minutes nobody knows between what their scores
+// lie, so their labels are read, and new ones have a generation's steps.
+func TestEarlierForm(t *testing.T) {
+	s := open(t).(*stored)
+	list := recordtest.Traffic("acme", time.UnixMilli(60_000), 3, 3)
+	for _, e := range list {
+		e.Choice = record.Choice{Experiment: "exp", Arm: "a"}
+	}
+	put := func(s record.Store, e *record.Entry, score float64) {
+		t.Helper()
+		if err := s.Append(t.Context(), []*record.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Label(t.Context(), "acme", []record.Label{{ID: e.ID, Name: "right", Score: &score}}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(s, list[0], 0.5)
+	put(s, list[1], 9)
+	err := s.write(t.Context(), func() error {
+		return s.conn.Script("ALTER TABLE entries DROP COLUMN steps; ALTER TABLE scores DROP COLUMN lo; ALTER TABLE scores DROP COLUMN hi; PRAGMA user_version = 3")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := openPath(t, s.path)
+	list[2].Steps = 7
+	put(again, list[2], 0.25)
+	got, err := again.Scores(t.Context(), record.Window{Experiment: "exp", From: time.UnixMilli(0), Within: &[2]float64{0, 1}})
+	if m := got["a"]["right"]; err != nil || m.N != 2 || m.Mean != 0.375 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	found, err := again.Find(t.Context(), record.Query{Filter: record.Filter{Tenant: "acme"}, Limit: 9})
+	if err != nil || len(found) != 3 || found[0].Steps+found[1].Steps+found[2].Steps != 7 {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Of minutes all of whose scores count, or none, no label is read.
+func TestScoresWithinAreFolded(t *testing.T) {
+	s := open(t).(*stored)
+	list := recordtest.Traffic("acme", time.UnixMilli(60_000), 3, 3)
+	scores := []float64{0.5, -3, 9}
+	for i, e := range list {
+		e.Choice, e.At = record.Choice{Experiment: "exp", Arm: []string{"a", "b", "b"}[i]}, time.UnixMilli(60_000*int64(i+2))
+		e.ID = record.NewID(e.At)
+	}
+	if err := s.Append(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range list {
+		if got, err := s.Label(t.Context(), "acme", []record.Label{{ID: e.ID, Name: "right", Score: &scores[i]}}, time.Now()); err != nil || got[0] != record.Added {
+			t.Fatal(got, err)
+		}
+	}
+	if err := s.write(t.Context(), func() error { return s.conn.Exec(sqlite.New("DELETE FROM labels")) }); err != nil { // behind its back
+		t.Fatal(err)
+	}
+	for _, w := range []struct {
+		within [2]float64
+		a, b   int64
+	}{{[2]float64{0, 1}, 1, 0}, {[2]float64{0.5, 9}, 1, 1}, {[2]float64{-3, -3}, 0, 1}, {[2]float64{10, 11}, 0, 0}} {
+		got, err := s.Scores(t.Context(), record.Window{Experiment: "exp", From: time.UnixMilli(0), Within: &w.within})
+		if err != nil || got["a"]["right"].N != w.a || got["b"]["right"].N != w.b {
+			t.Errorf("within %v: %+v, %v", w.within, got, err)
+		}
+	}
+}

@@ -207,7 +207,7 @@ func aliases(a *api.API, b *cqrs.Bus, s *rollout.Service) {
 			if err != nil {
 				return nil, err
 			}
-			return shown(cqrs.Send(ctx, b, rollout.DecideAlias{Model: in.Model, Alias: in.Alias, Approve: approve, Expect: expect}))
+			return shown(s.DecideAlias(ctx, rollout.DecideAlias{Model: in.Model, Alias: in.Alias, Approve: approve, Expect: expect}))
 		})
 	}
 	h := op("get-alias-history", http.MethodGet, path+"/history", "What an alias pointed to, and when", rollout.Read)

@@ -41,6 +41,12 @@ type Bed struct {
 // New returns a running server, which the test's end closes.
 func New(t testing.TB) *Bed {
 	t.Helper()
+	return Recorded(t, nil)
+}
+
+// Recorded is New with what takes note of its requests, nil for nothing.
+func Recorded(t testing.TB, r serve.Recorder) *Bed {
+	t.Helper()
 	library, err := ortlib.Locate(context.Background(), ortlib.Config{Path: os.Getenv(ortlib.EnvPath)})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +63,7 @@ func New(t testing.TB) *Bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Server = serve.New(engine, repo, serve.Config{Defaults: model.Defaults{SLO: time.Minute}})
+	b.Server = serve.New(engine, repo, serve.Config{Defaults: model.Defaults{SLO: time.Minute}, Recorder: r})
 	if err := b.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,60 @@
+package recordhttp
+
+import (
+	"context"
+	"slices"
+
+	"sluice/internal/inference/record"
+	"sluice/internal/platform/fault"
+)
+
+// Ranges says what the scores of a label can be in an experiment or release: those in any
+// of these ranges, bounds among them. Without any nothing is declared.
+type Ranges func(ctx context.Context, experiment, label string) ([][2]float64, error)
+
+// fitting finds out whether the labels of one request lie in what their experiments have
+// declared, which it reads once: what would not count there is told who sends it.
+type fitting struct {
+	ranges Ranges // nil for none
+	known  map[[2]string][][2]float64
+	failed error // what could not be read
+}
+
+// ask has the store ask whether a label fits. Where it does not, the error says why.
+func (f *fitting) ask(ctx context.Context, l *record.Label) *error {
+	why := new(error)
+	if f.ranges == nil || l.Score == nil {
+		return why
+	}
+	score, name := *l.Score, l.Name
+	l.Fits = func(experiment string) bool {
+		all, err := f.of(ctx, experiment, name)
+		if err != nil {
+			f.failed = err
+			return false
+		}
+		if len(all) == 0 || slices.ContainsFunc(all, func(r [2]float64) bool { return r[0] <= score && score <= r[1] }) {
+			return true
+		}
+		*why = fault.New(fault.Unprocessable, "the score is %g, and %s, which the prediction is of, takes scores of %q from %g to %g: send one of these, or give the label another name",
+			score, experiment, name, all[0][0], all[0][1]).WithCode("score_out_of_range")
+		return false
+	}
+	return why
+}
+
+// of returns what an experiment has declared.
+func (f *fitting) of(ctx context.Context, experiment, name string) ([][2]float64, error) {
+	if experiment == "" {
+		return nil, nil
+	}
+	key := [2]string{experiment, name}
+	if all, known := f.known[key]; known {
+		return all, nil
+	}
+	all, err := f.ranges(ctx, experiment, name)
+	if err == nil {
+		f.known[key] = all
+	}
+	return all, err
+}

@@ -1,0 +1,41 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+
+	"sluice/internal/inference/release"
+	"sluice/internal/platform/repo"
+)
+
+// Ranges returns what the scores of a label can be in an experiment or release under way,
+// by its id, from the least to the greatest, both among them: a score that is in none of them would count for nothing there. None says that
+// nothing is declared. Of a release's steps each may declare its own.
+func Ranges(ctx context.Context, from repo.Reading, id, label string) ([][2]float64, error) {
+	if isExperiment(id) {
+		x, err := Experiments.Get(ctx, from, ExperimentID(id))
+		if b := x.State.Bandit; err == nil && !x.State.Stopped && b != nil && b.Label == label && b.Range != nil {
+			return [][2]float64{*b.Range}, nil
+		}
+		return nil, unlessMissing(err)
+	}
+	r, err := release.Releases.Get(ctx, from, release.ID(id))
+	if err != nil || r.State.Status.Final() {
+		return nil, unlessMissing(err)
+	}
+	var all [][2]float64
+	for i := range r.State.Plan.Steps {
+		if q := r.State.Plan.Steps[i].Policy.Quality; q != nil && q.Counts() == label {
+			all = append(all, q.Within())
+		}
+	}
+	return all, nil
+}
+
+// unlessMissing leaves out that something is not there, or no more.
+func unlessMissing(err error) error {
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
+	return err
+}
