@@ -38,8 +38,9 @@ func predictions(log record.Store) *export.Dataset {
 					}
 					return page, next, err
 				},
-				id:  func(e *record.Entry) string { return e.Place().String() },
-				row: func(_ context.Context, e *record.Entry, into *table.Chunk) error { predictionRow(e, into); return nil },
+				id:    func(e *record.Entry) string { return e.Place().String() },
+				count: func(ctx context.Context) (int64, error) { return log.Count(ctx, q.Filter) },
+				row:   func(_ context.Context, e *record.Entry, into *table.Chunk) error { predictionRow(e, into); return nil },
 			}, nil
 		},
 	}

@@ -15,6 +15,8 @@ type Store interface {
 	Appender
 	// Find returns a tenant's entries, from the latest on, in the order of their places.
 	Find(ctx context.Context, q Query) ([]Entry, error)
+	// Count returns how many entries the filter chooses: those that Find goes through.
+	Count(ctx context.Context, f Filter) (int64, error)
 	// Statistics returns what a tenant's entries come to, ordered by start and
 	// series, as they are grouped: steps of time are whole minutes. Minutes count as a
 	// whole, those that begin in the filter's time. More groups than the limit are

@@ -73,6 +73,12 @@ func (s *Store) Find(ctx context.Context, q record.Query) ([]record.Entry, error
 	return found, err
 }
 
+// Count implements record.Store. Entries that were appended again count once.
+func (s *Store) Count(ctx context.Context, f record.Filter) (n int64, err error) {
+	err = s.rows(ctx, "SELECT toInt64(count()) FROM entries FINAL"+where(&f, "at"), func(r driver.Rows) error { return r.Scan(&n) })
+	return n, err
+}
+
 func entry(r driver.Rows) (e record.Entry, err error) {
 	var id, in, out string
 	var attempt, steps uint32

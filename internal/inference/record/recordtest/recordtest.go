@@ -117,6 +117,12 @@ func (s Suite) testModel(t *testing.T) {
 					t.Fatalf("%+v:\n%s", q, diff)
 				}
 			},
+			"count": func(t *rapid.T) {
+				f := drawFilter(t, tenant)
+				if got, err := store.Count(t.Context(), f); err != nil || got != int64(len(m.find(record.Query{Filter: f}))) {
+					t.Fatalf("%+v counts %d, %v, want %d", f, got, err, len(m.find(record.Query{Filter: f})))
+				}
+			},
 			"statistics": func(t *rapid.T) {
 				f, step := drawFilter(t, tenant), rapid.SampledFrom([]time.Duration{0, time.Minute, time.Hour}).Draw(t, "step")
 				got, err := store.Statistics(t.Context(), f, record.Grouping{Step: step})
@@ -171,6 +177,9 @@ func count(t testing.TB, store record.Store, tenant string) (entries, counted in
 			break
 		}
 		q.After = page[len(page)-1].Place()
+	}
+	if n, err := store.Count(t.Context(), q.Filter); err != nil || n != int64(entries) {
+		t.Errorf("the store counts %d entries, and has %d, %v", n, entries, err)
 	}
 	rollups, err := store.Statistics(t.Context(), q.Filter, record.Grouping{})
 	if err != nil {

@@ -58,6 +58,19 @@ func (s *Store) Find(ctx context.Context, want record.Query) ([]record.Entry, er
 	return found, err
 }
 
+// Count implements record.Store.
+func (s *Store) Count(ctx context.Context, f record.Filter) (n int64, err error) {
+	q := new(query)
+	q.add("SELECT count(*) FROM entries JOIN series ON series.no = entries.series WHERE entries.tenant = (SELECT no FROM tenants WHERE name = ?)", f.Tenant)
+	q.between("at", &f, time.Time.UnixMilli)
+	q.named(&f)
+	err = s.readers.Query(ctx, q.finish(), func(row []sqlite.Value) error {
+		n = (&reader{row}).integer()
+		return nil
+	})
+	return n, err
+}
+
 // single chooses by a name of one prediction.
 func (q *query) single(want *record.Query) {
 	if id := want.ID; !id.IsZero() {
