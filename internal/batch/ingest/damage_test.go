@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/xuri/excelize/v2"
+
+	"sluice/internal/platform/fault"
 )
 
 // rowsIn reads a file chunk by chunk; reopened, with another reader for each. It returns
@@ -94,6 +97,11 @@ func TestParquetDamageCostsItsGroup(t *testing.T) {
 	var begins []int64 // of the groups
 	for _, g := range opened.Metadata().RowGroups {
 		begins = append(begins, g.FileOffset)
+	}
+	for _, cut := range []int{1, 9, len(good) / 2, len(good) - 9} {
+		if _, err := alike(t, fmt.Sprint("cut off by ", cut), good[:len(good)-cut], Parquet, ofParquet); fault.CodeOf(err) != codeDamaged || !strings.Contains(err.Error(), "upload the whole file again") {
+			t.Errorf("without %d bytes: %v", cut, err)
+		}
 	}
 	want, err := alike(t, "whole", good, Parquet, ofParquet)
 	if err != nil || len(want) != n || len(begins) != n/group {

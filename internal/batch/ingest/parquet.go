@@ -23,6 +23,9 @@ func openFile(ctx context.Context, src Source) (f *parquet.File, r io.ReaderAt, 
 		return nil, nil, fault.New(fault.Internal, "the source of a Parquet file cannot be read at any place")
 	}
 	r, size, err := random.File(ctx)
+	if err == nil {
+		err = complete(r, size)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -34,6 +37,34 @@ func openFile(ctx context.Context, src Source) (f *parquet.File, r io.ReaderAt, 
 		err = damaged(err)
 	}
 	return f, r, err
+}
+
+// complete refuses a Parquet file that does not end as one. Where each column of each group
+// of rows is, and how its values are encoded, only the footer says, which is written last:
+// of a file that was cut off not even the groups that are there can be read.
+func complete(r io.ReaderAt, size int64) error {
+	const magic = "PAR1"
+	var begin, end [len(magic)]byte
+	if size < int64(2*len(magic)) {
+		return nil // it is told what else is wrong
+	}
+	if err := readAt(r, begin[:], 0); err != nil {
+		return err
+	}
+	if err := readAt(r, end[:], size-int64(len(magic))); err != nil {
+		return err
+	}
+	if string(begin[:]) != magic || string(end[:]) == magic {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the Parquet file is incomplete: it was cut off before its end, where its footer is, without which none of its rows can be read: upload the whole file again, or have it written again").WithCode(codeDamaged)
+}
+
+func readAt(r io.ReaderAt, into []byte, at int64) error {
+	if n, err := r.ReadAt(into, at); n < len(into) {
+		return damaged(err)
+	}
+	return nil
 }
 
 // guarded runs f, whose panics and errors are those of a damaged file.
