@@ -142,6 +142,11 @@ func measureAllocs(ctx context.Context, b *bench) error {
 	}
 	b.report.line("tiny_mlp  %.1f allocations, %.0f bytes per request, all of the server's included", objects, bytes)
 	b.report.line("no-op     %.1f allocations, %.0f bytes per request", floorObjects, floorBytes)
+	bare, err := bareAllocs(ctx, b, w.Requests[0])
+	if err != nil {
+		return err
+	}
+	b.report.line("net/http  %.1f allocations per request of a server that has nothing else", bare)
 	b.report.set("allocs_per_request", objects)
 	return nil
 }
