@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -131,15 +130,10 @@ func (w *Window) Release(ctx context.Context, tenant string) (more bool, err err
 	return more, nil
 }
 
-// count returns how many predictions a rule selects. A store that cannot count is
-// asked for as many as matter.
+// count returns how many predictions a rule selects, as far as matters.
 func count(ctx context.Context, from repo.Reading, rule spec.Spec[Prediction]) (int, error) {
-	n, err := Predictions.Count(ctx, from, rule)
-	if !errors.Is(err, spec.ErrUnsupported) {
-		return int(n), err
-	}
-	page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: rule, Limit: window})
-	return len(page.Items), err
+	n, err := Predictions.CountTo(ctx, from, rule, window)
+	return int(n), err
 }
 
 // apart is how many predictions are let in at a time by a store whose changes are of

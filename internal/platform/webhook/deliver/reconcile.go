@@ -85,7 +85,7 @@ func (s *Service) round(ctx context.Context, count bool) error {
 		if !count {
 			continue
 		}
-		n, err := webhook.Deliveries.Count(ctx, s.store.Read(scope), webhook.Open())
+		n, err := webhook.Deliveries.CountTo(ctx, s.store.Read(scope), webhook.Open(), batch)
 		if err != nil {
 			return err
 		}
