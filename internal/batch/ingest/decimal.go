@@ -17,6 +17,9 @@ const maxDigits = 19
 // right (Clinger 1990): whole numbers up to 2^53 times or over a power of ten up to 22.
 // Nearly all numbers that people and programs write are of this kind.
 func decimal(text []byte) (x float64, n int) {
+	if x, n = fraction(text); n > 0 {
+		return x, n
+	}
 	negative := len(text) > 0 && text[0] == '-'
 	if negative || len(text) > 0 && text[0] == '+' {
 		n++
@@ -52,6 +55,23 @@ func decimal(text []byte) (x float64, n int) {
 		x = -x
 	}
 	return x, n
+}
+
+// fraction is decimal of a digit, a point and up to eight digits behind it, with more text behind them: nothing in it
+// depends on how many they are but where the next begins. The digits that are not there are zeros, so
+// that what is divided by is always the same. n is 0 for all other text.
+func fraction(text []byte) (x float64, n int) {
+	if len(text) < 11 || text[1] != '.' || text[0]-'0' > 9 {
+		return 0, 0
+	}
+	v := binary.LittleEndian.Uint64(text[2:])
+	k := leading(v)
+	if end := text[2+k]; k == 0 || end-'0' <= 9 || end|0x20 == 'e' {
+		return 0, 0
+	}
+	digits := uint64(1)<<(8*k) - 1
+	w := uint64(text[0]-'0')*1e8 + eight(v&digits|zeros&^digits)
+	return float64(int64(w)) / 1e8, 2 + k
 }
 
 // digitsOf reads the digits from text[n] on behind those that make w, and returns where they end. Of more than

@@ -40,7 +40,7 @@ func TestDecimal(t *testing.T) {
 			t.Errorf("%q is read as %v", text, x)
 		}
 	}
-	for text, n := range map[string]int{"1.5,2": 3, "12345678,1": 8, "1;": 1, "0.5 ": 3, "1_0": 1, "0x10": 1, "1234567890123456789:": 0, "1.2.3": 3} {
+	for text, n := range map[string]int{"0.12345678,0.5": 10, "0.123456789,5": 11, "9.5,1234567": 3, "1.,123456789": 2, "0.25e1,123456": 6, "0.25E,1234567": 0, "0.12345678e2,": 12, "x.5,1234567": 0, "1.5,2": 3, "12345678,1": 8, "1;": 1, "0.5 ": 3, "1_0": 1, "0x10": 1, "1234567890123456789:": 0, "1.2.3": 3} {
 		if _, got := decimal([]byte(text)); got != n {
 			t.Errorf("%q: %d bytes, want %d", text, got, n)
 		}
@@ -51,13 +51,15 @@ func TestDecimal(t *testing.T) {
 func TestDecimalLaw(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var text string
-		switch rapid.IntRange(0, 4).Draw(rt, "kind") {
+		switch rapid.IntRange(0, 6).Draw(rt, "kind") {
 		case 0:
 			text = strconv.FormatFloat(float64(math.Float32frombits(rapid.Uint32().Draw(rt, "bits"))), rapid.SampledFrom([]byte("gef")).Draw(rt, "form"), rapid.IntRange(-1, 12).Draw(rt, "digits"), 32)
 		case 1:
 			text = strconv.FormatFloat(math.Float64frombits(rapid.Uint64().Draw(rt, "bits")), 'g', -1, 64)
 		case 2:
 			text = fmt.Sprintf("%d.%0*d", rapid.Uint32().Draw(rt, "whole"), rapid.IntRange(1, 12).Draw(rt, "width"), rapid.Uint32().Draw(rt, "part"))
+		case 5: // as they are in a row
+			text = strconv.FormatFloat(float64(rapid.Float32Range(0, 10).Draw(rt, "number")), 'f', rapid.IntRange(-1, 10).Draw(rt, "digits"), 32) + ",0.125,-1.5,1e3"
 		case 3: // half-way
 			x := float64(math.Float32frombits(rapid.Uint32Range(0x3f000000, 0x4f000000).Draw(rt, "bits")))
 			text = strconv.FormatFloat(math.Float64frombits(math.Float64bits(x)|1<<28), 'f', -1, 64)
@@ -76,7 +78,7 @@ func FuzzDecimal(f *testing.F) {
 }
 
 func BenchmarkDecimal(b *testing.B) {
-	text := []byte("0.99609375")
+	text := []byte("0.99609375,0.5")
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		if _, n := decimal(text); n == 0 {
