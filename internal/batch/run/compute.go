@@ -107,7 +107,7 @@ func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass
 		o.Rows = append(o.Rows, e)
 	}
 	var text []byte
-	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(t.yield); return err }); err != nil {
+	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(&t.text, t.yield); return err }); err != nil {
 		return o, err
 	}
 	if p.again != nil {
@@ -148,6 +148,9 @@ func (t *turn) put(ctx context.Context, b *job.Batch, text []byte, rows int64) (
 	return o, err
 }
 
+// maxReserve is how much room is made for an object's bytes before they are there.
+const maxReserve = 64 << 20
+
 // load returns an object's bytes, of which it is checked that they are whole.
 func (t *turn) load(ctx context.Context, o job.Object) ([]byte, error) {
 	body, err := t.bucket.Get(ctx, o.Key, blob.GetOptions{})
@@ -156,7 +159,9 @@ func (t *turn) load(ctx context.Context, o job.Object) ([]byte, error) {
 	}
 	defer body.Body.Close()
 	body.Info.SHA256 = o.SHA256
-	return io.ReadAll(body.Verified())
+	text := bytes.NewBuffer(make([]byte, 0, min(max(o.Bytes, 0), maxReserve)+bytes.MinRead)) // which needs room to see the end
+	_, err = text.ReadFrom(body.Verified())
+	return text.Bytes(), err
 }
 
 // drop deletes objects that the batch will never name. Where that fails, the sweep

@@ -97,11 +97,11 @@ func write(out io.Writer, f ingest.Format, s table.Schema, c *table.Chunk) error
 	return err
 }
 
-// results encodes what became of the rows, without the head.
-func (p *pass) results(yield func()) ([]byte, error) {
+// results encodes what became of the rows, without the head, in memory that it empties before.
+func (p *pass) results(b *bytes.Buffer, yield func()) ([]byte, error) {
 	s := Schema(p.batch, &p.model)
-	var b bytes.Buffer
-	w, err := encode.New(&b, s, encode.Options{Format: encode.Format(p.batch.Output.Format)})
+	b.Reset()
+	w, err := encode.New(b, s, encode.Options{Format: encode.Format(p.batch.Output.Format)})
 	if err != nil {
 		return nil, err
 	}
@@ -130,10 +130,11 @@ type filling struct {
 	row  int
 	good int            // the first of the good rows that the row is not behind
 	bad  []job.RowError // of the rows from there on
+	list []byte         // memory for a cell
 }
 
 // fill puts the rows before end into a table.
-func (p *filling) fill(c *table.Chunk, end int) error {
+func (p *filling) fill(c *table.Chunk, end int) (err error) {
 	bad, good := p.bad, p.good
 	defer func() { p.row, p.bad, p.good = end, bad, good }()
 	for row := p.row; row < end; row++ {
@@ -166,7 +167,7 @@ func (p *filling) fill(c *table.Chunk, end int) error {
 			}
 			next().AppendString("succeeded")
 			for j := range p.parts[at.part].outputs {
-				if err := p.parts[at.part].outputs[j].cell(next(), int(at.row)); err != nil {
+				if p.list, err = p.parts[at.part].outputs[j].cell(next(), int(at.row), p.list); err != nil {
 					return err
 				}
 			}
@@ -231,10 +232,10 @@ func indexed(tensors []Tensor, rows int) ([]output, error) {
 	return all, nil
 }
 
-// cell appends row n.
-func (o *output) cell(to *table.Column, n int) error {
+// cell appends row n. It returns the memory that it was given for that, or more.
+func (o *output) cell(to *table.Column, n int, memory []byte) ([]byte, error) {
 	if o.Type == ingest.Bytes {
-		return o.texts(to, n)
+		return memory, o.texts(to, n)
 	}
 	size := o.width * o.Type.Size()
 	data := o.Data[n*size : (n+1)*size]
@@ -248,15 +249,15 @@ func (o *output) cell(to *table.Column, n int) error {
 	case table.Int:
 		to.AppendInt(integer(o.Type, data))
 	default:
-		to.AppendText(list(&o.Tensor, data, o.width))
+		memory = list(memory[:0], &o.Tensor, data, o.width)
+		to.AppendText(memory)
 	}
-	return nil
+	return memory, nil
 }
 
-// list is a row as JSON.
-func list(o *Tensor, data []byte, width int) []byte {
+// list appends a row as JSON.
+func list(b []byte, o *Tensor, data []byte, width int) []byte {
 	size := o.Type.Size()
-	var b []byte
 	if len(o.Shape) > 1 {
 		b = append(b, '[')
 	}

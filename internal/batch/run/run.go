@@ -13,6 +13,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -222,6 +223,7 @@ type turn struct {
 	scope repo.Scope
 	open  ingest.Reader // of the batch's file; nil for none
 	chunk ingest.Chunk  // the memory of one after the other
+	text  bytes.Buffer  // of its results, likewise
 	cpu   *spare.Turn   // while it computes; nil for none
 	alone bool          // the next step is, see enter
 }
