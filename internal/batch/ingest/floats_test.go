@@ -76,6 +76,15 @@ func TestFloatsLaw(t *testing.T) {
 				} else if err != nil {
 					rt.Fatal(err)
 				}
+				if rapid.IntRange(0, 2).Draw(rt, "again") == 0 { // another goes on
+					at := r.Position()
+					if err := r.Close(); err != nil {
+						rt.Fatal(err)
+					}
+					if r, err = Open(t.Context(), file(b.Bytes()), f, s, at, Options{}); err != nil {
+						rt.Fatal(err)
+					}
+				}
 				good := 0
 				for i := range c.Rows {
 					list := lists[row+i]
@@ -109,4 +118,35 @@ func TestFloatsLaw(t *testing.T) {
 			}
 		}
 	})
+}
+
+func BenchmarkParquetFloats(b *testing.B) {
+	const rows, width = 4000, 784
+	var text bytes.Buffer
+	w := parquet.NewGenericWriter[floatRow](&text)
+	for i := range rows {
+		row := make([]float32, width)
+		for j := range row {
+			row[j] = float32(i*j%251) / 256
+		}
+		if _, err := w.Write([]floatRow{{Plain: row}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		b.Fatal(err)
+	}
+	s := &Spec{Inputs: []Input{{Name: "x", Type: "FP32", Width: width, Columns: []string{"plain"}}}}
+	c := new(Chunk)
+	for b.Loop() {
+		r, err := Open(b.Context(), file(text.Bytes()), File{Format: Parquet}, s, Position{}, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := r.Read(c, Limit{Rows: rows, Bytes: math.MaxInt64}); err != nil || len(c.Good) != rows {
+			b.Fatal(err, len(c.Good))
+		}
+		_ = r.Close()
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*rows), "us/row")
 }

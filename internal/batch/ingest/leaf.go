@@ -16,6 +16,8 @@ type leaf struct {
 	flat   bool // each row has exactly one value
 	input  bool // nothing but an input is made of it
 
+	chunk  *parquet.FileColumnChunk
+	raw    io.ReaderAt
 	pages  parquet.Pages // of the group; nil: none is open
 	group  int
 	next   int64 // the row of the group that comes next
@@ -28,16 +30,20 @@ type leaf struct {
 	turned  int   // the data page that comes next
 	skipped int64 // rows of it that are not wanted
 
-	quick floats    // the page, where it is such
-	tail  []float32 // memory for the last row of such a page
+	quick  floats  // the page, where it is such
+	direct *direct // that pages of the group are read by; nil: pages does
+	tail   []byte  // memory for the last row of such a page
 }
+
+// open says whether the leaf is somewhere in a group.
+func (l *leaf) open() bool { return l.pages != nil || l.direct != nil }
 
 func (l *leaf) close() {
 	l.release()
 	if l.pages != nil {
 		_ = l.pages.Close()
 	}
-	l.pages, l.at, l.in = nil, 0, 0
+	l.pages, l.direct, l.at, l.in = nil, nil, 0, 0
 }
 
 // release gives back the page, and with it the bytes of what is in the buffer.
@@ -50,7 +56,7 @@ func (l *leaf) release() {
 
 // seek goes to a row of a group. Where it follows the last, the pages stay open.
 func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err error) {
-	if l.pages != nil && l.group == group && l.next == row {
+	if l.open() && l.group == group && l.next == row {
 		return nil
 	}
 	if l.pages != nil && l.group == group && l.next < row && l.marks.unknown {
@@ -70,7 +76,17 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 	if !ok {
 		return fault.New(fault.Internal, "the columns of a Parquet file are not in a file")
 	}
-	l.pages = chunk.PagesFrom(l.marks.from(h.raw, page))
+	l.chunk, l.raw = chunk, h.raw
+	if l.input && !l.flat && l.marks.straight {
+		l.direct = &direct{raw: h.raw}
+		return nil
+	}
+	return l.enter()
+}
+
+// enter opens the pages from the next one on, at the first row that is wanted.
+func (l *leaf) enter() error {
+	l.pages = l.chunk.PagesFrom(l.marks.from(l.raw, l.turned))
 	if l.skipped == 0 {
 		return nil
 	}
@@ -95,7 +111,7 @@ func (l *leaf) read(most int64) (size int64, err error) {
 	if err := l.whole(); err != nil {
 		return 0, err
 	}
-	if size = each * int64(len(l.floats)+len(l.values)); l.floats != nil {
+	if size = each * int64(len(l.floats)/4+len(l.values)); l.floats != nil {
 		l.next++
 		return size, nil
 	}
@@ -134,7 +150,7 @@ func (l *leaf) whole() error {
 	if !l.input || l.flat || l.at < l.in || l.left != nil {
 		return nil
 	}
-	if l.quick.at >= len(l.quick.values) {
+	if l.quick.at >= len(l.quick.levels) {
 		if err := l.load(); err != nil {
 			return err
 		}
@@ -142,7 +158,7 @@ func (l *leaf) whole() error {
 	if l.floats = l.quick.row(); l.floats != nil || l.quick.values == nil {
 		return nil
 	}
-	l.tail = append(l.tail[:0], l.quick.values[l.quick.at:]...)
+	l.tail = append(l.tail[:0], l.quick.rest()...)
 	err := l.load()
 	ends := errors.Is(err, io.EOF) // the group, and the row with it
 	switch {
@@ -152,8 +168,8 @@ func (l *leaf) whole() error {
 		l.floats = l.tail
 		return nil
 	}
-	for i, x := range l.tail {
-		l.values = append(l.values, parquet.ValueOf(x).Level(min(i, 1), 0, l.column))
+	for i := range len(l.tail) / 4 {
+		l.values = append(l.values, parquet.ValueOf(float32At(l.tail, i)).Level(min(i, 1), 0, l.column))
 	}
 	return nil
 }
@@ -161,18 +177,44 @@ func (l *leaf) whole() error {
 // load reads the next page.
 func (l *leaf) load() error {
 	l.release()
+	if l.direct != nil {
+		if done, err := l.straight(); done || err != nil {
+			return err
+		}
+	}
 	page, err := l.pages.ReadPage()
 	if err != nil {
 		return err
 	}
 	l.page = page
-	if err := l.counted(page); err != nil {
+	if err := l.counted(page.RepetitionLevels(), l.skipped); err != nil {
 		return err
 	}
 	if !l.input || l.flat || !l.quick.open(page) {
 		l.left = page.Values()
 	}
 	return nil
+}
+
+// straight is load of a page that is read directly. Where its rows cannot be taken whole, it and those behind it are
+// read as others are.
+func (l *leaf) straight() (done bool, err error) {
+	if l.turned == len(l.marks.pages) || l.skipped >= l.marks.pages[l.turned].rows {
+		return true, io.EOF
+	}
+	if done, err = l.direct.open(&l.marks, l.turned, &l.quick); err != nil {
+		return false, err
+	}
+	if !done {
+		l.direct = nil
+		return false, l.enter()
+	}
+	skipped := l.skipped
+	if err := l.counted(l.quick.levels, 0); err != nil {
+		return false, err
+	}
+	l.quick.pass(skipped)
+	return true, nil
 }
 
 // own copies the row's bytes that are the page's, which goes.

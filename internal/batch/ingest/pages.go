@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 
@@ -32,6 +31,7 @@ type marks struct {
 	begin, end int64 // of the column in the file
 	pages      []mark
 	unknown    bool // some pages do not say how many rows they have
+	straight   bool // all can be read directly
 }
 
 // mark is a data page.
@@ -56,7 +56,7 @@ func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 	if begin < 0 || begin > m.DataPageOffset || begin > s.size || m.TotalCompressedSize < 0 || m.TotalCompressedSize > s.size-begin {
 		return marks{}, errPlace
 	}
-	found := marks{begin: begin, end: begin + m.TotalCompressedSize, pages: []mark{}}
+	found := marks{begin: begin, end: begin + m.TotalCompressedSize, pages: []mark{}, straight: true}
 	n := 0
 	for at := begin; at < found.end; n++ {
 		if n == maxPages || s.kept+len(found.pages) >= maxAllPages {
@@ -72,6 +72,7 @@ func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 		if rows, is := rowsByHeader(&h, flat); is {
 			found.pages = append(found.pages, mark{at, rows})
 			found.unknown = found.unknown || rows < 0
+			found.straight = found.straight && straight(m, &h)
 		}
 		at += size + int64(h.CompressedPageSize)
 	}
@@ -123,6 +124,14 @@ func (m *marks) find(row int64) (page int, before int64) {
 	return page, before
 }
 
+// extent returns where a page is, with what is behind it before the next.
+func (m *marks) extent(page int) (begin, end int64) {
+	if page+1 < len(m.pages) {
+		return m.pages[page].at, m.pages[page+1].at
+	}
+	return m.pages[page].at, m.end
+}
+
 // from returns the file as if the column's data began with a page: what is before its data, a dictionary
 // perhaps, is where it was.
 func (m *marks) from(raw io.ReaderAt, page int) io.ReaderAt {
@@ -161,16 +170,16 @@ func (s spliced) ReadAt(p []byte, at int64) (n int, err error) {
 	return n + k, err
 }
 
-// counted refuses a page that has not the rows which its header says: where a row is must not depend
-// on what was read before it.
-func (l *leaf) counted(page parquet.Page) error {
+// counted refuses a page, by its levels, that has not the rows which its header says, except those that are missing: where a
+// row is must not depend on what was read before it.
+func (l *leaf) counted(levels []byte, missing int64) error {
 	if l.flat || l.marks.unknown || l.turned >= len(l.marks.pages) {
 		return nil
 	}
-	want := l.marks.pages[l.turned].rows - l.skipped
+	want := l.marks.pages[l.turned].rows - missing
 	l.turned++
 	l.skipped = 0
-	if int64(bytes.Count(page.RepetitionLevels(), []byte{0})) != want {
+	if int64(bytes.Count(levels, []byte{0})) != want {
 		return errRows
 	}
 	return nil

@@ -88,11 +88,11 @@ func TestLyingPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer parquet.Release(page)
-	if err := l.counted(page); !errors.Is(err, errRows) {
+	if err := l.counted(page.RepetitionLevels(), l.skipped); !errors.Is(err, errRows) {
 		t.Error(err)
 	}
 	l.turned, l.marks.pages[0].rows = 0, 3
-	if err := l.counted(page); err != nil {
+	if err := l.counted(page.RepetitionLevels(), l.skipped); err != nil {
 		t.Error(err)
 	}
 	if err := guarded(func() error { return errRows }); fault.CodeOf(err) != codeDamaged {

@@ -13,8 +13,8 @@ import (
 // one, or those of a list.
 type cells struct {
 	values   []parquet.Value
-	floats   []float32 // instead of values, where they are nothing else
-	unsigned bool      // its whole numbers are
+	floats   []byte // instead of values, where they are nothing but 32-bit floats: these, little-endian
+	unsigned bool   // its whole numbers are
 }
 
 // typedRows puts rows of typed columns into chunks.
@@ -110,7 +110,7 @@ func (r *typedRows) tensors(c *Chunk) *RowError {
 		for j, p := range r.layout.inputs[i] {
 			column = j
 			if row := r.columns[p].floats; row != nil {
-				if n += len(row); n <= in.Width {
+				if n += len(row) / 4; n <= in.Width {
 					t.Data, wrong = appendFloats(t.Data, in.Type, row)
 				}
 			}
