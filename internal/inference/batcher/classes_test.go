@@ -131,6 +131,35 @@ func TestBulkIsInNobodysWay(t *testing.T) {
 	})
 }
 
+// TestBulkLeadersAreOvertaken: online work does not wait for a bulk task that was woken to lead, and has yet to
+// come; nor is that one forgotten, however often it is overtaken.
+func TestBulkLeadersAreOvertaken(t *testing.T) {
+	inBubble(t, Config{MaxRows: 8, SLO: 100 * millisecond}, linear(4*millisecond, 0), func(b *bench) {
+		slow := &Task[string]{Value: "slow", Rows: 1, Class: Bulk, Bucket: 9}
+		slow.wake = make(chan signal, 2)
+		b.Batcher.mu.Lock()
+		if err := b.admit(slow, b.now()); err != nil {
+			b.t.Fatal(err)
+		}
+		b.enqueue(slow)
+		b.offer(b.now(), nil)
+		b.Batcher.mu.Unlock()
+		for range 5 {
+			r := b.online("now")[0]
+			if b.wg.Wait(); r.err != nil || r.timing.Queue != 0 || b.leader != slow {
+				b.t.Fatalf("%+v beside a bulk task that is to lead", *r)
+			}
+			if len(slow.wake) != 1 {
+				b.t.Fatal("it is woken", len(slow.wake), "times")
+			}
+		}
+		if _, err := b.await(b.t.Context(), slow); err != nil {
+			b.t.Error(err)
+		}
+		b.wantRuns("now", "now", "now", "now", "now", "slow")
+	})
+}
+
 // TestBulkIsBriefBesideOnlineWork: beside online work a run of bulk tasks is as long as
 // two rows by themselves, or half a millisecond.
 func TestBulkIsBriefBesideOnlineWork(t *testing.T) {

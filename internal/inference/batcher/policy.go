@@ -9,7 +9,7 @@ import "time"
 // in the run, and is not woken for it.
 func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
 	b.prune(now)
-	if b.leader != nil {
+	if b.leader != nil && !b.overtaken(now) {
 		b.setAlarm(never)
 		return
 	}
@@ -21,9 +21,19 @@ func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
 	case head == self:
 	case self != nil && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.enough):
 		b.leader = self
-	default:
+	case len(head.wake) == 0: // else it was woken before, and overtaken
 		head.wake <- lead
 	}
+}
+
+// overtaken says that an online task leads instead of the bulk task that has been woken to: whose
+// submitter may have a low priority, and take long to come.
+func (b *Batcher[T]) overtaken(now time.Duration) bool {
+	if b.leader.Class == Online || b.online.tasks == 0 {
+		return false
+	}
+	head, _ := b.next(now)
+	return head != nil && head.Class == Online
 }
 
 // joins says that every task of a bucket with so many rows goes in its next run.
