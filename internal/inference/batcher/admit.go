@@ -49,7 +49,7 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		waiting = bk.rows
 	}
 	t.work = b.added(t.rows(), waiting)
-	if b.online.tasks >= b.cfg.MaxQueue && !b.makeRoom(t, 1) {
+	if b.online.tasks >= b.cfg.MaxQueue && !b.makePlace(t) {
 		return b.queueFull(now)
 	}
 	if b.cfg.Explicit.timeouts() {
@@ -158,6 +158,13 @@ func (b *Batcher[T]) backlog(now time.Duration) time.Duration {
 	return b.residual(now) + b.demand.total/time.Duration(b.parallel)
 }
 
+// makePlace refuses the newest task of who has to give t's tenant a place, and
+// reports whether it did.
+func (b *Batcher[T]) makePlace(t *Task[T]) bool {
+	from := b.tenants.giver(t.tenant)
+	return from != nil && b.displace(from, t, 1)
+}
+
 // makeRoom refuses the newest tasks of the tenant with the most queued work
 // until need is freed, if that leaves it with no less than t's tenant then
 // has, and reports whether it did.
@@ -166,10 +173,19 @@ func (b *Batcher[T]) makeRoom(t *Task[T], need time.Duration) bool {
 	if most == nil || most == t.tenant || most.work-max(need, t.work) < t.tenant.work+t.work {
 		return false
 	}
+	return b.displace(most, t, need)
+}
+
+// displace refuses the newest tasks of a tenant, but never the leader, until need
+// is freed.
+func (b *Batcher[T]) displace(most *tenant[T], t *Task[T], need time.Duration) bool {
 	level := b.cfg.Explicit.level(t.Priority)
 	for need > 0 {
 		victim := most.last
-		if victim == nil || victim == b.leader || b.cfg.Explicit.level(victim.Priority) < level {
+		if victim != nil && victim == b.leader {
+			victim = victim.prev
+		}
+		if victim == nil || b.cfg.Explicit.level(victim.Priority) < level {
 			return false
 		}
 		need -= max(victim.work, 1)

@@ -220,6 +220,32 @@ func TestQueueFull(t *testing.T) {
 	})
 }
 
+// A place in a full queue goes to who has fewer, whatever its task costs; the newest of
+// who has most gives it.
+func TestPlacesAreCounted(t *testing.T) {
+	inBubble(t, Config{MaxRows: 8, SLO: 10 * time.Second, MaxQueue: 3}, linear(0, 10*millisecond), func(b *bench) {
+		ask := func(tenant, value string, rows int) *reply {
+			return b.send(b.t.Context(), &Task[string]{Value: value, Rows: rows, Tenant: tenant})
+		}
+		ask("noisy", "run", 8)
+		noisy := []*reply{ask("noisy", "a", 1), ask("noisy", "b", 1), ask("noisy", "c", 1)}
+		if err := b.Foresee("quiet", time.Now()); err != nil {
+			t.Errorf("foreseen: %v", err)
+		}
+		quiet := []*reply{ask("quiet", "x", 8), ask("quiet", "y", 8)} // each more than all that the other has
+		b.wg.Wait()
+		for i, want := range []bool{true, true, false} {
+			if (noisy[i].err == nil) != want {
+				t.Errorf("the other's %d: %v", i, noisy[i].err)
+			}
+		}
+		if quiet[0].err != nil {
+			t.Error(quiet[0].err)
+		}
+		wantCode(t, quiet[1].err, CodeQueueFull)
+	})
+}
+
 func TestCancelInTheQueue(t *testing.T) {
 	inBubble(t, Config{MaxRows: 1, SLO: time.Second}, linear(10*millisecond, 0), func(b *bench) {
 		b.online("a")

@@ -30,7 +30,7 @@ func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 	due := since.Sub(b.epoch) + b.cfg.SLO
 	late := b.earliest(now, due) - due
 	switch {
-	case b.online.tasks >= b.cfg.MaxQueue:
+	case b.online.tasks >= b.cfg.MaxQueue && b.tenants.giver(own) == nil:
 		b.arrival(now)
 		return b.queueFull(now)
 	case late > 0:

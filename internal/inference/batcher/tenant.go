@@ -6,6 +6,7 @@ import "time"
 type tenant[T any] struct {
 	at         int           // in tenants.active
 	work       time.Duration // predicted run time of its queued online tasks
+	tasks      int           // how many these are
 	first      *Task[T]      // its queued online tasks, by arrival
 	last       *Task[T]
 	bulkFinish time.Duration // virtual time at which its bulk work so far is paid for
@@ -122,6 +123,7 @@ func (ts *tenants[T]) enter(t *Task[T]) {
 	}
 	t.prev, t.next, tn.last = tn.last, nil, t
 	tn.work += t.work
+	tn.tasks++
 }
 
 // leave undoes enter.
@@ -139,6 +141,7 @@ func (ts *tenants[T]) leave(t *Task[T]) {
 	}
 	t.prev, t.next, t.tenant = nil, nil, nil
 	tn.work -= t.work
+	tn.tasks--
 	if tn.first == nil {
 		last := ts.active[len(ts.active)-1]
 		ts.active[tn.at], last.at = last, tn.at
@@ -149,13 +152,30 @@ func (ts *tenants[T]) leave(t *Task[T]) {
 
 // heaviest returns the tenant with the most queued work, or nil.
 func (ts *tenants[T]) heaviest() *tenant[T] {
-	var most *tenant[T]
-	for _, tn := range ts.active {
-		if most == nil || tn.work > most.work {
-			most = tn
-		}
+	return ts.first(func(a, b *tenant[T]) bool { return a.work > b.work })
+}
+
+// giver returns who has to give another a place in a full queue: the tenant with the
+// most queued tasks, if it then has no fewer than the other; or nil. Places are
+// counted and not priced: what was queued before the cost table rose is cheaper on
+// paper than what comes after.
+func (ts *tenants[T]) giver(to *tenant[T]) *tenant[T] {
+	most := ts.first(func(a, b *tenant[T]) bool { return a.tasks > b.tasks })
+	if most == nil || most == to || most.tasks-1 < to.tasks+1 {
+		return nil
 	}
 	return most
+}
+
+// first returns the active tenant that comes before all others, or nil.
+func (ts *tenants[T]) first(before func(a, b *tenant[T]) bool) *tenant[T] {
+	var first *tenant[T]
+	for _, tn := range ts.active {
+		if first == nil || before(tn, first) {
+			first = tn
+		}
+	}
+	return first
 }
 
 // stamp returns the virtual time at which a bulk task of the given cost is to
