@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +81,15 @@ func TestEvaluations(t *testing.T) {
 				t.Errorf("%d %q", part.StatusCode, part.body)
 			}
 		}
+		byName, byType := infer(t, http.MethodGet, base+e.URLs.Diff+"?format=csv", nil), infer(t, http.MethodGet, base+e.URLs.Diff, nil, "Accept", "text/csv, application/jsonl;q=0.5", "Range", "bytes=0-7")
+		rows, err := csv.NewReader(bytes.NewReader(byName.body)).ReadAll()
+		if err != nil || len(rows) != int(c.flips)+1 || byName.StatusCode != http.StatusOK || !strings.HasPrefix(byName.Header.Get("Content-Type"), "text/csv") || byName.Header.Get("Row-Count") != fmt.Sprint(c.flips) ||
+			byType.StatusCode != http.StatusOK || !bytes.Equal(byName.body, byType.body) {
+			t.Errorf("%v, %d %s %v, %d %s", err, byName.StatusCode, byName.body, byName.Header, byType.StatusCode, byType.body)
+		}
+		if c.flips == 5 && (rows[0][3] != "segment/in/x" || rows[1][1] != "3" || rows[1][3] != "3" || !slices.Equal(rows[1][len(rows[1])-2:], []string{"30", "31"})) {
+			t.Errorf("%q", rows)
+		}
 	}
 	if page := get(t, base+"/v1/prediction-log", func(logPage) bool { return true }); len(page.Data) != asked {
 		t.Errorf("%d entries: what was asked again is logged", len(page.Data))
@@ -91,7 +103,7 @@ func TestEvaluations(t *testing.T) {
 	get(t, base+"/v1/events?after=earliest&limit=500&kind=evaluations", func(p struct{ Data []map[string]any }) bool {
 		return strings.Count(fmt.Sprint(p.Data), "evaluation.completed") == 5
 	})
-	get(t, base+"/v1/audit-entries?limit=500&filter=action:eq:evaluations.download", func(p struct{ Data []map[string]any }) bool { return len(p.Data) >= 5 })
+	get(t, base+"/v1/audit-entries?limit=500&filter=action:eq:evaluations.download", func(p struct{ Data []map[string]any }) bool { return len(p.Data) >= 15 })
 }
 
 // The rows of a file are asked, too: each has its name, and columns tell segments apart.

@@ -132,7 +132,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)
 	exporthttp.RegisterSchedules(v1, a.exports.Schedules)
-	evaluationhttp.Register(v1, a.evaluations.Service)
+	evaluationhttp.Register(v1, a.evaluations.Service, evaluations.CSV)
 	addFeeds(e, routes, a)
 	addStreams(e, routes, a)
 	v1.Describe(plainRoutes()...)

@@ -103,7 +103,7 @@ func (p *program) evaluate() *cobra.Command {
 	flags.Int64Var(&maxRows, "max-rows", 0, "after so many rows it ends; 100000 without it")
 	flags.StringVar(&maxTime, "max-time", "", "after which it fails, such as 10m; 1h without it")
 	flags.BoolVar(&values, "values", false, "every element has to agree, and not only the class")
-	flags.StringVar(&out, "out", "", "file to download the rows that differ into, as JSON Lines")
+	flags.StringVar(&out, "out", "", "file to download the rows that differ into: as CSV where its name ends so, else as JSON Lines")
 	return cmd
 }
 
@@ -150,6 +150,9 @@ func (p *program) watchEvaluation(ctx context.Context, id, out string) error {
 	}
 	if err := failed("evaluation", e.ID, e.Status, e.Error); err != nil || out == "" || e.Diff == nil {
 		return err
+	}
+	if strings.HasSuffix(out, ".csv") {
+		e.Diff.URL += "?format=csv"
 	}
 	return p.fetch(ctx, e.Diff.URL, out)
 }

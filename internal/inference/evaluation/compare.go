@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,7 +134,18 @@ func (r *Result) line(a *answered, row int64, d shadow.Difference, values []stri
 		l.Error = &Failure{fault.CodeOf(f), f.Text()}
 	}
 	diff.Rows++
+	diff.has(was)
+	diff.has(is)
 	return json.NewEncoder(lines).Encode(&l)
+}
+
+// has notes the names of outputs.
+func (d *Diff) has(outputs []tensor.Tensor) {
+	for i := range outputs {
+		if at, known := slices.BinarySearch(d.Outputs, outputs[i].Name); !known {
+			d.Outputs = slices.Insert(d.Outputs, at, outputs[i].Name)
+		}
+	}
 }
 
 func plain(tensors []tensor.Tensor) map[string][]any {

@@ -64,6 +64,8 @@ type Diff struct {
 	Parts []Part `json:"parts,omitempty"`
 	Rows  int64  `json:"rows"`
 	Bytes int64  `json:"bytes"`
+	// Outputs are the names of those that its lines have, in order.
+	Outputs []string `json:"outputs,omitempty"`
 	// Sum is the state of the digest of all bytes, and SHA256 the digest in hexadecimal once
 	// all are there.
 	Sum    []byte `json:"sum,omitempty"`

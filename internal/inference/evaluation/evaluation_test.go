@@ -342,6 +342,9 @@ func TestLines(t *testing.T) {
 			t.Errorf("from %d: %q", at, got)
 		}
 	}
+	if got := b.find(t, e.ID).Done.Diff.Outputs; !slices.Equal(got, []string{"y"}) {
+		t.Errorf("the lines have the outputs %q", got)
+	}
 	r := b.find(t, e.ID).Done.Result
 	if w, among := r.WorstSegment(); w != nil || among != 0 {
 		t.Errorf("of three rows one segment is said to be worst: %+v", w)

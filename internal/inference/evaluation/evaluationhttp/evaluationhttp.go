@@ -3,6 +3,7 @@ package evaluationhttp
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -37,6 +38,11 @@ type idIn struct {
 	ID string `path:"id" maxLength:"64"`
 }
 
+type diffIn struct {
+	ID     string `path:"id" maxLength:"64"`
+	Format string `query:"format" enum:"jsonl,csv" doc:"Of the file; by Accept where left out."`
+}
+
 type listIn struct {
 	api.PageQuery
 	Status string `query:"status" enum:"queued,running,completed,failed,cancelled"`
@@ -52,15 +58,19 @@ type out struct {
 	Body       Evaluation
 }
 
+// CSV writes the differences of an evaluation, whose lines are those of its file, as CSV.
+type CSV func(out io.Writer, x *evaluation.Evaluation, lines io.Reader) error
+
 // edge serves evaluations.
 type edge struct {
 	service *evaluation.Service
 	prefix  string
+	csv     CSV
 }
 
 // Register adds the operations on evaluations to the API.
-func Register(a *api.API, s *evaluation.Service) {
-	e := &edge{s, a.Prefix()}
+func Register(a *api.API, s *evaluation.Service, table CSV) {
+	e := &edge{s, a.Prefix(), table}
 	op := func(id, method, path, summary string, permission access.Permission) api.Operation {
 		return api.Operation{ID: id, Method: method, Path: path, Summary: summary, Tags: []string{"evaluations"}, Permission: permission}
 	}
@@ -77,12 +87,17 @@ func Register(a *api.API, s *evaluation.Service) {
 			return nil, s.Delete(ctx, evaluation.ID(in.ID))
 		})
 	diff := op("get-evaluation-diff", http.MethodGet, "/evaluations/{id}/diff", "Download all rows that differ", evaluation.Read)
-	diff.Description = "JSON Lines, in the order of the log or the file: which row, its segments, both answers, and how far they are apart. Whole or in ranges, with Repr-Digest. The audit log has every download."
-	diff.Stream, diff.Produces = true, []string{jsonl}
+	diff.Description = "In the order of the log or the file: which row, its segments, both answers, and how far they are apart. JSON Lines, whole or in ranges, with Repr-Digest; or, by format or Accept, CSV with the same rows, which is made " +
+		"while it is sent: whole, and without a digest. The audit log has every download."
+	diff.Stream, diff.Produces = true, []string{jsonl, csv}
 	api.RegisterRaw(a, diff, e.diff)
 }
 
-const jsonl = "application/jsonl"
+// The media types of differences.
+const (
+	jsonl = "application/jsonl"
+	csv   = "text/csv; charset=utf-8; header=present"
+)
 
 func (e *edge) answer(ctx context.Context, status int, x *evaluation.Evaluation) *out {
 	o := &out{Status: status, Body: e.view(x, e.service.MayRead(ctx, &x.Request) == nil)}
@@ -132,12 +147,23 @@ func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
 	return &listOut{api.NewPage(views, page.Next)}, nil
 }
 
-func (e *edge) diff(ctx context.Context, w http.ResponseWriter, r *http.Request, in *idIn) error {
+func (e *edge) diff(ctx context.Context, w http.ResponseWriter, r *http.Request, in *diffIn) error {
 	x, open, err := e.service.Differences(ctx, evaluation.ID(in.ID))
 	if err != nil {
 		return err
 	}
 	d := &x.Done.Diff
 	w.Header().Set("Row-Count", strconv.FormatInt(d.Rows, 10))
+	w.Header().Add("Vary", "Accept")
+	if in.Format == "csv" || in.Format == "" && api.Preferred(r.Header["Accept"], []string{jsonl, csv}) == csv {
+		return download.Stream(w, r, download.Content{Type: csv, FileName: string(x.ID) + "-diff.csv"}, func(to io.Writer) error {
+			lines, err := open(ctx, 0, d.Bytes)
+			if err != nil {
+				return err
+			}
+			defer lines.Close()
+			return e.csv(to, x, lines)
+		})
+	}
 	return download.Serve(w, r, download.Content{Size: d.Bytes, Type: jsonl, SHA256: d.SHA256, FileName: string(x.ID) + "-diff.jsonl", Open: open})
 }

@@ -9,10 +9,20 @@ import (
 // acceptable reports whether the lines of an Accept header allow one of the media
 // types that are offered (RFC 9110, 12.5.1). No header allows all.
 func acceptable(accept, offered []string) bool {
-	if len(accept) == 0 {
-		return true
+	return len(accept) == 0 || Preferred(accept, offered) != ""
+}
+
+// Preferred returns which of the media types that are offered the lines of an Accept header
+// like best, the first of several (RFC 9110, 12.5.1): it is the first where there is no
+// header, and empty where none is allowed. What follows the type of one that is offered, such
+// as charset, does not matter.
+func Preferred(accept, offered []string) (best string) {
+	if len(accept) == 0 && len(offered) > 0 {
+		return offered[0]
 	}
-	for _, media := range offered {
+	most := 0.0
+	for _, full := range offered {
+		media, _, _ := strings.Cut(full, ";")
 		kind, _, _ := strings.Cut(media, "/")
 		exactness, weight := 0, 0.0
 		for _, line := range accept {
@@ -32,11 +42,11 @@ func acceptable(accept, offered []string) bool {
 				}
 			}
 		}
-		if weight > 0 {
-			return true
+		if weight > most {
+			best, most = full, weight
 		}
 	}
-	return false
+	return best
 }
 
 // names reports whether the lines of an Accept header name a media type itself.

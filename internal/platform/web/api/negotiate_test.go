@@ -20,6 +20,21 @@ func TestAcceptable(t *testing.T) {
 	}
 }
 
+func TestPreferred(t *testing.T) {
+	const lines, table = "application/jsonl", "text/csv; charset=utf-8; header=present"
+	for accept, want := range map[string]string{
+		"*/*": lines, "text/csv": table, "Text/CSV; charset=utf-8": table, "text/*": table, "text/csv;q=0.5, application/jsonl": lines, "text/csv, application/jsonl": lines,
+		"text/csv, */*;q=0.1": table, "text/csv;q=0.1, application/*;q=0.2": lines, "application/jsonl;q=0, */*": table, "text/html": "", "text/csv;q=0": "", "": "",
+	} {
+		if got := Preferred([]string{accept}, []string{lines, table}); got != want {
+			t.Errorf("%q: %q", accept, got)
+		}
+	}
+	if Preferred(nil, []string{lines, table}) != lines || Preferred(nil, nil) != "" {
+		t.Error("who says nothing has a preference")
+	}
+}
+
 func FuzzAcceptable(f *testing.F) {
 	for _, s := range []string{"*/*", "a/b;q=1", ";;q=,", "application/json;q=0.5;x=1,,"} {
 		f.Add(s)

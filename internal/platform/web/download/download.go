@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/internal/platform/fault"
@@ -75,6 +76,51 @@ func Serve(w http.ResponseWriter, r *http.Request, c Content) error {
 	return send(w, r, c, offset, length, status)
 }
 
+// Stream answers a request with content that is made while it is sent, of which Type and
+// FileName are known: whole, whatever range is asked for, and without its size and digest. An
+// error of write before it has written anything is the caller's to write; one after it must
+// end the connection, so that nobody takes a part for the whole.
+func Stream(w http.ResponseWriter, r *http.Request, c Content, write func(io.Writer) error) error {
+	s := &stream{w: w, begin: sync.OnceFunc(func() {
+		h := w.Header()
+		h.Set("Accept-Ranges", "none")
+		h.Set("Cache-Control", "no-store, no-transform")
+		c.name(h)
+		w.WriteHeader(http.StatusOK)
+	})}
+	if r.Method != http.MethodHead {
+		if err := write(s); err != nil {
+			return err
+		}
+	}
+	s.begin()
+	return nil
+}
+
+// stream is an answer whose header goes before the first bytes.
+type stream struct {
+	w     http.ResponseWriter
+	begin func()
+}
+
+// Write implements io.Writer.
+func (s *stream) Write(b []byte) (int, error) {
+	s.begin()
+	_ = http.NewResponseController(s.w).SetWriteDeadline(time.Now().Add(stall)) // where there is none, the server's holds
+	return s.w.Write(b)
+}
+
+// name says what the content is, and under which name it is saved.
+func (c *Content) name(h http.Header) {
+	h.Set("Content-Type", c.Type)
+	if c.FileName == "" {
+		return
+	}
+	if d := mime.FormatMediaType("attachment", map[string]string{"filename": c.FileName}); d != "" {
+		h.Set("Content-Disposition", d)
+	}
+}
+
 // send sends the header, and the bytes where they are wanted.
 func send(w http.ResponseWriter, r *http.Request, c Content, offset, length int64, status int) error {
 	var body io.ReadCloser = http.NoBody
@@ -89,13 +135,8 @@ func send(w http.ResponseWriter, r *http.Request, c Content, offset, length int6
 	if status == http.StatusPartialContent {
 		h.Set("Content-Range", "bytes "+strconv.FormatInt(offset, 10)+"-"+strconv.FormatInt(offset+length-1, 10)+"/"+strconv.FormatInt(c.Size, 10))
 	}
-	h.Set("Content-Type", c.Type)
+	c.name(h)
 	h.Set("Content-Length", strconv.FormatInt(length, 10))
-	if c.FileName != "" {
-		if d := mime.FormatMediaType("attachment", map[string]string{"filename": c.FileName}); d != "" {
-			h.Set("Content-Disposition", d)
-		}
-	}
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
 		return nil

@@ -135,3 +135,35 @@ func TestDamageIsAnError(t *testing.T) {
 		t.Errorf("%q, %v", w.Body, err)
 	}
 }
+
+// What is made while it is sent is whole or an error; where nothing was sent yet, the answer
+// is the caller's to write.
+func TestStream(t *testing.T) {
+	c := Content{Type: "text/csv", FileName: "a.csv"}
+	broken := errors.New("broken")
+	for name, want := range map[string]struct {
+		method string
+		write  func(io.Writer) error
+		err    error
+		begun  bool
+		body   string
+	}{
+		"whole":  {http.MethodGet, func(w io.Writer) error { _, err := io.WriteString(w, "a\r\n"); return err }, nil, true, "a\r\n"},
+		"empty":  {http.MethodGet, func(io.Writer) error { return nil }, nil, true, ""},
+		"head":   {http.MethodHead, func(io.Writer) error { return broken }, nil, true, ""},
+		"before": {http.MethodGet, func(io.Writer) error { return broken }, broken, false, ""},
+		"amid":   {http.MethodGet, func(w io.Writer) error { return errors.Join(second(w.Write([]byte("a"))), broken) }, broken, true, "a"},
+	} {
+		r, w := httptest.NewRequest(want.method, "/", nil), httptest.NewRecorder()
+		r.Header.Set("Range", "bytes=0-0")
+		if err := Stream(w, r, c, want.write); !errors.Is(err, want.err) || w.Body.String() != want.body {
+			t.Errorf("%s: %v %q", name, err, w.Body)
+		}
+		h := w.Header()
+		if begun := h.Get("Content-Type") == "text/csv" && h.Get("Content-Disposition") == "attachment; filename=a.csv" && w.Code == http.StatusOK; begun != want.begun || !begun && len(h) > 0 {
+			t.Errorf("%s: %d %v", name, w.Code, h)
+		}
+	}
+}
+
+func second(_ int, err error) error { return err }
