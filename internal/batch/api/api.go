@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"time"
@@ -138,6 +139,7 @@ type Batch struct {
 	Progress    BatchProgress     `json:"progress"`
 	Quote       *BatchQuote       `json:"quote,omitempty" doc:"What the batch was expected to take when it was accepted, where the model's pace was known."`
 	Usage       BatchUsage        `json:"usage"`
+	Waiting     *BatchWaiting     `json:"waiting,omitempty" doc:"What the batch waits for, where nobody can go on with it."`
 	Error       *BatchFailure     `json:"error,omitempty"`
 	Errors      []BatchRowError   `json:"errors,omitempty" doc:"Of rows, the first hundred."`
 	Results     *BatchResults     `json:"results,omitempty" doc:"What can be downloaded now."`
@@ -185,6 +187,13 @@ type BatchUsage struct {
 	Rows      int64   `json:"rows" doc:"That the model was run for."`
 	Reused    int64   `json:"reused_rows" doc:"That were answered by the run of an equal row before them in their chunk: of a model whose answers depend on nothing but the row."`
 	ComputeMS float64 `json:"compute_ms"`
+}
+
+// BatchWaiting is why nothing happens to a batch.
+type BatchWaiting struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Since   api.Time `json:"since"`
 }
 
 // BatchFailure is why a batch failed.
@@ -255,6 +264,9 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 	v.Progress = BatchProgress{Percent: b.Percent(), Rate: b.Rate(now), ETA: at(eta), ETAP95: at(slow), Late: b.Late(now)}
 	if q := b.Quote; q != nil {
 		v.Quote = &BatchQuote{q.Rows, q.Exact, q.Ahead, seconds(q.Duration(q.Rows)), seconds(q.P95(q.Rows)), math.Ceil(float64(q.Rows)*q.Compute/1e3) / 1000}
+	}
+	if !b.Absent.IsZero() && (b.Status == job.Validating || b.Status == job.Running) {
+		v.Waiting = &BatchWaiting{"model_not_here", fmt.Sprintf("no process that came had version %s of the model %s: load it, or the batch fails", b.ModelVersion, b.Model), api.Time{Time: b.Absent}}
 	}
 	if f := b.Failure; f != nil {
 		v.Error = &BatchFailure{f.Code, f.Message, f.Retryable}

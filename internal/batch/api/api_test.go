@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -20,7 +21,25 @@ import (
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/blob/memblob"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
+	"sluice/internal/platform/repo/memrepo"
 )
+
+// A batch says what it waits for, as long as it does.
+func TestWaiting(t *testing.T) {
+	a := &API{store: repo.New(memrepo.New(memrepo.Config{}), repo.Config{})}
+	for status, want := range map[job.Status]bool{job.Validating: true, job.Running: true, job.Paused: false, job.Failed: false, job.Cancelled: false} {
+		b := job.Batch{Status: status, Model: "iris", ModelVersion: "2", Absent: time.Now()}
+		v := a.view("/v1", &b)
+		if (v.Waiting != nil) != want || want && !strings.Contains(v.Waiting.Message, "version 2 of the model iris") {
+			t.Errorf("%s: %+v", status, v.Waiting)
+		}
+		b.Absent = time.Time{}
+		if v := a.view("/v1", &b); v.Waiting != nil {
+			t.Errorf("%s, of which nothing is missing: %+v", status, v.Waiting)
+		}
+	}
+}
 
 // Parts are read as one text, from any place on; one that is damaged is no end.
 func TestJoined(t *testing.T) {
