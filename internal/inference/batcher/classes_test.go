@@ -242,20 +242,26 @@ func TestTenantsShareUnderOverload(t *testing.T) {
 func TestLightTenantsBarelyWait(t *testing.T) {
 	for name, c := range map[string]struct {
 		executors int
+		light     int // rows of a light one's request; a noisy one has 16
 		takes     func(rows int) time.Duration
 		every     int           // milliseconds between requests of the noisy one; a light one waits twenty times as long
 		possible  int           // requests a second
 		most      time.Duration // p99
 	}{
-		"rows are all but free": {1, linear(4*millisecond, millisecond/4), 2, 200, 40 * millisecond}, // 20 ms for 4 tasks with 16 rows
-		"rows cost":             {2, linear(millisecond/2, millisecond), 4, 121, 35 * millisecond},   // 16.5 ms for one
+		"rows are all but free": {1, 16, linear(4*millisecond, millisecond/4), 2, 200, 40 * millisecond}, // 20 ms for 4 tasks with 16 rows
+		"rows cost":             {2, 16, linear(millisecond/2, millisecond), 4, 121, 35 * millisecond},   // 16.5 ms for one
+		"light ones are small":  {1, 4, linear(millisecond/2, millisecond), 8, 60, 25 * millisecond},     // 4.5 ms for one, behind 16.5
 	} {
 		for _, noise := range []bool{false, true} {
 			cfg := Config{MaxRows: 64, SLO: time.Second, Executors: c.executors}
 			inBubble(t, cfg, c.takes, func(b *bench) {
 				replies := map[string][]*reply{}
 				send := func(tenant string) {
-					replies[tenant] = append(replies[tenant], b.send(b.t.Context(), &Task[string]{Rows: 16, Tenant: tenant}))
+					rows := c.light
+					if tenant == "noisy" {
+						rows = 16
+					}
+					replies[tenant] = append(replies[tenant], b.send(b.t.Context(), &Task[string]{Rows: rows, Tenant: tenant}))
 				}
 				const span = 4000 // ms, and more
 				for i := range span {

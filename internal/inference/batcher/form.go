@@ -22,6 +22,9 @@ func (b *Batcher[T]) form(t *Task[T], now time.Duration) *run[T] {
 		if r.rows >= b.enough || next.rows() > room || next.Bucket != t.Bucket {
 			break
 		}
+		if r.rows+next.Rows > b.enough && next.Rows > r.rows {
+			break // a small request is not to wait for a large one
+		}
 		room -= b.take(r, next)
 	}
 	if queue == &b.online {
