@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"sluice/internal/inference/feature"
@@ -201,18 +202,27 @@ func shorter(t *testing.T, s feature.Store) {
 	}
 }
 
-// stamps reads while rows are written, maybe by another process: what was read as of a time is
-// read as of it ever after, by anybody.
+// stamps reads while some write, maybe in another process: what was read as of a time is read
+// as of it ever after, by anybody. A call has rows enough for writers to queue.
 func stamps(t *testing.T, to, from feature.Store) {
 	tenant, done := someone(), make(chan error)
 	event := begin()
-	go func() {
-		var err error
-		for i, end := 0, time.Now().Add(10*time.Second); i < 100 && err == nil && time.Now().Before(end); i++ {
-			err = to.Write(t.Context(), tenant, "v", []feature.Row{row("e", event, i)}, time.Time{}, keep)
-		}
-		done <- err
-	}()
+	var writers errgroup.Group
+	for w := range 8 {
+		writers.Go(func() error {
+			for i, end := 0, time.Now().Add(10*time.Second); i < 25 && time.Now().Before(end); i++ {
+				rows := []feature.Row{row("e", event, 100*w+i)}
+				for beside := range 31 {
+					rows = append(rows, row("beside "+strconv.Itoa(beside), event, i))
+				}
+				if err := to.Write(t.Context(), tenant, "v", rows, time.Time{}, keep); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	go func() { done <- writers.Wait() }()
 	type seen struct {
 		asOf   time.Time
 		values string

@@ -63,31 +63,33 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 			return err
 		}
 	}
-	end := func() {}
-	defer func() { end() }() // behind the commit
-	return s.write(ctx, func() (err error) {
-		if written.IsZero() {
-			if written, end, err = s.stamp(); err != nil {
-				return err
+	return s.alone(ctx, func() error {
+		end := func() {}
+		defer func() { end() }() // behind the commit, and before another one's turn: they share the lock
+		return s.conn.Transaction(func() (err error) {
+			if written.IsZero() {
+				if written, end, err = s.stamp(ctx); err != nil {
+					return err
+				}
 			}
-		}
-		for i := range rows {
-			if err := s.insert(tenant, view, &rows[i], written, keep); err != nil {
-				return err
+			for i := range rows {
+				if err := s.insert(tenant, view, &rows[i], written, keep); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
 // stamp returns when the rows of a transaction are written: after those of all others, and
 // after all that anybody has read until then.
-func (s *Store) stamp() (time.Time, func(), error) {
+func (s *Store) stamp(ctx context.Context) (time.Time, func(), error) {
 	last, err := s.conn.One(sqlite.New("SELECT last FROM clock"))
 	if err != nil {
 		return time.Time{}, func() {}, err
 	}
-	if err := s.turn.take(); err != nil {
+	if err := s.turn.take(ctx); err != nil {
 		return time.Time{}, func() {}, err
 	}
 	written, done := s.clock.Begin(time.UnixMicro(max(last, time.Now().UnixMicro())).UTC())
@@ -119,6 +121,11 @@ func (s *Store) insert(tenant, view string, r *feature.Row, written time.Time, k
 
 // write does something in a transaction, as a whole or not at all.
 func (s *Store) write(ctx context.Context, do func() error) error {
+	return s.alone(ctx, func() error { return s.conn.Transaction(do) })
+}
+
+// alone does something as the only one of this process that writes.
+func (s *Store) alone(ctx context.Context, do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -127,7 +134,7 @@ func (s *Store) write(ctx context.Context, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return sqlite.Translate(s.conn.Transaction(do))
+	return sqlite.Translate(do())
 }
 
 const latest = "SELECT event, written, doc FROM rows WHERE tenant = ? AND view = ? AND entity = ? AND event <= ? AND written <= ? ORDER BY event DESC, written DESC LIMIT 1"
