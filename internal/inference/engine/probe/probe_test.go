@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,6 +49,14 @@ func TestMain(m *testing.M) {
 	case "late":
 		time.Sleep(300 * time.Millisecond)
 		fmt.Print(`{"error":"late"}`)
+	case "orphan":
+		sleep := exec.Command("/bin/sleep", "60")
+		sleep.Stdout = os.Stdout // which stays open
+		if err := sleep.Start(); err != nil {
+			panic(err)
+		}
+		fmt.Print(`{"error":"orphan"}`)
+		_ = os.WriteFile(os.Args[4], []byte(strconv.Itoa(sleep.Process.Pid)), 0o600)
 	case "garbage":
 		fmt.Print(strings.Repeat("not a reply ", 100_000))
 	default:
@@ -147,6 +157,28 @@ func TestSandboxOutlivesThreads(t *testing.T) {
 		if err := <-trials; err == nil || fault.Of(err).Message != "late" {
 			t.Errorf("the child did not live to say so: %v", err)
 		}
+	}
+}
+
+// A child whose words cannot be read to their end says nothing about the model.
+func TestSandboxThatCannotBeRead(t *testing.T) {
+	noted := filepath.Join(t.TempDir(), "pid")
+	s := sandbox(t, "orphan")
+	s.Command, s.Drain = append(s.Command, noted), 50*time.Millisecond
+	_, err := s.Try(context.Background(), enginetest.Spec(t, "mlp", onnxtest.MLP(1, 4, 3), 8))
+	if !fault.Is(err, fault.Unavailable) || fault.CodeOf(err) != probe.CodeSandbox || !errors.Is(err, exec.ErrWaitDelay) {
+		t.Errorf("got %v, want %s", err, probe.CodeSandbox)
+	}
+	text, err := os.ReadFile(noted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -28,6 +28,10 @@ type Sandbox struct {
 	Command []string
 	// Timeout bounds one try; 0 means one minute.
 	Timeout time.Duration
+	// Drain is for how long what a child said is read once it has ended; 0 means 20 s.
+	// On a busy machine that takes more than a moment: a child that is being started
+	// holds the other's end open, too.
+	Drain time.Duration
 }
 
 // Codes of errors of trials. The first says nothing about the model; the others may
@@ -82,7 +86,7 @@ func (s Sandbox) TryGolden(ctx context.Context, spec engine.Spec, golden *Golden
 	var stdout, stderr limited
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Env = []string{"HOME=/nonexistent", "LC_ALL=C.UTF-8"}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = cmp.Or(s.Drain, 20*time.Second)
 	confine(cmd)
 
 	// The system ends the child with the thread that started it (confine), and threads
@@ -101,6 +105,9 @@ func (s Sandbox) TryGolden(ctx context.Context, spec engine.Spec, golden *Golden
 	}
 	if err := bounded.Err(); err != nil {
 		return Report{}, fault.Wrap(fault.Invalid, err, "model %q did not finish its trial run in the sandbox within %s", spec.Name, timeout).WithCode(CodeTimeout)
+	}
+	if errors.Is(runErr, exec.ErrWaitDelay) { // what was read is not all that the child said
+		return Report{}, fault.Wrap(fault.Unavailable, runErr, "the sandbox in which model %q was tried has ended, and what it said could not be read within %s: the machine has too much to do", spec.Name, cmd.WaitDelay).WithCode(CodeSandbox)
 	}
 	var r reply
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
