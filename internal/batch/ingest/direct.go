@@ -12,7 +12,7 @@ import (
 )
 
 // direct reads the pages of a column whose values are in the file as they are in memory: lists of 32-bit floats, neither
-// compressed nor encoded. On the usual way each byte of them is copied three times, which takes as long as a fifth of what
+// compressed nor encoded, and no lists of lists. On the usual way each byte of them is copied three times, which takes as long as a fifth of what
 // small models do with it.
 type direct struct {
 	raw    io.ReaderAt
@@ -78,6 +78,9 @@ func (d *direct) open(m *marks, n int, f *floats) (bool, error) {
 	page = page[:h.CompressedPageSize]
 	if h.CRC != 0 && crc32.ChecksumIEEE(page) != uint32(h.CRC) {
 		return false, parquet.ErrCorrupted
+	}
+	if err := checkRuns(page[:repeated], 1, int(v.NumValues)); err != nil {
+		return false, err
 	}
 	if d.levels, err = (&rle.Encoding{BitWidth: 1}).DecodeLevels(d.levels, page[:repeated]); err != nil {
 		return false, err

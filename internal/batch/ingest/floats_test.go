@@ -120,6 +120,46 @@ func TestFloatsLaw(t *testing.T) {
 	})
 }
 
+// Lists of lists are read as the values of all of them.
+func TestNestedFloats(t *testing.T) {
+	type inner struct {
+		Y []float32 `parquet:"y"`
+	}
+	type outer struct {
+		X []inner `parquet:"x"`
+	}
+	for _, version := range []int{1, 2} {
+		var b bytes.Buffer
+		w := parquet.NewGenericWriter[outer](&b, parquet.DataPageVersion(version))
+		for i := range 20 {
+			x := float32(i)
+			if _, err := w.Write([]outer{{X: []inner{{Y: []float32{x, 1}}, {Y: []float32{2, 3}}}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s := &Spec{Inputs: []Input{{Name: "x", Type: "FP32", Width: 4, Columns: []string{"x"}}}}
+		r, err := Open(t.Context(), file(b.Bytes()), File{Format: Parquet}, s, Position{}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := new(Chunk)
+		if err := r.Read(c, Limit{Rows: 20, Bytes: 1 << 20}); err != nil || len(c.Good) != 20 {
+			t.Fatalf("version %d: %d rows, %v, %v", version, len(c.Good), c.Errors, err)
+		}
+		for i := range c.Good {
+			if got := c.Tensors[0].Slice(i, i+1); string(got) != pair(float32(i), 1)+pair(2, 3) {
+				t.Errorf("version %d, row %d: % x", version, i, got)
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkParquetFloats(b *testing.B) {
 	const rows, width = 4000, 784
 	var text bytes.Buffer

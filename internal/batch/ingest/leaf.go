@@ -14,6 +14,7 @@ type leaf struct {
 	cells
 	column int
 	flat   bool // each row has exactly one value
+	nested bool // its lists have lists
 	input  bool // nothing but an input is made of it
 
 	chunk  *parquet.FileColumnChunk
@@ -77,7 +78,7 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 		return fault.New(fault.Internal, "the columns of a Parquet file are not in a file")
 	}
 	l.chunk, l.raw = chunk, h.raw
-	if l.input && !l.flat && l.marks.straight {
+	if l.input && !l.flat && !l.nested && l.marks.straight {
 		l.direct = &direct{raw: h.raw}
 		return nil
 	}

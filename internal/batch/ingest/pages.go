@@ -13,7 +13,7 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// What a page may have: whatever reads it sets that aside beforehand.
+// What a page may have, by its header. That it has no more is looked at before it is decoded.
 const (
 	maxPage   = 64 << 20 // bytes
 	maxValues = 8 << 20
@@ -31,7 +31,7 @@ type marks struct {
 	begin, end int64 // of the column in the file
 	pages      []mark
 	unknown    bool // some pages do not say how many rows they have
-	straight   bool // all can be read directly
+	straight   bool // all can be read directly, and there are no others among them: a page is all that is before the next
 }
 
 // mark is a data page.
@@ -69,10 +69,10 @@ func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 		if err != nil {
 			return marks{}, err
 		}
+		found.straight = found.straight && straight(m, &h)
 		if rows, is := rowsByHeader(&h, flat); is {
 			found.pages = append(found.pages, mark{at, rows})
 			found.unknown = found.unknown || rows < 0
-			found.straight = found.straight && straight(m, &h)
 		}
 		at += size + int64(h.CompressedPageSize)
 	}
