@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 
@@ -73,5 +74,18 @@ func TestSplit(t *testing.T) {
 	all, err := readMigrations(fstest.MapFS{"migrations/b.cql": file("CREATE b"), "migrations/a.cql": file("CREATE a"), "other.cql": file("CREATE c")})
 	if err != nil || len(all) != 2 || all[0].name != "a.cql" || all[1].name != "b.cql" || len(all[0].checksum) != 64 {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// What is under way when one fails ends; the others do not begin.
+func TestEach(t *testing.T) {
+	var begun atomic.Int32
+	if err := Each(1000, func(int) error { begun.Add(1); return nil }); err != nil || begun.Load() != 1000 {
+		t.Errorf("%d began, %v", begun.Load(), err)
+	}
+	begun.Store(0)
+	err := Each(1000, func(int) error { begun.Add(1); return io.ErrUnexpectedEOF })
+	if !errors.Is(err, io.ErrUnexpectedEOF) || begun.Load() > Together+1 { // one waited for its turn
+		t.Errorf("%d began, %v", begun.Load(), err)
 	}
 }

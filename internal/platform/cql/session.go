@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/gocql/gocql"
@@ -115,15 +116,32 @@ func (s *Session) Ping(ctx context.Context) error {
 // Together is how many statements of one call are in flight.
 const Together = 16
 
-// Each calls f for 0 to n-1, Together at once, and returns the first error.
+// First scans the first row of a query, and says whether there is one. Query.Scan finds none
+// where the first page is empty and others follow, as those are of what is filtered or deleted.
+func First(q *gocql.Query, dest ...any) (bool, error) {
+	iter := q.Iter()
+	found := iter.Scan(dest...)
+	err := iter.Close()
+	return found && err == nil, err
+}
+
+// Each calls f for 0 to n-1, Together at once, and returns the first error, behind which it
+// begins no more.
 func Each(n int, f func(i int) error) error {
 	if n == 1 {
 		return f(0)
 	}
 	var g errgroup.Group
+	var failed atomic.Bool
 	g.SetLimit(Together)
-	for i := range n {
-		g.Go(func() error { return f(i) })
+	for i := 0; i < n && !failed.Load(); i++ {
+		g.Go(func() error {
+			err := f(i)
+			if err != nil {
+				failed.Store(true)
+			}
+			return err
+		})
 	}
 	return g.Wait()
 }

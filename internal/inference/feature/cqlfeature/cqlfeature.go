@@ -15,7 +15,9 @@
 //
 // # Limits
 //
-// A row is one statement: of a call that fails some rows may be there. An entity's history is
+// A row is one statement: of a call that fails some rows may be there. Forget takes
+// rows with it that a node whose clock is behind writes for as long as that behind its answer, and
+// nobody is told. An entity's history is
 // one partition, which should stay under 100 MB: keep the rows of entities that change all
 // the time for less long. Rows that were forgotten come back where a replica was away for
 // longer than ten days, unless the table is repaired more often. A row that would end in 2038
@@ -26,11 +28,9 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"time"
 
-	"github.com/gocql/gocql"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/inference/feature"
@@ -101,14 +101,11 @@ func (s *Store) Read(ctx context.Context, tenant string, keys []feature.Key, asO
 		var event, written, until int64
 		var doc []byte
 		k := keys[i]
-		err := s.session.Repeat(ctx, latest, tenant, k.View, k.Entity, asOf.UnixMicro(), asOf.UnixMicro()).Scan(&event, &written, &until, &doc)
-		switch {
-		case errors.Is(err, gocql.ErrNotFound):
-			return nil
-		case err != nil:
+		there, err := cql.First(s.session.Repeat(ctx, latest, tenant, k.View, k.Entity, asOf.UnixMicro(), asOf.UnixMicro()), &event, &written, &until, &doc)
+		if err != nil {
 			return err
 		}
-		if until > now { // else those that are older are over, too
+		if there && until > now { // else those that are older are over, too
 			found[i] = feature.Row{Entity: k.Entity, EventTime: time.UnixMicro(event).UTC(), Written: time.UnixMicro(written).UTC(), Values: json.RawMessage(doc)}
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gocql/gocql"
 	"go.uber.org/goleak"
 
 	"sluice/internal/inference/feature"
@@ -49,6 +50,22 @@ func TestTimeToLive(t *testing.T) {
 	} {
 		if got := timeToLive(c.until.UnixMicro(), now); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func TestLate(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		err  error
+		in   time.Duration // until it counts as known
+		want bool
+	}{
+		"in time": {nil, time.Millisecond, false}, "late": {nil, 0, true}, "late, and maybe there": {gocql.ErrTimeoutNoResponse, -time.Second, true},
+		"failed early": {gocql.ErrTimeoutNoResponse, time.Millisecond, false}, "never sent": {gocql.ErrNoConnections, -time.Second, false},
+	} {
+		if got := late(c.err, now.Add(c.in).UnixMicro(), now); got != c.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }

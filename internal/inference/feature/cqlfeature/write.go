@@ -2,13 +2,12 @@ package cqlfeature
 
 import (
 	"context"
-	"errors"
+	"math"
 	"time"
-
-	"github.com/gocql/gocql"
 
 	"sluice/internal/inference/feature"
 	"sluice/internal/platform/cql"
+	"sluice/internal/platform/fault"
 )
 
 // Write implements feature.Store: a statement for each row, some at once.
@@ -29,11 +28,12 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 		if stamped {
 			k.written = time.Now().Add(s.lead).UnixMicro()
 		}
-		if err := s.insert(ctx, k, r.Values, time.Now().UnixMicro()); err != nil {
-			return err
-		}
-		if stamped && time.Now().UnixMicro() >= k.written {
+		err := s.insert(ctx, k, r.Values, time.Now().UnixMicro())
+		if stamped && late(err, k.written, time.Now()) {
 			s.late.Inc()
+		}
+		if err != nil {
+			return err
 		}
 		return s.fit(ctx, k)
 	})
@@ -41,6 +41,12 @@ func (s *Store) Write(ctx context.Context, tenant, view string, rows []feature.R
 		return cql.Translate(ctx, err)
 	}
 	return settled(ctx, time.Now().Add(s.lead)) // no stamp is later
+}
+
+// late says whether a row may have come once it counted as known already: also one that
+// failed may be there.
+func late(err error, written int64, now time.Time) bool {
+	return now.UnixMicro() >= written && !cql.NotDone(err)
 }
 
 // lastOfEach returns the rows without those that another one behind them replaces.
@@ -101,13 +107,11 @@ func timeToLive(until int64, now time.Time) int {
 // that is over. It looks at what is there once the row is, so that of two who write at the
 // same time one sees the other's.
 func (s *Store) fit(ctx context.Context, k kept) error {
-	var until int64
-	err := s.session.Repeat(ctx, `SELECT until FROM feature_rows WHERE tenant = ? AND feature_view = ? AND entity = ? AND event > ? ORDER BY event ASC LIMIT 1`,
-		k.tenant, k.view, k.entity, k.event).Scan(&until)
-	switch {
-	case err != nil && !errors.Is(err, gocql.ErrNotFound):
+	until, err := s.newer(ctx, k.place)
+	if err != nil {
 		return err
-	case err == nil && until < k.until:
+	}
+	if until < k.until {
 		if err := s.shorten(ctx, k.place, until); err != nil {
 			return err
 		}
@@ -123,6 +127,15 @@ func (s *Store) fit(ctx context.Context, k kept) error {
 		}
 	}
 	return nil
+}
+
+// newer returns until when the next newer row is kept, which is for no longer than those
+// behind it; without one for ever.
+func (s *Store) newer(ctx context.Context, p place) (int64, error) {
+	until := int64(math.MaxInt64)
+	_, err := cql.First(s.session.Repeat(ctx, `SELECT until FROM feature_rows WHERE tenant = ? AND feature_view = ? AND entity = ? AND event > ? ORDER BY event ASC LIMIT 1`,
+		p.tenant, p.view, p.entity, p.event), &until)
+	return until, err
 }
 
 // longer returns the rows of the entity that are not newer, but kept for longer: they are
@@ -144,18 +157,30 @@ func (s *Store) longer(ctx context.Context, k kept) ([]place, error) {
 	return out, iter.Close()
 }
 
+// rounds is how often a row is shortened that others shorten, too.
+const rounds = 10
+
 // shorten has a row end earlier. It is a change of the moment after it was written: who
-// forgets the entity meanwhile has forgotten it.
+// forgets the entity meanwhile has forgotten it. Two who do so make changes of the same moment,
+// of which the cluster keeps the later end: who has that one finds the newer row of the
+// other, and does it again.
 func (s *Store) shorten(ctx context.Context, p place, until int64) error {
-	var doc []byte
-	var change int64
-	err := s.session.Repeat(ctx, `SELECT doc, writetime(doc) FROM feature_rows WHERE tenant = ? AND feature_view = ? AND entity = ? AND event = ? AND written = ?`,
-		p.tenant, p.view, p.entity, p.event, p.written).Scan(&doc, &change)
-	if errors.Is(err, gocql.ErrNotFound) {
-		return nil
+	for range rounds {
+		var doc []byte
+		var had, change int64
+		there, err := cql.First(s.session.Repeat(ctx, `SELECT doc, until, writetime(doc) FROM feature_rows WHERE tenant = ? AND feature_view = ? AND entity = ? AND event = ? AND written = ?`,
+			p.tenant, p.view, p.entity, p.event, p.written), &doc, &had, &change)
+		if err != nil || !there || had <= until {
+			return err
+		}
+		if err := s.insert(ctx, kept{p, until}, doc, change+1); err != nil {
+			return err
+		}
+		next, err := s.newer(ctx, p)
+		if err != nil {
+			return err
+		}
+		until = min(until, next)
 	}
-	if err != nil {
-		return err
-	}
-	return s.insert(ctx, kept{p, until}, doc, change+1)
+	return fault.New(fault.Unavailable, "rows of one entity are written by too many at once: try again").WithCode("store_busy").WithRetryAfter(time.Second)
 }

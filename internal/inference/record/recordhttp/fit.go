@@ -2,7 +2,9 @@ package recordhttp
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"sluice/internal/inference/record"
 	"sluice/internal/platform/fault"
@@ -36,11 +38,22 @@ func (f *fitting) ask(ctx context.Context, l *record.Label) *error {
 		if len(all) == 0 || slices.ContainsFunc(all, func(r [2]float64) bool { return r[0] <= score && score <= r[1] }) {
 			return true
 		}
-		*why = fault.New(fault.Unprocessable, "the score is %g, and %s, which the prediction is of, takes scores of %q from %g to %g: send one of these, or give the label another name",
-			score, experiment, name, all[0][0], all[0][1]).WithCode("score_out_of_range")
+		*why = fault.New(fault.Unprocessable, "the score is %g, and %s, which the prediction is of, takes scores of %q %s: send one of these, or give the label another name",
+			score, experiment, name, listed(all)).WithCode("score_out_of_range")
 		return false
 	}
 	return why
+}
+
+// listed names ranges, each once: steps of a release often declare the same.
+func listed(all [][2]float64) string {
+	var each []string
+	for _, r := range all {
+		if one := fmt.Sprintf("from %g to %g", r[0], r[1]); !slices.Contains(each, one) {
+			each = append(each, one)
+		}
+	}
+	return strings.Join(each, " or ")
 }
 
 // of returns what an experiment has declared.

@@ -23,7 +23,7 @@ func TestScoresOutOfRange(t *testing.T) {
 		if experiment != "exp_1" || label != "stars" {
 			return nil, away
 		}
-		return [][2]float64{{1, 5}, {10, 11}}, away
+		return [][2]float64{{1, 5}, {10, 11}, {1, 5}}, away
 	}}
 	ctx := access.With(t.Context(), &access.Principal{Tenant: "acme"})
 	at := time.Now().UTC().Truncate(time.Millisecond)
@@ -40,7 +40,7 @@ func TestScoresOutOfRange(t *testing.T) {
 		return fmt.Sprintf(`{"client_ref":%q,"label_name":%q,"label":%v}`, "in "+ref, name, label)
 	}
 	_, err := h.one(ctx, "acme", []byte(line("exp_1", "stars", 5.5)), at)
-	if fault.CodeOf(err) != "score_out_of_range" || !fault.Is(err, fault.Unprocessable) || !strings.Contains(err.Error(), `exp_1, which the prediction is of, takes scores of "stars" from 1 to 5`) {
+	if fault.CodeOf(err) != "score_out_of_range" || !fault.Is(err, fault.Unprocessable) || !strings.Contains(err.Error(), `exp_1, which the prediction is of, takes scores of "stars" from 1 to 5 or from 10 to 11: send`) {
 		t.Errorf("a single one: %v", err)
 	}
 	asked = 0

@@ -43,7 +43,7 @@ func Problems() []problem.Type {
 		{Code: "feedback_invalid", Title: "The label cannot be understood", Fix: "Send prediction_id or client_ref, and label, score or both; detail says what is wrong."},
 		{Code: "feedback_too_long", Title: "There are too many labels", Fix: "Send them in several requests."},
 		{Code: "prediction_unknown", Title: "No such prediction is logged", Fix: "Send the id as the header Prediction-Id, or the durable prediction, has it, once the prediction is in GET /v1/prediction-log."},
-		{Code: "score_out_of_range", Title: "The score is none that the experiment takes", Fix: "Send a score within the range that detail has, or give the label another name; a range is declared as allocation.range of an experiment, or quality.range of a release's step."},
+		{Code: "score_out_of_range", Title: "The score is none that the experiment takes", Fix: "Send a score within a range that detail has, or give the label another name; a range is declared as allocation.range of an experiment, or quality.range of a release's step."},
 		{Code: "client_ref_ambiguous", Title: "Several predictions have that client_ref", Fix: "Name one of them by prediction_id."},
 		{Code: "content_not_found", Title: "Nothing was kept of the prediction's tensors", Fix: "Set the parameter sluice.log of the model; what it samples is kept for as long as it says."},
 		{Code: "record_off", Title: "The server keeps no log of predictions", Fix: "Start it with another record.url than none."},

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"cmp"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,7 +27,7 @@ func newMetrics(r prometheus.Registerer, waiting *lanes) (*metrics, error) {
 		disabled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_webhook_endpoints_disabled_total", Help: "Endpoints that were disabled, by reason."}, []string{"reason"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_webhook_attempt_seconds", Help: "Time of attempts, from resolving the name to the end of the answer.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30}}),
-		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_webhook_pending", Help: "Deliveries that are not final, as counted by the process that reconciles; 0 in others."}),
+		pending: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_webhook_pending", Help: fmt.Sprintf("Deliveries that are not final, as counted by the process that reconciles; 0 in others. Where the store keeps no counts, as in a cluster of CQL, at most %d of a tenant count.", batch)}),
 	}
 	if r == nil {
 		return m, nil
