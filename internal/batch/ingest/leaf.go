@@ -17,8 +17,9 @@ type leaf struct {
 	nested bool // its lists have lists
 	input  bool // nothing but an input is made of it
 
+	by     column
 	chunk  *parquet.FileColumnChunk
-	raw    io.ReaderAt
+	from   *headers
 	pages  parquet.Pages // of the group; nil: none is open
 	group  int
 	next   int64 // the row of the group that comes next
@@ -77,7 +78,7 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 	if !ok {
 		return fault.New(fault.Internal, "the columns of a Parquet file are not in a file")
 	}
-	l.chunk, l.raw = chunk, h.raw
+	l.chunk, l.from = chunk, h
 	if l.input && !l.flat && !l.nested && l.marks.straight {
 		l.direct = &direct{raw: h.raw}
 		return nil
@@ -87,11 +88,21 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 
 // enter opens the pages from the next one on, at the first row that is wanted.
 func (l *leaf) enter() error {
-	l.pages = l.chunk.PagesFrom(l.marks.from(l.raw, l.turned))
+	l.pages = l.chunk.PagesFrom(l.vetted(l.turned))
 	if l.skipped == 0 {
 		return nil
 	}
 	return l.pages.SeekToRow(l.skipped)
+}
+
+// vetted returns the file as if the column's data began with a page.
+func (l *leaf) vetted(page int) *vetted {
+	raw, end := l.marks.from(l.from.raw, page), l.marks.end
+	if page > 0 {
+		end -= l.marks.pages[page].at - l.marks.pages[0].at
+	}
+	begin := l.marks.begin
+	return &vetted{column: l.by, headers: headers{ctx: l.from.ctx, raw: raw, size: l.from.size}, begin: begin, end: end, at: begin, memory: &l.from.inflated}
 }
 
 // pass reads on to a later row of the group, and keeps nothing before it.

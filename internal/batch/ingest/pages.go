@@ -44,6 +44,8 @@ type headers struct {
 	size  int64 // of the file
 	group int
 	kept  int // marks of the columns of the group
+
+	inflated []byte // memory for a page of them
 }
 
 // find reads the headers of a column's pages. It refuses a column whose pages would take too

@@ -176,7 +176,11 @@ func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options
 		if err != nil {
 			return nil, err
 		}
-		l := &leaf{cells: cells{unsigned: unsigned(column)}, column: column.ColumnIndex, flat: column.MaxRepetitionLevel == 0, nested: column.MaxRepetitionLevel > 1, input: name != s.ID && !slices.Contains(s.Keep, name), buf: make([]parquet.Value, 1024)}
+		l := &leaf{
+			cells: cells{unsigned: unsigned(column)}, column: column.ColumnIndex,
+			flat: column.MaxRepetitionLevel == 0, nested: column.MaxRepetitionLevel > 1, by: decodedBy(file, column),
+			input: name != s.ID && !slices.Contains(s.Keep, name), buf: make([]parquet.Value, 1024),
+		}
 		r.leaves, r.columns = append(r.leaves, l), append(r.columns, &l.cells)
 	}
 	return r, nil

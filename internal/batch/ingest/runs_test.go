@@ -130,7 +130,7 @@ func TestPagesBetween(t *testing.T) {
 	other := rawPage{format.PageHeader{Type: format.IndexPage}, make([]byte, 24<<20)}
 	page := plain(1, 1, run(1, 0), run(1, 1), make([]byte, 4))
 	data := crafted[listRow](t, format.Uncompressed, 3, page, other, other, other, page, page)
-	if _, _, taken := measured(t, data, ofLists); taken > 40<<20 {
+	if _, _, taken := measured(t, data, ofLists); taken > 16<<20 {
 		t.Errorf("%d bytes are taken", taken)
 	}
 }
