@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -16,6 +15,7 @@ import (
 // What a page may have, by its header. That it has no more is looked at before it is decoded.
 const (
 	maxPage   = 64 << 20 // bytes
+	maxHeader = 2 << 20  // bytes of the header itself
 	maxValues = 8 << 20
 )
 
@@ -85,16 +85,29 @@ func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 // header reads the header of the page at a place before end, and returns its own size.
 func (s *headers) header(at, end int64) (h format.PageHeader, size int64, err error) {
 	var protocol thrift.CompactProtocol
-	counted := &counting{r: io.NewSectionReader(s.raw, at, end-at)}
-	buffered := bufio.NewReaderSize(counted, 512)
-	if err := thrift.NewDecoder(protocol.NewReader(buffered)).Decode(&h); err != nil {
-		return h, 0, err
+	for window := int64(512); ; window *= 8 {
+		b := make([]byte, min(window, end-at))
+		if n, err := s.raw.ReadAt(b, at); n < len(b) {
+			return h, 0, short(err)
+		}
+		err := thrift.NewDecoder(protocol.NewReaderFromBytes(b)).Decode(new(format.PageHeader)) // which takes no memory for a text that is not there
+		if err == nil {
+			r := bytes.NewReader(b) // which says where it ends
+			if err := thrift.NewDecoder(protocol.NewReader(r)).Decode(&h); err != nil {
+				return h, 0, err
+			}
+			size = int64(len(b) - r.Len())
+			break
+		}
+		if int64(len(b)) == end-at || window >= maxHeader {
+			return h, 0, err
+		}
 	}
 	n := max(h.DataPageHeader.V.NumValues, h.DataPageHeaderV2.V.NumValues, h.DictionaryPageHeader.V.NumValues)
 	if h.CompressedPageSize < 0 || max(h.CompressedPageSize, h.UncompressedPageSize) > maxPage || n > maxValues {
 		return h, 0, errPage
 	}
-	return h, counted.n - int64(buffered.Buffered()), nil
+	return h, size, nil
 }
 
 // rowsByHeader is how many rows a page of data has by its header, -1 where that does not say. A page of another kind

@@ -135,6 +135,29 @@ func TestPagesBetween(t *testing.T) {
 	}
 }
 
+// A header takes no memory for a text that is not in the file.
+func TestLongTextInHeader(t *testing.T) {
+	p := plain(1, 1, run(1, 0), run(1, 1), make([]byte, 4))
+	p.header.DataPageHeaderV2.V.Statistics.MaxValue = []byte("abcdefg")
+	h, err := thrift.Marshal(new(thrift.CompactProtocol), &p.header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(h))
+	if _, n, err := (&headers{raw: bytes.NewReader(append(bytes.Clone(h), 1, 2, 3))}).header(0, size+3); n != size || err != nil {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
+	before, after, _ := bytes.Cut(h, []byte("\x07abcdefg"))
+	h = slices.Concat(before, binary.AppendUvarint(nil, 800_000_000), after)
+	var from, to runtime.MemStats
+	runtime.ReadMemStats(&from)
+	_, _, err = (&headers{raw: bytes.NewReader(h)}).header(0, int64(len(h)))
+	runtime.ReadMemStats(&to)
+	if taken := to.TotalAlloc - from.TotalAlloc; err == nil || taken > 16<<20 {
+		t.Errorf("%d bytes, %v", taken, err)
+	}
+}
+
 // Runs are refused where they have more values than they may, whatever decodes them, and nowhere else.
 func TestRunsLaw(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
