@@ -26,6 +26,9 @@ func openFile(ctx context.Context, src Source) (f *parquet.File, r io.ReaderAt, 
 	if err == nil {
 		err = complete(r, size)
 	}
+	if err == nil {
+		err = checkFooter(r, size)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
