@@ -42,7 +42,7 @@ func (f *filer) keepBusy(ctx context.Context) error {
 	for ctx.Err() == nil {
 		v, err := f.submit(after, "csv")
 		for err == nil && v.CompletedAt.IsZero() && ctx.Err() == nil {
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 			err = f.call(after, http.MethodGet, "/v1/batches/"+v.ID, nil, nil, &v)
 		}
 		if err == nil && v.CompletedAt.IsZero() {
