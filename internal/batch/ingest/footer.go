@@ -27,13 +27,16 @@ var errFooter = errors.New("the footer contradicts itself")
 // for. The library sets memory aside for a list by its length, which is a few bytes, before
 // it looks whether there is one.
 func checkFooter(r io.ReaderAt, size int64) error {
-	const tail = 8 // the footer's length, and the magic
+	const tail = 8 // the footer's length, and "PAR1"
 	if size < tail+4 {
 		return nil // it is told what is wrong
 	}
 	var end [tail]byte
 	if err := readAt(r, end[:], size-tail); err != nil {
 		return err
+	}
+	if string(end[4:]) != "PAR1" {
+		return nil // likewise
 	}
 	n := int64(binary.LittleEndian.Uint32(end[:]))
 	switch {

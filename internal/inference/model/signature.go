@@ -3,7 +3,11 @@
 // versions are (VersionPolicy). It does no input or output.
 package model
 
-import "sluice/internal/inference/tensor"
+import (
+	"slices"
+
+	"sluice/internal/inference/tensor"
+)
 
 // Port is one input or output of a model. In Shape, -1 is an extent that may
 // vary; where the model batches, Shape includes the leading -1.
@@ -18,10 +22,20 @@ type Port struct {
 	Labels []string
 }
 
+// Same reports whether two ports are of the same tensor: its name, datatype and shape.
+func (p Port) Same(o Port) bool {
+	return p.Name == o.Name && p.Datatype == o.Datatype && p.Shape.Equal(o.Shape)
+}
+
 // Signature is what a model takes and gives, in the model's own order.
 type Signature struct {
 	Inputs  []Port
 	Outputs []Port
+}
+
+// Same reports whether two signatures are of the same tensors, in the same order.
+func (s *Signature) Same(o *Signature) bool {
+	return slices.EqualFunc(s.Inputs, o.Inputs, Port.Same) && slices.EqualFunc(s.Outputs, o.Outputs, Port.Same)
 }
 
 // Input returns the named input's index, or -1.

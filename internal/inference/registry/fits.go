@@ -74,7 +74,7 @@ func differs(a, b *model.Signature) string {
 			switch {
 			case other == nil:
 				return fmt.Sprintf("the %s '%s' of %s and shape %s, which is missing there", side.what, p.Name, p.Datatype, p.Shape)
-			case other.Datatype != p.Datatype || !other.Shape.Equal(p.Shape):
+			case !other.Same(*p):
 				return fmt.Sprintf("the %s '%s' of %s and shape %s, which is of %s and shape %s there", side.what, p.Name, p.Datatype, p.Shape, other.Datatype, other.Shape)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/experiment/bandit"
-	"sluice/internal/inference/model"
 	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/eventstore"
@@ -235,14 +234,10 @@ func alike(name string, a, b Artifact) error {
 			return fault.New(fault.Unprocessable, "version %d of model '%s' keeps state, or answers step by step: such requests are not divided among versions", x.Version, fault.Clip(name, 64)).WithCode("arms_stateful")
 		}
 	}
-	if !slices.EqualFunc(a.Signature.Inputs, b.Signature.Inputs, samePort) || !slices.EqualFunc(a.Signature.Outputs, b.Signature.Outputs, samePort) {
+	if !a.Signature.Same(&b.Signature) {
 		return fault.New(fault.Unprocessable, "versions %d and %d of model '%s' do not take and give the same tensors: a client of one could not be served by the other", a.Version, b.Version, fault.Clip(name, 64)).WithCode("arms_differ")
 	}
 	return nil
-}
-
-func samePort(a, b model.Port) bool {
-	return a.Name == b.Name && a.Datatype == b.Datatype && a.Shape.Equal(b.Shape)
 }
 
 // reweigh gives the arms other shares, by name.

@@ -127,7 +127,7 @@ func (s *Server) openGraph(src source) (*Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	if src.agreed != nil && !same(src.agreed, &g.Signature) {
+	if src.agreed != nil && !src.agreed.Same(&g.Signature) {
 		return nil, fault.New(fault.Unavailable, "with the models that are served now it takes %s and gives %s, not what it was registered with: have its models be as they were, or change its file (a comment will do) and register that as a new version",
 			portsText(g.Signature.Inputs), portsText(g.Signature.Outputs)).WithCode("graph_model_changed")
 	}

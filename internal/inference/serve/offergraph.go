@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -94,14 +93,6 @@ func (m *modelState) reasons() map[string]string {
 		all[number] = why
 	}
 	return all
-}
-
-// same reports whether two signatures are of the same tensors.
-func same(a, b *model.Signature) bool {
-	alike := func(a, b model.Port) bool {
-		return a.Name == b.Name && a.Datatype == b.Datatype && a.Shape.Equal(b.Shape)
-	}
-	return slices.EqualFunc(a.Inputs, b.Inputs, alike) && slices.EqualFunc(a.Outputs, b.Outputs, alike)
 }
 
 // portsText describes ports for people.
