@@ -1,7 +1,5 @@
 package ingest
 
-import "slices"
-
 // records are rows of CSV.
 type records struct {
 	scan    *scanner
@@ -14,8 +12,9 @@ type records struct {
 
 func newRecords(f *File, s *scanner, wanted []string, spec *Spec) *records {
 	r := &records{scan: s, stripe: newStripe(f, spec), decimal: f.Dialect.Decimal == ",", columns: len(f.Columns), places: make([]int, len(wanted))}
+	all := placesOf(f.Columns)
 	for i, name := range wanted {
-		r.places[i] = slices.Index(f.Columns, name)
+		r.places[i] = all[name]
 	}
 	return r
 }

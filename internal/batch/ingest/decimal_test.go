@@ -11,21 +11,21 @@ import (
 
 // sameNumber compares what decimal makes of a text with what strconv does. It says whether it made anything.
 func sameNumber(t interface{ Errorf(string, ...any) }, text string) bool {
-	x, n := decimal([]byte(text))
+	number, n := decimal([]byte(text))
 	if n == 0 {
 		return false
 	}
-	want, err := strconv.ParseFloat(text[:n], 64)
-	if err != nil || math.Float64bits(x) != math.Float64bits(want) {
+	x, plain := number.float64()
+	if want, err := strconv.ParseFloat(text[:n], 64); plain && (err != nil || math.Float64bits(x) != math.Float64bits(want)) {
 		t.Errorf("%q is %v, %v; got %v", text[:n], want, err, x)
 	}
-	if y, exact := narrow(x); exact {
+	if y, exact := number.float32(); exact {
 		want, err := strconv.ParseFloat(text[:n], 32)
 		if err != nil || math.Float32bits(y) != math.Float32bits(float32(want)) {
 			t.Errorf("%q in 32 bits is %v, %v; got %v", text[:n], want, err, y)
 		}
 	}
-	return n == len(text)
+	return plain && n == len(text)
 }
 
 func TestDecimal(t *testing.T) {
@@ -35,12 +35,12 @@ func TestDecimal(t *testing.T) {
 			t.Errorf("%q is not read", text)
 		}
 	}
-	for _, text := range []string{"", "-", "+", ".", "-.", "e5", "x", "1e", "1e+", "1e12345", "inf", "nan", "0x1p3", "12345678901234567890", "1e23", "9007199254740993"} {
+	for _, text := range []string{"", "-", "+", ".", "-.", "e5", "x", "1e", "1e+", "1e12345", "inf", "nan", "0x1p3", "12345678901234567890"} {
 		if x, n := decimal([]byte(text)); n > 0 && n == len(text) {
 			t.Errorf("%q is read as %v", text, x)
 		}
 	}
-	for text, n := range map[string]int{"0.12345678,0.5": 10, "0.123456789,5": 11, "9.5,1234567": 3, "1.,123456789": 2, "0.25e1,123456": 6, "0.25E,1234567": 0, "0.12345678e2,": 12, "x.5,1234567": 0, "1.5,2": 3, "12345678,1": 8, "1;": 1, "0.5 ": 3, "1_0": 1, "0x10": 1, "1234567890123456789:": 0, "1.2.3": 3} {
+	for text, n := range map[string]int{"0.12345678,0.5": 10, "0.123456789,5": 11, "9.5,1234567": 3, "1.,123456789": 2, "0.25e1,123456": 6, "0.25E,1234567": 0, "0.12345678e2,": 12, "x.5,1234567": 0, "1.5,2": 3, "12345678,1": 8, "1;": 1, "0.5 ": 3, "1_0": 1, "0x10": 1, "1234567890123456789:": 19, "12345678901234567890:": 0, "1.2.3": 3} {
 		if _, got := decimal([]byte(text)); got != n {
 			t.Errorf("%q: %d bytes, want %d", text, got, n)
 		}

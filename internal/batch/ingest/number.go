@@ -100,12 +100,13 @@ func appendInt(dst []byte, bits int, n uint64) []byte {
 }
 
 func appendFloat(dst []byte, bits int, text []byte) ([]byte, *RowError) {
-	if x, n := decimal(text); n > 0 && n == len(text) {
+	if number, n := decimal(text); n > 0 && n == len(text) {
 		if bits == 64 {
-			return binary.LittleEndian.AppendUint64(dst, math.Float64bits(x)), nil
-		}
-		if y, exact := narrow(x); exact {
-			return binary.LittleEndian.AppendUint32(dst, math.Float32bits(y)), nil
+			if x, exact := number.float64(); exact {
+				return binary.LittleEndian.AppendUint64(dst, math.Float64bits(x)), nil
+			}
+		} else if x, exact := number.float32(); exact {
+			return binary.LittleEndian.AppendUint32(dst, math.Float32bits(x)), nil
 		}
 	}
 	x, err := strconv.ParseFloat(string(text), bits)

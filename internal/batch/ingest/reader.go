@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"slices"
 
 	"sluice/internal/batch/table"
 	"sluice/internal/platform/fault"
@@ -39,20 +38,31 @@ type places struct {
 }
 
 func layout(s *Spec) places {
-	all := s.columns()
-	p := places{inputs: make([][]int, len(s.Inputs)), id: slices.Index(all, s.ID), keep: make([]int, len(s.Keep))}
+	all := placesOf(s.columns())
+	p := places{inputs: make([][]int, len(s.Inputs)), id: -1, keep: make([]int, len(s.Keep))}
 	for i := range s.Inputs {
 		for _, name := range s.Inputs[i].Columns {
-			p.inputs[i] = append(p.inputs[i], slices.Index(all, name))
+			p.inputs[i] = append(p.inputs[i], all[name])
 		}
 	}
-	if s.ID == "" {
-		p.id = -1
+	if s.ID != "" {
+		p.id = all[s.ID]
 	}
 	for i, name := range s.Keep {
-		p.keep[i] = slices.Index(all, name)
+		p.keep[i] = all[name]
 	}
 	return p
+}
+
+// placesOf says where each name is first.
+func placesOf(names []string) map[string]int {
+	all := make(map[string]int, len(names))
+	for i, name := range names {
+		if _, twice := all[name]; !twice {
+			all[name] = i
+		}
+	}
+	return all
 }
 
 // filler puts rows of texts into chunks.
@@ -69,6 +79,7 @@ type filler struct {
 type textReader struct {
 	filler
 	body    io.Closer
+	again   func(offset int64) (io.ReadCloser, error) // opens the file anew; nil where that reads what is before it
 	scan    *scanner
 	rows    rows
 	foreign bool // it is not kept in UTF-8
@@ -80,7 +91,22 @@ type textReader struct {
 func (r *textReader) Position() Position { return r.scan.at }
 
 // Forward implements Reader.
-func (r *textReader) Forward(to Position) error { return r.scan.forward(to) }
+func (r *textReader) Forward(to Position) error {
+	if r.again == nil || to.Offset-r.scan.at.Offset < farAway {
+		return r.scan.forward(to)
+	}
+	body, err := r.again(to.Offset)
+	if err != nil {
+		return err
+	}
+	_ = r.body.Close() // of what is read no more
+	r.body = body
+	r.scan.restart(body, to)
+	return nil
+}
+
+// farAway is how many bytes are rather passed over by opening the file again.
+const farAway = 1 << 20
 
 // Close implements Reader.
 func (r *textReader) Close() error { return r.body.Close() }

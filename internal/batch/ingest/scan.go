@@ -174,6 +174,12 @@ func (s *scanner) forward(to Position) error {
 	return err
 }
 
+// restart goes on at a position, where r begins.
+func (s *scanner) restart(r io.Reader, at Position) {
+	s.r, s.at = r, at
+	s.start, s.end, s.eof, s.err = 0, 0, false, nil
+}
+
 // Records splits text into records, each with its end: lines, and in CSV (RFC 4180)
 // without those between quotes.
 func Records(text []byte, f Format) iter.Seq[[]byte] {

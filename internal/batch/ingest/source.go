@@ -71,9 +71,12 @@ type stream struct {
 
 func (s stream) Close() error { return s.close() }
 
+// wrapped says whether content has to be decoded, from its beginning on.
+func (c Coding) wrapped() bool { return c.Compression != "" || c.Encoding != "" }
+
 // open returns the decoded content from an offset in it on.
 func (c Coding) open(ctx context.Context, src Source, offset int64, limit Inflation) (io.ReadCloser, error) {
-	if c.Compression == "" && c.Encoding == "" {
+	if !c.wrapped() {
 		return src.Open(ctx, offset+int64(c.Mark))
 	}
 	body, err := src.Open(ctx, 0)

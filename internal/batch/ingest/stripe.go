@@ -2,8 +2,6 @@ package ingest
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math"
 	"slices"
 )
 
@@ -65,25 +63,16 @@ func (r *records) quick(record []byte) bool {
 		return false
 	}
 	data := slices.Grow(s.data, s.width*s.size)[:s.width*s.size]
-	for at := 0; at < len(data); at += s.size {
-		x, n := decimal(rest)
-		switch {
-		case n == 0:
-			return false
-		case n < len(rest) && rest[n] == r.scan.delimiter:
-			rest = rest[n+1:]
-		case n == len(rest) && at+s.size == len(data) && s.first+s.width == r.columns:
-			rest = nil
-		default:
-			return false
-		}
-		if s.size == 8 {
-			binary.LittleEndian.PutUint64(data[at:], math.Float64bits(x))
-		} else if y, exact := narrow(x); exact {
-			binary.LittleEndian.PutUint32(data[at:], math.Float32bits(y))
-		} else {
-			return false
-		}
+	n := numbers(data, s.size, rest, r.scan.delimiter)
+	switch {
+	case n < 0:
+		return false
+	case n <= len(rest): // a delimiter is behind the last
+		rest = rest[n:]
+	case s.first+s.width < r.columns:
+		return false
+	default:
+		rest = nil
 	}
 	if last := s.first + s.width; last < r.columns || rest != nil {
 		if rest, ok = r.plain(last, r.columns, rest); !ok || rest != nil {

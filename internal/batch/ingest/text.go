@@ -196,6 +196,9 @@ func Open(ctx context.Context, src Source, f File, s *Spec, at Position, o Optio
 		return nil, err
 	}
 	r := &textReader{foreign: f.Coding.Encoding != "" && f.Coding.Encoding != "utf-8", body: body, scan: f.scanner(body, at, o), filler: filler{spec: s, kept: table.String, layout: layout(s), pace: pace{yield: o.Yield}}}
+	if !f.Coding.wrapped() {
+		r.again = func(offset int64) (io.ReadCloser, error) { return f.Coding.open(ctx, src, offset, o.Inflation) }
+	}
 	if f.Format == JSONL {
 		r.kept, r.rows = table.JSON, newObjects(s.columns())
 	} else {
