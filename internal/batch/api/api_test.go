@@ -166,6 +166,11 @@ func TestCheckLists(t *testing.T) {
 	if _, err := a.check(t.Context(), &job.Batch{}, &NewBatch{RowID: "l"}, m, run.Source(bucket, job.Object{Key: "acme/f"})); fault.CodeOf(err) != "column_type" {
 		t.Error(err)
 	}
+	m.Inputs[0].Shape[0] = 3
+	_, err = a.check(t.Context(), &job.Batch{Output: job.Output{Format: ingest.JSONL}}, &NewBatch{Columns: map[string][]string{"x": {"l"}}}, m, run.Source(bucket, job.Object{Key: "acme/f"}))
+	if f := fault.Of(err); f.Code != "rows_invalid_file" || len(f.Details) != 1 || !strings.HasPrefix(f.Details[0].Message, "row 0, from 0: column l: ") {
+		t.Errorf("%v, %+v", err, f.Details)
+	}
 }
 
 func TestTarget(t *testing.T) {

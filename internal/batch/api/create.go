@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -222,12 +223,20 @@ func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) (sample,
 		return sampled(r, c, &b.File), nil
 	}
 	var details []fault.Detail
-	for _, e := range c.Errors[:min(len(c.Errors), job.MaxErrors)] {
-		text := e.Message
-		if e.Column != "" {
-			text = "column " + fault.Clip(e.Column, 80) + ": " + text
-		}
-		details = append(details, fault.Detail{Line: int(e.Line), Code: e.Code, Message: text})
+	for i := range c.Errors[:min(len(c.Errors), job.MaxErrors)] {
+		details = append(details, detail(&c.Errors[i]))
 	}
 	return sample{}, fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(c.Errors), c.Rows).WithCode("rows_invalid_file").WithDetails(details...)
+}
+
+// detail says which row is wrong, by its index where the file has no lines, and which column.
+func detail(e *ingest.RowError) fault.Detail {
+	text := e.Message
+	if e.Column != "" {
+		text = "column " + fault.Clip(e.Column, 80) + ": " + text
+	}
+	if e.Line == 0 {
+		text = fmt.Sprintf("row %d, from 0: %s", e.Row, text)
+	}
+	return fault.Detail{Line: int(e.Line), Code: e.Code, Message: text}
 }
