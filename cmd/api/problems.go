@@ -24,7 +24,7 @@ func newCatalog() (*problem.Catalog, error) {
 // modelProblems are those of having models answer, whichever way they were asked.
 func modelProblems() []problem.Type {
 	return []problem.Type{
-		{Code: "model_not_found", Title: "There is no such model", Fix: "POST /v2/repository/index lists the models that there are."},
+		{Code: "model_not_found", Title: "There is no such model", Fix: "POST /v2/repository/index lists the models that this server has. One whose setting models names some has these alone, also of the registry's, where a version may be ready for other servers."},
 		{Code: "version_not_found", Title: "The model has no such version", Fix: "GET /v2/models/{model} lists its versions."},
 		{Code: "model_loading", Title: "The version is being loaded", Fix: "Send the same request again after as long as Retry-After says."},
 		{Code: "model_not_ready", Title: "The model cannot answer now", Fix: "Wait as long as Retry-After says; where it stays so, GET /v2/models/{model}/ready and the index say why."},

@@ -14,13 +14,12 @@ type Estimate struct {
 	Interval sequential.Interval `json:"interval"`
 }
 
-// Percentile is a quantile of the latencies and what it is within; the greatest
-// duration of all stands for no bound.
+// Percentile is a quantile of the latencies and what it is within; nil is no bound.
 type Percentile struct {
-	Quantile float64       `json:"quantile"`
-	Value    time.Duration `json:"value_ns"`
-	Low      time.Duration `json:"low_ns"`
-	High     time.Duration `json:"high_ns"`
+	Quantile float64        `json:"quantile"`
+	Value    time.Duration  `json:"value_ns"`
+	Low      time.Duration  `json:"low_ns"`
+	High     *time.Duration `json:"high_ns"`
 }
 
 // Summary is what is known of one arm, for people. Each interval is a
@@ -57,7 +56,11 @@ func (n Numbers) Summary(alpha float64) Summary {
 	}
 	for _, q := range percentiles {
 		low, high := quantile(n.Latency, q, alpha)
-		s.Latency = append(s.Latency, Percentile{q, n.Latency.Quantile(q), low, high})
+		p := Percentile{Quantile: q, Value: n.Latency.Quantile(q), Low: low}
+		if high < math.MaxInt64 {
+			p.High = &high
+		}
+		s.Latency = append(s.Latency, p)
 	}
 	return s
 }
@@ -68,7 +71,7 @@ func (s Summary) Bare() Summary {
 	s.ErrorRate.Interval, s.Quality.Interval = sequential.Everything, sequential.Everything
 	s.Latency = slices.Clone(s.Latency)
 	for i := range s.Latency {
-		s.Latency[i].Low, s.Latency[i].High = 0, math.MaxInt64
+		s.Latency[i].Low, s.Latency[i].High = 0, nil
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"sluice/internal/platform/cqrs"
@@ -204,4 +205,53 @@ func TestGraphsKeepAliases(t *testing.T) {
 	coded(t, "a release", second(s.StartRelease(as("key_a"), "rel_1", StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: steps(100)})), "alias_breaks_graph")
 	coded(t, "a release of another", second(s.StartRelease(as("key_a"), "rel_1", StartRelease{Model: "m", Alias: "champion", Candidate: "3", Steps: steps(100)})), "")
 	coded(t, "what is not there", second(s.DecideAlias(as("key_b"), DecideAlias{Model: "m", Alias: "none", Approve: true, Expect: Expectation{Any: true}})), "alias_not_found")
+}
+
+// crossing are graphs of which one is registered just while an alias is pointed: the first
+// look, before the commit, does not see it.
+type crossing struct{ looks int }
+
+func (c *crossing) Fits(_ context.Context, _, _ string, version int64) error {
+	if version != 2 {
+		return nil
+	}
+	if c.looks++; c.looks == 1 {
+		return nil
+	}
+	return fault.New(fault.Conflict, "a graph needs another").WithCode("alias_breaks_graph")
+}
+
+// A graph that is registered between the look for graphs and the commit of a change keeps the
+// alias all the same: the change, the approval or the release is taken back, and said so.
+func TestGraphsThatCrossKeepAliases(t *testing.T) {
+	b := newBed(t)
+	s := NewService(b.bus, b.shelf)
+	same := func(what string, version int64, protected bool) {
+		t.Helper()
+		a, err := cqrs.Ask(as("key_a"), b.bus, FindAlias{Model: "m", Alias: "champion"})
+		if err != nil || a.State.Version != version || a.State.Protected != protected || a.State.Proposed != nil {
+			t.Errorf("%s: %+v, %v", what, a.State, err)
+		}
+	}
+	once := context.WithValue(as("key_a"), repeated{}, uuid.New()) // of one request: each of its commands is done once
+	s.Graphs = &crossing{}
+	coded(t, "a new alias", second(s.SetAlias(once, SetAlias{Model: "m", Alias: "champion", Version: "2", Expect: Expectation{Absent: true}})), "alias_breaks_graph")
+	coded(t, "what was new", second(cqrs.Ask(as("key_a"), b.bus, FindAlias{Model: "m", Alias: "champion"})), "alias_not_found")
+
+	b.set(t, "key_a", "champion", "1", false)
+	s.Graphs = &crossing{}
+	coded(t, "a change", second(s.SetAlias(as("key_a"), SetAlias{Model: "m", Alias: "champion", Version: "2", Expect: Expectation{Any: true}})), "alias_breaks_graph")
+	same("behind a change", 1, false)
+
+	b.set(t, "key_a", "champion", "1", true)
+	proposed := b.set(t, "key_a", "champion", "2", true)
+	s.Graphs = &crossing{}
+	coded(t, "an approval", second(s.DecideAlias(as("key_b"), DecideAlias{Model: "m", Alias: "champion", Approve: true, Expect: Expectation{Version: proposed.Root.Version}})), "alias_breaks_graph")
+	same("behind an approval", 1, true)
+
+	s.Graphs = &crossing{}
+	coded(t, "a release", second(s.StartRelease(as("key_a"), "rel_1", StartRelease{Model: "m", Alias: "champion", Candidate: "2", Steps: steps(100)})), "alias_breaks_graph")
+	if r, err := cqrs.Ask(as("key_a"), b.bus, FindRelease{ID: "rel_1"}); err != nil || !r.State.Status.Final() {
+		t.Errorf("the release: %v, %v", r.State.Status, err)
+	}
 }

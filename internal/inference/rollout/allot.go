@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/experiment/bandit"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
@@ -27,7 +26,7 @@ type Bandit struct {
 }
 
 // Bounds of the time between two allocations: each is an event and a tally of every
-// node, which all are read for the next one, and units change arms with it.
+// node, and units change arms with it.
 const (
 	MinEvery = 10 * time.Minute
 	MaxEvery = 30 * 24 * time.Hour
@@ -48,54 +47,28 @@ func (b *Bandit) validate(arms int) error {
 // maxReward bounds what scores can be.
 const maxReward = 1e12
 
-// reward returns what is allocated by.
-func (b *Bandit) reward(counted *Sums, seed uint64) bandit.Inputs {
-	in, rates := bandit.Inputs{Reward: bandit.Rate, Seed: seed}, standardized(counted.Weightings)
-	for i, a := range counted.Arms {
-		arm := bandit.Arm{Name: a.Arm}
-		switch {
-		case b.Label != "":
-			in.Reward, arm.Moments = bandit.Mean, a.Numbers.Quality
-		case rates != nil:
-			arm.Count = rates[i]
-		}
-		in.Arms = append(in.Arms, arm)
+// rewards returns what an experiment is allocated by.
+func (c Counted) rewards(ctx context.Context, x *LoadedExperiment) (bandit.Inputs, error) {
+	in := bandit.Inputs{Reward: bandit.Rate, Seed: seed(x)}
+	for _, a := range x.State.Config.Allocation.Arms() {
+		in.Arms = append(in.Arms, bandit.Arm{Name: a.Name})
 	}
-	return in
-}
-
-// standardized returns how many requests of each arm did not fail, as if all arms had had
-// the same shares of all times: rates are compared within each weighting, which counts as
-// the arm with the fewest requests in it has (direct standardization), and the number of
-// requests is what would say as much without. Nil stands for nothing that compares.
-func standardized(weightings [][]Measure) []sequential.Count {
-	var all float64
-	var rates, squares []float64
-	for _, arms := range weightings {
-		least := arms[0].Numbers.Requests.N
-		for _, a := range arms {
-			least = min(least, a.Numbers.Requests.N)
+	if x.State.Bandit.Label == "" {
+		counts, err := c.successes(ctx, x)
+		for i, n := range counts {
+			in.Arms[i].Count = n
 		}
-		if least == 0 {
-			continue
-		}
-		if rates == nil {
-			rates, squares = make([]float64, len(arms)), make([]float64, len(arms))
-		}
-		weight := float64(least)
-		all += weight
-		for i, a := range arms {
-			n := a.Numbers.Requests
-			rates[i] += weight * float64(n.N-n.Hits) / float64(n.N)
-			squares[i] += weight * weight / float64(n.N)
-		}
+		return in, err
 	}
-	var out []sequential.Count
-	for i := range rates {
-		n := all * all / squares[i]
-		out = append(out, sequential.Count{N: int64(math.Round(n)), Hits: int64(math.Round(n * rates[i] / all))})
+	in.Reward = bandit.Mean
+	scores, err := c.scores(ctx, x)
+	if err != nil {
+		return in, err
 	}
-	return out
+	for i, a := range scores.Arms[:len(in.Arms)] {
+		in.Arms[i].Moments = a.Numbers.Quality
+	}
+	return in, nil
 }
 
 // allocate gives the arms of an experiment the shares that a bandit has decided on.
@@ -147,13 +120,9 @@ func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	if s.Bandit == nil || s.Stopped || a.counted.Store.Now().Sub(s.AllocatedAt) < s.Bandit.Every {
 		return nil
 	}
-	counted, err := a.counted.rewards(ctx, x)
-	if err != nil {
+	in, err := a.counted.rewards(ctx, x)
+	if err != nil || s.unobserved(in) {
 		return err
-	}
-	in := s.Bandit.reward(&counted, seed(x))
-	if s.unobserved(in) {
-		return nil
 	}
 	d, err := bandit.Decide(in)
 	if err != nil {

@@ -140,6 +140,7 @@ func Register(b *cqrs.Bus, catalog Catalog) {
 	registerReleases(b)
 	registerShadows(b)
 	registerAllocations(b)
+	registerTakingBack(b)
 }
 
 func registerAliases(b *cqrs.Bus, catalog Catalog) {

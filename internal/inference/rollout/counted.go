@@ -45,7 +45,8 @@ type Tally struct {
 	Part   string          `json:"step"`
 	Arms   []Measure       `json:"arms"`
 	Shadow *shadow.Numbers `json:"shadow,omitempty"`
-	Until  time.Time       `json:"until"` // when it may be forgotten
+	Folded *Folded         `json:"folded,omitempty"` // instead, see there
+	Until  time.Time       `json:"until"`            // when it may be forgotten
 }
 
 // keepTally is for how long tallies are kept after they have last changed: the
@@ -187,12 +188,9 @@ func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofHolder.Eq(string(x.Root.ID)), x.State.Config.Allocation.Arms())
 }
 
-// rewards returns what arms are allocated by: where labels are, what the logs know of them,
-// and none of what nodes have counted, which is more with each allocation.
-func (c Counted) rewards(ctx context.Context, x *LoadedExperiment) (Sums, error) {
-	if x.State.Bandit.Label == "" {
-		return c.Arms(ctx, x)
-	}
+// scores returns what the logs know of the labels of an experiment that is allocated by
+// them, and none of what nodes have counted, which is more with each allocation.
+func (c Counted) scores(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofPart.Eq(labelled(x).String()), x.State.Config.Allocation.Arms())
 }
 

@@ -54,6 +54,7 @@ type StopExperiment struct {
 	cqrs.Returns[*LoadedExperiment]
 	ID     ExperimentID
 	Reason string
+	Expect *Expectation // nil for any state: to stop must not wait for who reads again
 }
 
 // FindExperiment asks for one experiment.
@@ -142,7 +143,14 @@ func registerExperiments(b *cqrs.Bus) {
 		return &x, named(err, "experiment", string(c.ID))
 	}, cqrs.Platform())
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c StopExperiment) (*LoadedExperiment, error) {
-		x, err := Experiments.Append(ctx, tx, c.ID, func(l LoadedExperiment) ([]aggregate.Event, error) { return l.State.stop(c.Reason) })
+		x, err := Experiments.Append(ctx, tx, c.ID, func(l LoadedExperiment) ([]aggregate.Event, error) {
+			if c.Expect != nil {
+				if err := c.Expect.check(true, l.Version); err != nil {
+					return nil, err
+				}
+			}
+			return l.State.stop(c.Reason)
+		})
 		return &x, named(err, "experiment", string(c.ID))
 	}, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q FindExperiment) (*LoadedExperiment, error) {

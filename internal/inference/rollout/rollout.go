@@ -13,9 +13,7 @@
 // whoever drives releases.
 //
 // Known limit: models that keep state, or answer step by step, have aliases, but
-// are not divided: a sequence's steps would meet different versions. And a version
-// that is deleted from the registry just while an alias is pointed to it may be
-// gone from under the alias: neither looks again after its commit.
+// are not divided: a sequence's steps would meet different versions.
 package rollout
 
 import (

@@ -60,12 +60,18 @@ func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias,
 	if err != nil {
 		return nil, err
 	}
-	if p := a.State.Proposed; c.Approve && p != nil && !p.Remove {
-		if err := s.fits(ctx, c.Model, c.Alias, p.Version); err != nil {
-			return nil, err
-		}
+	p := a.State.Proposed
+	if !c.Approve || p == nil || p.Remove {
+		return cqrs.Send(ctx, s.bus, c)
 	}
-	return cqrs.Send(ctx, s.bus, c)
+	if err := s.fits(ctx, c.Model, c.Alias, p.Version); err != nil {
+		return nil, err
+	}
+	after, err := cqrs.Send(ctx, s.bus, c)
+	if err == nil {
+		err = s.lookBehind(ctx, &a.State, after)
+	}
+	return after, err
 }
 
 // naming has f name versions of a model, which stay meanwhile.
@@ -91,10 +97,25 @@ func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err
 		if err := s.fits(ctx, c.Model, c.Alias, artifact.Version); err != nil {
 			return err
 		}
-		a, err = cqrs.Send(ctx, s.bus, c)
-		return err
+		before, err := s.now(ctx, c.Model, c.Alias)
+		if err != nil {
+			return err
+		}
+		if a, err = cqrs.Send(ctx, s.bus, c); err != nil || a.State.Proposed != nil {
+			return err
+		}
+		return s.lookBehind(ctx, &before, a)
 	})
 	return a, err
+}
+
+// now returns what an alias is, also where it is not there.
+func (s *Service) now(ctx context.Context, model, alias string) (Alias, error) {
+	a, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: model, Alias: alias})
+	if fault.CodeOf(err) == "alias_not_found" {
+		return Alias{}, nil
+	}
+	return a.State, err
 }
 
 // NewService returns the service of a bus that Register has been called for.
@@ -272,6 +293,9 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 			return s.evaluate(ctx, id, &c, strconv.FormatInt(champion.Version, 10), begin)
 		})
 	})
+	if err == nil {
+		err = s.lookBehindRelease(ctx, id, c.Model, c.Alias, candidate.Version)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -58,3 +58,15 @@ func TestChanged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// To stop an experiment asks for nothing, or for the version that was read.
+func TestStopExpects(t *testing.T) {
+	for match, want := range map[string]*rollout.Expectation{"": nil, "*": {Any: true}, `"3"`: {Version: 3}} {
+		if got, err := (&stopIn{IfMatch: match}).expectation(); err != nil || (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Errorf("%q: %+v, %v; want %+v", match, got, err, want)
+		}
+	}
+	if _, err := (&stopIn{IfMatch: "3"}).expectation(); fault.CodeOf(err) != "etag_invalid" {
+		t.Errorf("no entity tag: %v", err)
+	}
+}

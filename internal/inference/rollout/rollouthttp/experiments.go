@@ -111,8 +111,19 @@ func (b *Because) reason() string {
 }
 
 type stopIn struct {
-	ID   string `path:"id" maxLength:"64"`
-	Body *Because
+	ID string `path:"id" maxLength:"64"`
+	// IfMatch need not be there: to stop must not wait for who reads again.
+	IfMatch string `header:"If-Match" doc:"The ETag of the version that is to be stopped. Without it, whatever is there is."`
+	Body    *Because
+}
+
+// expectation returns what the request asks for, nil for nothing.
+func (in *stopIn) expectation() (*rollout.Expectation, error) {
+	if in.IfMatch == "" {
+		return nil, nil //nolint:nilnil // nothing is asked for
+	}
+	e, err := Conditions{IfMatch: api.IfMatch{IfMatch: in.IfMatch}}.expectation()
+	return &e, err
 }
 
 type listIn struct {
@@ -248,6 +259,10 @@ func experiments(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	stop := op("stop-experiment", http.MethodPost, path+"/{id}/stop", "Stop an experiment", rollout.Write)
 	stop.Description = "From then on the version that the alias points to serves all of its requests. Stopping again changes nothing."
 	api.Register(a, stop, func(ctx context.Context, in *stopIn) (*experimentOut, error) {
-		return shownExperiment(s.StopExperiment(ctx, rollout.StopExperiment{ID: rollout.ExperimentID(in.ID), Reason: in.Body.reason()}))
+		expect, err := in.expectation()
+		if err != nil {
+			return nil, err
+		}
+		return shownExperiment(s.StopExperiment(ctx, rollout.StopExperiment{ID: rollout.ExperimentID(in.ID), Reason: in.Body.reason(), Expect: expect}))
 	})
 }

@@ -1,0 +1,140 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"sluice/internal/inference/evidence/sequential"
+	"sluice/internal/inference/experiment"
+	"sluice/internal/platform/repo"
+)
+
+// standard is how many requests of each arm did not fail, as if all arms had had the same
+// shares of all times (direct standardization): rates are compared within each weighting,
+// which counts as the arm with the fewest requests in it has. Weightings add up, so those
+// that are over need not be kept one by one.
+type standard struct {
+	All     float64   `json:"all"`     // weights of the weightings
+	Rates   []float64 `json:"rates"`   // of arms, each times its weight
+	Squares []float64 `json:"squares"` // of the weights, each over the arm's requests
+}
+
+// add counts a weighting, if it compares all arms.
+func (s *standard) add(arms []Measure) {
+	least := arms[0].Numbers.Requests.N
+	for _, a := range arms {
+		least = min(least, a.Numbers.Requests.N)
+	}
+	if least == 0 {
+		return
+	}
+	if s.Rates == nil {
+		s.Rates, s.Squares = make([]float64, len(arms)), make([]float64, len(arms))
+	}
+	weight := float64(least)
+	s.All += weight
+	for i, a := range arms {
+		n := a.Numbers.Requests
+		s.Rates[i] += weight * float64(n.N-n.Hits) / float64(n.N)
+		s.Squares[i] += weight * weight / float64(n.N)
+	}
+}
+
+// counts returns what an arm's requests come to: as many as would say as much without
+// weightings, and those of them that did not fail. Nil stands for nothing that compares.
+func (s *standard) counts() (out []sequential.Count) {
+	for i := range s.Rates {
+		n := s.All * s.All / s.Squares[i]
+		out = append(out, sequential.Count{N: int64(math.Round(n)), Hits: int64(math.Round(n * s.Rates[i] / s.All))})
+	}
+	return out
+}
+
+// clone returns a copy that can be added to.
+func (s *standard) clone() standard {
+	return standard{s.All, append([]float64(nil), s.Rates...), append([]float64(nil), s.Squares...)}
+}
+
+// Folded is what all nodes have counted of an experiment under weights that it has no more,
+// so that an allocation reads as much after a year as at first.
+type Folded struct {
+	Through  int64    `json:"through"` // the last version of the experiment that is among it
+	Standard standard `json:"standard"`
+}
+
+// foldedPart is where it is kept: as no tally of the experiment, so that none counts twice.
+func foldedPart(x *LoadedExperiment) part { return part{string(x.Root.ID) + "/folded", 0} }
+
+// successes returns by what an experiment is allocated whose reward is requests that did not
+// fail. It reads what nodes have counted since the last allocation but one, and folds what
+// is over: an allocation comes minutes after the one before (MinEvery), when no node counts
+// by older weights any more.
+func (c Counted) successes(ctx context.Context, x *LoadedExperiment) ([]sequential.Count, error) {
+	before, err := c.folded(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	over := Folded{before.Through, before.Standard.clone()}
+	arms, now := x.State.Config.Allocation.Arms(), x.Root.Version
+	for version := before.Through + 1; version < now; version++ {
+		if err := c.addPart(ctx, part{string(x.Root.ID), version}, &over.Standard, arms); err != nil {
+			return nil, err
+		}
+		over.Through = version
+	}
+	all := over.Standard.clone()
+	if err := c.addPart(ctx, part{string(x.Root.ID), now}, &all, arms); err != nil {
+		return nil, err
+	}
+	if over.Through > before.Through {
+		err = c.fold(ctx, x, before.Through, over)
+	}
+	return all.counts(), err
+}
+
+// addPart counts what nodes have counted while an experiment had the same weights.
+func (c Counted) addPart(ctx context.Context, p part, to *standard, arms []experiment.Arm) error {
+	sums, err := c.sum(ctx, ofPart.Eq(p.String()), arms)
+	for _, w := range sums.Weightings {
+		to.add(w)
+	}
+	return err
+}
+
+// folded returns what is folded so far.
+func (c Counted) folded(ctx context.Context, x *LoadedExperiment) (Folded, error) {
+	t, err := TallyKind.Get(ctx, c.Store.Read(repo.Scope{}), foldedID(x))
+	if errors.Is(err, repo.ErrNotFound) || err == nil && t.Folded == nil {
+		return Folded{}, nil
+	}
+	if err != nil {
+		return Folded{}, err
+	}
+	return *t.Folded, nil
+}
+
+func foldedID(x *LoadedExperiment) TallyID { return TallyID(foldedPart(x).String()) }
+
+// fold keeps what is folded, unless another process has done so meanwhile.
+func (c Counted) fold(ctx context.Context, x *LoadedExperiment, from int64, over Folded) error {
+	p, until := foldedPart(x), c.Store.Now().Add(keepTally+MaxEvery)
+	return c.Store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
+		there, err := TallyKind.Exists(ctx, tx, foldedID(x))
+		if err != nil {
+			return err
+		}
+		if !there {
+			t := Tally{Holder: p.holder, Part: p.String(), Folded: &over, Until: until}
+			t.ID = foldedID(x)
+			return TallyKind.Add(ctx, tx, &t)
+		}
+		_, err = TallyKind.Update(ctx, tx, foldedID(x), func(t *Tally) error {
+			if t.Folded == nil || t.Folded.Through == from {
+				t.Folded, t.Until = &over, until
+			}
+			return nil
+		})
+		return err
+	})
+}
