@@ -55,6 +55,7 @@ func (l *lanes) lane(work func()) {
 	runtime.LockOSThread()
 	defer count(-1)
 	_ = lower() // as it could before
+	defer idle()()
 	idle := time.NewTimer(linger)
 	for {
 		work()

@@ -3,8 +3,8 @@
 //
 // Go's scheduler knows no priorities: a goroutine that computes keeps its processor for up to
 // 10 ms, and where all processors are kept so, a request that arrives is not even looked
-// at before. So work in the background is done by threads of its own, whose priority is low for the system's scheduler,
-// and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
+// at before. So work in the background is done by threads of its own, whose priority is low for the system's scheduler
+// (the idle class, where they can be lifted out of it when they starve; else a niceness), and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
 // requests than processors, since a thread that has to wait for one may hold what requests need.
 //
 // Where threads have no priorities, or Go is not to use all processors, there are fewer turns than processors as long as there are requests, and each is

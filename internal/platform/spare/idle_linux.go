@@ -1,0 +1,214 @@
+//go:build cgo
+
+package spare
+
+/*
+#cgo LDFLAGS: -pthread
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { max_lanes = 256, normal = 0, idle = 5 }; // the policies SCHED_NORMAL and SCHED_IDLE
+
+// What a lane is looked at each: 5 ms; and a twentieth of that, which it is to have had.
+static const long look = 5000000, share = 250000;
+
+struct attributes { // struct sched_attr of the kernel, version 0
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+struct lane {
+	pid_t thread;     // 0: there is none
+	int32_t nice;     // while it is lifted
+	uint64_t runtime; // likewise
+	int64_t used;     // of the processors, when it was looked at last
+	int starved;      // looks in a row
+	int lifted;
+	atomic_int leaving;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards all below; who is in the idle class never holds it
+static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
+static struct lane lanes[max_lanes];
+static int count, started;
+static int64_t lifts;
+
+static int put(const struct lane *l, int policy) {
+	struct attributes a = {.size = sizeof a, .policy = policy};
+	if (policy == normal) {
+		a.nice = l->nice;
+		a.runtime = l->runtime;
+	}
+	return (int)syscall(SYS_sched_setattr, l->thread, &a, 0);
+}
+
+// used returns the time that a thread of this process has had: clock_getcpuclockid(3) of its number.
+static int64_t used(pid_t thread) {
+	struct timespec t = {0};
+	clock_gettime((clockid_t)((~(unsigned)thread << 3) | 6), &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+// runnable says whether a thread would run if it could; where that is not known it would. See proc_pid_stat(5).
+static int runnable(pid_t thread) {
+	char path[64], text[512];
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0) return 1;
+	ssize_t n = read(file, text, sizeof text - 1);
+	close(file);
+	if (n <= 0) return 1;
+	text[n] = 0;
+	const char *name = strrchr(text, ')');
+	return name == NULL || name[1] == 0 || name[2] == 'R';
+}
+
+static void look_at(struct lane *l) {
+	int64_t now = used(l->thread), had = now - l->used;
+	l->used = now;
+	l->starved = had < share && runnable(l->thread) ? l->starved + 1 : 0;
+	int lift = l->starved > 1 || (l->lifted && l->starved > 0); // by the first it may have wanted to for a moment only
+	if (lift == l->lifted || put(l, lift ? normal : idle) != 0) return;
+	if (l->leaving) put(l, normal); // it was to be so, and may not have been the last
+	l->lifted = lift;
+	lifts += lift;
+}
+
+static void *watch(void *unused) {
+	const struct timespec pause = {.tv_nsec = look};
+	for (;;) {
+		pthread_mutex_lock(&mutex);
+		while (count == 0) pthread_cond_wait(&some, &mutex);
+		for (int i = 0; i < max_lanes; i++) {
+			if (lanes[i].thread != 0) look_at(&lanes[i]);
+		}
+		pthread_mutex_unlock(&mutex);
+		nanosleep(&pause, NULL);
+	}
+	return unused;
+}
+
+// start starts the watch, which takes no signals: they are for Go's threads.
+static int start(void) {
+	sigset_t all, before;
+	pthread_t thread;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	started = pthread_create(&thread, NULL, watch, NULL) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (started) pthread_detach(thread);
+	return started;
+}
+
+// enter puts the calling thread into the idle class, with what it is to have while it is lifted. It returns
+// its place on the list, or -1 where it stays as it was.
+static int enter(int32_t nice, uint64_t runtime) {
+	struct lane l = {.thread = (pid_t)syscall(SYS_gettid), .nice = nice, .runtime = runtime};
+	int at = 0;
+	l.used = used(l.thread);
+	pthread_mutex_lock(&mutex);
+	while (at < max_lanes && lanes[at].thread != 0) at++;
+	if (at < max_lanes && (started || start())) {
+		lanes[at] = l;
+		count++;
+		pthread_cond_signal(&some);
+	} else {
+		at = -1;
+	}
+	pthread_mutex_unlock(&mutex);
+	if (at >= 0) put(&l, idle); // where that fails it is as it was
+	return at;
+}
+
+// leave takes the calling thread out of the idle class, and then off the list: see mutex.
+static void leave(int at) {
+	struct lane *l = &lanes[at];
+	l->leaving = 1;
+	put(l, normal);
+	pthread_mutex_lock(&mutex);
+	l->thread = 0;
+	count--;
+	pthread_mutex_unlock(&mutex);
+}
+
+// returns says whether the calling thread comes back from the idle class. Where it does not it stays there.
+static int returns(int32_t nice, uint64_t runtime) {
+	struct lane l = {.nice = nice, .runtime = runtime};
+	return put(&l, idle) == 0 && put(&l, normal) == 0;
+}
+
+static int64_t lifted(void) {
+	pthread_mutex_lock(&mutex);
+	int64_t n = lifts;
+	pthread_mutex_unlock(&mutex);
+	return n;
+}
+
+static int listed(void) {
+	pthread_mutex_lock(&mutex);
+	int n = count;
+	pthread_mutex_unlock(&mutex);
+	return n;
+}
+*/
+import "C"
+
+import (
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// idle puts the calling thread, to which its goroutine must be locked and which lower has lowered, into the
+// class SCHED_IDLE, see sched(7): whoever else wakes takes the processor from it at once, and finds a processor
+// that only such threads have as good as free. It stays so until the function is called that is returned.
+//
+// Such a thread has next to nothing where others take all processors, and may hold what they need. So a thread of
+// common priority, which needs nothing of Go's runtime, looks at all of them each 5 ms and lifts those
+// out of the class that wanted to run and could not, until they have.
+//
+// Where nobody may be lifted (without CAP_SYS_NICE, and with less than 10 as RLIMIT_NICE), nothing happens.
+func idle() (leave func()) {
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil || !comesBack() {
+		return func() {}
+	}
+	at := C.enter(C.int32_t(a.Nice), C.uint64_t(a.Runtime))
+	if at < 0 {
+		return func() {}
+	}
+	return func() { C.leave(at) }
+}
+
+// comesBack says whether a thread may be taken out of the idle class.
+var comesBack = sync.OnceValue(func() bool {
+	can := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		can <- lower() == nil && returns()
+	}()
+	return <-can
+})
+
+// returns tries that with the calling thread.
+func returns() bool {
+	a, err := unix.SchedGetAttr(0, 0)
+	return err == nil && (a.Policy == unix.SCHED_NORMAL) && C.returns(C.int32_t(a.Nice), C.uint64_t(a.Runtime)) != 0
+}
+
+// lifts is how often a thread was lifted, and idlers how many there are in the class, or lifted.
+func lifts() int64 { return int64(C.lifted()) }
+func idlers() int  { return int(C.listed()) }
