@@ -12,7 +12,7 @@ import (
 	"sluice/internal/client/plan"
 )
 
-var planColumns = []column{{"NODES", "nodes"}, {"SPARE", "spare"}, {"PER NODE/s", "per_node"}, {"MOST/s", "most"}, {"PEAK/s", "peak"}, {"P50 ms", "p50_ms"}, {"P99 ms", "p99_ms"},
+var planColumns = []column{{"NODES", "nodes"}, {"SPARE", "spare"}, {"PER NODE/s", "per_node"}, {"MOST/s", "most"}, {"PEAK/s", "peak"}, {"P50 ms", "p50_ms"}, {"P99 ms", "p99_ms"}, {"AT MOST", "most_p99_ms"},
 	{"MEAN BATCH", "batch"}, {"PARALLEL", "parallel"}, {"BUSY", "busy"}}
 
 // plan says how many nodes a model needs.
@@ -22,7 +22,8 @@ func (p *program) plan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Say how many nodes a model needs for a load",
 		Long: "Says how many nodes like the one that answers a model needs, from what that has measured of its runs.\n\n" +
-			"MOST is what one node answers within --p99, PEAK where its queue would grow forever. What is behind it, and how far it was right: docs/CAPACITY.md.",
+			"MOST is what one node answers within --p99, PEAK where its queue would grow forever. P50 and P99 are those of a node whose threads never wait for a core; " +
+			"AT MOST is the 99th percentile where they wait for --slice each, which is what has to be within --p99. What is behind it, and how far it was right: docs/CAPACITY.md.",
 		Example: "  sluice plan --model iris --rps 500 --p99 50ms", Args: exactly(0, "nothing but flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var node plan.Node
@@ -34,7 +35,7 @@ func (p *program) plan() *cobra.Command {
 				return err
 			}
 			b, err := json.Marshal(map[string]any{"model": node.Model, "version": node.Version, "nodes": made.Nodes, "spare": d.Spare, "per_node": round(made.PerNode), "most": round(made.Most),
-				"peak": round(made.Peak), "p50_ms": millis(made.P50), "p99_ms": millis(made.P99), "batch": round(made.Batch), "parallel": made.Parallel, "busy": fmt.Sprintf("%.0f%%", 100*made.Busy)})
+				"peak": round(made.Peak), "p50_ms": millis(made.P50), "p99_ms": millis(made.P99), "most_p50_ms": millis(made.MostP50), "most_p99_ms": millis(made.MostP99), "batch": round(made.Batch), "parallel": made.Parallel, "busy": fmt.Sprintf("%.0f%%", 100*made.Busy)})
 			if err != nil {
 				return err
 			}
@@ -49,6 +50,7 @@ func (p *program) plan() *cobra.Command {
 	flags.DurationVar(&d.Request, "overhead", 60*time.Microsecond, "CPU time of a request beside its run")
 	flags.Float64Var(&d.Others, "others", 0, "share of a node's cores that other work takes, from 0 to below 1")
 	flags.DurationVar(&d.Jitter, "jitter", 0, "99th percentile of what answers of an idle node take longer than most")
+	flags.DurationVar(&d.Slice, "slice", 3*time.Millisecond, "how long a thread keeps a core that others wait for; 0 for a node with more cores than busy threads")
 	flags.IntVar(&d.Spare, "spare", 1, "nodes that may fail")
 	for _, name := range []string{"model", "rps", "p99"} {
 		_ = cmd.MarkFlagRequired(name)

@@ -34,8 +34,10 @@ func (p *Pool) Open(ctx context.Context, l Load, arrivals Arrivals, d time.Durat
 	due, unsent := 0, 0
 	go func() {
 		defer close(backlog) // ends the run
+		sleep := newSleeper()
+		defer sleep.close()
 		for at := start.Add(arrivals()); at.Before(end); at = at.Add(arrivals()) {
-			sleepUntil(at)
+			sleep.until(at)
 			if ctx.Err() != nil {
 				return
 			}

@@ -4,4 +4,11 @@ package load
 
 import "time"
 
-func sleepUntil(t time.Time) { time.Sleep(time.Until(t)) }
+// sleeper sleeps until given times.
+type sleeper struct{}
+
+func newSleeper() *sleeper { return &sleeper{} }
+
+func (*sleeper) until(t time.Time) { time.Sleep(time.Until(t)) }
+
+func (*sleeper) close() {}

@@ -136,8 +136,10 @@ func (r *run) value(a Assertion, phase string) float64 {
 	}
 }
 
+// goodput is what was answered in time within a phase: by when it was due, a phase at whose end
+// a queue is full would have the answers to all of it.
 func (r *run) goodput(cells []Cell, phase int) float64 {
-	return float64(cells[phase].Good) / r.s.Phases[phase].For.Seconds()
+	return float64(cells[phase].Ended) / r.s.Phases[phase].For.Seconds()
 }
 
 // best is the goodput of the best phase.
@@ -152,7 +154,7 @@ func sum(cells []Cell) *Cell {
 	total := &Cell{}
 	for i := range cells {
 		c := &cells[i]
-		total.Due, total.OK, total.Good = total.Due+c.Due, total.OK+c.OK, total.Good+c.Good
+		total.Due, total.OK, total.Good, total.Ended = total.Due+c.Due, total.OK+c.OK, total.Good+c.Good, total.Ended+c.Ended
 		total.Refused, total.Failed, total.Unsent = total.Refused+c.Refused, total.Failed+c.Failed, total.Unsent+c.Unsent
 		total.Latency.Add(&c.Latency)
 		total.First.Add(&c.First)

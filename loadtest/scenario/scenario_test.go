@@ -118,6 +118,32 @@ func TestRecoveryIsTheLastSecondThatIsNotNormal(t *testing.T) {
 	}
 }
 
+// A queue that fills in one phase is the next one's to answer, and a single slow request of
+// hundreds is no storm that goes on; three are.
+func TestWhatCountsIsWhenAnswersCameAndNotOneOfThem(t *testing.T) {
+	s := &Scenario{Phases: []Phase{{"before", 2 * time.Second}, {"fills", 2 * time.Second}, {"after", 3 * time.Second}}}
+	begin := time.Now()
+	r := newSeries(s, &Traffic{}, begin)
+	add := func(at, latency time.Duration) { r.record(load.Sample{Due: begin.Add(at), Latency: latency}) }
+	for i := range 700 {
+		add(time.Duration(i)*10*time.Millisecond, 5*time.Millisecond)
+	}
+	add(3500*time.Millisecond, 700*time.Millisecond)
+	if got := [3]int{r.phases[0].Ended, r.phases[1].Ended, r.phases[2].Ended}; got != [3]int{200, 200, 301} {
+		t.Errorf("the phases answered %v in time", got)
+	}
+	add(6500*time.Millisecond, 90*time.Millisecond)
+	if got := r.recovery(2, 0); got != 0 {
+		t.Errorf("one slow request of 301: recovered after %s", got)
+	}
+	for range 3 {
+		add(6500*time.Millisecond, 90*time.Millisecond)
+	}
+	if got := r.recovery(2, 0); got != 3*time.Second {
+		t.Errorf("four slow requests of 304, at the end: recovered after %s", got)
+	}
+}
+
 // copier answers with the input, after a while, and refuses now and then.
 func copier(delay *atomic.Int64, wrong *atomic.Bool) http.Handler {
 	mux := http.NewServeMux()

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 // Cell is what became of the requests that were due in some time.
 type Cell struct {
 	Due, OK, Good, Refused, Failed, Unsent int
+	Ended                                  int // answered in time then, whenever they were due
 	Latency, First, Refusal                load.Histogram
 }
 
@@ -54,16 +56,15 @@ func newSeries(s *Scenario, t *Traffic, begin time.Time) *Series {
 	return r
 }
 
-// record counts a request where it was due.
+// record counts a request where it was due, and its good answer where that came too.
 func (r *Series) record(s load.Sample) {
 	at := s.Due.Sub(r.begin)
-	phase := 0
-	for phase < len(r.ends)-1 && at >= r.ends[phase] {
-		phase++
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phases[phase].record(s, r.slo)
+	r.phases[r.phase(at)].record(s, r.slo)
+	if s.Outcome == load.OK && (r.slo == 0 || s.Latency <= r.slo) && at+s.Latency < r.ends[len(r.ends)-1] {
+		r.phases[r.phase(at+s.Latency)].Ended++
+	}
 	if i := int(at / time.Second); i >= 0 && i < len(r.second) {
 		r.second[i].record(s, r.slo)
 	}
@@ -72,30 +73,47 @@ func (r *Series) record(s load.Sample) {
 	}
 }
 
+// phase returns the phase at a time, the last one after its end.
+func (r *Series) phase(at time.Duration) int {
+	phase := 0
+	for phase < len(r.ends)-1 && at >= r.ends[phase] {
+		phase++
+	}
+	return phase
+}
+
 // recovery returns how long after the beginning of a phase the 99th percentile of
-// every second to come is at most a tenth above the worst second of an earlier
-// phase, and nothing is refused that was not before. It is the phase's whole
-// length where that never came.
+// what is still due in it is at most a tenth above that of an earlier phase, and nothing
+// is refused that was not before. It is the phase's whole length where that never came.
+// Of that before, the upper end of its 95 % interval counts: with some hundred requests,
+// of which the slowest few decide, two equal phases differ by more than a tenth.
 func (r *Series) recovery(phase, before int) time.Duration {
-	seconds := func(phase int) (from, to int) {
-		if phase > 0 {
-			from = int((r.ends[phase-1] + time.Second - 1) / time.Second)
-		}
-		return from, int(r.ends[phase] / time.Second)
-	}
-	normal := time.Duration(0)
-	for from, to := seconds(before); from < to; from++ {
-		normal = max(normal, r.second[from].Latency.Quantile(0.99))
-	}
+	normal := upper(&r.phases[before].Latency)
 	normal += normal / 10
-	from, to := seconds(phase)
+	from, to := 0, int(r.ends[phase]/time.Second)
+	if phase > 0 {
+		from = int((r.ends[phase-1] + time.Second - 1) / time.Second)
+	}
+	var rest load.Histogram
 	back := to
-	for back > from {
-		c := &r.second[back-1]
-		if c.Latency.Quantile(0.99) > normal || c.Refused+c.Failed+c.Unsent > 0 {
+	for i := to - 1; i >= from; i-- {
+		c := &r.second[i]
+		if c.Refused+c.Failed+c.Unsent > 0 {
 			break
 		}
-		back--
+		if rest.Add(&c.Latency); rest.Quantile(0.99) <= normal {
+			back = i
+		}
 	}
 	return time.Duration(back-from) * time.Second
+}
+
+// upper returns the upper end of the one-sided 95 % interval of the 99th percentile: as a
+// binomial count of how many lie below it has it, in its normal approximation.
+func upper(h *load.Histogram) time.Duration {
+	n := float64(h.Count())
+	if n == 0 {
+		return 0
+	}
+	return h.Quantile(min(0.99+1.645*math.Sqrt(0.99*0.01/n), 1))
 }

@@ -1,6 +1,9 @@
 package plan
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // model is a node under a demand.
 type model struct {
@@ -70,4 +73,23 @@ func (m *model) waits(requests, running, coming int) bool {
 		return false
 	}
 	return coming > 0 || running > 0 && m.runs[running][min(requests, m.most)-1] >= disturbsFrom*m.runs[0][min(requests, m.most)-1]
+}
+
+// How many slices a request waits for at most: half of them all cores' utilisation times
+// what queues behind it (ρ²/(1−ρ), as in a queue with one server), and of a hundred the
+// slowest some of several threads in turn: the network's, those that decode and
+// encode, that of the run, and the client's.
+const (
+	medianSlices = 0.5
+	tailSlices   = 6
+	mostBusy     = 0.95 // beyond it the bound says nothing
+)
+
+// atMost adds to a sample what threads wait for a core, at most.
+func (m *model) atMost(s sample) sample {
+	busy := min(s.busy, mostBusy)
+	s.p50 += time.Duration(medianSlices * busy * busy / (1 - busy) * float64(m.Slice))
+	s.p99 += time.Duration(tailSlices * busy * float64(m.Slice))
+	s.p99 = max(s.p99, s.p50)
+	return s
 }

@@ -10,6 +10,11 @@
 // the rows, and with several executors; the tests hold the simulation's means to his
 // closed form.
 //
+// The simulation shares the cores evenly at every moment. A system gives them in slices of
+// milliseconds, and whoever comes while all are taken waits for some of these, which for small models is
+// far longer than all else. So quantiles are a band: at least what the simulation says, at most that
+// and the slices.
+//
 // Limits: one model on a node, and requests of one size. docs/CAPACITY.md compares it
 // with a real run.
 package plan
@@ -50,18 +55,21 @@ type Demand struct {
 	Spare   int           // nodes that may fail
 	Others  float64       // share of a node's cores that other work takes, from 0 to below 1
 	Jitter  time.Duration // 99th percentile of what answers take longer than that, for want of a quiet machine
+	Slice   time.Duration // how long a thread keeps a core that others wait for; 0 where threads need not wait for each other
 }
 
 // Plan is the answer.
 type Plan struct {
-	Nodes    int     // spare ones included
-	PerNode  float64 // requests per second of a node when all of them run
-	Most     float64 // requests per second that one node answers within P99; at most nine tenths of Peak
-	Peak     float64 // requests per second beyond which a node's queue grows forever
-	Busy     float64 // share of a node's cores, at PerNode
-	Batch    float64 // mean rows in a run, at PerNode
-	Parallel int     // runs at a time
-	P50, P99 time.Duration
+	Nodes    int           // spare ones included
+	PerNode  float64       // requests per second of a node when all of them run
+	Most     float64       // requests per second that one node answers with MostP99 within P99; at most nine tenths of Peak
+	Peak     float64       // requests per second beyond which a node's queue grows forever
+	Busy     float64       // share of a node's cores, at PerNode
+	Batch    float64       // mean rows in a run, at PerNode
+	Parallel int           // runs at a time
+	P50, P99 time.Duration // at least
+	// MostP50 and MostP99 are what these are at most, for what threads wait for a core.
+	MostP50, MostP99 time.Duration
 }
 
 // full is the share of the peak that a plan makes use of: near the peak a queue
@@ -85,7 +93,7 @@ func For(n Node, d Demand) (Plan, error) {
 	p := Plan{Peak: m.peak(), Parallel: m.parallel}
 	lo, hi := p.Peak*0.001, full*p.Peak // bisection: latency grows with the rate
 	for range 14 {
-		if mid := (lo + hi) / 2; m.simulate(mid).p99 <= d.P99 {
+		if mid := (lo + hi) / 2; m.atMost(m.simulate(mid)).p99 <= d.P99 {
 			lo = mid
 		} else {
 			hi = mid
@@ -100,6 +108,8 @@ func For(n Node, d Demand) (Plan, error) {
 	p.PerNode = d.Rate / float64(p.Nodes)
 	at := m.simulate(p.PerNode)
 	p.P50, p.P99, p.Batch, p.Busy = at.p50, at.p99, at.batch, at.busy
+	most := m.atMost(at)
+	p.MostP50, p.MostP99 = most.p50, most.p99
 	return p, nil
 }
 
@@ -125,7 +135,8 @@ func (m *model) below(n Node, rate float64) error {
 }
 
 func (m *model) plan(nodes int, at sample) Plan {
-	return Plan{Nodes: nodes, PerNode: m.Rate / float64(nodes), Peak: m.peak(), Parallel: m.parallel, P50: at.p50, P99: at.p99, Batch: at.batch, Busy: at.busy}
+	most := m.atMost(at)
+	return Plan{Nodes: nodes, PerNode: m.Rate / float64(nodes), Peak: m.peak(), Parallel: m.parallel, P50: at.p50, P99: at.p99, MostP50: most.p50, MostP99: most.p99, Batch: at.batch, Busy: at.busy}
 }
 
 func (d Demand) check(n Node) error {
@@ -138,8 +149,8 @@ func (d Demand) check(n Node) error {
 		return errors.New("the 99th percentile must be more than 0")
 	case !(d.Others >= 0 && d.Others < 1) || d.Jitter < 0:
 		return errors.New("others take a share of the cores from 0 to below 1, and the jitter is not negative")
-	case d.Request < 0 || d.Wake < 0 || d.Spare < 0:
-		return errors.New("neither a request's cost nor the spare nodes can be negative")
+	case d.Request < 0 || d.Wake < 0 || d.Spare < 0 || d.Slice < 0:
+		return errors.New("neither a request's cost nor the spare nodes nor the slice can be negative")
 	case n.Cores < 1 || n.Executors < 1:
 		return errors.New("the node has neither cores nor executors: is it a Sluice of this version?")
 	case len(n.Costs) == 0:

@@ -130,6 +130,43 @@ func TestWorkIsConserved(t *testing.T) {
 	})
 }
 
+// What threads wait for a core widens the band, the more the busier a node is; a plan keeps its
+// promise with it.
+func TestSlicesMakeABand(t *testing.T) {
+	n := linear(.05, .05)
+	n.MaxRows, n.Executors, n.Cores = 8, 2, 2
+	d := Demand{Rate: 1, Rows: 1, P99: 20 * time.Millisecond, Request: 50 * time.Microsecond}
+	exact, err := For(n, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exact.MostP99 != exact.P99 || exact.MostP50 != exact.P50 {
+		t.Errorf("without slices %+v has a band", exact)
+	}
+	d.Slice = 3 * time.Millisecond
+	var width time.Duration
+	for _, share := range []float64{.3, .6, .8} {
+		d.Rate = share * exact.Peak // cores are busier than that: the peak is that of full runs
+		p, err := Predict(n, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.MostP99-p.P99 <= width || p.MostP50 <= p.P50 || p.MostP99 < p.MostP50 {
+			t.Errorf("at %.0f %%: %+v", 100*share, p)
+		}
+		width = p.MostP99 - p.P99
+	}
+	d.Rate, d.P99 = 5*exact.Peak, 10*time.Millisecond
+	p, err := For(n, d)
+	if err != nil || p.MostP99 > d.P99*102/100 || p.Most >= exact.Most {
+		t.Errorf("%+v, %v; without slices %+v", p, err, exact)
+	}
+	d.Slice = -1
+	if _, err := For(n, d); err == nil || !strings.Contains(err.Error(), "slice") {
+		t.Errorf("a negative slice: %v", err)
+	}
+}
+
 func TestClusters(t *testing.T) {
 	n := linear(.5, 1)
 	n.MaxRows, n.Executors, n.Cores, n.Spread = 8, 2, 2, 1.3
