@@ -35,6 +35,11 @@ func (a *rest) infer(c echo.Context) error {
 	call := newInferCall(a.config.Memory.Account(), model, version)
 	defer call.free()
 	call.header = c.Request().Header
+	if a.foreseer != nil { // reading a request can cost as much as answering it
+		if err := a.foreseer.Foresee(c.Request().Context(), call); err != nil {
+			return err
+		}
+	}
 	var err error
 	if call.body, err = a.readBody(c, &call.account); err != nil {
 		return err

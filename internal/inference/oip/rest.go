@@ -66,8 +66,9 @@ type Router interface {
 
 // rest is the REST edge.
 type rest struct {
-	models *stream.Models
-	config Config
+	models   *stream.Models
+	config   Config
+	foreseer serve.Foreseer // of models; nil where they foresee nothing
 }
 
 // Register adds the protocol's REST routes. Their handlers return their errors:
@@ -81,7 +82,8 @@ func Register(r Router, models serve.Models, config Config) error {
 	if err != nil {
 		return err
 	}
-	a := &rest{streams, config}
+	a := &rest{models: streams, config: config}
+	a.foreseer, _ = streams.Models.(serve.Foreseer)
 	r.Add("GET", "/v2", a.serverMetadata)
 	r.Add("GET", "/v2/health/live", a.live)
 	r.Add("GET", "/v2/health/ready", a.ready)

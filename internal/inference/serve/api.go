@@ -46,6 +46,15 @@ type Online interface {
 	Online() int
 }
 
+// Foreseer are Models that know some of their refusals beforehand.
+type Foreseer interface {
+	// Foresee returns the refusal that Predict is bound to end with, however small the
+	// request is and whatever is in it; nil where it may be answered. Of the codec it
+	// asks for what the request's head says. A request that it refuses is not for
+	// Predict any more.
+	Foresee(ctx context.Context, c Codec) error
+}
+
 // Request is one prediction as a codec decoded it.
 type Request struct {
 	ID       string

@@ -50,6 +50,32 @@ func (s *Server) decode(ctx context.Context, codec Codec, v *Version, p *access.
 	return codec.Decode(ctx, v, &c.request)
 }
 
+// Foresee implements Foreseer. A refusal is counted and recorded as one of Predict's.
+func (s *Server) Foresee(ctx context.Context, codec Codec) error {
+	c := newCall()
+	defer c.free()
+	name, version, asking := c.ask(ctx, codec)
+	chosen, err := s.table.Load().Pick(name, version, asking)
+	v := chosen.Value
+	if err != nil || !v.acquire() {
+		return nil // Predict has the error
+	}
+	defer v.release()
+	if v.foreseeable(codec) < 0 {
+		return nil
+	}
+	if p, known := access.From(ctx); known {
+		c.request.Tenant = p.Tenant
+	}
+	start := time.Now()
+	if err = v.runtime.batcher.Foresee(c.request.Tenant, start); err == nil {
+		return nil
+	}
+	c.request.Choice = recorded(&chosen)
+	meter(&chosen, c, start, err)
+	return v.refused(ctx, start, c, err)
+}
+
 // foreseeable returns how large a request is whose refusal can be foreseen, and -1 for
 // all others: those that may wait, or have a turn to wait for, or go to another version
 // where this one has too much to do.

@@ -38,10 +38,10 @@ func TestRefusedBeforeDecoding(t *testing.T) {
 	f := newFixture(t, serve.Config{}, map[string][]byte{
 		"slow/1/model.onnx": onnxtest.Slow(30_000), "slow/config.yaml": []byte("max_batch_size: 1\nslo: 20ms\n"),
 	})
-	var decoding, most, decoded, refused, answered atomic.Int64
+	var decoding, most, decoded, refused, answered, foreseen atomic.Int64
 	var all sync.WaitGroup
 	stop := make(chan struct{})
-	for range 64 {
+	for i := range 64 {
 		all.Go(func() {
 			for {
 				select {
@@ -49,9 +49,17 @@ func TestRefusedBeforeDecoding(t *testing.T) {
 					return
 				default:
 				}
-				r := bulky{&request{model: "slow", in: serve.Request{Inputs: []tensor.Tensor{enginetest.Floats("x", 1, 0)}}}, &decoding, &most, &decoded}
+				r := bulky{&request{model: "none", in: serve.Request{Inputs: []tensor.Tensor{enginetest.Floats("x", 1, 0)}}}, &decoding, &most, &decoded}
 				r.in.Inputs[0].Shape, r.in.Inputs[0].Data = tensor.Shape{1, 64}, make([]byte, 4*64)
-				if f.Predict(context.Background(), r) != nil {
+				if err := f.Foresee(context.Background(), r); err != nil {
+					t.Errorf("foreseen for a model that is not there: %v", err)
+				}
+				r.model = "slow"
+				early := i%2 == 0 && f.Foresee(context.Background(), r) != nil
+				if early {
+					foreseen.Add(1)
+				}
+				if early || f.Predict(context.Background(), r) != nil {
 					refused.Add(1)
 					time.Sleep(time.Millisecond)
 				} else {
@@ -69,6 +77,13 @@ func TestRefusedBeforeDecoding(t *testing.T) {
 	all.Wait()
 	if n := most.Load(); n > int64(runtime.GOMAXPROCS(0)) {
 		t.Errorf("%d were decoded at once", n)
+	}
+	v, err := f.Lookup("slow", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := v.Stats.Rejected.Load(); foreseen.Load() == 0 || n != refused.Load() {
+		t.Errorf("%d refusals were foreseen; %d are counted of %d", foreseen.Load(), n, refused.Load())
 	}
 	if early := answered.Load() + refused.Load() - decoded.Load(); early < refused.Load()/2 {
 		t.Errorf("%d of %d were refused without being decoded", early, refused.Load())

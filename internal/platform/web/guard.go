@@ -29,6 +29,8 @@ type guard struct {
 	cors     *cors // nil allows no other origin
 	inFlight *atomic.Int64
 	streams  *atomic.Int64 // those of inFlight that have become streams
+	// lingering has a place for each connection that is read behind its answer.
+	lingering chan struct{}
 }
 
 // exchange is one request and its answer: all that the guard allocates for it.
@@ -48,6 +50,7 @@ type exchange struct {
 
 	streams *atomic.Int64 // the guard's
 	stream  bool          // it counts there
+	lingers bool          // it was answered before its body was read
 }
 
 // Stream says that the request that ctx belongs to has become a stream. One waits
@@ -98,6 +101,7 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	r := c.Request()
 	x := &exchange{Context: r.Context(), began: time.Now(), route: g.metrics.route(r.Method, c.Path()), streams: g.streams}
 	n := g.inFlight.Add(1) - g.streams.Load()
+	defer g.linger(c, x)
 	defer g.finish(c, x)
 
 	x.id[0] = g.requestID(r, &x.room)
@@ -125,8 +129,6 @@ func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	}
 	if x.failed = g.admit(r, n); x.failed == nil {
 		x.failed = next(c)
-	} else if fault.Is(x.failed, fault.TooLarge) {
-		h["Connection"] = closeHeader // else net/http waits for some of the body before it answers
 	}
 	return nil
 }
@@ -175,7 +177,7 @@ func (g *guard) finish(c echo.Context, x *exchange) {
 	}
 	if x.failed != nil && !abort {
 		if abort = c.Response().Committed; !abort {
-			g.ErrorHandler(x.failed, c)
+			g.fail(c, x)
 		}
 	}
 	g.account(c, x, abort)

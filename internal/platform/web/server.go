@@ -46,7 +46,7 @@ func New(cfg Config, routes func(*echo.Echo)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, streams: &s.streams, tracer: cfg.Tracing.Tracer("sluice/web"), cors: policy}
+	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, streams: &s.streams, tracer: cfg.Tracing.Tracer("sluice/web"), cors: policy, lingering: make(chan struct{}, maxLingering)}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Logger.SetOutput(slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn).Writer())
