@@ -11,7 +11,10 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Scores implements record.Store.
+// Scores implements record.Store. The engine adds up: what comes back is a row for each arm and
+// name. It reads the days of the window alone, but in these the labels of all experiments, since
+// a table is sorted one way, and labels that were said again are told from the last of a
+// prediction (FINAL).
 func (s *Store) Scores(ctx context.Context, w record.Window) (record.Scores, error) {
 	out, within := record.Scores{}, "score IS NOT NULL"
 	if w.Within != nil {
