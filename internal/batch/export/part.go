@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"errors"
-	"io"
 	"path"
 
 	"sluice/internal/batch/encode"
@@ -18,7 +17,7 @@ type part struct {
 	Rows   int64
 	key    string
 	writer table.Writer
-	pipe   *io.PipeWriter
+	pipe   *blob.PipeWriter
 	bytes  int64
 	put    chan error // the outcome of the object
 	info   blob.Info  // once put has been read
@@ -27,12 +26,12 @@ type part struct {
 
 // newPart opens a part; its object is seen once it is closed.
 func newPart(ctx context.Context, bucket blob.Writer, key string, p *plan) (*part, error) {
-	r, w := io.Pipe()
+	r, w := blob.Pipe()
 	o := &part{key: key, pipe: w, put: make(chan error, 1)}
 	go func() {
 		var err error
 		o.info, err = bucket.Put(ctx, key, r, blob.PutOptions{UploadOptions: blob.UploadOptions{ContentType: p.options.MediaType()}})
-		r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
+		_ = r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
 		o.put <- err
 	}()
 	var err error
@@ -62,7 +61,7 @@ func (p *part) close() (Part, error) {
 		p.abort(err)
 		return Part{}, err
 	}
-	_ = p.pipe.Close() // never fails
+	_ = p.pipe.CloseWithError(nil) // never fails
 	if err := <-p.put; err != nil {
 		return Part{}, err
 	}

@@ -51,14 +51,14 @@ func (t *turn) dropFiles(ctx context.Context, files []job.File) {
 func (t *turn) file(ctx context.Context, b *job.Batch, f encode.Format) (job.Object, error) {
 	o := job.Object{Key: job.Key(b.Tenant, b.ID)}
 	options := encode.Options{Format: f, About: [][2]string{{"batch", string(b.ID)}, {"model", b.Model}, {"version", b.ModelVersion}, {"created_at", b.CreatedAt.UTC().Format(time.RFC3339)}}}
-	r, w := io.Pipe()
-	defer w.CloseWithError(io.ErrUnexpectedEOF) // also where encoding panics
+	r, w := blob.Pipe()
+	defer w.CloseWithError(io.ErrUnexpectedEOF) //nolint:errcheck // it never fails; also where encoding panics
 	var info blob.Info
 	put := make(chan error, 1)
 	go func() { // what computes stays on the thread of low priority
 		var err error
 		info, err = t.bucket.Put(ctx, o.Key, r, blob.PutOptions{UploadOptions: blob.UploadOptions{ContentType: options.MediaType()}})
-		r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
+		_ = r.CloseWithError(errors.Join(errPut, err)) // who writes on must not wait for ever
 		put <- err
 	}()
 	sum := sha256.New()
