@@ -71,6 +71,7 @@ func Run(t *testing.T, e engine.Engine) {
 		"EveryDatatype":                everyDatatype,
 		"StringsWithAnyBytes":          anyStrings,
 		"EmptyBatch":                   emptyBatch,
+		"OutputsThatAreInputs":         echoes,
 		"SeveralInputsAndOutputs":      severalPorts,
 		"VaryingShapes":                varyingShapes,
 		"UnlikeShapesAreRefused":       unlikeShapes,

@@ -3,6 +3,7 @@ package ortengine
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
@@ -69,7 +70,7 @@ func (l *slot) growBlocks() error {
 		}
 	}
 	for o, p := range l.s.sig.Outputs {
-		if !l.s.shapes.resolvable(o) || p.Datatype == tensor.Bytes {
+		if !l.s.shapes.resolvable(o) || p.Datatype == tensor.Bytes || l.s.shapes.echoes[o] >= 0 {
 			continue
 		}
 		if err := l.grow(&l.outputs[o], p.Datatype, l.s.shapes.appendShape(nil, o, l.shapes)); err != nil {
@@ -120,6 +121,12 @@ func (l *slot) newBinding() (*binding, error) {
 		b.inputs = append(b.inputs, v)
 	}
 	for o, p := range l.s.sig.Outputs {
+		if i := l.s.shapes.echoes[o]; i >= 0 {
+			// The runtime writes no output that is an input itself: memory of
+			// its own would show what was there before.
+			b.outputs[o], b.outputShapes[o] = b.inputs[i], b.shapes[i]
+			continue
+		}
 		if l.outputs[o] == nil {
 			continue
 		}
@@ -147,8 +154,11 @@ func (l *slot) value(block []byte, d tensor.Datatype, shape tensor.Shape) (ort.V
 }
 
 func (b *binding) destroy() {
-	for _, v := range append(b.inputs, b.outputs...) {
-		if v != nil {
+	for _, v := range b.inputs {
+		_ = v.Destroy()
+	}
+	for _, v := range b.outputs {
+		if v != nil && !slices.Contains(b.inputs, v) {
 			_ = v.Destroy()
 		}
 	}

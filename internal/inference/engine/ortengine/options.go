@@ -38,6 +38,10 @@ func checkPorts(spec engine.Spec) error {
 		if p.Shape != nil && len(p.Shape) == 0 {
 			return fault.New(fault.Unsupported, "model %q: output %q is a scalar; give it at least one dimension", spec.Name, p.Name)
 		}
+		if in := resolver.echoes[i]; in >= 0 && spec.Signature.Inputs[in].Datatype != p.Datatype {
+			return fault.New(fault.Invalid, "model %q: output %q is the input of that name, but is declared as %s and not as %s",
+				spec.Name, p.Name, p.Datatype, spec.Signature.Inputs[in].Datatype)
+		}
 		half := p.Datatype == tensor.FP16 || p.Datatype == tensor.BF16
 		if half && !resolver.resolvable(i) {
 			return fault.New(fault.Unsupported,

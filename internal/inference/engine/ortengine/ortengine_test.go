@@ -96,6 +96,11 @@ func TestUnsupportedIsNamed(t *testing.T) {
 	if _, err := e.Open(context.Background(), spec); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an unknown optimisation level gave %v", err)
 	}
+	spec = enginetest.Spec(t, "echo", onnxtest.Echo(tensor.FP32), 8)
+	spec.Signature.Outputs[0].Datatype = tensor.Int64
+	if _, err := e.Open(context.Background(), spec); !fault.Is(err, fault.Invalid) {
+		t.Errorf("an output that is an input, of another datatype, gave %v", err)
+	}
 }
 
 func BenchmarkRun(b *testing.B) {

@@ -105,7 +105,7 @@ func (s *session) learnOutputShapes(ctx context.Context) {
 	part := s.zeroPart()
 	probe := &session{
 		native: s.native, name: s.name, sig: s.sig, batches: s.batches, rows: part.Rows,
-		shapes: &shapeResolver{outputs: make([][]dimSource, len(s.sig.Outputs))},
+		shapes: &shapeResolver{outputs: make([][]dimSource, len(s.sig.Outputs)), echoes: s.shapes.echoes},
 	}
 	for o, p := range s.sig.Outputs {
 		if p.Datatype == tensor.FP16 || p.Datatype == tensor.BF16 {

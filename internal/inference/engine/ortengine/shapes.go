@@ -1,6 +1,8 @@
 package ortengine
 
 import (
+	"slices"
+
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
 )
@@ -15,7 +17,10 @@ type dimSource struct {
 // shapeResolver computes output shapes from input shapes, through the symbols
 // that the model gives its varying extents. Knowing them before the run lets
 // outputs be written straight into memory that is kept.
-type shapeResolver struct{ outputs [][]dimSource }
+type shapeResolver struct {
+	outputs [][]dimSource
+	echoes  []int // of each output the input that it is itself, or -1
+}
 
 func newShapeResolver(sig *model.Signature) *shapeResolver {
 	type at struct{ input, dim int }
@@ -27,8 +32,15 @@ func newShapeResolver(sig *model.Signature) *shapeResolver {
 			}
 		}
 	}
-	r := &shapeResolver{outputs: make([][]dimSource, len(sig.Outputs))}
+	r := &shapeResolver{outputs: make([][]dimSource, len(sig.Outputs)), echoes: make([]int, len(sig.Outputs))}
 	for o, p := range sig.Outputs {
+		i := slices.IndexFunc(sig.Inputs, func(in model.Port) bool { return in.Name == p.Name })
+		if r.echoes[o] = i; i >= 0 {
+			for d := range sig.Inputs[i].Shape {
+				r.outputs[o] = append(r.outputs[o], dimSource{fixed: -1, input: i, dim: d})
+			}
+			continue
+		}
 		for d, extent := range p.Shape {
 			src := dimSource{fixed: extent, input: -1}
 			if extent < 0 && d < len(p.Symbols) {

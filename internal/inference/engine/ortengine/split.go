@@ -53,13 +53,17 @@ func (l *slot) results(b *binding) ([]result, error) {
 	for o, v := range l.values {
 		p := &l.s.sig.Outputs[o]
 		r := result{Tensor: tensor.Tensor{Name: p.Name, Datatype: p.Datatype}}
-		if b.outputs[o] != nil {
+		if b.outputs[o] != nil && p.Datatype != tensor.Bytes {
 			r.Shape = b.outputShapes[o]
 			size, err := tensor.ByteSize(p.Datatype, r.Shape)
 			if err != nil {
 				return nil, err
 			}
-			r.Data = l.outputs[o][:size]
+			block := l.outputs[o]
+			if i := l.s.shapes.echoes[o]; i >= 0 {
+				block = l.inputs[i]
+			}
+			r.Data = block[:size]
 		} else {
 			r.Shape = tensor.Shape(v.GetShape())
 			if err := r.read(v); err != nil {

@@ -31,6 +31,22 @@ func Identity(types ...tensor.Datatype) []byte {
 	return Model{Graph: g}.Encode()
 }
 
+// Echo has its inputs as outputs, with no node between them: for each type a
+// port "x_<type>" of shape [batch, 3]. A node makes an output "seen" of
+// that of FP32, which has to be among them.
+func Echo(types ...tensor.Datatype) []byte {
+	g := Graph{
+		Nodes: []Node{{Op: "Relu", Name: "relu", In: []string{"x_fp32"}, Out: []string{"seen"}}},
+	}
+	for _, t := range types {
+		port := Value{"x_" + strings.ToLower(t.String()), t, "batch,3"}
+		g.Inputs = append(g.Inputs, port)
+		g.Outputs = append(g.Outputs, port)
+	}
+	g.Outputs = append(g.Outputs, Value{"seen", tensor.FP32, "batch,3"})
+	return Model{Graph: g}.Encode()
+}
+
 // MLP is a multi-layer perceptron with Relu between its layers: x FP32
 // [batch, sizes[0]] to y FP32 [batch, sizes[last]]. Equal seeds and sizes
 // give equal files.
@@ -316,7 +332,7 @@ func Nested(n int) []byte {
 // Models returns every honest model of this package by name, in small sizes.
 func Models() map[string][]byte {
 	models := map[string][]byte{
-		"identity_all": Identity(Datatypes()...), "mlp": MLP(1, 4, 16, 3), "batch_mean": BatchMean(), "batch_prefix": BatchPrefix(),
+		"identity_all": Identity(Datatypes()...), "echo": Echo(Datatypes()...), "mlp": MLP(1, 4, 16, 3), "batch_mean": BatchMean(), "batch_prefix": BatchPrefix(),
 		"batch_size": BatchSize(), "large_mean": LargeMean(), "squeezed": Squeezed(), "quantized": Quantized(), "quantized_lookup": QuantizedLookup(500),
 		"sequence_mean": SequenceMean(), "slow": Slow(1000), "fixed_batch": FixedBatch(2), "exclaim": Exclaim(), "nonzero": NonZero(),
 		"unshaped": Unshaped(), "scalar": Scalar(), "add_sub": AddSub(), "lookup": Lookup(), "functions": Functions(),

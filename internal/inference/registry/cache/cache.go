@@ -141,7 +141,10 @@ func (c *Cache) read(ctx context.Context, digest string, size int64) ([]byte, bo
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false
 	}
-	if err != nil || info.Size() != size || sum(data) != digest {
+	if err == nil && (info.Size() != size || sum(data) != digest) {
+		err = errors.New("its content is not what the digest says")
+	}
+	if err != nil {
 		c.log.ErrorContext(ctx, "a model file on the disk is damaged; it is removed and fetched again", "sha256", digest, "error", err)
 		_ = c.root.Remove(digest)
 		return nil, false
