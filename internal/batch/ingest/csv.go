@@ -14,7 +14,7 @@ func newRecords(f *File, s *scanner, wanted []string, spec *Spec) *records {
 	r := &records{scan: s, stripe: newStripe(f, spec), decimal: f.Dialect.Decimal == ",", columns: len(f.Columns), places: make([]int, len(wanted))}
 	all := placesOf(f.Columns)
 	for i, name := range wanted {
-		r.places[i] = all[name]
+		r.places[i] = all(name)
 	}
 	return r
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"unsafe"
 )
 
 // window is how many bytes numbers looks at for each, which has to be there.
@@ -26,7 +25,7 @@ func numbers(dst []byte, size int, text []byte, delimiter byte) int {
 			}
 			continue
 		}
-		next := (*[window]byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(text)), at)) // which is all in the text
+		next := (*[window]byte)(text[at:])
 		head, part, sign := binary.LittleEndian.Uint32(next[:]), binary.LittleEndian.Uint64(next[2:]), uint(0)
 		signed := binary.LittleEndian.Uint64(next[3:])
 		if head&0xff == '-' {

@@ -42,27 +42,32 @@ func layout(s *Spec) places {
 	p := places{inputs: make([][]int, len(s.Inputs)), id: -1, keep: make([]int, len(s.Keep))}
 	for i := range s.Inputs {
 		for _, name := range s.Inputs[i].Columns {
-			p.inputs[i] = append(p.inputs[i], all[name])
+			p.inputs[i] = append(p.inputs[i], all(name))
 		}
 	}
 	if s.ID != "" {
-		p.id = all[s.ID]
+		p.id = all(s.ID)
 	}
 	for i, name := range s.Keep {
-		p.keep[i] = all[name]
+		p.keep[i] = all(name)
 	}
 	return p
 }
 
-// placesOf says where each name is first.
-func placesOf(names []string) map[string]int {
+// placesOf returns what says where a name is first; -1 for one that is not there.
+func placesOf(names []string) func(name string) int {
 	all := make(map[string]int, len(names))
 	for i, name := range names {
 		if _, twice := all[name]; !twice {
 			all[name] = i
 		}
 	}
-	return all
+	return func(name string) int {
+		if i, is := all[name]; is {
+			return i
+		}
+		return -1
+	}
 }
 
 // filler puts rows of texts into chunks.

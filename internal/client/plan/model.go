@@ -82,12 +82,22 @@ func (m *model) waits(requests, running, coming int) bool {
 const (
 	medianSlices = 0.5
 	tailSlices   = 6
-	mostBusy     = 0.95 // beyond it the bound says nothing
+	mostBusy     = 0.95 // beyond it there is no bound
 )
 
-// atMost adds to a sample what threads wait for a core, at most.
+// unbounded is a latency of which no most is known.
+const unbounded = time.Duration(math.MaxInt64)
+
+// atMost adds to a sample what threads wait for a core that the node or others have, at most.
 func (m *model) atMost(s sample) sample {
-	busy := min(s.busy, mostBusy)
+	if m.Slice == 0 {
+		return s
+	}
+	busy := m.Others + (1-m.Others)*s.busy
+	if busy > mostBusy {
+		s.p50, s.p99 = unbounded, unbounded
+		return s
+	}
 	s.p50 += time.Duration(medianSlices * busy * busy / (1 - busy) * float64(m.Slice))
 	s.p99 += time.Duration(tailSlices * busy * float64(m.Slice))
 	s.p99 = max(s.p99, s.p50)

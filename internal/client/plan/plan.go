@@ -68,7 +68,7 @@ type Plan struct {
 	Batch    float64       // mean rows in a run, at PerNode
 	Parallel int           // runs at a time
 	P50, P99 time.Duration // at least
-	// MostP50 and MostP99 are what these are at most, for what threads wait for a core.
+	// MostP50 and MostP99 are what these are at most, for what threads wait for a core; the greatest Duration where nothing can be said.
 	MostP50, MostP99 time.Duration
 }
 
@@ -86,9 +86,12 @@ func For(n Node, d Demand) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	alone := m.simulate(m.peak() * 0.001)
-	if alone.p99 > d.P99 {
-		return Plan{}, fmt.Errorf("%s: one request alone takes %s at the 99th percentile, more than %s: no number of nodes helps; allow more time, send fewer rows, or take a faster model", n.Model, alone.p99.Round(10*time.Microsecond), d.P99)
+	alone := m.atMost(m.simulate(m.peak() * 0.001))
+	switch {
+	case alone.p99 == unbounded:
+		return Plan{}, fmt.Errorf("%s: others take %.0f%% of the cores, beside which no latency can be promised: leave the node more of them", n.Model, 100*d.Others)
+	case alone.p99 > d.P99:
+		return Plan{}, fmt.Errorf("%s: one request alone takes %s at the 99th percentile, more than %s: no number of nodes helps; allow more time, send fewer rows, take a faster model, or leave it more of the cores", n.Model, alone.p99.Round(10*time.Microsecond), d.P99)
 	}
 	p := Plan{Peak: m.peak(), Parallel: m.parallel}
 	lo, hi := p.Peak*0.001, full*p.Peak // bisection: latency grows with the rate

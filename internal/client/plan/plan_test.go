@@ -161,6 +161,16 @@ func TestSlicesMakeABand(t *testing.T) {
 	if err != nil || p.MostP99 > d.P99*102/100 || p.Most >= exact.Most {
 		t.Errorf("%+v, %v; without slices %+v", p, err, exact)
 	}
+	d.Rate, d.P99, d.Others = 1, 10*time.Millisecond, .5
+	if p, err = For(n, d); err != nil || p.MostP99-p.P99 < 9*time.Millisecond {
+		t.Errorf("half of the cores are others': %+v, %v", p, err)
+	}
+	for others, want := range map[float64]string{.6: "one request alone takes", .96: "no latency can be promised"} {
+		d.Others = others
+		if p, err := For(n, d); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("others take %.2f: %+v, %v", others, p, err)
+		}
+	}
 	d.Slice = -1
 	if _, err := For(n, d); err == nil || !strings.Contains(err.Error(), "slice") {
 		t.Errorf("a negative slice: %v", err)

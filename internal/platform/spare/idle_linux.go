@@ -42,8 +42,9 @@ struct lane {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards all below; who is in the idle class never holds it
 static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
 static struct lane lanes[max_lanes];
-static int count, started;
+static int count;
 static int64_t lifts;
+static atomic_int watcher; // the watch's thread
 
 static int put(const struct lane *l, int policy) {
 	struct attributes a = {.size = sizeof a, .policy = policy};
@@ -87,6 +88,7 @@ static void look_at(struct lane *l) {
 }
 
 static void *watch(void *unused) {
+	watcher = (int)syscall(SYS_gettid);
 	const struct timespec pause = {.tv_nsec = look};
 	for (;;) {
 		pthread_mutex_lock(&mutex);
@@ -100,27 +102,44 @@ static void *watch(void *unused) {
 	return unused;
 }
 
-// start starts the watch, which takes no signals: they are for Go's threads.
-static int start(void) {
+// begin starts a thread, which takes no signals: they are for Go's threads.
+static int begin(pthread_t *thread, void *(*f)(void *), void *with) {
 	sigset_t all, before;
-	pthread_t thread;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	started = pthread_create(&thread, NULL, watch, NULL) == 0;
+	int failed = pthread_create(thread, NULL, f, with);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (started) pthread_detach(thread);
-	return started;
+	return failed == 0;
 }
 
-// enter puts the calling thread into the idle class, with what it is to have while it is lifted. It returns
-// its place on the list, or -1 where it stays as it was.
+// start starts the watch, with the priority of the thread that calls it.
+static int start(void) {
+	pthread_t thread;
+	return begin(&thread, watch, NULL) && pthread_detach(thread) == 0;
+}
+
+static void *come_back(void *nice) {
+	struct lane l = {.nice = *(int32_t *)nice};
+	return put(&l, normal) == 0 && put(&l, idle) == 0 && put(&l, normal) == 0 ? nice : NULL;
+}
+
+// returns says whether threads of that niceness come back from the idle class. A thread of its own tries, which calls nothing of Go and
+// ends: where it does not come back it stays there.
+static int returns(int32_t nice) {
+	pthread_t thread;
+	void *did = NULL;
+	return begin(&thread, come_back, &nice) && pthread_join(thread, &did) == 0 && did != NULL;
+}
+
+// enter lists the calling thread, with what it has now and is to have while it is lifted: the next look puts it into the idle class, if it can
+// run. It returns its place on the list, or -1 where that is full.
 static int enter(int32_t nice, uint64_t runtime) {
-	struct lane l = {.thread = (pid_t)syscall(SYS_gettid), .nice = nice, .runtime = runtime};
+	struct lane l = {.thread = (pid_t)syscall(SYS_gettid), .nice = nice, .runtime = runtime, .lifted = 1};
 	int at = 0;
 	l.used = used(l.thread);
 	pthread_mutex_lock(&mutex);
 	while (at < max_lanes && lanes[at].thread != 0) at++;
-	if (at < max_lanes && (started || start())) {
+	if (at < max_lanes) {
 		lanes[at] = l;
 		count++;
 		pthread_cond_signal(&some);
@@ -128,7 +147,6 @@ static int enter(int32_t nice, uint64_t runtime) {
 		at = -1;
 	}
 	pthread_mutex_unlock(&mutex);
-	if (at >= 0) put(&l, idle); // where that fails it is as it was
 	return at;
 }
 
@@ -143,18 +161,14 @@ static void leave(int at) {
 	pthread_mutex_unlock(&mutex);
 }
 
-// returns says whether the calling thread comes back from the idle class. Where it does not it stays there.
-static int returns(int32_t nice, uint64_t runtime) {
-	struct lane l = {.nice = nice, .runtime = runtime};
-	return put(&l, idle) == 0 && put(&l, normal) == 0;
-}
-
 static int64_t lifted(void) {
 	pthread_mutex_lock(&mutex);
 	int64_t n = lifts;
 	pthread_mutex_unlock(&mutex);
 	return n;
 }
+
+static int watching(void) { return watcher; }
 
 static int listed(void) {
 	pthread_mutex_lock(&mutex);
@@ -166,13 +180,12 @@ static int listed(void) {
 import "C"
 
 import (
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// idle puts the calling thread, to which its goroutine must be locked and which lower has lowered, into the
+// enterIdle puts the calling thread, to which its goroutine must be locked and which lower has lowered, into the
 // class SCHED_IDLE, see sched(7): whoever else wakes takes the processor from it at once, and finds a processor
 // that only such threads have as good as free. It stays so until the function is called that is returned.
 //
@@ -181,9 +194,9 @@ import (
 // out of the class that wanted to run and could not, until they have.
 //
 // Where nobody may be lifted (without CAP_SYS_NICE, and with less than 10 as RLIMIT_NICE), nothing happens.
-func idle() (leave func()) {
+func enterIdle() (leave func()) {
 	a, err := unix.SchedGetAttr(0, 0)
-	if err != nil || !comesBack() {
+	if err != nil || !watched() {
 		return func() {}
 	}
 	at := C.enter(C.int32_t(a.Nice), C.uint64_t(a.Runtime))
@@ -193,22 +206,19 @@ func idle() (leave func()) {
 	return func() { C.leave(at) }
 }
 
-// comesBack says whether a thread may be taken out of the idle class.
-var comesBack = sync.OnceValue(func() bool {
-	can := make(chan bool)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		can <- lower() == nil && returns()
-	}()
-	return <-can
-})
+// watched says whether threads may be taken out of the idle class, and sees to it that there is who does: a thread with the priority of the one
+// that asks first, which must not be lowered.
+var watched = sync.OnceValue(func() bool { return returns() && C.start() != 0 })
 
-// returns tries that with the calling thread.
+// returns says whether threads come back from the class that are as much lower as lanes are.
 func returns() bool {
 	a, err := unix.SchedGetAttr(0, 0)
-	return err == nil && (a.Policy == unix.SCHED_NORMAL) && C.returns(C.int32_t(a.Nice), C.uint64_t(a.Runtime)) != 0
+	return err == nil && C.returns(C.int32_t(min(a.Nice+niceness, 19))) != 0
 }
 
 // lifts is how often a thread was lifted, and idlers how many there are in the class, or lifted.
 func lifts() int64 { return int64(C.lifted()) }
 func idlers() int  { return int(C.listed()) }
+
+// watcher is the thread that looks at them, 0 before it runs.
+func watcher() int { return int(C.watching()) }

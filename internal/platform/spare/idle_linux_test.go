@@ -33,7 +33,7 @@ func policy(thread int) uint32 {
 
 // A thread of low priority is in the idle class until it leaves it, and is as it was then.
 func TestIdle(t *testing.T) {
-	if !priorities() || !comesBack() {
+	if !priorities() || !watched() {
 		t.Log("nobody may be lifted here")
 		return
 	}
@@ -43,7 +43,7 @@ func TestIdle(t *testing.T) {
 		}
 		before, _ := unix.SchedGetAttr(0, 0)
 		listed := idlers()
-		leave := idle()
+		leave := enterIdle()
 		thread := unix.Gettid()
 		seen := false
 		for until := time.Now().Add(20 * time.Second); !seen && time.Now().Before(until); { // it may be lifted just now
@@ -60,9 +60,30 @@ func TestIdle(t *testing.T) {
 	})
 }
 
+// Who looks after them is not lowered itself, though threads of low priority came first.
+func TestWatchIsCommon(t *testing.T) {
+	p := New()
+	defer p.Close()
+	if err := p.Do(t.Context(), func(*Turn) {}); err != nil {
+		t.Fatal(err)
+	}
+	if p.lanes == nil || !watched() {
+		t.Log("nobody may be lifted here")
+		return
+	}
+	eventually(t, "the watch does not run", func() bool { return watcher() != 0 })
+	common, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is, err := unix.SchedGetAttr(watcher(), 0); err != nil || *is != *common {
+		t.Errorf("it is %+v, this thread %+v; %v", is, common, err)
+	}
+}
+
 // What a thread of the idle class does goes on where others take all processors, since it is lifted.
 func TestWhoStarvesIsLifted(t *testing.T) {
-	if !priorities() || !comesBack() {
+	if !priorities() || !watched() {
 		t.Log("nobody may be lifted here")
 		return
 	}

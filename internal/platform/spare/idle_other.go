@@ -2,5 +2,7 @@
 
 package spare
 
-// idle has threads as they are where nobody could lift them.
-func idle() (leave func()) { return func() {} }
+// enterIdle has threads as they are where nobody could lift them.
+func enterIdle() (leave func()) { return func() {} }
+
+func watched() bool { return false }

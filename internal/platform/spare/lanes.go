@@ -19,7 +19,10 @@ type lanes struct {
 	once   sync.Once
 }
 
-func newLanes() *lanes { return &lanes{work: make(chan func()), closed: make(chan struct{})} }
+func newLanes() *lanes {
+	_ = watched() // from a thread of common priority, which all of this one's are not
+	return &lanes{work: make(chan func()), closed: make(chan struct{})}
+}
 
 // cores is how many processors Go uses while there are no such threads, and lowered how many of these there are.
 var (
@@ -55,14 +58,14 @@ func (l *lanes) lane(work func()) {
 	runtime.LockOSThread()
 	defer count(-1)
 	_ = lower() // as it could before
-	defer idle()()
-	idle := time.NewTimer(linger)
+	defer enterIdle()()
+	rest := time.NewTimer(linger)
 	for {
 		work()
-		idle.Reset(linger)
+		rest.Reset(linger)
 		select {
 		case work = <-l.work:
-		case <-idle.C:
+		case <-rest.C:
 			return
 		case <-l.closed:
 			return
