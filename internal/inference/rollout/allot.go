@@ -111,8 +111,8 @@ type Allocator struct {
 // NewAllocator returns an allocator whose changes are commands, and so audited.
 func NewAllocator(b *cqrs.Bus, c Counted) *Allocator { return &Allocator{b, c} }
 
-// platform is who allocates.
-var platform = &access.Principal{Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Write)}
+// platform is who allocates, and who does what the caller's rights are not asked for.
+var platform = &access.Principal{Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Read, Write)}
 
 // Allot allocates anew where that is due and something was observed since.
 func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {

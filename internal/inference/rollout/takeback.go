@@ -16,7 +16,6 @@ import (
 type takeBack struct {
 	cqrs.Returns[*LoadedAlias]
 	model, alias string
-	before       Alias
 	version      int64 // that the change has made
 }
 
@@ -30,13 +29,33 @@ func (c takeBack) Target() (kind, id string) {
 
 func registerTakingBack(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c takeBack) (*LoadedAlias, error) {
+		before, err := beforeLast(ctx, tx, AliasIDOf(c.model, c.alias))
+		if err != nil {
+			return nil, err
+		}
 		return change(ctx, tx, c.model, c.alias, Expectation{Version: c.version}, func(*Alias) ([]aggregate.Event, error) {
-			if !c.before.Exists {
+			if !before.Exists {
 				return []aggregate.Event{AliasRemoved{}}, nil
 			}
-			return []aggregate.Event{AliasSet{Model: c.model, Alias: c.alias, Pointing: c.before.Pointing}}, nil
+			return []aggregate.Event{AliasSet{Model: c.model, Alias: c.alias, Pointing: before.Pointing}}, nil
 		})
 	}, cqrs.Platform())
+}
+
+// beforeLast returns what an alias was before the last that happened to it. Who changes it
+// cannot know: others may have, between any look of theirs and the commit.
+func beforeLast(ctx context.Context, tx *repo.Tx, id AliasID) (before Alias, err error) {
+	now, err := Aliases.Get(ctx, tx, id)
+	if err != nil {
+		return before, err
+	}
+	for r, err := range Aliases.History(ctx, tx, id, 0) {
+		if err != nil || r.Sequence >= now.Sequence {
+			return before, err
+		}
+		applyAlias(&before, r.Event, r.Time)
+	}
+	return before, nil
 }
 
 // breaks returns why a graph that uses an alias cannot work with a version, as it is known
@@ -52,13 +71,13 @@ func (s *Service) breaks(ctx context.Context, model, alias string, version int64
 
 // lookBehind takes back that an alias was pointed elsewhere where a graph was registered
 // meanwhile that could not work with that. What somebody has changed since stays.
-func (s *Service) lookBehind(ctx context.Context, before *Alias, a *LoadedAlias) error {
+func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 	broken := s.breaks(ctx, a.State.Model, a.State.Name, a.State.Version)
 	if broken == nil {
 		return nil
 	}
 	ctx = access.With(context.WithoutCancel(ctx), platform)
-	_, err := cqrs.Send(ctx, s.bus, takeBack{model: a.State.Model, alias: a.State.Name, before: *before, version: a.Root.Version})
+	_, err := cqrs.Send(ctx, s.bus, takeBack{model: a.State.Model, alias: a.State.Name, version: a.Root.Version})
 	return errors.Join(broken, err)
 }
 
