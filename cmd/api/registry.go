@@ -62,21 +62,39 @@ func (a *app) awaited(ctx context.Context, _ repo.Reading, model string, number 
 // over.
 const purgeInterval = time.Minute
 
-// registryComponent tries what is registered, and removes what was deleted, the
-// latter in one process at a time.
+// reconcileInterval is how often models are looked for that are not as their versions say.
+const reconcileInterval = time.Hour
+
+// tend removes deleted versions, and has models be as their versions say, at first at the
+// start: an older process may have registered some.
+func tend(s *registry.Service) func(context.Context) error {
+	var due time.Time
+	return func(ctx context.Context) error {
+		_, err := s.Sweep(ctx)
+		if now := time.Now(); now.After(due) {
+			if failed := s.Reconcile(ctx); failed != nil {
+				return errors.Join(err, failed)
+			}
+			due = now.Add(reconcileInterval)
+		}
+		return err
+	}
+}
+
+// registryComponent tries what is registered, and tends what there is, the latter in one
+// process at a time.
 func registryComponent(a *app) lifecycle.Component {
 	return lifecycle.Component{Name: "model registry", Run: func(ctx context.Context) error {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = a.trials.Run(ctx) }) // it ends with ctx
 		defer wg.Wait()
-		for ctx.Err() == nil {
-			pause.For(ctx, purgeInterval)
+		for do := tend(a.versions); ctx.Err() == nil; pause.For(ctx, purgeInterval) {
 			lease, err := a.node.Store.Acquire(ctx, "model-versions-sweep", a.node.Owner(), purgeInterval)
 			if err == nil {
-				err = lease.Hold(ctx, purgeInterval, func(ctx context.Context) error { _, err := a.versions.Sweep(ctx); return err })
+				err = lease.Hold(ctx, purgeInterval, do)
 			}
 			if err != nil && !errors.Is(err, repo.ErrLeased) && ctx.Err() == nil {
-				a.log.WarnContext(ctx, "deleted versions of models could not be removed", "error", err)
+				a.log.WarnContext(ctx, "the registry of models could not be tended", "error", err)
 			}
 		}
 		return nil

@@ -137,6 +137,9 @@ func batches(mux *http.ServeMux) {
 
 // versions has an alias of iris, and none of others.
 func versions(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"data":[{"name":"iris","versions":2,"latest":{"number":3,"stage":"ready","labels":{"team":"a"}},"aliases":{"champion":2},"updated_at":"limit= %s"}]}`, r.URL.RawQuery)
+	})
 	mux.HandleFunc("POST /v1/models/{model}/versions", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		fmt.Fprintf(w, `{"model":%q,"number":3}`, body)
@@ -228,7 +231,12 @@ func TestCommands(t *testing.T) {
 		{line: `jobs tail pred_1`, out: "e-1  T  pred_1  prediction.failed  {\"status\":\"failed\"}\ne-1  end  {}\n"},
 		{line: `jobs tail pred_1 -o json`, out: `{"data":{"subject":"pred_1","time":"T","data":{"status":"failed"}},"id":"e-1","type":"prediction.failed"}`},
 		{line: `jobs tail pred_1 --model x`, code: exitUsage, errs: "or neither"},
-		{line: `models list`, out: "iris  2        READY"},
+		{line: `models served`, out: "iris  2        READY"},
+		{line: `models list`, out: `iris  2         3       ready  {"champion":2}  {"team":"a"}  limit=`},
+		{line: `models list --search IR --stage ready --label team=a:b --created-from T --limit 7`, out: "created_from=T&label=team%3Aa%3Ab&limit=7&search=IR&stage=ready"},
+		{line: `models list -o json`, out: `{"name":"iris"`},
+		{line: `models list --label team`, code: exitUsage, errs: "NAME=VALUE"},
+		{line: `models list iris`, code: exitUsage, errs: "no arguments"},
 		{line: `download /v1/predictions/pred_1/output`, out: "content"},
 		{line: `download v1`, code: exitUsage, errs: "begins with /"},
 		{line: `get /v1/predictions`, out: `"has_more":false`},

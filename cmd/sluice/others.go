@@ -16,7 +16,7 @@ func (p *program) models() *cobra.Command {
 	cmd := &cobra.Command{Use: "models", Short: "Models, their versions and aliases"}
 	cmd.AddCommand(p.versions()...)
 	cmd.AddCommand(&cobra.Command{
-		Use: "list", Short: "List models, their versions and states", Args: exactly(0, "no arguments"),
+		Use: "served", Short: "List the models that a node serves, with the state of their versions", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v2/repository/index", Body: struct{}{}})
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 )
 
 var (
+	modelColumns   = []column{{"NAME", "name"}, {"VERSIONS", "versions"}, {"LATEST", "latest.number"}, {"STAGE", "latest.stage"}, {"ALIASES", "aliases"}, {"LABELS", "latest.labels"}, {"UPDATED", "updated_at"}}
 	versionColumns = []column{{"MODEL", "model"}, {"NUMBER", "number"}, {"STAGE", "stage"}, {"BYTES", "bytes"}, {"SHA256", "sha256"}, {"CREATED", "created_at"}, {"PROBLEM", "problem.message"}}
 	aliasColumns   = []column{{"MODEL", "model"}, {"ALIAS", "alias"}, {"VERSION", "version"}, {"PROTECTED", "protected"}, {"PROPOSED", "proposed.version"}, {"UPDATED", "updated_at"}, {"BY", "updated_by"}}
 )
@@ -27,10 +29,45 @@ func (p *program) versions() []*cobra.Command {
 			}}
 	}
 	return append(p.evaluations(),
+		p.modelsList(),
 		list("versions", "List the registry's versions of a model", "/versions", versionColumns),
 		list("aliases", "List a model's aliases", "/aliases", aliasColumns),
 		p.register(), p.promote(),
 	)
+}
+
+func (p *program) modelsList() *cobra.Command {
+	filters := map[string]*string{}
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the models that have versions in the registry, by name", Args: exactly(0, "no arguments"),
+		Long: "Lists the models of the registry. Those of a node's folder of models alone are not among them: sluice models served has all that a node serves.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{}
+			for name, value := range filters {
+				if *value != "" {
+					q.Set(name, *value)
+				}
+			}
+			if name, value, ok := strings.Cut(q.Get("label"), "="); ok {
+				q.Set("label", name+":"+value)
+			} else if q.Has("label") {
+				return usagef("--label is NAME=VALUE, got %q", q.Get("label"))
+			}
+			if limit > 0 {
+				q.Set("limit", strconv.Itoa(min(limit, 500)))
+			}
+			return p.table(modelColumns, p.client.All(cmd.Context(), "/v1/models?"+q.Encode(), limit))
+		},
+	}
+	for name, about := range map[string]string{
+		"search": "with this part of the name", "prefix": "whose name begins so", "stage": "whose latest version is registered, validated, ready, rejected or archived",
+		"label": "whose latest version has the label NAME=VALUE", "alias": "that have this alias", "created-from": "first registered then or later, in RFC 3339", "created-to": "first registered before",
+	} {
+		filters[strings.ReplaceAll(name, "-", "_")] = cmd.Flags().String(name, "", about)
+	}
+	cmd.Flags().IntVar(&limit, "limit", 0, "how many at most; 0 is all")
+	return cmd
 }
 
 func (p *program) register() *cobra.Command {

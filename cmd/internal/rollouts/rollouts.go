@@ -17,6 +17,7 @@ import (
 	"sluice/internal/inference/rollout"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/inference/serve"
+	"sluice/internal/platform/access"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/lifecycle"
 	"sluice/internal/platform/repo"
@@ -76,6 +77,15 @@ func (r *Rollouts) Evidence() rollouthttp.Evidence {
 // Ranges returns what the scores of a label can be in an experiment or release.
 func (r *Rollouts) Ranges(ctx context.Context, experiment, label string) ([][2]float64, error) {
 	return rollout.Ranges(ctx, r.node.Store.Read(repo.Scope{}), experiment, label)
+}
+
+// Aliases returns what has the versions that a model's aliases point to, as this process
+// routes by them. It fails where who asks may not see them.
+func (r *Rollouts) Aliases(ctx context.Context) (of func(model string) map[string]int64, err error) {
+	if err := access.Check(ctx, rollout.Read); err != nil {
+		return nil, err
+	}
+	return r.follower.Aliases, nil
 }
 
 // Component follows the store, writes what was counted of releases, and drives them

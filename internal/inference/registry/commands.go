@@ -29,7 +29,7 @@ func Permissions() []access.Declaration {
 
 // Schemas is what the store's migration has to know.
 func Schemas() []*repo.Schema {
-	return []*repo.Schema{Versions.Schema(), Ledgers.Schema(), Namings.Schema()}
+	return []*repo.Schema{Versions.Schema(), Ledgers.Schema(), Namings.Schema(), Models.Schema()}
 }
 
 // number gives a digest its number.
@@ -159,7 +159,7 @@ func (List) QueryName() string { return "model_versions.list" }
 func (s *Service) register(b *cqrs.Bus) {
 	p := cqrs.Platform()
 	cqrs.Handle(b, Write, giveNumber, p)
-	cqrs.Handle(b, Write, keep, p)
+	cqrs.Handle(b, Write, s.add, p)
 	cqrs.Handle(b, Write, s.note, p)
 	cqrs.Handle(b, Write, s.remove, p)
 	cqrs.Handle(b, Write, s.restore, p)
@@ -168,6 +168,8 @@ func (s *Service) register(b *cqrs.Bus) {
 	cqrs.HandleQuery(b, Write, findNumber, p)
 	cqrs.HandleQuery(b, Write, findGone, p)
 	cqrs.HandleQuery(b, Read, list, p)
+	cqrs.HandleQuery(b, Read, findModel, p)
+	cqrs.HandleQuery(b, Read, listModels, p)
 }
 
 func giveNumber(ctx context.Context, tx *repo.Tx, c number) (n int64, err error) {
@@ -186,10 +188,11 @@ func giveNumber(ctx context.Context, tx *repo.Tx, c number) (n int64, err error)
 	return n, Ledgers.Add(ctx, tx, l)
 }
 
-func keep(ctx context.Context, tx *repo.Tx, c add) (*Version, error) {
+func (s *Service) add(ctx context.Context, tx *repo.Tx, c add) (*Version, error) {
 	v := c.version // the unit of work may run again
 	v.ID = IDOf(v.Model, v.Number)
 	v.begin()
+	s.behind(ctx, tx, &v)
 	return &v, Versions.Add(ctx, tx, &v)
 }
 
@@ -223,6 +226,7 @@ func (s *Service) note(ctx context.Context, tx *repo.Tx, c Note) (Noting, error)
 		}
 		return v.To(c.Stage, tx.Now())
 	})
+	s.behind(ctx, tx, &v)
 	return Noting{&v, left}, err
 }
 
@@ -247,12 +251,14 @@ func (s *Service) remove(ctx context.Context, tx *repo.Tx, c Delete) (*Version, 
 	if err != nil {
 		return nil, err
 	}
+	s.behind(ctx, tx, &v)
 	return &v, Versions.Delete(ctx, tx, id, Removed(v.changed()))
 }
 
 func (s *Service) restore(ctx context.Context, tx *repo.Tx, c Restore) (*Version, error) {
 	id := IDOf(c.Model, c.Number)
 	v, err := Versions.Restore(ctx, tx, id)
+	s.behind(ctx, tx, &v)
 	if err != nil || v.Purge.Equal(never) {
 		return &v, err
 	}

@@ -51,6 +51,7 @@ func (s *Service) registerPlatform(b *cqrs.Bus) {
 	for _, pass := range []bool{false, true} {
 		cqrs.HandleAs(b, judge{pass: pass}.CommandName(), Write, func(ctx context.Context, tx *repo.Tx, c judge) (*Version, error) {
 			v, err := Versions.Update(ctx, tx, c.id, func(v *Version) error { return c.change(v, tx.Now()) })
+			s.behind(ctx, tx, &v)
 			return &v, err
 		}, p)
 	}

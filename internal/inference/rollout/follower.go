@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ type Follower struct {
 	router  Router
 	tallies *Tallies
 	splits  map[string]*split // by holder, of the last reading
+	names   atomic.Pointer[map[string]route.Names]
 	cfg     FollowerConfig
 	since   prometheus.Gauge
 	skipped prometheus.Counter
@@ -67,6 +69,19 @@ func NewFollower(store *repo.Store, q queue.Reader, router Router, cfg FollowerC
 // Tallies returns what this node counts of releases.
 func (f *Follower) Tallies() *Tallies { return f.tallies }
 
+// Aliases returns the numbers of the versions that a model's aliases point to, as of the
+// last reading.
+func (f *Follower) Aliases(model string) map[string]int64 {
+	all := map[string]int64{}
+	if names := f.names.Load(); names != nil {
+		for alias, of := range (*names)[model] {
+			all[alias] = of.Version
+		}
+	}
+	delete(all, "") // the default is there by its name
+	return all
+}
+
 // Run follows the store until ctx ends. While the store does not answer, what was
 // known before holds.
 func (f *Follower) Run(ctx context.Context) error { return f.watch.Run(ctx) }
@@ -79,6 +94,7 @@ func (f *Follower) Refresh(ctx context.Context) error {
 		return err
 	}
 	f.router.Name(names)
+	f.names.Store(&names)
 	f.since.Set(float64(now.UnixMicro()) / 1e6)
 	return nil
 }

@@ -1,12 +1,11 @@
-// Package registryhttp has the versions of the model registry as a resource of
-// the native API, below their models.
+// Package registryhttp has the models of the registry, and their versions below
+// them, as resources of the native API.
 package registryhttp
 
 import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"sluice/internal/inference/registry"
@@ -122,12 +121,14 @@ type edge struct {
 	service *registry.Service
 	bus     *cqrs.Bus
 	uploads *upload.Service
+	aliases Aliases
 	prefix  string
 }
 
 // Register adds the operations.
-func Register(v *api.API, s *registry.Service, uploads *upload.Service) {
-	e := &edge{s, s.Bus(), uploads, v.Prefix()}
+func Register(v *api.API, s *registry.Service, uploads *upload.Service, aliases Aliases) {
+	e := &edge{s, s.Bus(), uploads, aliases, v.Prefix()}
+	e.registerModels(v)
 	op := func(id, method, path, summary, about string) api.Operation {
 		o := api.Operation{ID: id, Method: method, Path: "/models/{model}/versions" + path, Summary: summary, Description: about, Tags: []string{registry.Versions.Name}, Permission: registry.Write}
 		if method == http.MethodGet {
@@ -204,18 +205,11 @@ func (e *edge) get(ctx context.Context, in *oneIn) (*out, error) {
 
 func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
 	q := registry.List{Model: in.Model, Stage: registry.Stage(in.Stage), Digest: in.Digest, SHA256: in.SHA256, Deleted: in.Deleted, Limit: in.Limit, After: in.Cursor}
-	if in.Label != "" {
-		key, value, ok := strings.Cut(in.Label, ":")
-		if !ok || key == "" {
-			return nil, badFilter("label is %q, expected key:value", in.Label)
-		}
-		q.Label = [2]string{key, value}
-	}
 	var err error
-	if q.From, err = moment("created_from", in.From); err != nil {
+	if q.Label, err = label(in.Label); err != nil {
 		return nil, err
 	}
-	if q.To, err = moment("created_to", in.To); err != nil {
+	if q.From, q.To, err = between(in.From, in.To); err != nil {
 		return nil, err
 	}
 	page, err := cqrs.Ask(ctx, e.bus, q)
