@@ -103,7 +103,7 @@ func serveAll(ctx context.Context, p process) error {
 	}
 	ctx, stop := lifecycle.Signals(ctx)
 	defer stop()
-	lifecycle.Tune(cfg.Runtime.GOGC, int64(cfg.Runtime.MemoryLimit))
+	lifecycle.Tune(cfg.Runtime.GOGC, int64(cfg.Runtime.MaxGarbage), int64(cfg.Runtime.MemoryLimit))
 	a, err := newApp(ctx, cfg, p.stdout, p.stderr)
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func work(ctx context.Context, cfg config.Config, p process) error {
 	}
 	ctx, stop := lifecycle.Signals(ctx)
 	defer stop()
-	lifecycle.Tune(cfg.Runtime.GOGC, int64(cfg.Runtime.MemoryLimit))
+	lifecycle.Tune(cfg.Runtime.GOGC, int64(cfg.Runtime.MaxGarbage), int64(cfg.Runtime.MemoryLimit))
 	w, err := newWorker(ctx, cfg, p)
 	if err != nil {
 		return err

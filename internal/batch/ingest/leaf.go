@@ -34,6 +34,7 @@ type leaf struct {
 
 	quick  floats  // the page, where it is such
 	direct *direct // that pages of the group are read by; nil: pages does
+	idle   *direct // the last one that is read by no more, for its memory
 	tail   []byte  // memory for the last row of such a page
 }
 
@@ -44,6 +45,9 @@ func (l *leaf) close() {
 	l.release()
 	if l.pages != nil {
 		_ = l.pages.Close()
+	}
+	if l.direct != nil {
+		l.idle = l.direct
 	}
 	l.pages, l.direct, l.at, l.in = nil, nil, 0, 0
 }
@@ -81,6 +85,9 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 	l.chunk, l.from = chunk, h
 	if l.input && !l.flat && !l.nested && l.marks.straight {
 		l.direct = &direct{raw: h.raw}
+		if l.idle != nil {
+			l.direct.held, l.direct.levels = l.idle.held[:0], l.idle.levels
+		}
 		return nil
 	}
 	return l.enter()

@@ -12,6 +12,7 @@
 package job
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"time"
@@ -182,7 +183,15 @@ var Batches = repo.Kind[ID, Batch]{
 	Name: "batches", Root: func(b *Batch) *aggregate.Root[ID] { return &b.Root },
 	Columns: []spec.Column[Batch]{status, model, due, open, version},
 	Expires: func(b *Batch) time.Time { return b.Keep },
+	Room: func(b *Batch, text []byte) {
+		if n := bytes.Count(text, entry); n > 0 {
+			b.Chunks = make([]Chunk, 0, n)
+		}
+	},
 }
+
+// entry is how the JSON of an entry of the ledger begins, and nothing else does.
+var entry = []byte(`{"b":`)
 
 var (
 	status  = spec.TextField("status", func(b *Batch) Status { return b.Status })

@@ -8,12 +8,17 @@ import (
 	"strconv"
 )
 
-// Tune sets the garbage collector's growth target (percent) and soft memory
-// limit (bytes; 0 means half of what the machine or container has). The
-// standard variables GOGC and GOMEMLIMIT win where the user set them.
-func Tune(gogc int, memoryLimit int64) {
+// Tune sets the garbage collector's growth target (percent), the most garbage that
+// this may leave where more lives (bytes, see allowance), and the soft memory limit
+// (bytes; 0 means half of what the machine or container has). The standard variables
+// GOGC and GOMEMLIMIT win where the user set them.
+func Tune(gogc int, maxGarbage, memoryLimit int64) {
 	if os.Getenv("GOGC") == "" { //nolint:forbidigo // the Go runtime's variable, no setting of ours
 		debug.SetGCPercent(gogc)
+		if maxGarbage > 0 {
+			a := &allowance{gogc: gogc, garbage: uint64(maxGarbage), set: gogc}
+			afterCollections(a.adapt)
+		}
 	}
 	if os.Getenv("GOMEMLIMIT") != "" { //nolint:forbidigo // the Go runtime's variable, no setting of ours
 		return

@@ -27,6 +27,9 @@ type Kind[ID ~string, A any] struct {
 	Columns []spec.Column[A]
 	// Expires, if set, returns when the aggregate ends by itself; zero for never.
 	Expires func(*A) time.Time
+	// Room, if set, makes room in an aggregate for what its JSON says, before that is
+	// decoded into it: slices that grow meanwhile leave several times as much behind.
+	Room func(a *A, text []byte)
 	// Keep makes the events the aggregate's history, see package eventstore.
 	Keep bool
 }
@@ -402,6 +405,9 @@ func (k Kind[ID, A]) save(tx *Tx, key Key, a *A) error {
 // decode makes the aggregate of a record.
 func (k Kind[ID, A]) decode(r Record) (A, error) {
 	var a A
+	if k.Room != nil {
+		k.Room(&a, r.Doc)
+	}
 	if err := json.Unmarshal(r.Doc, &a); err != nil {
 		return a, fault.Wrap(fault.Internal, err, "one of the %s cannot be decoded", k.Name)
 	}
