@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/labstack/echo/v4"
@@ -24,6 +25,20 @@ func (full) Foresee(_ context.Context, c serve.Codec) error {
 	return fault.New(fault.Unavailable, "there is too much to do")
 }
 
+// A small body is read: what is wrong with it is told first.
+func TestSmallBodyIsRead(t *testing.T) {
+	e := echo.New()
+	e.HTTPErrorHandler = ErrorHandler
+	if err := Register(e, full{testModels()}, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v2/models/m/infer", strings.NewReader("{")))
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // unreadable is a body that nobody may read.
 type unreadable struct{ t *testing.T }
 
@@ -39,10 +54,11 @@ func TestRefusedBeforeItIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest(http.MethodPost, "/v2/models/m/infer", io.NopCloser(unreadable{t}))
-	r.ContentLength = 1 << 20
-	w := httptest.NewRecorder()
-	e.ServeHTTP(w, r)
-	if w.Code != http.StatusServiceUnavailable || w.Body.String() != `{"error":"there is too much to do"}` {
-		t.Errorf("%d %s", w.Code, w.Body)
+	for _, r.ContentLength = range []int64{-1, foreseenFrom, 1 << 20} {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, r)
+		if w.Code != http.StatusServiceUnavailable || w.Body.String() != `{"error":"there is too much to do"}` {
+			t.Errorf("%d bytes: %d %s", r.ContentLength, w.Code, w.Body)
+		}
 	}
 }

@@ -20,6 +20,11 @@ import (
 // canonical form saves the look-up from making it.
 const HeaderLength = "Inference-Header-Content-Length"
 
+// foreseenFrom is how large a body is, in bytes, before which it is asked whether the
+// request is bound to be refused: reading it can cost as much as answering it. A smaller
+// one is mostly there with the head, and Predict asks before it decodes.
+const foreseenFrom = 16 << 10
+
 // infer serves one inference request.
 func (a *rest) infer(c echo.Context) error {
 	start := time.Now()
@@ -35,7 +40,7 @@ func (a *rest) infer(c echo.Context) error {
 	call := newInferCall(a.config.Memory.Account(), model, version)
 	defer call.free()
 	call.header = c.Request().Header
-	if a.foreseer != nil { // reading a request can cost as much as answering it
+	if n := c.Request().ContentLength; a.foreseer != nil && (n < 0 || n >= foreseenFrom) {
 		if err := a.foreseer.Foresee(c.Request().Context(), call); err != nil {
 			return err
 		}

@@ -47,10 +47,18 @@ func (s *Statement) Arguments() int { return len(s.args) }
 
 // New returns a statement.
 func New(sql string, values ...Value) Statement {
-	s := Statement{SQL: sql, args: make([]driver.NamedValue, 0, len(values))}
+	s := Sized(sql, len(values))
 	s.Bind(values...)
 	return s
 }
+
+// Sized returns a statement without arguments that has room for some.
+func Sized(sql string, arguments int) Statement {
+	return Statement{SQL: sql, args: make([]driver.NamedValue, 0, arguments)}
+}
+
+// As returns other SQL with the same arguments, which it shares.
+func (s *Statement) As(sql string) Statement { return Statement{SQL: sql, args: s.args} }
 
 // Conn is a connection with its prepared statements, for one goroutine at a
 // time. It goes around database/sql, whose pool and conversions cost more than
@@ -138,7 +146,7 @@ func connect(path, pragmas string) (*Conn, error) {
 	if err != nil {
 		return nil, Translate(err)
 	}
-	raw, err := (&sqlite3.SQLiteDriver{}).Open((&url.URL{Scheme: "file", Path: abs}).String())
+	raw, err := (&sqlite3.SQLiteDriver{}).Open((&url.URL{Scheme: "file", Path: abs, RawQuery: "_mutex=no"}).String()) // of one goroutine at a time
 	if err != nil {
 		return nil, Translate(err)
 	}

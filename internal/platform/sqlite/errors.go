@@ -35,3 +35,10 @@ func Translate(err error) error {
 		return fault.Wrap(fault.Internal, err, "the store failed").WithCode("store_failed")
 	}
 }
+
+// Taken says whether an insertion failed because a row with its primary key is there. It has
+// changed nothing then, and a transaction goes on.
+func Taken(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
+}

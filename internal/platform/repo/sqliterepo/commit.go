@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/sqlite"
 )
 
 // plan is a changeset as SQL: what has to hold, and what is written then. It is
@@ -12,6 +13,7 @@ import (
 type plan struct {
 	checks []check
 	writes []statement
+	taken  error // why the changeset must not happen if the first write's key is there; nil where a check has looked
 }
 
 // check is a statement that returns one integer, or no row for 0.
@@ -39,8 +41,11 @@ func (p *plan) run(c *conn) (refused, failed error) {
 			return k.refusal, nil
 		}
 	}
-	for _, w := range p.writes {
+	for i, w := range p.writes {
 		if err := c.Exec(w); err != nil {
+			if i == 0 && p.taken != nil && sqlite.Taken(err) {
+				return p.taken, nil
+			}
 			return nil, err
 		}
 	}
@@ -58,8 +63,9 @@ func (d *Driver) plan(c *repo.Changeset) (*plan, error) {
 		p.checks = append(p.checks, check{newStatement(selectMark, m.Consumer, m.Message), 0, repo.ErrProcessed})
 		p.writes = append(p.writes, newStatement(insertMark, m.Consumer, m.Message, micros(m.ExpiresAt)))
 	}
+	alone := len(c.Marks)+len(c.Puts)+len(c.Checks) == 1
 	for i := range c.Puts {
-		if err := d.put(p, &c.Puts[i]); err != nil {
+		if err := d.put(p, &c.Puts[i], alone); err != nil {
 			return nil, err
 		}
 	}
@@ -72,16 +78,17 @@ func (d *Driver) plan(c *repo.Changeset) (*plan, error) {
 	}
 	for i := range c.Messages {
 		m := &c.Messages[i]
-		values := messageValues(m)
-		p.writes = append(p.writes, newStatement(insertOutbox, values...))
+		outbox := insert(m)
+		p.writes = append(p.writes, outbox)
 		if m.Keep && m.Sequence > 0 {
-			p.writes = append(p.writes, newStatement(insertHistory, values...))
+			p.writes = append(p.writes, outbox.As(insertHistory))
 		}
 	}
 	return p, nil
 }
 
-func (d *Driver) put(p *plan, put *repo.Put) error {
+// put plans a change; alone is one that nothing else of the changeset depends on, or is written before.
+func (d *Driver) put(p *plan, put *repo.Put, alone bool) error {
 	t, err := d.tables.of(put.Kind)
 	if err != nil {
 		return err
@@ -90,14 +97,18 @@ func (d *Driver) put(p *plan, put *repo.Put) error {
 	if put.Expect == 0 {
 		refusal = repo.ErrExists
 	}
-	p.checks = append(p.checks, check{newStatement(t.version, put.Tenant, put.ID), put.Expect, refusal})
+	if put.Expect == 0 && !put.Erase && alone {
+		p.taken = refusal // to add it looks for the key anyway
+	} else {
+		p.checks = append(p.checks, check{newStatement(t.version, put.Tenant, put.ID), put.Expect, refusal})
+	}
 	switch {
 	case put.Erase:
 		p.writes = append(p.writes, newStatement(t.erase, put.Tenant, put.ID), newStatement(eraseHistory, put.Tenant, put.Kind, put.ID))
 	case put.Expect == 0:
-		p.writes = append(p.writes, newStatement(t.insert, append([]value{put.Tenant, put.ID}, state(&put.Record)...)...))
+		p.writes = append(p.writes, t.insertion(put))
 	default:
-		p.writes = append(p.writes, newStatement(t.update, append(state(&put.Record), put.Tenant, put.ID)...))
+		p.writes = append(p.writes, t.change(put))
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (d *Driver) Summarise(ctx context.Context, s *repo.Schema, q *repo.SummaryQ
 }
 
 // messageColumns are those of a message in the outbox and in the history, in
-// the order in which message reads them and messageValues returns them.
+// the order in which message reads them and insert binds them.
 var messageColumns = []string{"message", "tenant", "kind", "id", "sequence", "stream", "type", "version", "time", "actor", "request", "correlation", "causation", "traceparent", "data"}
 
 var (
@@ -78,9 +78,10 @@ var (
 	eraseHistory  = "DELETE FROM history WHERE tenant = ? AND kind = ? AND id = ?"
 )
 
-func messageValues(m *repo.Message) []value {
-	return []value{m.ID, m.Tenant, m.Kind, m.Key.ID, m.Sequence, m.Stream, m.Type, int64(m.Version), micros(m.Time),
-		m.Actor, m.Request, m.Correlation, m.Causation, m.TraceParent, []byte(m.Data)}
+// insert returns the statement that puts a message into the outbox.
+func insert(m *repo.Message) statement {
+	return newStatement(insertOutbox, m.ID, m.Tenant, m.Kind, m.Key.ID, m.Sequence, m.Stream, m.Type, int64(m.Version), micros(m.Time),
+		m.Actor, m.Request, m.Correlation, m.Causation, m.TraceParent, []byte(m.Data))
 }
 
 func message(row []value) repo.Message {

@@ -10,6 +10,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
+	"sluice/internal/platform/sqlite"
 )
 
 // never is how a zero time is kept: as the end of all times, so that one
@@ -116,14 +117,28 @@ func field(t spec.Type, v value) (spec.Value, error) {
 	return out, nil
 }
 
-// state returns what an update sets, in the order of the columns.
-func state(r *repo.Record) []value {
-	out := make([]value, 0, len(fixed)+len(r.Fields)+2)
-	out = append(out, r.Version, r.Sequence, micros(r.CreatedAt), r.CreatedBy, micros(r.UpdatedAt), r.UpdatedBy, micros(r.DeletedAt), micros(r.ExpiresAt), r.Doc)
-	for _, f := range r.Fields {
-		out = append(out, argument(f))
+// insertion returns the statement that adds a record.
+func (t *table) insertion(r *repo.Put) statement {
+	s := sqlite.Sized(t.insert, len(fixed)+len(r.Fields))
+	s.Bind(r.Tenant, r.ID)
+	bindState(&s, &r.Record)
+	return s
+}
+
+// change returns the statement that updates a record.
+func (t *table) change(r *repo.Put) statement {
+	s := sqlite.Sized(t.update, len(fixed)+len(r.Fields))
+	bindState(&s, &r.Record)
+	s.Bind(r.Tenant, r.ID)
+	return s
+}
+
+// bindState adds what an update sets, in the order of the columns.
+func bindState(s *statement, r *repo.Record) {
+	s.Bind(r.Version, r.Sequence, micros(r.CreatedAt), r.CreatedBy, micros(r.UpdatedAt), r.UpdatedBy, micros(r.DeletedAt), micros(r.ExpiresAt), r.Doc)
+	for i := range r.Fields {
+		s.Bind(argument(r.Fields[i]))
 	}
-	return out
 }
 
 // record reads a row that begins with the fixed columns; those of the schema
