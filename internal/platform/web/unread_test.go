@@ -80,6 +80,22 @@ func TestRefusedFromTheHead(t *testing.T) {
 	}
 }
 
+// Go's client looks at the answer while it sends, and leaves the connection then: it gets
+// the answer each time.
+func TestRefusedGoClient(t *testing.T) {
+	b := start(t, func(c *Config) { c.MaxBody = 32 << 20 }, refusing)
+	for range 50 {
+		resp, err := b.client.Do(b.request("POST", "/full", strings.NewReader(strings.Repeat("x", 4<<20))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if resp.Body.Close(); err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" {
+			t.Fatalf("%s, again after %q s: %v", resp.Status, resp.Header.Get("Retry-After"), err)
+		}
+	}
+}
+
 // Beyond a number of clients that are still sending, others are answered all the same.
 func TestRefusedManyAtATime(t *testing.T) {
 	b := start(t, nil, refusing)
