@@ -2,12 +2,13 @@ package run
 
 import (
 	"math"
-	"runtime"
 	"sync"
 	"time"
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
+
+	"sluice/internal/platform/spare"
 )
 
 // Pace is how fast a process's model answers rows, as measured; zero where that is
@@ -30,9 +31,6 @@ const (
 	// doubt is what slow batches take more than common ones, before any was run.
 	doubt = 1.5
 )
-
-// cores is how many there are: later on GOMAXPROCS may be more, see package spare.
-var cores = runtime.GOMAXPROCS(0)
 
 // Forecasts say how long batches will take, by what models' runs were measured to
 // take, and by how wrong that was of the batches before. It is safe for concurrent use.
@@ -57,7 +55,7 @@ func (f *Forecasts) Quote(m *Model, model string, format ingest.Format, rows, by
 		return nil
 	}
 	beside := writing + reading[format]*float64(bytes)/float64(rows)
-	row := max(m.Pace.Row/float64(max(m.Pace.Parallel, 1)), (m.Pace.Row+beside)/float64(cores))
+	row := max(m.Pace.Row/float64(max(m.Pace.Parallel, 1)), (m.Pace.Row+beside)/float64(spare.Cores()))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.of(model)

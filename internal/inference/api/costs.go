@@ -3,18 +3,15 @@ package api
 import (
 	"context"
 	"net/http"
-	"runtime"
 	"time"
 
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/spare"
 	"sluice/internal/platform/web/api"
 )
 
 // readModels is the permission to see which models are served, declared with them.
 const readModels access.Permission = "models:read"
-
-// cores is how many there are: later on GOMAXPROCS may be more, see package spare.
-var cores = runtime.GOMAXPROCS(0)
 
 type costsIn struct {
 	Model string `path:"model" maxLength:"300" doc:"The model: name, name:version or name@label."`
@@ -51,7 +48,7 @@ func (a *API) costs(_ context.Context, in *costsIn) (*costsOut, error) {
 	}
 	points, spread := v.Costs()
 	out := Costs{Object: "model_costs", Model: v.Name, Version: v.Text, Digest: v.SHA256, MaxRows: max(v.MaxRows, 1), SLO: float64(v.Config.SLO) / float64(time.Millisecond),
-		Executors: v.Config.Execution.Executors, Cores: cores, Spread: spread, Costs: make([]Cost, len(points))}
+		Executors: v.Config.Execution.Executors, Cores: spare.Cores(), Spread: spread, Costs: make([]Cost, len(points))}
 	if out.Executors <= 0 { // as the server chooses
 		out.Executors = max(out.Cores/max(v.Config.Execution.IntraThreads, 1), 1)
 	}

@@ -83,7 +83,7 @@ type Config struct {
 	MaxRows int
 	// SLO is the time within which an online task should be answered. Required.
 	SLO time.Duration
-	// Executors is the most concurrent runs; 0 means GOMAXPROCS.
+	// Executors is the most concurrent runs; 0 means one for each processor.
 	Executors int
 	// MaxQueue is the most queued online tasks; 0 means 4096. Bulk tasks need
 	// no limit: each is a caller that waits in Submit.

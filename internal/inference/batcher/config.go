@@ -1,11 +1,11 @@
 package batcher
 
 import (
-	"runtime"
 	"slices"
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spare"
 )
 
 const defaultMaxQueue = 4096
@@ -23,7 +23,7 @@ func (c Config) settle() (Config, error) {
 		return c, err
 	}
 	if c.Executors == 0 {
-		c.Executors = runtime.GOMAXPROCS(0)
+		c.Executors = spare.Cores()
 	}
 	if x.PreserveOrdering {
 		c.Executors = 1

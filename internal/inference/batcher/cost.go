@@ -26,6 +26,7 @@ type Cost struct {
 type column struct {
 	nanos []atomic.Uint64 // float64 bits by size; meaningful once the column is known
 	seen  []float64       // how often each cell was observed; under Cost.mu
+	run   []bool          // which cells rest on a run, and not on the sweep alone; under Cost.mu
 	top   int             // cells up to the largest size ever observed; under Cost.mu
 	// source is the column to read for this one: itself once it is known,
 	// before that the nearest known one; negative if there is none.
@@ -58,6 +59,7 @@ func (c *Cost) init(sizes []int, executors int) {
 	for k := range c.columns {
 		c.columns[k].nanos = make([]atomic.Uint64, len(sizes))
 		c.columns[k].seen = make([]float64, len(sizes))
+		c.columns[k].run = make([]bool, len(sizes))
 		c.columns[k].source.Store(-1)
 	}
 	c.widest = &c.columns[0]

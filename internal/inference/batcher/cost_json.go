@@ -52,7 +52,7 @@ func (c *Cost) UnmarshalJSON(data []byte) error {
 		col := &c.columns[k]
 		for i, d := range cells {
 			col.set(i, d)
-			col.seen[i] = trustAfter
+			col.seen[i], col.run[i] = trustAfter, true
 		}
 		c.reach(col, len(cells))
 	}

@@ -51,6 +51,32 @@ func TestCostColumns(t *testing.T) {
 	}
 }
 
+// Sizes that were swept only keep their proportion to the nearest one that was run since: where requests are longer than
+// the sweep's, all sizes are dearer, also those that never came.
+func TestSweptSizesFollow(t *testing.T) {
+	swept, takes := linear(millisecond/20, millisecond/30), linear(millisecond/2, millisecond/3)
+	c := seeded(64, swept)
+	for range 100 {
+		c.Observe(16, 0, takes(16))
+	}
+	for _, n := range []int{1, 4, 16, 32, 64} {
+		within(t, "with 16 run", c.Estimate(n, 0), takes(n), .01)
+	}
+	for range 100 {
+		c.Observe(64, 0, takes(64)*2) // of its own now
+	}
+	for range 100 {
+		c.Observe(16, 0, takes(16)*2) // and what lies between follows one of the two, and not both
+	}
+	for _, n := range []int{1, 16, 32, 64} {
+		within(t, "twice as slow", c.Estimate(n, 0), takes(n)*2, .01)
+	}
+	for range 100 {
+		c.Observe(16, 0, takes(16))
+	}
+	within(t, "one that was run", c.Estimate(64, 0), takes(64)*2, .01)
+}
+
 func TestKnee(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -109,13 +109,44 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 		col.set(i+1, min(max(v, d), d*up/float64(n)))
 		est = d
 	}
+	near := i
+	if w > .5 {
+		near++
+	}
+	before := col.at(near)
 	c.move(col, i, weight*(1-w), d/est-1)
 	if w > 0 {
 		c.move(col, i+1, weight*w, d/est-1)
 		i++
 	}
+	col.follow(near, col.at(near)/before)
 	c.flatten(col)
 	c.reach(col, i+1)
+}
+
+// follow has the cells that no run has been of keep their proportion to the nearest one that has:
+// the sweep ran the model with the least that its shapes allow, and where requests are
+// longer all sizes are dearer. One size alone that is would make others seem a
+// bargain, and more runs at a time, of which other sizes are known, a loss.
+func (col *column) follow(cell int, factor float64) {
+	col.run[cell] = true
+	for i := range col.run {
+		if col.seen[i] > 0 && !col.run[i] && col.nearestRun(i) == cell {
+			col.set(i, col.at(i)*factor)
+		}
+	}
+}
+
+// nearestRun returns the cell nearest to one that a run has been of, the smaller of two; there must be one.
+func (col *column) nearestRun(i int) int {
+	for d := 0; ; d++ {
+		if below := i - d; below >= 0 && col.run[below] {
+			return below
+		}
+		if above := i + d; above < len(col.run) && col.run[above] {
+			return above
+		}
+	}
 }
 
 // move changes a cell by a part of a relative error.

@@ -12,6 +12,7 @@ import (
 	"sluice/internal/inference/onnx/onnxtest"
 	"sluice/internal/inference/serve"
 	"sluice/internal/inference/tensor"
+	"sluice/internal/platform/spare"
 )
 
 // bulky is a request that is large before it is decoded.
@@ -75,7 +76,7 @@ func TestRefusedBeforeDecoding(t *testing.T) {
 	}
 	close(stop)
 	all.Wait()
-	if n := most.Load(); n > int64(runtime.GOMAXPROCS(0)) {
+	if n := most.Load(); n > int64(spare.Cores()) {
 		t.Errorf("%d were decoded at once", n)
 	}
 	v, err := f.Lookup("slow", "")

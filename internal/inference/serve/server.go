@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -114,7 +113,7 @@ func New(e engine.Engine, repo Repository, cfg Config) *Server {
 		cfg.Limits = onnx.DefaultLimits()
 	}
 	s := &Server{engine: e, repo: repo, cfg: cfg, memory: budget.New(math.MaxInt64, ""), models: map[string]*modelState{},
-		decoding: make(chan struct{}, runtime.GOMAXPROCS(0)), opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
+		decoding: make(chan struct{}, spare.Cores()), opening: make(chan struct{}, 2), single: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
 	if cfg.Trial == nil {
 		s.cfg.Trial = s.tryHere
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"sluice/internal/inference/route"
 	"sluice/internal/inference/shadow"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/spare"
 )
 
 // ShadowConfig bounds what copies of requests for shadows take. Zero values have
@@ -52,7 +52,7 @@ type shadows struct {
 func newShadows(s *Server, cfg ShadowConfig) *shadows {
 	cfg.Queue, cfg.Memory = cmp.Or(cfg.Queue, 64), cmp.Or(cfg.Memory, 64<<20)
 	cfg.Wait, cfg.Timeout = cmp.Or(cfg.Wait, time.Second), cmp.Or(cfg.Timeout, 30*time.Second)
-	h := &shadows{cfg: cfg, cores: runtime.GOMAXPROCS(0), busy: s.busy, load: s.loadSpare, metrics: s.metrics, queue: make(chan *copied, cfg.Queue),
+	h := &shadows{cfg: cfg, cores: spare.Cores(), busy: s.busy, load: s.loadSpare, metrics: s.metrics, queue: make(chan *copied, cfg.Queue),
 		panicked: func(reason any) { s.cfg.Log.Error("a shadow run has panicked", "panic", reason) }}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	s.cfg.Metrics.MustRegister(

@@ -11,7 +11,7 @@ import (
 // linger is how long a thread waits for more to do.
 const linger = time.Second
 
-// lanes are threads of low priority. As long as there are any, Go has twice the processors: else a
+// lanes are threads of low priority. Go has twice the processors that there are: else a
 // thread that the system lets wait would keep one from requests.
 type lanes struct {
 	work   chan func() // taken by threads that have nothing to do
@@ -24,14 +24,8 @@ func newLanes() *lanes {
 	return &lanes{work: make(chan func()), closed: make(chan struct{})}
 }
 
-// cores is how many processors Go uses while there are no such threads, and lowered how many of these there are.
-var (
-	cores   = runtime.GOMAXPROCS(0)
-	lowered struct {
-		mu sync.Mutex
-		n  int
-	}
-)
+// cores is how many processors Go was given at the start.
+var cores = runtime.GOMAXPROCS(0)
 
 func (l *lanes) close() { l.once.Do(func() { close(l.closed) }) }
 
@@ -46,7 +40,6 @@ func (l *lanes) run(f func()) {
 	select {
 	case l.work <- work:
 	default:
-		count(1)
 		go l.lane(work)
 	}
 	<-done
@@ -56,7 +49,6 @@ func (l *lanes) run(f func()) {
 // lane is a thread's life. It ends with its goroutine, since a priority cannot be raised again.
 func (l *lanes) lane(work func()) {
 	runtime.LockOSThread()
-	defer count(-1)
 	_ = lower() // as it could before
 	defer enterIdle()()
 	rest := time.NewTimer(linger)
@@ -70,18 +62,5 @@ func (l *lanes) lane(work func()) {
 		case <-l.closed:
 			return
 		}
-	}
-}
-
-// count counts threads.
-func count(by int) {
-	lowered.mu.Lock()
-	defer lowered.mu.Unlock()
-	before := lowered.n
-	switch lowered.n += by; {
-	case before == 0:
-		runtime.GOMAXPROCS(2 * cores)
-	case lowered.n == 0:
-		runtime.GOMAXPROCS(cores)
 	}
 }

@@ -7,11 +7,15 @@
 // (the idle class, where they can be lifted out of it when they starve; else a niceness), and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
 // requests than processors, since a thread that has to wait for one may hold what requests need.
 //
+// Requests need these processors too. A run of a model is a call out of Go, which keeps its processor until the
+// runtime's monitor sees that it lasts. That one looks each 10 ms at last, and finds another call each time where they take
+// five: with as many runs at a time as processors nobody read a connection for up to a second.
+//
 // Where threads have no priorities, or Go is not to use all processors, there are fewer turns than processors as long as there are requests, and each is
 // given up after a short while.
 //
 // Limits: requests are known from when they begin here, not from their first byte; threads that a model's run starts of its own
-// are not low. GOMAXPROCS is set while there is work, and no longer follows a container's limits afterwards.
+// are not low. GOMAXPROCS is set, and no longer follows a container's limits.
 package spare
 
 import (
@@ -53,10 +57,15 @@ type Processors struct {
 	queue []chan struct{} // of those who wait for a turn, in the order of their coming; closed once it is theirs
 }
 
-// New returns the processors that Go uses. It is to be closed when no work is left.
+// New returns the processors that Go uses, and gives it twice as many, unless it is not to use all that
+// there are. It is to be closed when no work is left.
 func New() *Processors {
 	p := of(cores)
-	if unlimited(cores, runtime.NumCPU()) && priorities() {
+	if !unlimited(cores, runtime.NumCPU()) {
+		return p
+	}
+	runtime.GOMAXPROCS(2 * cores) // and not cores again: runs of models keep as many, see above
+	if priorities() {
 		p.lanes = newLanes()
 	}
 	return p
@@ -79,6 +88,9 @@ func (p *Processors) Close() {
 		p.lanes.close()
 	}
 }
+
+// Cores is how many processors there are, whatever GOMAXPROCS is meanwhile.
+func Cores() int { return cores }
 
 // Cores is how many processors there are, whatever GOMAXPROCS is meanwhile.
 func (p *Processors) Cores() int {
