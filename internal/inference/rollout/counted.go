@@ -50,8 +50,9 @@ type Tally struct {
 }
 
 // keepTally is for how long tallies are kept after they have last changed: the
-// decisions that were made of them have the numbers.
-const keepTally = 30 * 24 * time.Hour
+// decisions that were made of them have the numbers. What an experiment is allocated by is
+// folded at the next allocation: they outlive the longest time between two.
+const keepTally = MaxEvery + 30*24*time.Hour
 
 var (
 	ofPart   = spec.TextField("step", func(t *Tally) string { return t.Part })

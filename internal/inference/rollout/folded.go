@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"time"
 
 	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/experiment"
@@ -71,7 +72,7 @@ func foldedPart(x *LoadedExperiment) part { return part{string(x.Root.ID) + "/fo
 // is over: an allocation comes minutes after the one before (MinEvery), when no node counts
 // by older weights any more.
 func (c Counted) successes(ctx context.Context, x *LoadedExperiment) ([]sequential.Count, error) {
-	before, err := c.folded(ctx, x)
+	before, until, err := c.folded(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (c Counted) successes(ctx context.Context, x *LoadedExperiment) ([]sequenti
 	if err := c.addPart(ctx, part{string(x.Root.ID), now}, &all, arms); err != nil {
 		return nil, err
 	}
-	if over.Through > before.Through {
+	if over.Through > before.Through || before.Through > 0 && until.Sub(c.Store.Now()) < keepTally { // what is read stays
 		err = c.fold(ctx, x, before.Through, over)
 	}
 	return all.counts(), err
@@ -102,16 +103,16 @@ func (c Counted) addPart(ctx context.Context, p part, to *standard, arms []exper
 	return err
 }
 
-// folded returns what is folded so far.
-func (c Counted) folded(ctx context.Context, x *LoadedExperiment) (Folded, error) {
+// folded returns what is folded so far, and until when that is kept.
+func (c Counted) folded(ctx context.Context, x *LoadedExperiment) (Folded, time.Time, error) {
 	t, err := TallyKind.Get(ctx, c.Store.Read(repo.Scope{}), foldedID(x))
 	if errors.Is(err, repo.ErrNotFound) || err == nil && t.Folded == nil {
-		return Folded{}, nil
+		return Folded{}, time.Time{}, nil
 	}
 	if err != nil {
-		return Folded{}, err
+		return Folded{}, time.Time{}, err
 	}
-	return *t.Folded, nil
+	return *t.Folded, t.Until, nil
 }
 
 func foldedID(x *LoadedExperiment) TallyID { return TallyID(foldedPart(x).String()) }

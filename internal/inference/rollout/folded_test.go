@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"sluice/internal/platform/repo"
 )
@@ -70,12 +71,32 @@ func TestSuccessesAreFolded(t *testing.T) {
 	if got, want := successes(), []int64{4100, 3690, 4100, 3280}; !slices.Equal(got, want) {
 		t.Errorf("with what was counted since: %v, want %v", got, want)
 	}
+	for range 6 { // half a year: nothing is folded, and what is read stays
+		s.clock.mu.Lock()
+		s.clock.now = s.clock.now.Add(MaxEvery)
+		s.clock.mu.Unlock()
+		count(40, "n1", [2]int64{50, 5}, [2]int64{50, 10})
+		count(40, "n2", [2]int64{150, 15}, [2]int64{150, 30})
+		if got, want := successes(), []int64{4100, 3690, 4100, 3280}; !slices.Equal(got, want) {
+			t.Errorf("after a while: %v, want %v", got, want)
+		}
+	}
+	x.Root.Version = 41
+	s.clock.mu.Lock()
+	s.clock.now = s.clock.now.Add(MaxEvery + time.Hour) // the next allocation, of what was counted right behind the last
+	s.clock.mu.Unlock()
+	if got, want := successes(), []int64{4100, 3690, 4100, 3280}; !slices.Equal(got, want) {
+		t.Errorf("after the longest time between allocations: %v, want %v", got, want)
+	}
+	if f, _, err := c.folded(t.Context(), x); err != nil || f.Through != 40 {
+		t.Errorf("folded through %d, %v, want 40", f.Through, err)
+	}
 	stale := Folded{Through: 99}
 	if err := c.fold(t.Context(), x, 7, stale); err != nil { // who was slower folds nothing
 		t.Fatal(err)
 	}
-	if f, err := c.folded(t.Context(), x); err != nil || f.Through != 39 {
-		t.Errorf("folded through %d, %v, want 39", f.Through, err)
+	if f, _, err := c.folded(t.Context(), x); err != nil || f.Through != 40 {
+		t.Errorf("folded through %d, %v, want 40", f.Through, err)
 	}
 	if all, err := c.Arms(t.Context(), x); err != nil || len(all.Weightings) != 1 {
 		t.Errorf("%d weightings, %v: what is folded is no tally of its own", len(all.Weightings), err)

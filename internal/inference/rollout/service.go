@@ -69,10 +69,7 @@ func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias,
 		return nil, err
 	}
 	after, err := cqrs.Send(ctx, s.bus, c)
-	if err == nil {
-		err = s.lookBehind(ctx, after)
-	}
-	return after, err
+	return after, s.lookAfter(ctx, c.Model, c.Alias, p.Version, after, err)
 }
 
 // naming has f name versions of a model, which stay meanwhile.
@@ -98,10 +95,8 @@ func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err
 		if err := s.fits(ctx, c.Model, c.Alias, artifact.Version); err != nil {
 			return err
 		}
-		if a, err = cqrs.Send(ctx, s.bus, c); err != nil || a.State.Proposed != nil {
-			return err
-		}
-		return s.lookBehind(ctx, a)
+		a, err = cqrs.Send(ctx, s.bus, c)
+		return s.lookAfter(ctx, c.Model, c.Alias, artifact.Version, a, err)
 	})
 	return a, err
 }

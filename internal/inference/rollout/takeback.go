@@ -1,8 +1,10 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"sluice/internal/inference/release"
 	"sluice/internal/platform/access"
@@ -29,11 +31,14 @@ func (c takeBack) Target() (kind, id string) {
 
 func registerTakingBack(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c takeBack) (*LoadedAlias, error) {
-		before, err := beforeLast(ctx, tx, AliasIDOf(c.model, c.alias))
+		before, last, err := beforeLast(ctx, tx, AliasIDOf(c.model, c.alias))
 		if err != nil {
 			return nil, err
 		}
 		return change(ctx, tx, c.model, c.alias, Expectation{Version: c.version}, func(*Alias) ([]aggregate.Event, error) {
+			if set, ok := last.(AliasSet); !ok || set.Release != "" {
+				return nil, fault.New(fault.Conflict, "the alias led there before").WithCode("alias_leads_there")
+			}
 			if !before.Exists {
 				return []aggregate.Event{AliasRemoved{}}, nil
 			}
@@ -42,27 +47,33 @@ func registerTakingBack(b *cqrs.Bus) {
 	}, cqrs.Platform())
 }
 
-// beforeLast returns what an alias was before the last that happened to it. Who changes it
+// beforeLast returns what an alias was before the last that happened to it, and that. Who changes it
 // cannot know: others may have, between any look of theirs and the commit.
-func beforeLast(ctx context.Context, tx *repo.Tx, id AliasID) (before Alias, err error) {
+func beforeLast(ctx context.Context, tx *repo.Tx, id AliasID) (before Alias, last aggregate.Event, err error) {
 	now, err := Aliases.Get(ctx, tx, id)
 	if err != nil {
-		return before, err
+		return before, nil, err
 	}
 	for r, err := range Aliases.History(ctx, tx, id, 0) {
 		if err != nil || r.Sequence >= now.Sequence {
-			return before, err
+			return before, r.Event, err
 		}
 		applyAlias(&before, r.Event, r.Time)
 	}
-	return before, nil
+	return before, nil, nil
 }
+
+// lookTime bounds a look behind a commit.
+const lookTime = 10 * time.Second
 
 // breaks returns why a graph that uses an alias cannot work with a version, as it is known
 // behind a commit. No unit of work spans the graph and the alias, so who points the alias
 // looks before it does and again when it has: a graph that was registered meanwhile is seen.
-// That the registry cannot be asked just then undoes nothing.
+// That the registry cannot be asked just then undoes nothing; that the caller has gone does
+// not keep it from being asked.
 func (s *Service) breaks(ctx context.Context, model, alias string, version int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+	defer cancel()
 	if err := s.fits(ctx, model, alias, version); fault.CodeOf(err) == "alias_breaks_graph" {
 		return err
 	}
@@ -78,7 +89,28 @@ func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 	}
 	ctx = access.With(context.WithoutCancel(ctx), platform)
 	_, err := cqrs.Send(ctx, s.bus, takeBack{model: a.State.Model, alias: a.State.Name, version: a.Root.Version})
-	return errors.Join(broken, err)
+	if err != nil {
+		return fault.Wrap(fault.Conflict, errors.Join(broken, err), "the alias may lead to a version that a graph cannot work with: what was done could not be taken back, as something else has changed the alias or holds it. Read it, and point it elsewhere or archive the graph").WithCode("alias_leads_there")
+	}
+	return broken
+}
+
+// lookAfter looks behind a change, also one that may have been made, or was made when the
+// request was sent before: who sent it then may not have come to look.
+func (s *Service) lookAfter(ctx context.Context, model, alias string, version int64, a *LoadedAlias, err error) error {
+	if errors.Is(err, repo.ErrOutcomeUnknown) || errors.Is(err, repo.ErrProcessed) {
+		ctx, cancel := context.WithTimeout(access.With(context.WithoutCancel(ctx), platform), lookTime)
+		defer cancel()
+		now, failed := cqrs.Ask(ctx, s.bus, FindAlias{Model: model, Alias: alias})
+		if failed != nil || now.State.Version != version {
+			return err
+		}
+		return cmp.Or(s.lookBehind(ctx, now), err)
+	}
+	if err != nil || a.State.Proposed != nil {
+		return err
+	}
+	return s.lookBehind(ctx, a)
 }
 
 // lookBehindRelease rolls a release back for the same reason.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/repo"
@@ -92,4 +94,77 @@ func TestTakingBackKeepsWhatOthersDid(t *testing.T) {
 	if a, err := cqrs.Ask(as("key_a"), b.bus, FindAlias{Model: "m", Alias: "champion"}); err != nil || a.State.Version != 3 {
 		t.Errorf("%+v, %v", a.State, err)
 	}
+}
+
+// gone is crossing for somebody who hangs up before the second look.
+type gone struct {
+	crossing
+	hangUp func()
+}
+
+func (g *gone) Fits(ctx context.Context, model, alias string, version int64) error {
+	if g.looks > 0 {
+		g.hangUp()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return g.crossing.Fits(ctx, model, alias, version)
+}
+
+// A change is looked at behind its commit also where the caller has gone, where nobody knows
+// whether it was made, and where it was made when the request was sent before.
+func TestLooksBehindWhateverBecameOfIt(t *testing.T) {
+	b := newBed(t)
+	s := NewService(b.bus, b.shelf)
+	b.set(t, "key_a", "champion", "1", false)
+	change := func(ctx context.Context, what, code string, version int64) {
+		t.Helper()
+		coded(t, what, second(s.SetAlias(ctx, SetAlias{Model: "m", Alias: "champion", Version: "2", Expect: Expectation{Any: true}})), code)
+		if a, err := cqrs.Ask(as("key_a"), b.bus, FindAlias{Model: "m", Alias: "champion"}); err != nil || a.State.Version != version {
+			t.Errorf("%s: %+v, %v", what, a, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(as("key_a"))
+	s.Graphs = &gone{hangUp: cancel}
+	change(ctx, "the caller has gone", "alias_breaks_graph", 1)
+
+	s.Graphs = nil
+	once := context.WithValue(as("key_a"), repeated{}, uuid.New())
+	change(once, "no graph", "", 2)
+	s.Graphs = &crossing{}
+	change(once, "again", "alias_breaks_graph", 1)
+
+	s.Graphs = &crossing{}
+	unsure := &unsure{Driver: b.driver.Driver}
+	b.driver.Driver = unsure
+	change(as("key_a"), "who knows", "alias_breaks_graph", 1)
+}
+
+// unsure is a store that does not say whether it has kept the first change.
+type unsure struct {
+	repo.Driver
+	said bool
+}
+
+func (u *unsure) Commit(ctx context.Context, c *repo.Changeset) error {
+	if err := u.Driver.Commit(ctx, c); err != nil || u.said {
+		return err
+	}
+	u.said = true
+	return repo.ErrOutcomeUnknown
+}
+
+// What holds the alias by the second look keeps it, and the answer does not say that the
+// change was undone.
+func TestWhatCannotBeTakenBackIsSaid(t *testing.T) {
+	b := newBed(t)
+	s := NewService(b.bus, b.shelf)
+	b.set(t, "key_a", "champion", "1", false)
+	s.Graphs = &gone{hangUp: func() {
+		a, err := cqrs.Ask(as("key_b"), b.bus, FindAlias{Model: "m", Alias: "champion"})
+		coded(t, "read", err, "")
+		coded(t, "held", second(cqrs.Send(as("key_b"), b.bus, holdAlias{model: "m", alias: "champion", holder: "exp_1", version: a.Root.Version})), "")
+	}}
+	coded(t, "the change", second(s.SetAlias(as("key_a"), SetAlias{Model: "m", Alias: "champion", Version: "2", Expect: Expectation{Any: true}})), "alias_leads_there")
 }

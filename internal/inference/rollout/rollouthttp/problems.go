@@ -22,6 +22,7 @@ func Problems() []problem.Type {
 		{Code: "experiment_stopped", Title: "The experiment has been stopped", Fix: "Begin another."},
 		{Code: "arms_stateful", Title: "Requests of this model are not divided", Fix: "Models that keep state, or answer step by step, have aliases, but no experiments and releases: point the alias to the version."},
 		{Code: "alias_breaks_graph", Title: "A graph that uses the alias could not work with the version", Fix: "Register a version with the tensors that detail names, or archive the graph first: it is then registered anew."},
+		{Code: "alias_leads_there", Title: "The alias may lead to a version that a graph cannot work with", Fix: "Read the alias: where it leads there, end what holds it and point it elsewhere, or archive the graph."},
 		{Code: "arms_differ", Title: "The versions do not take and give the same tensors", Fix: "Compare versions with the same signature; point the alias to one that has another."},
 		{Code: "hold_ended", Title: "An earlier attempt of the request came to nothing", Fix: "Send it again with another Idempotency-Key."},
 		{Code: "reason_too_long", Title: "The reason is too long", Fix: "Send at most 255 bytes."},
