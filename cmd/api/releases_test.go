@@ -139,6 +139,11 @@ func TestReleases(t *testing.T) {
 		t.Errorf("a bad candidate: %s, %d failed", status, failed)
 	}
 	version("2")
+	for _, action := range []string{"aliases.promote", "releases.judge_advance", "releases.judge_revert", "aliases.free"} { // what nobody did is in the tenant's log, too
+		get(t, base+"/v1/audit-entries?filter=action:eq:"+action, func(p struct {
+			Data []struct{ Actor, Change string }
+		}) bool { return len(p.Data) > 0 && p.Data[0].Actor == "system" && p.Data[0].Change != "" })
+	}
 }
 
 // Whichever way a request comes, its unit chooses its arm, and the answer tells it.

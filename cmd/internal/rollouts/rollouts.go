@@ -61,7 +61,7 @@ func New(n *node.Node, m *models.Models, records record.Store, metrics prometheu
 			return nil, err
 		}
 	}
-	r.driver, err = rollout.NewDriver(n.Store, r.counted, rollout.DriverConfig{TurnConfig: turn, Allocator: rollout.NewAllocator(n.Bus, r.counted)})
+	r.driver, err = rollout.NewDriver(n.Store, n.Bus, r.counted, rollout.DriverConfig{TurnConfig: turn, Allocator: rollout.NewAllocator(n.Bus, r.counted)})
 	return r, err
 }
 

@@ -28,6 +28,9 @@ type Plan struct {
 	Steps     []Step `json:"steps"`
 	// Requester is the person behind who begins the release, see access.Principal.
 	Requester string `json:"requester,omitempty"`
+	// Tenant is that of who begins it, whose audit log has what the platform does; left out
+	// where the plan is shown: releases are seen by all tenants.
+	Tenant string `json:"tenant,omitempty"`
 }
 
 // Step is a share of the traffic, and what must be shown before the next.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/internal/inference/experiment/bandit"
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
@@ -111,9 +110,6 @@ type Allocator struct {
 // NewAllocator returns an allocator whose changes are commands, and so audited.
 func NewAllocator(b *cqrs.Bus, c Counted) *Allocator { return &Allocator{b, c} }
 
-// platform is who allocates, and who does what the caller's rights are not asked for.
-var platform = &access.Principal{Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Read, Write)}
-
 // Allot allocates anew where that is due and something was observed since.
 func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	s := &x.State
@@ -128,7 +124,7 @@ func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	if err != nil {
 		return err
 	}
-	_, err = cqrs.Send(access.With(ctx, platform), a.bus, allocate{id: x.Root.ID, version: x.Root.Version, decision: d})
+	_, err = cqrs.Send(asSystem(ctx, s.Tenant), a.bus, allocate{id: x.Root.ID, version: x.Root.Version, decision: d})
 	return err
 }
 

@@ -53,7 +53,7 @@ func TestBanditAllocates(t *testing.T) {
 			s := newStage(t, false)
 			var err error
 			counted := Counted{s.store}
-			if s.judge, err = NewDriver(s.store, counted, DriverConfig{Allocator: NewAllocator(s.bus, counted)}); err != nil {
+			if s.judge, err = NewDriver(s.store, s.bus, counted, DriverConfig{Allocator: NewAllocator(s.bus, counted)}); err != nil {
 				t.Fatal(err)
 			}
 			reader, err := NewReader(s.store, scored{}, TurnConfig{})

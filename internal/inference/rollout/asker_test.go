@@ -38,7 +38,7 @@ func TestNoExperimentOfProtectedAlias(t *testing.T) {
 	s.set(t, "key_a", "other", "1", false)
 	c.Alias = "other"
 	coded(t, "of another", second(s.service.StartExperiment(as("key_a"), "exp_2", c)), "")
-	err := s.store.Do(t.Context(), driving, func(ctx context.Context, tx *repo.Tx) error {
+	err := s.store.Do(t.Context(), repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
 		_, err := Aliases.Append(ctx, tx, AliasIDOf("m", "other"), func(LoadedAlias) ([]aggregate.Event, error) {
 			return []aggregate.Event{AliasSet{Model: "m", Alias: "other", Pointing: Pointing{1, "d1", true}}}, nil
 		})

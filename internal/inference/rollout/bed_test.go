@@ -100,7 +100,7 @@ func newBed(t fataling) *bed {
 	b.driver = &doubtful{Driver: memrepo.New(memrepo.Config{OneAggregate: true})}
 	b.store = repo.New(b.driver, repo.Config{Now: b.clock.next})
 	var err error
-	b.bus, err = cqrs.NewBus(b.store, cqrs.Config{Origin: func(ctx context.Context) cqrs.Origin {
+	b.bus, err = cqrs.NewBus(b.store, cqrs.Config{AuditKey: []byte("key"), Origin: func(ctx context.Context) cqrs.Origin {
 		operation, _ := ctx.Value(repeated{}).(uuid.UUID)
 		return cqrs.Origin{Operation: operation}
 	}})

@@ -141,6 +141,7 @@ func Register(b *cqrs.Bus, catalog Catalog) {
 	registerShadows(b)
 	registerAllocations(b)
 	registerTakingBack(b)
+	registerDriving(b)
 }
 
 func registerAliases(b *cqrs.Bus, catalog Catalog) {

@@ -10,7 +10,7 @@ import (
 
 	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/release"
-	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
@@ -53,15 +53,17 @@ type DriverConfig struct {
 // lost its hold: it divides nothing.
 type Driver struct {
 	store    *repo.Store
+	bus      *cqrs.Bus
 	evidence Evidence
 	cfg      DriverConfig
 	outcomes *prometheus.CounterVec
 }
 
-// NewDriver returns a driver of the store's releases.
-func NewDriver(store *repo.Store, e Evidence, cfg DriverConfig) (*Driver, error) {
+// NewDriver returns a driver of the store's releases, whose changes are commands of the bus,
+// and so audited: Register must have been called for it.
+func NewDriver(store *repo.Store, b *cqrs.Bus, e Evidence, cfg DriverConfig) (*Driver, error) {
 	cfg.TurnConfig = cfg.withDefaults()
-	d := &Driver{store: store, evidence: e, cfg: cfg, outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+	d := &Driver{store: store, bus: b, evidence: e, cfg: cfg, outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_release_decisions_total", Help: "Judgements of releases that were logged, by what followed."}, []string{"outcome"})}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(d.outcomes); err != nil {
@@ -102,20 +104,18 @@ func (d *Driver) Round(ctx context.Context) {
 		}
 	}
 	for r, err := range all(ctx, d.store.Read(repo.Scope{}), release.Releases, release.Live()) {
-		err = d.unheld(ctx, err, r.State.Plan.Model, r.State.Plan.Alias, string(r.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
-			_, err := release.Releases.Append(ctx, tx, r.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
-				if l.State.Status.Final() {
-					return nil, nil
-				}
-				return l.State.RollBack(holdLost)
-			})
+		err = d.unheld(ctx, err, r.State.Plan.Model, r.State.Plan.Alias, string(r.Root.ID), func() error {
+			_, err := cqrs.Send(asSystem(ctx, r.State.Plan.Tenant), d.bus, ActOnRelease{ID: r.Root.ID, Action: RollBack, Reason: holdLost, Expect: Expectation{Any: true}})
+			if fault.CodeOf(err) == "release_over" {
+				return nil
+			}
 			return err
 		})
 		d.warn(ctx, err, string(r.Root.ID))
 	}
 	for x, err := range all(ctx, d.store.Read(repo.Scope{}), Experiments, experimentStopped.Eq(false)) {
-		err = d.unheld(ctx, err, x.State.Model, x.State.Alias, string(x.Root.ID), func(ctx context.Context, tx *repo.Tx) error {
-			_, err := Experiments.Append(ctx, tx, x.Root.ID, func(l LoadedExperiment) ([]aggregate.Event, error) { return l.State.stop(holdLost) })
+		err = d.unheld(ctx, err, x.State.Model, x.State.Alias, string(x.Root.ID), func() error {
+			_, err := cqrs.Send(asSystem(ctx, x.State.Tenant), d.bus, StopExperiment{ID: x.Root.ID, Reason: holdLost})
 			return err
 		})
 		d.warn(ctx, err, string(x.Root.ID))
@@ -131,7 +131,7 @@ const holdLost = "it does not hold its alias any more"
 
 // unheld ends something that was read before and does not hold its alias: it never
 // begins before that, and ends it only after it is over.
-func (d *Driver) unheld(ctx context.Context, err error, model, alias, id string, end func(context.Context, *repo.Tx) error) error {
+func (d *Driver) unheld(ctx context.Context, err error, model, alias, id string, end func() error) error {
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (d *Driver) unheld(ctx context.Context, err error, model, alias, id string,
 	if err != nil && !errors.Is(err, repo.ErrNotFound) || a.State.Holder == id {
 		return err
 	}
-	return d.store.Do(ctx, driving, end)
+	return end()
 }
 
 func (d *Driver) warn(ctx context.Context, err error, id string) {
@@ -154,68 +154,64 @@ const patience = time.Minute
 
 // look looks at what holds an alias.
 func (d *Driver) look(ctx context.Context, a *LoadedAlias) error {
-	over, promoted, err := d.state(ctx, a)
+	over, promoted, tenant, err := d.state(ctx, a)
 	if err != nil || !over {
 		return err
 	}
-	return d.store.Do(ctx, driving, func(ctx context.Context, tx *repo.Tx) error {
-		_, err := Aliases.Append(ctx, tx, a.Root.ID, func(l LoadedAlias) ([]aggregate.Event, error) { return l.State.settle(a.State.Holder, promoted) })
-		return err
-	})
+	ctx = asSystem(ctx, tenant)
+	if promoted {
+		_, err = cqrs.Send(ctx, d.bus, promoteAlias{model: a.State.Model, alias: a.State.Name, holder: a.State.Holder})
+	} else {
+		_, err = cqrs.Send(ctx, d.bus, freeAlias{model: a.State.Model, alias: a.State.Name, holder: a.State.Holder})
+	}
+	return err
 }
 
-var driving = repo.Scope{Actor: "system"}
-
-// state says whether what holds an alias is over, after it was driven on.
-func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool, err error) {
+// state says whether what holds an alias is over, after it was driven on, and whose it is.
+func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool, tenant string, err error) {
 	id, from := a.State.Holder, d.store.Read(repo.Scope{})
 	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, from, ExperimentID(id))
 		if errors.Is(err, repo.ErrNotFound) {
-			return d.lost(a), false, nil
+			return d.lost(a), false, "", nil
 		}
-		return x.State.Stopped, false, err
+		return x.State.Stopped, false, x.State.Tenant, err
 	}
 	r, err := release.Releases.Get(ctx, from, release.ID(id))
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
-		return d.lost(a), false, nil
+		return d.lost(a), false, "", nil
 	case err == nil && !r.State.Status.Final():
 		err = d.assess(ctx, &r)
 	}
-	return r.State.Status.Final(), r.State.Status == release.Promoted, err
+	return r.State.Status.Final(), r.State.Status == release.Promoted, r.State.Plan.Tenant, err
 }
 
 func (d *Driver) lost(a *LoadedAlias) bool { return d.store.Now().Sub(a.State.HeldAt) > patience }
 
-// assess judges a release by what was measured, and brings r up to date.
+// assess judges a release by what was measured, and brings r up to date. It is looked at
+// beforehand whether anything follows: only then is there a command, and an audit entry.
 func (d *Driver) assess(ctx context.Context, r *LoadedRelease) error {
 	measured, err := d.evidence.Measure(ctx, r)
 	if err != nil {
 		return err
 	}
-	before, outcome := *r, release.Outcome("")
-	err = d.store.Do(ctx, driving, func(ctx context.Context, tx *repo.Tx) error {
-		outcome = ""
-		*r, err = release.Releases.Append(ctx, tx, before.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
-			if l.State.Status.Final() || l.State.Step != before.State.Step {
-				return nil, nil // somebody was faster; the numbers are of another step
-			}
-			events, err := l.State.Assess(measured, tx.Now())
-			if len(events) > 0 {
-				if j, ok := events[0].(release.Judged); ok {
-					outcome = j.Outcome
-				}
-			}
-			return events, err
-		})
-		return err
-	})
+	events, err := r.State.Assess(measured, d.store.Now())
+	outcome := outcomeOf(events)
 	if err != nil || outcome == "" {
 		return err
 	}
+	before := r.State
+	after, err := cqrs.Send(asSystem(ctx, before.Plan.Tenant), d.bus, judge{release: r, measured: measured, outcome: outcome})
+	if errors.Is(err, errOvertaken) {
+		return nil // the next look sees what it is now
+	}
+	if err != nil {
+		return err
+	}
+	*r = *after
 	d.outcomes.WithLabelValues(string(outcome)).Inc()
-	log := d.cfg.Log.With("release", string(r.Root.ID), "model", r.State.Plan.Model, "alias", r.State.Plan.Alias, "step", before.State.Step, "outcome", string(outcome), "status", string(r.State.Status))
+	log := d.cfg.Log.With("release", string(r.Root.ID), "model", r.State.Plan.Model, "alias", r.State.Plan.Alias, "step", before.Step, "outcome", string(outcome), "status", string(r.State.Status))
 	if r.State.Verdict == evidence.Fail {
 		log.WarnContext(ctx, "a release was judged", "reason", r.State.Reason)
 		return nil

@@ -87,7 +87,7 @@ func newAsking(t *testing.T, p evidence.Policy, logs ...*book) (*stage, []*Reade
 		t.Fatal(err)
 	}
 	var err error
-	if s.judge, err = NewDriver(s.store, Counted{s.store}, DriverConfig{}); err != nil {
+	if s.judge, err = NewDriver(s.store, s.bus, Counted{s.store}, DriverConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	var readers []*Reader

@@ -103,7 +103,7 @@ func TestOneBrokenExperimentStopsNothing(t *testing.T) {
 	}
 	refresh(s.follower)
 	before := s.router.names["m"][route.Default].Split
-	err := s.store.Do(t.Context(), driving, func(ctx context.Context, tx *repo.Tx) error {
+	err := s.store.Do(t.Context(), repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
 		_, err := Experiments.Append(ctx, tx, "exp_1", func(LoadedExperiment) ([]aggregate.Event, error) {
 			return []aggregate.Event{ExperimentReweighted{}}, nil
 		})

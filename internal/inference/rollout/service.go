@@ -8,7 +8,6 @@ import (
 
 	"sluice/internal/inference/experiment"
 	"sluice/internal/inference/release"
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
@@ -57,7 +56,7 @@ func (s *Service) fits(ctx context.Context, model, alias string, version int64) 
 
 // DecideAlias approves or rejects what is proposed for an alias, see the command.
 func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias, error) {
-	a, err := cqrs.Ask(access.With(ctx, platform), s.bus, FindAlias{Model: c.Model, Alias: c.Alias}) // who approves need not read
+	a, err := cqrs.Ask(asSystemFor(ctx), s.bus, FindAlias{Model: c.Model, Alias: c.Alias}) // who approves need not read
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +126,7 @@ func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartE
 	if err != nil {
 		return nil, err
 	}
+	started.Tenant = tenantOf(ctx)
 	alias, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: c.Model, Alias: c.Alias})
 	if err != nil {
 		return nil, err
@@ -253,7 +253,7 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 	}
 	plan := release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Protected: alias.State.Protected, Steps: c.Steps}
 	by := askerOf(ctx)
-	plan.Requester = by.person
+	plan.Requester, plan.Tenant = by.person, tenantOf(ctx)
 	if by.nobody && (plan.Protected || slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return s.Approval })) {
 		return nil, errNobody
 	}

@@ -15,6 +15,7 @@ import (
 	"sluice/internal/inference/tensor"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/repo"
 )
 
 // scores is an answer of one row.
@@ -58,7 +59,7 @@ func TestReleaseBeginsWithShadow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := shadowing(t, c.policy)
-			judge, err := NewDriver(s.store, Counted{s.store}, DriverConfig{})
+			judge, err := NewDriver(s.store, s.bus, Counted{s.store}, DriverConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +184,7 @@ func TestExperimentWithShadow(t *testing.T) {
 	if n, err := cqrs.Ask(as("key_a"), s.bus, FindShadow{Holder: "exp_1"}); err != nil || n.Failed != 1 {
 		t.Errorf("%+v, %v", n, err)
 	}
-	if why, err := Uses(t.Context(), s.store.Read(driving), "m", 3); err != nil || why == "" {
+	if why, err := Uses(t.Context(), s.store.Read(repo.Scope{Actor: "system"}), "m", 3); err != nil || why == "" {
 		t.Errorf("the shadow's version may go: %q, %v", why, err)
 	}
 	if _, err := s.service.StopExperiment(as("key_a"), StopExperiment{ID: "exp_1"}); err != nil {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sluice/internal/inference/release"
-	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
@@ -87,7 +86,7 @@ func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 	if broken == nil {
 		return nil
 	}
-	ctx = access.With(context.WithoutCancel(ctx), platform)
+	ctx = asSystemFor(context.WithoutCancel(ctx))
 	_, err := cqrs.Send(ctx, s.bus, takeBack{model: a.State.Model, alias: a.State.Name, version: a.Root.Version})
 	if err != nil {
 		return fault.Wrap(fault.Conflict, errors.Join(broken, err), "the alias may lead to a version that a graph cannot work with: what was done could not be taken back, as something else has changed the alias or holds it. Read it, and point it elsewhere or archive the graph").WithCode("alias_leads_there")
@@ -99,7 +98,7 @@ func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 // request was sent before: who sent it then may not have come to look.
 func (s *Service) lookAfter(ctx context.Context, model, alias string, version int64, a *LoadedAlias, err error) error {
 	if errors.Is(err, repo.ErrOutcomeUnknown) || errors.Is(err, repo.ErrProcessed) {
-		ctx, cancel := context.WithTimeout(access.With(context.WithoutCancel(ctx), platform), lookTime)
+		ctx, cancel := context.WithTimeout(asSystemFor(context.WithoutCancel(ctx)), lookTime)
 		defer cancel()
 		now, failed := cqrs.Ask(ctx, s.bus, FindAlias{Model: model, Alias: alias})
 		if failed != nil || now.State.Version != version {
@@ -119,7 +118,7 @@ func (s *Service) lookBehindRelease(ctx context.Context, id release.ID, model, a
 	if broken == nil {
 		return nil
 	}
-	ctx = access.With(context.WithoutCancel(ctx), platform)
+	ctx = asSystemFor(context.WithoutCancel(ctx))
 	_, err := cqrs.Send(ctx, s.bus, ActOnRelease{ID: id, Action: RollBack, Reason: "a graph uses the alias", Expect: Expectation{Any: true}})
 	return errors.Join(broken, err)
 }

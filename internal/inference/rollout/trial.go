@@ -43,8 +43,10 @@ type Experiment struct {
 	Bandit      *Bandit          `json:"bandit,omitempty"`
 	Decision    *bandit.Decision `json:"decision,omitempty"`
 	AllocatedAt time.Time        `json:"allocated_at,omitzero"`
-	Stopped     bool             `json:"stopped,omitempty"`
-	Reason      string           `json:"reason,omitempty"` // for that
+	// Tenant is that of who began it: its audit log has what the platform does.
+	Tenant  string `json:"tenant,omitempty"`
+	Stopped bool   `json:"stopped,omitempty"`
+	Reason  string `json:"reason,omitempty"` // for that
 }
 
 // ShadowArm is a version that gets copies of the first arm's requests, for its
@@ -62,6 +64,7 @@ type ExperimentStarted struct {
 	Arms   []Arm             `json:"arms"`
 	Shadow *ShadowArm        `json:"shadow,omitempty"`
 	Bandit *Bandit           `json:"bandit,omitempty"`
+	Tenant string            `json:"tenant,omitempty"` // see Experiment
 }
 
 // ExperimentReweighted says that arms have other shares.
@@ -110,7 +113,7 @@ func applyExperiment(x *Experiment, e aggregate.Event, at time.Time) {
 	switch e := e.(type) {
 	case ExperimentStarted:
 		x.Model, x.Alias, x.Config, x.Arms, x.Shadow = e.Model, e.Alias, e.Config, e.Arms, e.Shadow
-		x.Bandit, x.AllocatedAt = e.Bandit, at
+		x.Bandit, x.Tenant, x.AllocatedAt = e.Bandit, e.Tenant, at
 	case ExperimentReweighted:
 		x.Config.Allocation, x.Decision, x.AllocatedAt = e.Allocation, e.Decision, at
 	case ExperimentStopped:

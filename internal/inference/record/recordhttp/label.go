@@ -58,6 +58,9 @@ func label(text []byte) (l record.Label, err error) {
 		if l.ID, err = record.ParseID(g.PredictionID); err != nil {
 			return l, err
 		}
+		if l.ID.IsZero() {
+			return l, wrong("prediction_id is %s, which names no prediction: send the id of the answer's Prediction-Id header, or client_ref", g.PredictionID)
+		}
 	}
 	if g.ObservedAt != "" {
 		if l.Observed, err = moment("observed_at", g.ObservedAt); err != nil {

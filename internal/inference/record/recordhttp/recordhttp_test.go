@@ -1,7 +1,9 @@
 package recordhttp
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,6 +89,16 @@ func TestRefusals(t *testing.T) {
 		in.Limit = 1
 		if _, err := h.list(ctx, in); fault.CodeOf(err) != code {
 			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
+// An id that no prediction has is no label of an unnamed one.
+func TestLabelOfNoPrediction(t *testing.T) {
+	for _, id := range []string{"", "pred_00000000000000000000000000000000"} {
+		_, err := label(fmt.Appendf(nil, `{"prediction_id":%q,"label":1}`, id))
+		if !fault.Is(err, fault.Invalid) || fault.CodeOf(err) != "feedback_invalid" || !strings.Contains(err.Error(), "prediction_id") {
+			t.Errorf("%q: %v", id, err)
 		}
 	}
 }

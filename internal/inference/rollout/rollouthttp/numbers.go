@@ -21,6 +21,17 @@ type SampleRatio struct {
 	P     float64 `json:"p" doc:"The chance of a division as uneven, at some time; less than 0.001 says that assignment or counting is broken, and no other number can be trusted."`
 }
 
+// unknownRatio says why nothing is known of how units are divided, empty where it is known.
+func unknownRatio(s *SampleRatio, requests int64) string {
+	switch {
+	case s != nil:
+		return ""
+	case requests == 0:
+		return "no requests yet"
+	}
+	return "each request has the unit that it names, or came in spare time: requests of one unit depend on each other, so only those that are a unit of their own are counted (without the unit's header or attribute, or by request_id)"
+}
+
 func sampleRatio(units []sequential.Ratio) (*SampleRatio, error) {
 	s := &SampleRatio{}
 	for _, r := range units {
@@ -43,6 +54,7 @@ type Numbers struct {
 	Champion    any          `json:"champion"`
 	Candidate   any          `json:"candidate"`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
+	NoRatio     string       `json:"sample_ratio_unknown,omitempty" doc:"Why there is no sample_ratio."`
 	Drift       *Drifted     `json:"drift,omitempty" doc:"Where the step has that guardrail."`
 }
 
@@ -63,7 +75,8 @@ type Drifted struct {
 
 func numbers(step int, m evidence.Measured) (*Numbers, error) {
 	ratio, err := sampleRatio(m.Units)
-	n := &Numbers{Step: step, Champion: m.Baseline.Summary(shownAlpha), Candidate: m.Candidate.Summary(shownAlpha), SampleRatio: ratio}
+	n := &Numbers{Step: step, Champion: m.Baseline.Summary(shownAlpha), Candidate: m.Candidate.Summary(shownAlpha), SampleRatio: ratio,
+		NoRatio: unknownRatio(ratio, m.Baseline.Requests.N+m.Candidate.Requests.N)}
 	if d := m.Scores; d != nil {
 		n.Drift = &Drifted{m.Scored, d.Reference, d.Window, d.ReferenceSamples, d.WindowSamples, d.PSI, d.Noise, d.MaxNoise, d.KS, d.KSP, d.JS}
 	}
@@ -107,6 +120,7 @@ type ExperimentNumbers struct {
 	Arms        []ArmNumbers `json:"arms"`
 	Weightings  int          `json:"weightings" doc:"How many weightings the numbers are sums of. Sums over several compare no arms, since each had most units at another time: they have no intervals."`
 	SampleRatio *SampleRatio `json:"sample_ratio,omitempty"`
+	NoRatio     string       `json:"sample_ratio_unknown,omitempty" doc:"Why there is no sample_ratio."`
 }
 
 // Evidence is what is shown of arms.
@@ -127,8 +141,9 @@ func (e Evidence) of(ctx context.Context, x *rollout.LoadedExperiment) (*Experim
 			return nil, err
 		}
 	}
-	out := &ExperimentNumbers{Weightings: len(all.Weightings)}
+	out, requests := &ExperimentNumbers{Weightings: len(all.Weightings)}, int64(0)
 	for _, a := range all.Arms {
+		requests += a.Numbers.Requests.N
 		summary := a.Numbers.Summary(shownAlpha)
 		if out.Weightings > 1 {
 			summary = summary.Bare()
@@ -141,5 +156,6 @@ func (e Evidence) of(ctx context.Context, x *rollout.LoadedExperiment) (*Experim
 		out.Arms = append(out.Arms, view)
 	}
 	out.SampleRatio, err = sampleRatio(all.Units)
+	out.NoRatio = unknownRatio(out.SampleRatio, requests)
 	return out, err
 }

@@ -307,13 +307,14 @@ func releaseEvents(ctx context.Context, b *cqrs.Bus, in *eventsIn) (*eventsOut, 
 	return &eventsOut{api.NewPage(views, next)}, err
 }
 
-// shownEvent is an event without the tenant whose evaluation a release waits for: releases are
-// seen by all.
+// shownEvent is an event without the tenant that began a release, and whose evaluation it waits
+// for: releases are seen by all.
 func shownEvent(e aggregate.Event) aggregate.Event {
 	s, ok := e.(release.Started)
 	if !ok {
 		return e
 	}
+	s.Plan.Tenant = ""
 	s.Plan.Steps = slices.Clone(s.Plan.Steps)
 	for i := range s.Plan.Steps {
 		if w := s.Plan.Steps[i].Replay; w != nil {
