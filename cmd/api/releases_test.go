@@ -142,7 +142,9 @@ func TestReleases(t *testing.T) {
 	for _, action := range []string{"aliases.promote", "releases.judge_advance", "releases.judge_revert", "aliases.free"} { // what nobody did is in the tenant's log, too
 		get(t, base+"/v1/audit-entries?filter=action:eq:"+action, func(p struct {
 			Data []struct{ Actor, Change string }
-		}) bool { return len(p.Data) > 0 && p.Data[0].Actor == "system" && p.Data[0].Change != "" })
+		}) bool {
+			return len(p.Data) > 0 && p.Data[0].Actor == "system" && p.Data[0].Change != ""
+		})
 	}
 }
 
