@@ -28,7 +28,7 @@ type guard struct {
 	tracer   trace.Tracer
 	cors     *cors // nil allows no other origin
 	inFlight *atomic.Int64
-	streams  *atomic.Int64 // those of inFlight that have become streams
+	places   *atomic.Int64 // those of inFlight that count against MaxInFlight
 	// lingering has a place for each connection that is read behind its answer.
 	lingering chan struct{}
 }
@@ -48,9 +48,18 @@ type exchange struct {
 	failed error // what the handler returned
 	blamed error // what the handler says about an answer of its own
 
-	streams *atomic.Int64 // the guard's
-	stream  bool          // it counts there
-	lingers bool          // it was answered before its body was read
+	places *atomic.Int64 // the guard's
+	away   bool          // it takes none any more
+	unsent *unsent       // the answer, where some of the body was not read
+	rest   int64         // of the body; see body.unread
+}
+
+// leave frees the request's place among those being served.
+func (x *exchange) leave() {
+	if !x.away {
+		x.away = true
+		x.places.Add(-1)
+	}
 }
 
 // Stream says that the request that ctx belongs to has become a stream. One waits
@@ -58,9 +67,8 @@ type exchange struct {
 // place among the requests being served any more, or the streams of some would
 // keep everybody else out. Outside of a request it does nothing.
 func Stream(ctx context.Context) {
-	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok && !x.stream {
-		x.stream = true
-		x.streams.Add(1)
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		x.leave()
 	}
 }
 
@@ -99,9 +107,11 @@ func (g *guard) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 // error handler write what goes wrong, so that it can count the status.
 func (g *guard) serve(c echo.Context, next echo.HandlerFunc) error {
 	r := c.Request()
-	x := &exchange{Context: r.Context(), began: time.Now(), route: g.metrics.route(r.Method, c.Path()), streams: g.streams}
-	n := g.inFlight.Add(1) - g.streams.Load()
-	defer g.linger(c, x)
+	x := &exchange{Context: r.Context(), began: time.Now(), route: g.metrics.route(r.Method, c.Path()), places: g.places}
+	g.inFlight.Add(1)
+	defer g.inFlight.Add(-1)
+	n := g.places.Add(1)
+	defer g.settle(x)
 	defer g.finish(c, x)
 
 	x.id[0] = g.requestID(r, &x.room)
@@ -142,12 +152,12 @@ func (g *guard) requestID(r *http.Request, room *[32]byte) string {
 
 // admit refuses what the server should not begin. Reads, among them probes,
 // get some room beyond the limit: a server that is busy must not look dead.
-func (g *guard) admit(r *http.Request, inFlight int64) error {
+func (g *guard) admit(r *http.Request, placed int64) error {
 	limit := int64(g.MaxInFlight)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		limit += limit/4 + 16
 	}
-	if inFlight > limit {
+	if placed > limit {
 		g.metrics.refused.WithLabelValues("in_flight").Inc()
 		return fault.New(fault.Unavailable, "the server is at its limit of %d concurrent requests", g.MaxInFlight).
 			WithCode("too_many_requests_in_flight").WithRetryAfter(time.Second)
@@ -163,10 +173,7 @@ func (g *guard) admit(r *http.Request, inFlight int64) error {
 // request. It aborts the connection where an answer that has begun cannot be
 // completed, so that no client takes a part for the whole.
 func (g *guard) finish(c echo.Context, x *exchange) {
-	defer g.inFlight.Add(-1)
-	if x.stream {
-		defer g.streams.Add(-1)
-	}
+	defer x.leave()
 	panicked := recover()
 	cause, _ := panicked.(error)
 	abort := errors.Is(cause, http.ErrAbortHandler)

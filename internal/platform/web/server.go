@@ -21,7 +21,7 @@ type Server struct {
 	http     *http.Server
 	listener *listener
 	inFlight atomic.Int64 // requests inside the guard
-	streams  atomic.Int64 // those that have become streams
+	places   atomic.Int64 // those that count against MaxInFlight
 	draining atomic.Bool
 }
 
@@ -46,7 +46,7 @@ func New(cfg Config, routes func(*echo.Echo)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, streams: &s.streams, tracer: cfg.Tracing.Tracer("sluice/web"), cors: policy, lingering: make(chan struct{}, maxLingering)}
+	g := &guard{Config: cfg, ids: newIDs(), metrics: m, inFlight: &s.inFlight, places: &s.places, tracer: cfg.Tracing.Tracer("sluice/web"), cors: policy, lingering: make(chan struct{}, maxLingering)}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Logger.SetOutput(slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn).Writer())

@@ -27,13 +27,13 @@ func TestStreamsKeepNobodyOut(t *testing.T) {
 				t.Errorf("a stream is answered %d %s", resp.StatusCode, body)
 			}
 		})
-		waitFor(t, func() bool { return b.streams.Load() == int64(n)+1 })
+		waitFor(t, func() bool { return b.inFlight.Load() == int64(n)+1 && b.places.Load() == 0 })
 	}
 	if resp, body := b.do(b.request("POST", "/work", nil)); resp.StatusCode != 204 {
 		t.Errorf("beside the streams: %d %s", resp.StatusCode, body)
 	}
 	close(release)
 	streams.Wait()
-	waitFor(t, func() bool { return b.inFlight.Load() == 0 && b.streams.Load() == 0 })
+	waitFor(t, func() bool { return b.inFlight.Load() == 0 && b.places.Load() == 0 })
 	Stream(t.Context()) // no request
 }

@@ -17,53 +17,63 @@ import (
 // would read up to 256 KiB of it in small pieces before the answer, and close the
 // connection over more, which resets it under a client that is still sending. Few
 // clients see the answer then.
+//
+// A connection is kept only where the body was read to its end: what is left on the wire
+// must never be taken for another request.
 const (
 	// skipFirst is how much is read before the answer, so that the connection can be
 	// kept: no more than net/http would read.
 	skipFirst = 256 << 10
-	// lingerTime is how long the rest is read behind the answer, for clients that look
-	// at it only once they have sent everything.
+	// lingerTime is how long the rest is waited for before the answer, and again behind it,
+	// for clients that look at it only once they have sent everything.
 	lingerTime = 5 * time.Second
-	// maxLingering is how many connections are read so at a time.
+	// maxLingering is how many connections are read behind their answers at a time.
 	maxLingering = 64
 )
 
-// fail answers a request that failed. Of a large body the rest is read behind the answer,
-// which leaves the connection to the client's next request: one that looks at the answer
-// while it sends need not go on.
+// fail writes the answer to a request that failed. Where some of the body is left it is
+// not sent yet, but by settle.
 func (g *guard) fail(c echo.Context, x *exchange) {
-	rest := x.body.unread(c.Request())
-	large := fault.Is(x.failed, fault.TooLarge)
-	if rest == 0 || rest <= skipFirst && !large && skip(x.body.ReadCloser, skipFirst) {
+	if x.rest = x.body.unread(c.Request()); x.rest == 0 {
 		g.ErrorHandler(x.failed, c)
 		return
 	}
-	w := &whole{ResponseWriter: c.Response().Writer}
-	select {
-	case g.lingering <- struct{}{}:
-		x.lingers = true
-		_ = http.NewResponseController(w).EnableFullDuplex() // of HTTP/1, which can
-	default:
-	}
-	if !x.lingers || large {
-		w.Header()["Connection"] = closeHeader
-	}
-	c.Response().Writer = w
+	res := c.Response()
+	w := &unsent{ResponseWriter: res.Writer, head: c.Request().Method == http.MethodHead}
+	res.Writer = w
 	g.ErrorHandler(x.failed, c)
-	w.send()
+	res.Writer, x.unsent = w.ResponseWriter, w
 }
 
-// linger reads what a client still sends to a request that has been answered, within
-// bounds. It is deferred, and comes after the request was accounted for: whoever is
-// refused takes no place among those being served.
-func (g *guard) linger(c echo.Context, x *exchange) {
-	if !x.lingers {
+// settle sends the answer that fail has left. It is deferred, and comes after the request
+// was accounted for and has left its place: whoever is refused takes none among those being
+// served, however slowly it sends. What is not read before the answer closes the connection
+// (RFC 9112 section 9.6), and is read behind it, within bounds.
+func (g *guard) settle(x *exchange) {
+	if x.unsent == nil {
 		return
 	}
-	defer func() { <-g.lingering }()
-	if http.NewResponseController(c.Response()).SetReadDeadline(time.Now().Add(lingerTime)) == nil {
-		skip(x.body.ReadCloser, g.MaxBody)
+	if x.body.err == nil && x.rest <= skipFirst && g.skip(x, skipFirst) {
+		x.unsent.send()
+		return
 	}
+	x.unsent.Header()["Connection"] = closeHeader
+	if x.unsent.send(); x.unsent.flush() != nil {
+		return // a client that has gone cannot be told
+	}
+	select {
+	case g.lingering <- struct{}{}:
+		defer func() { <-g.lingering }()
+		g.skip(x, g.MaxBody)
+	default: // closed at once, as net/http would
+	}
+}
+
+// skip reads up to limit bytes of the body for a while, and reports whether it has come to
+// the end.
+func (g *guard) skip(x *exchange, limit int64) bool {
+	wait := min(lingerTime, g.ReadTimeout)
+	return http.NewResponseController(x.unsent.ResponseWriter).SetReadDeadline(time.Now().Add(wait)) == nil && skip(x.body.ReadCloser, limit)
 }
 
 // unread returns how many bytes of the body may be on their way and can be read: 0 where
@@ -74,7 +84,7 @@ func (b *body) unread(r *http.Request) int64 {
 	switch {
 	case b.ReadCloser == nil, r.ProtoMajor != 1, b.err != nil && !fault.Is(b.err, fault.TooLarge):
 		return 0
-	case read == 0 && r.Header.Get("Expect") != "":
+	case read == 0 && r.ProtoAtLeast(1, 1) && r.Header.Get("Expect") != "":
 		return 0
 	case r.ContentLength < 0:
 		return 1
@@ -84,7 +94,8 @@ func (b *body) unread(r *http.Request) int64 {
 
 var skipped = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// skip reads up to limit bytes and reports whether that was all.
+// skip reads up to limit bytes and reports whether that was all. A read that fails, by time
+// or by malformed chunks, is not.
 func skip(r io.Reader, limit int64) bool {
 	room := skipped.Get().(*[64 << 10]byte)
 	defer skipped.Put(room)
@@ -97,27 +108,28 @@ func skip(r io.Reader, limit int64) bool {
 	return false
 }
 
-// whole is an answer that is sent in one piece and says how long it is, so that a client
-// knows its end while the handler goes on.
-type whole struct {
+// unsent is an answer that is sent later, in one piece. It says how long it is, so that a
+// client knows its end while the connection is still read.
+type unsent struct {
 	http.ResponseWriter
+	head   bool // the answer to HEAD, whose length is not that of the text
 	status int
 	text   []byte
 }
 
-func (w *whole) WriteHeader(status int) { w.status = status }
+func (w *unsent) WriteHeader(status int) { w.status = status }
 
-func (w *whole) Write(p []byte) (int, error) {
+func (w *unsent) Write(p []byte) (int, error) {
 	w.text = append(w.text, p...)
 	return len(p), nil
 }
 
-func (w *whole) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *whole) send() {
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(w.text))}
-	w.ResponseWriter.WriteHeader(cmp.Or(w.status, http.StatusOK))
-	if _, err := w.ResponseWriter.Write(w.text); err == nil {
-		_ = http.NewResponseController(w.ResponseWriter).Flush() // a client that has gone cannot be told
+func (w *unsent) send() {
+	if !w.head {
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(w.text))}
 	}
+	w.ResponseWriter.WriteHeader(cmp.Or(w.status, http.StatusOK))
+	_, _ = w.ResponseWriter.Write(w.text) // net/http remembers what went wrong
 }
+
+func (w *unsent) flush() error { return http.NewResponseController(w.ResponseWriter).Flush() }

@@ -511,7 +511,7 @@ func TestTooManyInFlight(t *testing.T) {
 	for range 2 {
 		work.Go(func() { b.do(b.request("POST", "/work", nil)) })
 	}
-	waitFor(t, func() bool { return b.inFlight.Load() == 2 })
+	waitFor(t, func() bool { return b.places.Load() == 2 })
 	b.do(b.request("GET", "/health", nil)) // has a connection ready
 	fastest := time.Hour
 	for range 10 {
