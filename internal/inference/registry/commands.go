@@ -312,7 +312,7 @@ func findGone(ctx context.Context, from repo.Reading, q gone) (*Version, error) 
 }
 
 func list(ctx context.Context, from repo.Reading, q List) (spec.Page[Version], error) {
-	rules := []spec.Spec[Version]{modelField.Eq(q.Model)}
+	rules := []spec.Spec[Version]{placeField.StartsWith(q.Model + "/")}
 	if q.Stage != "" {
 		rules = append(rules, stageField.Eq(q.Stage))
 	}
@@ -328,7 +328,7 @@ func list(ctx context.Context, from repo.Reading, q List) (spec.Page[Version], e
 	if !q.To.IsZero() {
 		rules = append(rules, createdField.Lt(q.To))
 	}
-	query := spec.Query[Version]{Where: spec.And(rules...), Order: numberField.Desc(), Limit: q.Limit, After: q.After}
+	query := spec.Query[Version]{Where: spec.And(rules...), Order: placeField.Desc(), Limit: q.Limit, After: q.After}
 	if q.Deleted {
 		query.Deleted = spec.OnlyDeleted
 	}

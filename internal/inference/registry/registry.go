@@ -21,6 +21,7 @@ package registry
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"sluice/internal/inference/tensor"
@@ -140,7 +141,7 @@ type Claim struct {
 // Versions keeps them.
 var Versions = repo.Kind[ID, Version]{
 	Name: "model_versions", Root: func(v *Version) *aggregate.Root[ID] { return &v.Root },
-	Columns: []spec.Column[Version]{selfField, modelField, numberField, stageField, digestField, sha256Field, createdField, purgeField, graphField},
+	Columns: []spec.Column[Version]{selfField, modelField, numberField, stageField, digestField, sha256Field, createdField, purgeField, graphField, placeField},
 }
 
 var (
@@ -152,7 +153,9 @@ var (
 	sha256Field  = spec.TextField("sha256", func(v *Version) string { return v.SHA256 })
 	createdField = spec.TimeField("created", func(v *Version) time.Time { return v.Root.CreatedAt })
 	graphField   = spec.BoolField("graph", (*Version).Graph)
-	purgeField   = spec.TimeField("purge", func(v *Version) time.Time { return v.Purge })
+	// placeField orders the versions of a model, whose name has no slash, by their number.
+	placeField = spec.TextField("place", func(v *Version) string { return fmt.Sprintf("%s/%019d", v.Model, v.Number) })
+	purgeField = spec.TimeField("purge", func(v *Version) time.Time { return v.Purge })
 )
 
 // never is the Purge of what is not deleted.
