@@ -7,7 +7,7 @@
 // (the idle class, where they can be lifted out of it when they starve; else a niceness), and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
 // requests than processors, since a thread that has to wait for one may hold what requests need.
 //
-// Requests need these processors too. A run of a model is a call out of Go, which keeps its processor until the
+// Requests need one more than there are, too. A run of a model is a call out of Go, which keeps its processor until the
 // runtime's monitor sees that it lasts. That one looks each 10 ms at last, and finds another call each time where they take
 // five: with as many runs at a time as processors nobody read a connection for up to a second.
 //
@@ -57,14 +57,16 @@ type Processors struct {
 	queue []chan struct{} // of those who wait for a turn, in the order of their coming; closed once it is theirs
 }
 
-// New returns the processors that Go uses, and gives it twice as many, unless it is not to use all that
+// New returns the processors that Go uses, and gives it one more, unless it is not to use all that
 // there are. It is to be closed when no work is left.
 func New() *Processors {
 	p := of(cores)
 	if !unlimited(cores, runtime.NumCPU()) {
 		return p
 	}
-	runtime.GOMAXPROCS(2 * cores) // and not cores again: runs of models keep as many, see above
+	lowered.mu.Lock()
+	widen()
+	lowered.mu.Unlock()
 	if priorities() {
 		p.lanes = newLanes()
 	}
