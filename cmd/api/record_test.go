@@ -116,7 +116,7 @@ not JSON`)
 			t.Errorf("%+v, want %s", e, want)
 		}
 	}
-	for body, want := range map[string]int{`{"prediction_id":"pred_00000000000000000000000000000000","label":1}`: 404, `{"label":1}`: 400, `{"client_ref":"mine"}`: 400, `{"client_ref":"mine","label":1,"x":1}`: 400, `{"client_ref":"mine","score":1e300}`: 400} {
+	for body, want := range map[string]int{`{"prediction_id":"pred_0000000000007000a000000000000001","label":1}`: 404, `{"prediction_id":"pred_00000000000000000000000000000000","label":1}`: 400, `{"label":1}`: 400, `{"client_ref":"mine"}`: 400, `{"client_ref":"mine","label":1,"x":1}`: 400, `{"client_ref":"mine","score":1e300}`: 400} {
 		if status, text := post("application/json", body); status != want {
 			t.Errorf("%s: %d %s", body, status, text)
 		}
