@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"sluice/internal/inference/evidence/sequential"
@@ -54,7 +55,7 @@ func (s *standard) counts() (out []sequential.Count) {
 
 // clone returns a copy that can be added to.
 func (s *standard) clone() standard {
-	return standard{s.All, append([]float64(nil), s.Rates...), append([]float64(nil), s.Squares...)}
+	return standard{s.All, slices.Clone(s.Rates), slices.Clone(s.Squares)}
 }
 
 // Folded is what all nodes have counted of an experiment under weights that it has no more,

@@ -124,31 +124,37 @@ func rowsReturn(t *testing.T, e engine.Engine) {
 func everyDatatype(t *testing.T, e engine.Engine) {
 	s := Open(t, e, "identity", onnxtest.Identity(onnxtest.Datatypes()...), 8)
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(1, 3).Draw(t, "parts")
-		widths := rapid.SliceOfN(rapid.IntRange(0, 4), len(onnxtest.Datatypes()), len(onnxtest.Datatypes())).Draw(t, "widths")
-		var parts []*engine.Part
-		for range n {
-			p := part(rapid.IntRange(1, 2).Draw(t, "rows"))
-			for i, d := range onnxtest.Datatypes() {
-				in := tensor.Tensor{Datatype: d, Shape: tensor.Shape{int64(p.Rows), int64(widths[i])}}
-				for range p.Rows * widths[i] {
-					in.Data = append(in.Data, element(t, d)...)
-				}
-				p.Inputs = append(p.Inputs, in)
-			}
-			parts = append(parts, p)
-		}
-		if err := s.Run(context.Background(), parts); err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range parts {
-			for i := range p.Inputs {
-				if got, in := p.Outputs[i], p.Inputs[i]; got.Datatype != in.Datatype || !got.Shape.Equal(in.Shape) || !slices.Equal(got.Data, in.Data) {
-					t.Fatalf("put in %v, got %v", in, got)
-				}
-			}
-		}
+		types := onnxtest.Datatypes()
+		comesBack(t, s, types, rapid.SliceOfN(rapid.IntRange(0, 4), len(types), len(types)).Draw(t, "widths"))
 	})
+}
+
+// comesBack runs some parts, with an input of each datatype and width, and checks that
+// the outputs are what the inputs were. It returns the parts.
+func comesBack(t *rapid.T, s engine.Session, types []tensor.Datatype, widths []int) []*engine.Part {
+	var parts []*engine.Part
+	for range rapid.IntRange(1, 3).Draw(t, "parts") {
+		p := part(rapid.IntRange(1, 2).Draw(t, "rows"))
+		for i, d := range types {
+			in := tensor.Tensor{Datatype: d, Shape: tensor.Shape{int64(p.Rows), int64(widths[i])}}
+			for range p.Rows * widths[i] {
+				in.Data = append(in.Data, element(t, d)...)
+			}
+			p.Inputs = append(p.Inputs, in)
+		}
+		parts = append(parts, p)
+	}
+	if err := s.Run(context.Background(), parts); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts {
+		for i, in := range p.Inputs {
+			if got := p.Outputs[i]; got.Datatype != in.Datatype || !got.Shape.Equal(in.Shape) || !slices.Equal(got.Data, in.Data) {
+				t.Fatalf("put in %v, got %v", in, got)
+			}
+		}
+	}
+	return parts
 }
 
 func element(t *rapid.T, d tensor.Datatype) []byte {

@@ -89,12 +89,11 @@ func (e *edge) listModels(ctx context.Context, in *modelsIn) (*modelsOut, error)
 		}
 		q.Also = func(m *registry.Model) bool { return aliases(m.Name)[in.Alias] != 0 }
 	}
-	if q.Label, err = label(in.Label); err != nil {
+	f, err := filterOf(in.Label, in.From, in.To)
+	if err != nil {
 		return nil, err
 	}
-	if q.From, q.To, err = between(in.From, in.To); err != nil {
-		return nil, err
-	}
+	q.Label, q.From, q.To = f.label, f.from, f.to
 	page, err := cqrs.Ask(ctx, e.bus, q)
 	if err != nil {
 		return nil, err
@@ -133,19 +132,21 @@ func (e *edge) modelView(m *registry.Model, aliases func(string) map[string]int6
 	return view
 }
 
-// label reads a filter by a label.
-func label(text string) (pair [2]string, err error) {
-	key, value, ok := strings.Cut(text, ":")
-	if text != "" && (!ok || key == "") {
-		return pair, badFilter("label is %q, expected key:value", text)
-	}
-	return [2]string{key, value}, nil
+// filter is what lists of models and of versions are narrowed by.
+type filter struct {
+	label    [2]string // key and value
+	from, to time.Time
 }
 
-// between reads a filter by times.
-func between(from, to string) (a, b time.Time, err error) {
-	if a, err = moment("created_from", from); err == nil {
-		b, err = moment("created_to", to)
+// filterOf reads a filter.
+func filterOf(label, from, to string) (f filter, err error) {
+	key, value, ok := strings.Cut(label, ":")
+	if label != "" && (!ok || key == "") {
+		return f, badFilter("label is %q, expected key:value", label)
 	}
-	return a, b, err
+	f.label = [2]string{key, value}
+	if f.from, err = moment("created_from", from); err == nil {
+		f.to, err = moment("created_to", to)
+	}
+	return f, err
 }

@@ -10,19 +10,19 @@ import (
 )
 
 func TestFilters(t *testing.T) {
-	if pair, err := label("team:a:b"); err != nil || pair != [2]string{"team", "a:b"} {
-		t.Errorf("%q %v", pair, err)
+	if f, err := filterOf("team:a:b", "", ""); err != nil || f != (filter{label: [2]string{"team", "a:b"}}) {
+		t.Errorf("%+v %v", f, err)
 	}
-	if pair, err := label(""); err != nil || pair[0] != "" {
-		t.Errorf("no filter is %q, %v", pair, err)
+	if f, err := filterOf("", "", ""); err != nil || f != (filter{}) {
+		t.Errorf("no filter is %+v, %v", f, err)
 	}
 	for _, text := range []string{"team", ":a", ":"} {
-		if _, err := label(text); fault.CodeOf(err) != "invalid_filter" {
+		if _, err := filterOf(text, "", ""); fault.CodeOf(err) != "invalid_filter" {
 			t.Errorf("label %q: %v", text, err)
 		}
 	}
 	for _, pair := range [][2]string{{"yesterday", ""}, {"", "2026-01-01"}} {
-		if _, _, err := between(pair[0], pair[1]); fault.CodeOf(err) != "invalid_filter" {
+		if _, err := filterOf("", pair[0], pair[1]); fault.CodeOf(err) != "invalid_filter" {
 			t.Errorf("between %q: %v", pair, err)
 		}
 	}

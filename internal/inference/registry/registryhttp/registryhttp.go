@@ -204,15 +204,12 @@ func (e *edge) get(ctx context.Context, in *oneIn) (*out, error) {
 }
 
 func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
-	q := registry.List{Model: in.Model, Stage: registry.Stage(in.Stage), Digest: in.Digest, SHA256: in.SHA256, Deleted: in.Deleted, Limit: in.Limit, After: in.Cursor}
-	var err error
-	if q.Label, err = label(in.Label); err != nil {
+	f, err := filterOf(in.Label, in.From, in.To)
+	if err != nil {
 		return nil, err
 	}
-	if q.From, q.To, err = between(in.From, in.To); err != nil {
-		return nil, err
-	}
-	page, err := cqrs.Ask(ctx, e.bus, q)
+	page, err := cqrs.Ask(ctx, e.bus, registry.List{Model: in.Model, Stage: registry.Stage(in.Stage), Digest: in.Digest, SHA256: in.SHA256, Deleted: in.Deleted,
+		Label: f.label, From: f.from, To: f.to, Limit: in.Limit, After: in.Cursor})
 	if err != nil {
 		return nil, err
 	}
