@@ -2,6 +2,7 @@
 // something that they assert does not hold.
 //
 //	go run ./loadtest/drive [-short] [-out folder] [scenario.yaml]...
+//	go run ./loadtest/drive -against folder [-out other] [scenario.yaml]...
 //	go run ./loadtest/drive -url 127.0.0.1:8000 [-grpc 127.0.0.1:8001] loadtest/scenarios/low.yaml
 //
 // Without files it runs all of loadtest/scenarios. It starts the server itself,
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.StringVar(&o.Binary, "server", "", "the binary of ours; empty builds ./cmd/api")
 	flags.Uint64Var(&o.Seed, "seed", 1, "of arrivals")
 	short := flags.Bool("short", false, "take two fifths of the time: figures are rough")
+	against := flags.String("against", "", "folder of earlier reports, whose rates and arrivals are repeated and whose figures are compared")
 	results := flags.String("out", filepath.Join("loadtest", "results"), "folder for reports")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -80,30 +82,40 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 	}
-	return all(ctx, scenarios, o, dir, *results, out)
+	return all(ctx, scenarios, o, folders{dir, *results, *against}, out)
 }
+
+// folders are where runs have their files, reports go to, and earlier ones are, if any.
+type folders struct{ work, results, against string }
 
 // all runs the scenarios one after the other; one that fails does not keep the
 // next from running.
-func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options, dir, results string, out io.Writer) error {
+func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options, f folders, out io.Writer) error {
 	var failed []error
 	var lines strings.Builder
 	for _, s := range scenarios {
 		fmt.Fprintf(out, "== %s\n", s.Name)
-		o.Folder = filepath.Join(dir, s.Name)
+		o.Folder = filepath.Join(f.work, s.Name)
 		if err := os.MkdirAll(o.Folder, 0o750); err != nil {
+			return err
+		}
+		before, err := earlier(f.against, s.Name, &o)
+		if err != nil {
 			return err
 		}
 		began := time.Now()
 		report, err := scenario.Run(ctx, s, o)
 		if report != nil {
-			err = errors.Join(err, report.Write(results))
+			err = errors.Join(err, report.Write(f.results))
 			lines.WriteString(report.Lines())
 			fmt.Fprintf(out, "%s", report.Lines())
 			if !report.Holds() {
 				err = errors.Join(err, errors.New("not everything holds"))
 			}
-			fmt.Fprintf(out, "(%.0f s; others took %.0f%% of the cores; %s)\n", time.Since(began).Seconds(), 100*report.Others, filepath.Join(results, s.Name+".md"))
+			if before != nil {
+				err = errors.Join(err, compare(report, before, out))
+			}
+			fmt.Fprintf(out, "(%.0f s; others took %.0f%% of the cores; %s)\n", time.Since(began).Seconds(), 100*report.Others, filepath.Join(f.results, s.Name+".md"))
 		}
 		if err != nil {
 			fmt.Fprintf(out, "error: %s: %v\n", s.Name, err)
@@ -115,6 +127,37 @@ func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options
 	}
 	fmt.Fprintf(out, "\n%s", lines.String())
 	return errors.Join(append(failed, ctx.Err())...)
+}
+
+// earlier reads what a scenario is compared with, if anything, and has it repeated.
+func earlier(folder, name string, o *scenario.Options) (*scenario.Report, error) {
+	if folder == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	before, err := scenario.ReadReport(folder, name)
+	if err != nil {
+		return nil, fmt.Errorf("-against: %w", err)
+	}
+	o.Capacity, o.Seed = before.Capacity, before.Seed
+	return before, nil
+}
+
+// compare says which figures of two runs agree, and fails where some do not or none can be compared.
+func compare(now, before *scenario.Report, out io.Writer) error {
+	list := now.Compare(before)
+	differ := 0
+	for _, c := range list {
+		if fmt.Fprintln(out, c); !c.Agree() {
+			differ++
+		}
+	}
+	switch {
+	case len(list) == 0:
+		return errors.New("-against: no phase of both is as long, and long enough to have a spread")
+	case differ > 0:
+		return fmt.Errorf("-against: %d of %d figures differ by more than their spreads", differ, len(list))
+	}
+	return nil
 }
 
 // modelDir is where the repository keeps a model: those for load tests first.

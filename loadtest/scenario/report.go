@@ -22,6 +22,7 @@ type Report struct {
 	Others   float64   `json:"others"` // share of the cores that others took
 	Began    time.Time `json:"began"`
 	Capacity float64   `json:"capacity_per_second,omitempty"`
+	Seed     uint64    `json:"seed"`
 	CPU      float64   `json:"server_cpu_seconds,omitempty"`
 	Traffic  []Outcome `json:"traffic"`
 	Memory   []float64 `json:"memory_mb,omitempty"` // four times a second
@@ -59,16 +60,22 @@ type Figure struct {
 	Max       float64 `json:"max_ms"`
 	FirstP99  float64 `json:"first_event_p99_ms,omitempty"`
 	RefusalMS float64 `json:"refusal_p99_ms,omitempty"`
+
+	// Of phases that are long enough.
+	GoodSpread Spread `json:"good_per_second_spread,omitzero"`
+	P50Spread  Spread `json:"p50_ms_spread,omitzero"`
+	P99Spread  Spread `json:"p99_ms_spread,omitzero"`
 }
 
 func figure(name string, length time.Duration, c *Cell) Figure {
 	q := func(h *load.Histogram, at float64) float64 { return math.Round(1000*millis(h.Quantile(at))) / 1000 }
-	return Figure{name, length.Seconds(), c.Due, c.OK, c.Good, c.Refused, c.Failed, c.Unsent,
-		q(&c.Latency, .5), q(&c.Latency, .9), q(&c.Latency, .99), q(&c.Latency, .999), q(&c.Latency, 1), q(&c.First, .99), q(&c.Refusal, .99)}
+	return Figure{Name: name, Length: length.Seconds(), Due: c.Due, OK: c.OK, Good: c.Good, Refused: c.Refused, Failed: c.Failed, Unsent: c.Unsent,
+		P50: q(&c.Latency, .5), P90: q(&c.Latency, .9), P99: q(&c.Latency, .99), P999: q(&c.Latency, .999), Max: q(&c.Latency, 1),
+		FirstP99: q(&c.First, .99), RefusalMS: q(&c.Refusal, .99)}
 }
 
 func (r *run) report(others float64) *Report {
-	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Began: r.began.UTC(), Capacity: r.capacity,
+	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Began: r.began.UTC(), Capacity: r.capacity, Seed: r.options.Seed,
 		CPU: r.cpu.Seconds(), Memory: r.memory.mb}
 	for i, p := range r.s.Phases {
 		out.marks = append(out.marks, plot.Mark{At: r.s.begins(i).Seconds(), Name: p.Name})
@@ -81,7 +88,9 @@ func (r *run) report(others float64) *Report {
 			o.Error = series.err.Error()
 		}
 		for n, p := range r.s.Phases {
-			o.Phases = append(o.Phases, figure(p.Name, p.For, &series.phases[n]))
+			f := figure(p.Name, p.For, &series.phases[n])
+			f.GoodSpread, f.P50Spread, f.P99Spread = series.spreads(n)
+			o.Phases = append(o.Phases, f)
 		}
 		for n := range series.second[:int(r.s.length()/time.Second)] {
 			o.Seconds = append(o.Seconds, figure("", time.Second, &series.second[n]))
@@ -146,8 +155,8 @@ func (r *Report) Markdown() string {
 	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, t := range r.Traffic {
 		for _, p := range t.Phases {
-			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %.1f | %d | %d | %d | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
-				float64(p.Good)/p.Length, p.Refused, p.Failed, p.Unsent, number(p.P50), number(p.P90), number(p.P99), number(p.P999), number(p.Max))
+			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %s | %d | %d | %d | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
+				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, spreadOf(p.P50, p.P50Spread), number(p.P90), spreadOf(p.P99, p.P99Spread), number(p.P999), number(p.Max))
 		}
 	}
 	fmt.Fprintf(&b, "\n![latency](%s-latency.svg)\n\n![rates](%s-rate.svg)\n\n| | asserted | measured |\n|---|---|---|\n", r.Scenario, r.Scenario)

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,14 +91,10 @@ func (r *Series) phase(at time.Duration) int {
 func (r *Series) recovery(phase, before int) time.Duration {
 	normal := upper(&r.phases[before].Latency)
 	normal += normal / 10
-	from, to := 0, int(r.ends[phase]/time.Second)
-	if phase > 0 {
-		from = int((r.ends[phase-1] + time.Second - 1) / time.Second)
-	}
+	seconds := r.within(phase)
 	var rest load.Histogram
-	back := to
-	for i := to - 1; i >= from; i-- {
-		c := &r.second[i]
+	back := len(seconds)
+	for i, c := range slices.Backward(seconds) {
 		if c.Refused+c.Failed+c.Unsent > 0 {
 			break
 		}
@@ -105,7 +102,7 @@ func (r *Series) recovery(phase, before int) time.Duration {
 			back = i
 		}
 	}
-	return time.Duration(back-from) * time.Second
+	return time.Duration(back) * time.Second
 }
 
 // upper returns the upper end of the one-sided 95 % interval of the 99th percentile: as a
