@@ -34,7 +34,7 @@ func (r *Series) spreads(phase int) (good, p50, p99 Spread) {
 	if len(seconds) < fewestDrawn {
 		return
 	}
-	draw := rand.New(rand.NewPCG(1, uint64(phase))) //nolint:gosec // equal runs are to draw alike
+	draw := rand.New(rand.NewPCG(1, uint64(phase)))
 	var rates, medians, tails []float64
 	for range resamples {
 		var latency load.Histogram

@@ -28,7 +28,7 @@ func report(r *Series) *Report {
 
 // Runs that differ by chance alone agree, all but a few; runs of which one is half as slow again do not.
 func TestRunsAgreeUnlessTheyDiffer(t *testing.T) {
-	draw := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // a test
+	draw := rand.New(rand.NewPCG(3, 4))
 	const pairs = 60
 	falsely, missed := 0, 0
 	for range pairs {
@@ -56,7 +56,7 @@ func TestRunsAgreeUnlessTheyDiffer(t *testing.T) {
 
 // A run agrees with itself, and what is not there is not compared.
 func TestWhatIsCompared(t *testing.T) {
-	r := report(sampled(rand.New(rand.NewPCG(1, 2)), time.Millisecond)) //nolint:gosec // a test
+	r := report(sampled(rand.New(rand.NewPCG(1, 2)), time.Millisecond))
 	for _, c := range r.Compare(r) {
 		if !c.Agree() {
 			t.Error(c)
