@@ -144,6 +144,10 @@ func TestNATSSyncsBeforeItAcknowledges(t *testing.T) {
 	if !o.JetStream || !o.SyncAlways || o.ServerName != "nats-1" || len(o.Routes) != 3 {
 		t.Errorf("JetStream %v, sync always %v, name %q, %d routes", o.JetStream, o.SyncAlways, o.ServerName, len(o.Routes))
 	}
+	const reserved = 8200 << 20 // by the streams of docs/OPERATIONS.md
+	if o.JetStreamMaxStore < reserved {
+		t.Errorf("JetStream may store %d bytes: the streams reserve more, and would not be made", o.JetStreamMaxStore)
+	}
 	for _, name := range []string{"nats-1", "nats-2", "nats-3"} {
 		s := compose(t).Services[name]
 		if !slices.Contains(s.Volumes, "./nats.conf:/etc/nats/nats.conf:ro") || !slices.Contains(s.Command, "/etc/nats/nats.conf") {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/internal/platform/cql/cqltest"
 )
 
 // objects is the address of a folder of the test server's bucket that nobody else has.
@@ -128,5 +130,60 @@ func TestExportOnS3(t *testing.T) {
 	}
 	if got := infer(t, "GET", strings.Replace(address, "exports", "uploads", 1), nil); got.StatusCode != 403 {
 		t.Errorf("another object by that address: %d", got.StatusCode)
+	}
+}
+
+// The program on a cluster of each: the same commands, lists and predictions as in one
+// process, by configuration alone.
+func TestOnServers(t *testing.T) {
+	queues := os.Getenv("SLUICE_TEST_NATS_URL")
+	if queues == "" {
+		t.Fatal("SLUICE_TEST_NATS_URL is not set: run make services")
+	}
+	model := "on-servers-" + strings.ToLower(rand.Text())
+	a, stop := startApp(t, "--blob-url="+objects(t), "--database-url="+cqltest.Fresh(t), "--nats-url="+queues, "--nats-replicas=3", "--models=iris,"+model)
+	base := "http://" + a.http.Addr()
+	for number := range 2 {
+		file, err := os.ReadFile(fmt.Sprintf("../../models/iris/%d/model.onnx", number+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, v := registerVersion(t, base, model, fmt.Sprintf(`{"upload_id":%q,"labels":{"n":"%d"}}`, put(t, base, file), number))
+		if e.StatusCode != 201 {
+			t.Fatalf("%d %s", e.StatusCode, e.body)
+		}
+		if v = settled(t, base, v.URLs.Self); v.Stage != "ready" {
+			t.Fatalf("%+v", v)
+		}
+	}
+	infers := []byte(`{"inputs":[{"name":"input","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}`)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if e := infer(t, "POST", base+"/v2/models/"+model+"/versions/2/infer", infers); e.StatusCode == 200 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the version is not served: %d %s", e.StatusCode, e.body)
+		}
+	}
+	if e := infer(t, "PUT", base+"/v1/models/"+model+"/aliases/best", []byte(`{"version":"1"}`), "Content-Type", "application/json", "If-None-Match", "*"); e.StatusCode/100 != 2 {
+		t.Fatalf("%d %s", e.StatusCode, e.body)
+	}
+	for query, want := range map[string]bool{
+		"": true, "prefix=" + model[:9]: true, "prefix=x": false, "search=" + strings.ToUpper(model): true, "stage=ready": true, "stage=rejected": false,
+		"label=n:1": true, "label=n:0": false, "alias=best": true, "alias=worst": false, "created_to=2020-01-01T00:00:00Z": false,
+	} {
+		e := infer(t, "GET", base+"/v1/models?"+query, nil)
+		if e.StatusCode != 200 || bytes.Contains(e.body, []byte(`"name":"`+model+`"`)) != want {
+			t.Errorf("models?%s: %d %s", query, e.StatusCode, e.body)
+		}
+	}
+	for query, want := range map[string]int{"": 2, "stage=ready": 2, "label=n:1": 1, "stage=archived": 0} {
+		var page struct{ Data []versionView }
+		e := infer(t, "GET", base+"/v1/models/"+model+"/versions?"+query, nil)
+		if err := json.Unmarshal(e.body, &page); err != nil || e.StatusCode != 200 || len(page.Data) != want {
+			t.Errorf("versions?%s: %d %s, want %d", query, e.StatusCode, e.body, want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

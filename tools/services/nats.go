@@ -65,7 +65,7 @@ jetstream {
   store_dir: %q
   sync_interval: always
   max_memory_store: 64MB
-  max_file_store: 2GB
+  max_file_store: 32GB
 }
 cluster {
   name: sluice

@@ -113,107 +113,169 @@ func eachStore(t *testing.T, f func(t *testing.T, b *bed)) {
 	})
 }
 
-func TestWayOfAModel(t *testing.T) {
-	eachStore(t, func(t *testing.T, b *bed) {
-		find := func() *Model {
-			t.Helper()
-			m, err := cqrs.Ask(b.ctx, b.bus, FindModel{Name: "m"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return m
-		}
-		began := b.now
-		b.register("m", 1, map[string]string{"team": "a"})
-		if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || m.Latest.Stage != Registered || m.Latest.Labels["team"] != "a" || !m.Since.Equal(began) {
-			t.Errorf("%+v", m)
-		}
-		b.pass(time.Minute)
-		b.register("m", 2, nil)
-		if err := b.trials.Round(b.ctx); err != nil {
-			t.Fatal(err)
-		}
-		if m := find(); m.Versions() != 2 || m.Latest.Number != 2 || m.Latest.Stage != Ready || len(m.Latest.Labels) != 0 || !m.Since.Equal(began) || !m.Changed.Equal(b.now) {
-			t.Errorf("%+v", m)
-		}
-		remove := func(n int64) {
-			t.Helper()
-			if err := b.Delete(b.ctx, Delete{Model: "m", Number: n, Expect: anything}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		remove(2)
-		if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || m.Latest.Labels["team"] != "a" {
-			t.Errorf("without its latest version: %+v", m)
-		}
-		remove(1)
-		if _, err := cqrs.Ask(b.ctx, b.bus, FindModel{Name: "m"}); !errors.Is(err, repo.ErrNotFound) || len(b.names(ListModels{})) != 0 {
-			t.Errorf("without versions: %v, %v", err, b.names(ListModels{}))
-		}
-		if _, err := b.Restore(b.ctx, Restore{Model: "m", Number: 1}); err != nil {
-			t.Fatal(err)
-		}
-		if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || !m.Since.Equal(began) {
-			t.Errorf("restored: %+v", m)
-		}
-		v, err := b.Change(b.ctx, Note{Model: "m", Number: 1, Expect: anything, Stage: Archived, Change: func(n *Notes) { n.Labels = map[string]string{"team": "b"} }})
+func TestWayOfAModel(t *testing.T) { eachStore(t, wayOfAModel) }
+
+func wayOfAModel(t *testing.T, b *bed) {
+	find := func() *Model {
+		t.Helper()
+		m, err := cqrs.Ask(b.ctx, b.bus, FindModel{Name: "m"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := find(); m.Latest.Stage != Archived || m.Latest.Labels["team"] != "b" || m.Latest.Revision != v.Root.Version {
-			t.Errorf("changed: %+v", m)
+		return m
+	}
+	began := b.now
+	b.register("m", 1, map[string]string{"team": "a"})
+	if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || m.Latest.Stage != Registered || m.Latest.Labels["team"] != "a" || !m.Since.Equal(began) {
+		t.Errorf("%+v", m)
+	}
+	b.pass(time.Minute)
+	b.register("m", 2, nil)
+	if err := b.trials.Round(b.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if m := find(); m.Versions() != 2 || m.Latest.Number != 2 || m.Latest.Stage != Ready || len(m.Latest.Labels) != 0 || !m.Since.Equal(began) || !m.Changed.Equal(b.now) {
+		t.Errorf("%+v", m)
+	}
+	remove := func(n int64) {
+		t.Helper()
+		if err := b.Delete(b.ctx, Delete{Model: "m", Number: n, Expect: anything}); err != nil {
+			t.Fatal(err)
 		}
-		b.agree(t)
-	})
+	}
+	remove(2)
+	if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || m.Latest.Labels["team"] != "a" {
+		t.Errorf("without its latest version: %+v", m)
+	}
+	remove(1)
+	if _, err := cqrs.Ask(b.ctx, b.bus, FindModel{Name: "m"}); !errors.Is(err, repo.ErrNotFound) || len(b.names(ListModels{})) != 0 {
+		t.Errorf("without versions: %v, %v", err, b.names(ListModels{}))
+	}
+	if _, err := b.Restore(b.ctx, Restore{Model: "m", Number: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if m := find(); m.Versions() != 1 || m.Latest.Number != 1 || !m.Since.Equal(began) {
+		t.Errorf("restored: %+v", m)
+	}
+	v, err := b.Change(b.ctx, Note{Model: "m", Number: 1, Expect: anything, Stage: Archived, Change: func(n *Notes) { n.Labels = map[string]string{"team": "b"} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := find(); m.Latest.Stage != Archived || m.Latest.Labels["team"] != "b" || m.Latest.Revision != v.Root.Version {
+		t.Errorf("changed: %+v", m)
+	}
+	b.agree(t)
 }
 
-func TestModelsAreFound(t *testing.T) {
-	eachStore(t, func(t *testing.T, b *bed) {
-		began := b.now
-		for _, name := range []string{"Iris", "iris-large", "topic", "virus", "ÄÖ"} {
-			b.register(name, 1, map[string]string{"team": string([]rune(name)[:1])})
-			if b.pass(time.Hour); name != "topic" {
-				continue
-			}
-			if err := b.trials.Round(b.ctx); err != nil {
-				t.Fatal(err)
+func TestModelsAreFound(t *testing.T) { eachStore(t, modelsAreFound) }
+
+func modelsAreFound(t *testing.T, b *bed) {
+	began := b.now
+	for _, name := range []string{"Iris", "iris-large", "topic", "virus", "ÄÖ"} {
+		b.register(name, 1, map[string]string{"team": string([]rune(name)[:1])})
+		if b.pass(time.Hour); name != "topic" {
+			continue
+		}
+		if err := b.trials.Round(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, q := range map[string]ListModels{
+		"Iris iris-large topic virus ÄÖ": {},
+		"iris-large":                     {Prefix: "iris"},
+		"Iris iris-large":                {Search: "IRI"},
+		"virus":                          {Prefix: "v", Search: "iru"},
+		"ÄÖ":                             {Search: "äö"},
+		"topic":                          {Label: [2]string{"team", "t"}},
+		"topic virus":                    {From: began.Add(2 * time.Hour), To: began.Add(4 * time.Hour)},
+		"Iris":                           {Also: func(m *Model) bool { return m.Name == "Iris" }},
+		"Iris iris-large topic":          {Stage: Ready},
+		"virus ÄÖ":                       {Stage: Registered},
+		"iris-large topic":               {Stage: Ready, From: began.Add(time.Minute)},
+		"":                               {Label: [2]string{"team", ""}},
+	} {
+		for _, limit := range []int{0, 1, 2} {
+			q.Limit = limit
+			if got := strings.Join(b.names(q), " "); got != want {
+				t.Errorf("%+v finds %q, want %q", q, got, want)
 			}
 		}
-		for want, q := range map[string]ListModels{
-			"Iris iris-large topic virus ÄÖ": {},
-			"iris-large":                     {Prefix: "iris"},
-			"Iris iris-large":                {Search: "IRI"},
-			"virus":                          {Prefix: "v", Search: "iru"},
-			"ÄÖ":                             {Search: "äö"},
-			"topic":                          {Label: [2]string{"team", "t"}},
-			"topic virus":                    {From: began.Add(2 * time.Hour), To: began.Add(4 * time.Hour)},
-			"Iris":                           {Also: func(m *Model) bool { return m.Name == "Iris" }},
-			"Iris iris-large topic":          {Stage: Ready},
-			"virus ÄÖ":                       {Stage: Registered},
-			"iris-large topic":               {Stage: Ready, From: began.Add(time.Minute)},
-			"":                               {Label: [2]string{"team", ""}},
-		} {
-			for _, limit := range []int{0, 1, 2} {
-				q.Limit = limit
-				if got := strings.Join(b.names(q), " "); got != want {
-					t.Errorf("%+v finds %q, want %q", q, got, want)
+	}
+	for _, cursor := range []string{"!", "_w", "AAAA", "Li4"} { // no Base64; no text; a name of zeros; ".."
+		if _, err := cqrs.Ask(b.ctx, b.bus, ListModels{After: cursor}); fault.CodeOf(err) != "invalid_cursor" {
+			t.Errorf("the cursor %q: %v", cursor, err)
+		}
+	}
+	stranger := access.With(b.ctx, &access.Principal{Tenant: "acme", Subject: "eve"})
+	if _, err := cqrs.Ask(stranger, b.bus, ListModels{}); !fault.Is(err, fault.PermissionDenied) {
+		t.Errorf("without the permission: %v", err)
+	}
+	other := access.With(b.ctx, &access.Principal{Tenant: "other", Subject: "bob", Permissions: access.SetOf(Read)})
+	if page, err := cqrs.Ask(other, b.bus, ListModels{}); err != nil || len(page.Items) != 5 {
+		t.Errorf("another tenant sees %d models, %v: models are everybody's", len(page.Items), err)
+	}
+}
+
+func TestVersionsAreFound(t *testing.T) { eachStore(t, versionsAreFound) }
+
+// The versions of a model are found by what is known of them, the greatest number first,
+// page by page, whatever a model is called that stands beside it.
+func versionsAreFound(t *testing.T, b *bed) {
+	began := b.now
+	for seed := range uint64(12) {
+		b.register("m", seed+1, map[string]string{"odd": fmt.Sprint(seed % 2)})
+		b.register([]string{"m.x", "m-x", "mm"}[seed%3], seed+1, nil)
+		if b.pass(time.Hour); seed != 7 {
+			continue
+		}
+		if err := b.trials.Round(b.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Delete(b.ctx, Delete{Model: "m", Number: 11, Expect: anything}); err != nil {
+		t.Fatal(err)
+	}
+	third, err := Versions.Get(b.ctx, b.store.Read(repo.Scope{}), IDOf("m", 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, q := range map[string]List{
+		"12 10 9 8 7 6 5 4 3 2 1": {Model: "m"},
+		"11":                      {Model: "m", Deleted: true},
+		"12 10 9":                 {Model: "m", Stage: Registered},
+		"8 7 6 5 4 3 2 1":         {Model: "m", Stage: Ready},
+		"3":                       {Model: "m", SHA256: third.SHA256},
+		"3 ":                      {Model: "m", Digest: third.Digest},
+		"6 5 4":                   {Model: "m", From: began.Add(3 * time.Hour), To: began.Add(6 * time.Hour)},
+		"12 10 8 6 4 2":           {Model: "m", Label: [2]string{"odd", "1"}},
+		"8 6 4":                   {Model: "m", Label: [2]string{"odd", "1"}, Stage: Ready, From: began.Add(3 * time.Hour)},
+		"4 3 2 1":                 {Model: "mm"},
+		"":                        {Model: "m.", Stage: Ready},
+	} {
+		for _, limit := range []int{0, 1, 5} {
+			q.Limit, q.After = limit, ""
+			var got []string
+			for {
+				page, err := cqrs.Ask(b.ctx, b.bus, q)
+				if err != nil {
+					t.Fatalf("%+v: %v", q, err)
+				}
+				for _, v := range page.Items {
+					got = append(got, fmt.Sprint(v.Number))
+				}
+				if q.After = page.Next; q.After == "" {
+					break
 				}
 			}
-		}
-		for _, cursor := range []string{"!", "_w", "AAAA", "Li4"} { // no Base64; no text; a name of zeros; ".."
-			if _, err := cqrs.Ask(b.ctx, b.bus, ListModels{After: cursor}); fault.CodeOf(err) != "invalid_cursor" {
-				t.Errorf("the cursor %q: %v", cursor, err)
+			if strings.Join(got, " ") != strings.TrimSpace(want) {
+				t.Errorf("%+v finds %q, want %q", q, got, want)
 			}
 		}
-		stranger := access.With(b.ctx, &access.Principal{Tenant: "acme", Subject: "eve"})
-		if _, err := cqrs.Ask(stranger, b.bus, ListModels{}); !fault.Is(err, fault.PermissionDenied) {
-			t.Errorf("without the permission: %v", err)
-		}
-		other := access.With(b.ctx, &access.Principal{Tenant: "other", Subject: "bob", Permissions: access.SetOf(Read)})
-		if page, err := cqrs.Ask(other, b.bus, ListModels{}); err != nil || len(page.Items) != 5 {
-			t.Errorf("another tenant sees %d models, %v: models are everybody's", len(page.Items), err)
-		}
-	})
+	}
+	b.pass(365 * 24 * time.Hour)
+	if n, err := b.Sweep(b.ctx); n != 1 || err != nil {
+		t.Errorf("%d swept, %v; one was deleted a year ago", n, err)
+	}
 }
 
 // A search that finds little looks at so many models for a page, and goes on behind them.
@@ -242,34 +304,34 @@ func TestSearchesAreBounded(t *testing.T) {
 
 // Who goes through the pages while models are registered sees each that was there before
 // once, in order.
-func TestPagesAreStable(t *testing.T) {
-	eachStore(t, func(t *testing.T, b *bed) {
-		var before []string
-		for i := range 20 {
-			before = append(before, fmt.Sprintf("m%02d", i))
-			b.register(before[i], 1, nil)
-		}
-		var wg sync.WaitGroup
-		for i := range 20 {
-			wg.Go(func() {
-				if _, _, err := b.Register(b.ctx, Register{Model: fmt.Sprintf("m%02d-new", i), Sources: []Source{b.source(ModelFile, mlp)}}); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		seen := b.names(ListModels{Limit: 3})
-		wg.Wait()
-		if !slices.IsSorted(seen) || len(slices.Compact(slices.Clone(seen))) != len(seen) {
-			t.Errorf("not in order: %q", seen)
-		}
-		if old := slices.DeleteFunc(seen, func(name string) bool { return strings.HasSuffix(name, "-new") }); !slices.Equal(old, before) {
-			t.Errorf("saw %q", old)
-		}
-		if all := b.names(ListModels{Limit: 7}); len(all) != 40 {
-			t.Errorf("%d models at the end", len(all))
-		}
-		b.agree(t)
-	})
+func TestPagesAreStable(t *testing.T) { eachStore(t, pagesAreStable) }
+
+func pagesAreStable(t *testing.T, b *bed) {
+	var before []string
+	for i := range 20 {
+		before = append(before, fmt.Sprintf("m%02d", i))
+		b.register(before[i], 1, nil)
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, _, err := b.Register(b.ctx, Register{Model: fmt.Sprintf("m%02d-new", i), Sources: []Source{b.source(ModelFile, mlp)}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	seen := b.names(ListModels{Limit: 3})
+	wg.Wait()
+	if !slices.IsSorted(seen) || len(slices.Compact(slices.Clone(seen))) != len(seen) {
+		t.Errorf("not in order: %q", seen)
+	}
+	if old := slices.DeleteFunc(seen, func(name string) bool { return strings.HasSuffix(name, "-new") }); !slices.Equal(old, before) {
+		t.Errorf("saw %q", old)
+	}
+	if all := b.names(ListModels{Limit: 7}); len(all) != 40 {
+		t.Errorf("%d models at the end", len(all))
+	}
+	b.agree(t)
 }
 
 // between is a store that does something else before some of its operations.

@@ -16,7 +16,7 @@ import (
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	n := 0
 	var errs []error
-	due := spec.Query[Version]{Where: purgeField.Le(s.store.Now()), Deleted: spec.OnlyDeleted}
+	due := spec.Query[Version]{Where: purgeField.Le(s.store.Now()), Order: purgeField.Asc(), Deleted: spec.OnlyDeleted}
 	for v, err := range Versions.All(ctx, s.store.Read(repo.Scope{}), due) {
 		if err != nil {
 			return n, errors.Join(append(errs, err)...)

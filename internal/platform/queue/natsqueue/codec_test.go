@@ -35,6 +35,7 @@ func TestLanesNeverChange(t *testing.T) {
 	}
 }
 
+// Property 10: what is mapped to the wire and back is what it was, in each field.
 func TestDecodeIsTheInverseOfEncode(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := queue.Message{

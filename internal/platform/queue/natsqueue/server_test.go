@@ -211,6 +211,26 @@ func TestServerThatIsAway(t *testing.T) {
 	}
 }
 
+// Streams reserve their room: a server that has less says which stream, how much and what
+// to set, and not that the queue is full, which would pass.
+func TestServerWithoutRoomForAStream(t *testing.T) {
+	s, err := Start(t.Context(), t.TempDir(), ServerConfig{MaxStore: 96 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := connect(t, Config{Server: s})
+	t.Cleanup(func() { end(t, s, q) })
+	err = q.Ensure(t.Context(), queue.Stream{Name: "LARGE", Subjects: []string{"large.>"}, MaxBytes: 64 << 20})
+	for _, part := range []string{"LARGE_DEAD", "64 MiB", "max_file_store", "nats.max_store"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%v does not name %s", err, part)
+		}
+	}
+	if fault.CodeOf(err) != "queue_full" {
+		t.Errorf("the code is %s", fault.CodeOf(err))
+	}
+}
+
 // A server that the disk failed starts again once the disk takes writes. Clients
 // and consumers go on by themselves, and nothing is lost.
 func TestServerStartsAgainAfterTheDiskFailed(t *testing.T) {

@@ -35,9 +35,12 @@ func (q *Queue) ensure(ctx context.Context, cfg jetstream.StreamConfig) error {
 		try, cancel := context.WithTimeout(ctx, min(q.cfg.Timeout, 2*time.Second)) // clusters lose requests at their start
 		_, err := q.js.CreateOrUpdateStream(try, cfg)
 		cancel()
-		err = translate(err)
-		if err == nil || !fault.Of(err).Kind.Retryable() || fault.CodeOf(err) == "queue_full" {
+		switch err = translate(err); {
+		case err == nil || !fault.Of(err).Kind.Retryable():
 			return err
+		case fault.CodeOf(err) == "queue_full":
+			return fault.Wrap(fault.Unavailable, err, "the queue's servers have no room for stream %s, which reserves %d MiB on %d of them: raise max_file_store, or nats.max_store of the server in this process",
+				cfg.Name, cfg.MaxBytes>>20, max(cfg.Replicas, 1)).WithCode("queue_full")
 		}
 		select {
 		case <-ctx.Done():
