@@ -141,7 +141,7 @@ func TestOnServers(t *testing.T) {
 		t.Fatal("SLUICE_TEST_NATS_URL is not set: run make services")
 	}
 	model := "on-servers-" + strings.ToLower(rand.Text())
-	a, stop := startApp(t, "--blob-url="+objects(t), "--database-url="+cqltest.Fresh(t), "--nats-url="+queues, "--nats-replicas=3", "--models=iris,"+model)
+	a, stop := startApp(t, "--blob-url="+objects(t), "--database-url="+cqltest.Fresh(t), "--nats-url="+queues, "--nats-replicas=3", "--models=")
 	base := "http://" + a.http.Addr()
 	for number := range 2 {
 		file, err := os.ReadFile(fmt.Sprintf("../../models/iris/%d/model.onnx", number+1))
