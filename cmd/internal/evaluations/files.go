@@ -89,11 +89,8 @@ func (f files) inspect(ctx context.Context, in evaluation.Upload, ports []run.Po
 	}
 	var c ingest.Chunk
 	err = errors.Join(r.Read(&c, ingest.Limit{Rows: 100, Bytes: 1 << 20}), r.Close())
-	switch {
-	case errors.Is(err, io.EOF):
-		return how, fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
-	case err == nil && len(c.Good) == 0:
-		return how, fault.New(fault.Unprocessable, "none of the first %d rows can be used; of the first: %s", c.Rows, c.Errors[0].Message).WithCode("rows_invalid_file")
+	if errors.Is(err, io.EOF) || err == nil && len(c.Good) == 0 {
+		return how, api.Refused(c.Rows, c.Errors)
 	}
 	return how, err
 }

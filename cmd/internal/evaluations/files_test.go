@@ -96,6 +96,10 @@ func TestFilesThatDoNotFit(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	_, err = files{bucket: bucket}.inspect(t.Context(), evaluation.Upload{Format: "csv", Columns: map[string][]string{"x": {"a", "b"}}}, ports, run.Source(bucket, job.Object{Key: "acme/bad"}))
+	if d := fault.Of(err).Details; len(d) != 1 || d[0].Line != 2 || d[0].Message != `column a: "x" is no number` {
+		t.Errorf("%+v", d)
+	}
 	if _, err := portsOf(&evaluation.Served{Inputs: served.Inputs}); fault.CodeOf(err) != "model_not_batchable" {
 		t.Error(err)
 	}

@@ -344,7 +344,7 @@ func (a *API) Register(v *api.API) {
 	change(a, v, op("resume-batch", http.MethodPost, "/batches/{id}/resume", "Resume a paused batch", job.Write), func(of job.Of) job.Resume { return job.Resume{Of: of} })
 	change(a, v, op("retry-batch", http.MethodPost, "/batches/{id}/retry", "Run the rows of an ended batch again that have not succeeded", job.Write), func(of job.Of) job.Retry { return job.Retry{Of: of} })
 	content := op("get-batch-results", http.MethodGet, "/batches/{id}/results", "Download a batch's results", job.Read)
-	content.Description = "A record for each row, in the order of the file: all rows of a batch that has ended, and before that those from the first on that are done. Without format it is the first of those that were asked for."
+	content.Description = "A record for each row, in the order of the file: all that were run of a batch that has ended, and before that those from the first on that are done. Without format it is the first of those that were asked for."
 	content.Produces, content.Stream = []string{"application/jsonl", "text/csv", "application/vnd.apache.parquet", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}, true
 	api.RegisterRaw(v, content, a.results)
 	failed := op("get-batch-errors", http.MethodGet, "/batches/{id}/errors", "Download the errors of a batch's rows", job.Read)

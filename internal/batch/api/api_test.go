@@ -93,7 +93,7 @@ func TestInputs(t *testing.T) {
 		"named":       {f("a", "b"), NewBatch{Columns: map[string][]string{"x": {"4", "3", "2", "1"}}}, one, "4 3 2 1", false},
 		"a list":      {f("id", "x"), NewBatch{}, one, "x", false},
 		"the others":  {f("a", "id", "b", "note", "c", "d"), NewBatch{RowID: "id", Output: &NewBatchOutput{IncludeInput: []string{"note"}}}, one, "a b c d", false},
-		"too many":    {f("a", "b", "c", "d", "e"), NewBatch{}, one, "x", false}, // which is found missing
+		"too-many":    {f("a", "b", "c", "d", "e"), NewBatch{}, one, "x", false}, // which is found missing
 		"each its":    {f("y", "x"), NewBatch{}, two, "x y", false},
 		"some":        {f("y", "z"), NewBatch{Columns: map[string][]string{"x": {"z"}}}, two, "z y", false},
 		"not enough":  {f("a", "b"), NewBatch{Columns: map[string][]string{"x": {"a", "b"}}}, one, "", true},
@@ -170,6 +170,34 @@ func TestCheckLists(t *testing.T) {
 	_, err = a.check(t.Context(), &job.Batch{Output: job.Output{Format: ingest.JSONL}}, &NewBatch{Columns: map[string][]string{"x": {"l"}}}, m, run.Source(bucket, job.Object{Key: "acme/f"}))
 	if f := fault.Of(err); f.Code != "rows_invalid_file" || len(f.Details) != 1 || !strings.HasPrefix(f.Details[0].Message, "row 0, from 0: column l: ") {
 		t.Errorf("%v, %+v", err, f.Details)
+	}
+}
+
+// A row that is larger than what is tried of a file says nothing of those behind it.
+func TestLargeFirstRow(t *testing.T) {
+	bucket := memblob.New(memblob.Config{})
+	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+	m := &run.Model{Inputs: []run.Port{{Name: "a", Type: "FP32"}}}
+	large := strings.Repeat("x", 3<<20) + "\n"
+	for name, tt := range map[string]struct {
+		text string
+		stop bool
+		rows int64 // 0: it is refused
+	}{
+		"one":        {"a\n" + large + "1\n2\n", false, 3},
+		"to-stop":    {"a\n" + large + "1\n2\n", true, 0},
+		"all":        {"a\n" + large + large + "x\n", false, 0},
+		"too-many":   {"a\n" + strings.Repeat(large, triedChunks) + "1\n", false, 0},
+		"small-many": {"a\n" + strings.Repeat("x\n", tried) + "1\n", false, 0},
+	} {
+		if _, err := bucket.Put(t.Context(), "acme/"+name, strings.NewReader(tt.text), blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.check(t.Context(), &job.Batch{Stop: tt.stop, Output: job.Output{Format: ingest.JSONL}}, &NewBatch{}, m, run.Source(bucket, job.Object{Key: "acme/" + name}))
+		f := fault.Of(err)
+		if tt.rows > 0 && (err != nil || s.rows != tt.rows) || tt.rows == 0 && (f.Code != "rows_invalid_file" || len(f.Details) == 0 || f.Details[0].Line != 2) {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
 	}
 }
 

@@ -199,10 +199,12 @@ func others(f *ingest.File, in *NewBatch) []string {
 	})
 }
 
-// How many rows are tried before a batch is accepted.
+// How many rows are tried before a batch is accepted. Where all are wrong further ones are,
+// up to these: a row that is larger than what is tried says nothing of the others.
 const (
-	tried      = 1000
-	triedBytes = 1 << 20
+	tried       = 1000
+	triedBytes  = 1 << 20
+	triedChunks = 8
 )
 
 // try reads the first rows, and returns how many they are. They may have errors, unless
@@ -213,20 +215,41 @@ func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) (sample,
 		return sample{}, err
 	}
 	defer r.Close()
+	var all int
+	var wrong []ingest.RowError
 	c := new(ingest.Chunk)
-	if err := r.Read(c, ingest.Limit{Rows: tried, Bytes: triedBytes}); errors.Is(err, io.EOF) {
-		return sample{}, fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
-	} else if err != nil {
-		return sample{}, err
+	for range triedChunks {
+		if err := r.Read(c, ingest.Limit{Rows: tried, Bytes: triedBytes}); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return sample{}, err
+		}
+		if len(c.Errors) < c.Rows && !(b.Stop && len(c.Errors) > 0) {
+			s := sampled(r, c, &b.File)
+			s.rows += int64(all)
+			return s, nil
+		}
+		for _, e := range c.Errors {
+			e.Row += all
+			wrong = append(wrong, e)
+		}
+		if all += c.Rows; b.Stop || all >= tried {
+			break
+		}
 	}
-	if len(c.Errors) < c.Rows && !(b.Stop && len(c.Errors) > 0) {
-		return sampled(r, c, &b.File), nil
+	return sample{}, Refused(all, wrong)
+}
+
+// Refused is the error of a file of which so many rows were tried, and none, or too few, can be used.
+func Refused(rows int, wrong []ingest.RowError) error {
+	if rows == 0 {
+		return fault.New(fault.Unprocessable, "the file has no rows").WithCode("file_empty")
 	}
 	var details []fault.Detail
-	for i := range c.Errors[:min(len(c.Errors), job.MaxErrors)] {
-		details = append(details, detail(&c.Errors[i]))
+	for i := range wrong[:min(len(wrong), job.MaxErrors)] {
+		details = append(details, detail(&wrong[i]))
 	}
-	return sample{}, fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(c.Errors), c.Rows).WithCode("rows_invalid_file").WithDetails(details...)
+	return fault.New(fault.Unprocessable, "%d of the first %d rows cannot be used", len(wrong), rows).WithCode("rows_invalid_file").WithDetails(details...)
 }
 
 // detail says which row is wrong, by its index where the file has no lines, and which column.

@@ -65,7 +65,7 @@ func (b *budget) skip(element string) error {
 		switch {
 		case c == '<':
 			tag = append(tag[:0], c)
-		case c == '>' && ends(string(tag), element):
+		case c == '>' && len(tag) > 1 && tag[1] == '/' && ends(string(tag), element):
 			return nil
 		case len(tag) > 0 && len(tag) < 256:
 			tag = append(tag, c)

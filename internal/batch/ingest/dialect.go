@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +26,8 @@ func (d Dialect) Check() error {
 	switch {
 	case d.Delimiter != "" && !one(d.Delimiter):
 		return fault.New(fault.Unprocessable, "the delimiter %q is not one ASCII character", fault.Clip(d.Delimiter, 20)).WithCode("dialect_invalid")
-	case d.Quote != "" && d.Quote != "none" && !one(d.Quote) || d.Quote != "" && d.Quote == d.Delimiter:
-		return fault.New(fault.Unprocessable, `the quote %q is not one ASCII character beside the delimiter, nor "none"`, fault.Clip(d.Quote, 20)).WithCode("dialect_invalid")
+	case d.Quote != "" && d.Quote != "none" && !one(d.Quote) || cmp.Or(d.Quote, `"`) == d.Delimiter:
+		return fault.New(fault.Unprocessable, `the quote %q is not one ASCII character beside the delimiter, nor "none"`, fault.Clip(cmp.Or(d.Quote, `"`), 20)).WithCode("dialect_invalid")
 	case d.Decimal != "" && d.Decimal != "." && d.Decimal != ",", d.Decimal == "," && d.Delimiter == ",":
 		return fault.New(fault.Unprocessable, "the decimal sign %q is not a point, or a comma beside another delimiter", fault.Clip(d.Decimal, 20)).WithCode("dialect_invalid")
 	}

@@ -141,7 +141,7 @@ func commas(text []byte) []byte {
 // encoded returns why a text is none, nil where it is.
 func encoded(text []byte) *RowError {
 	if bytes.IndexByte(text, 0) >= 0 {
-		return bad(CodeEncoding, "the row has a NUL byte")
+		return bad(CodeEncoding, "the row has a NUL byte, which no text has: take it out, or convert the file to UTF-8")
 	}
 	if !utf8.Valid(text) {
 		return bad(CodeEncoding, "the row is not UTF-8: name the file's encoding, or convert it")

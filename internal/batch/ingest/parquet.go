@@ -129,7 +129,7 @@ func leafOf(file *parquet.File, name string) (parquet.LeafColumn, error) {
 			found = append(found, leaf)
 		}
 	}
-	if len(found) != 1 {
+	if len(found) != 1 || !onlyLists(file.Root().Column(name)) {
 		return parquet.LeafColumn{}, fault.New(fault.Unprocessable, "the column %q has fields of its own: only values and lists of values can be read", fault.Clip(name, 80)).WithCode("column_type")
 	}
 	t := found[0].Node.Type()
@@ -139,18 +139,33 @@ func leafOf(file *parquet.File, name string) (parquet.LeafColumn, error) {
 	return found[0], nil
 }
 
+// onlyLists says whether a column is nothing but a value, or lists: a field within it is of
+// neither, also where there is no other.
+func onlyLists(c *parquet.Column) bool {
+	for ; !c.Leaf(); c = c.Columns()[0] {
+		if _, list := logical(c.Type()).(*format.ListType); !list && !c.Repeated() {
+			return false
+		}
+	}
+	return true
+}
+
 // untold are logical types whose values are not what their bare numbers say.
 var untold = []string{"DECIMAL", "DATE", "TIME", "INTERVAL"}
 
 // unsigned says whether a column's whole numbers have no sign, though they are kept in
 // types that have one.
 func unsigned(c parquet.LeafColumn) bool {
-	l := c.Node.Type().LogicalType()
-	if l == nil {
-		return false
-	}
-	i, is := l.Value.(*format.IntType)
+	i, is := logical(c.Node.Type()).(*format.IntType)
 	return is && !i.IsSigned
+}
+
+// logical is what the values of a type mean; nil: no more than they say.
+func logical(t parquet.Type) format.LogicalTypeValue {
+	if l := t.LogicalType(); l != nil {
+		return l.Value
+	}
+	return nil
 }
 
 // parquetReader reads a Parquet file by columns. A position's offset is the row.

@@ -94,6 +94,9 @@ func (c Coding) open(ctx context.Context, src Source, offset int64, limit Inflat
 	return stream{r, func() error { free(); return body.Close() }}, nil
 }
 
+// maxWindow is how much of the content a decoder of zstd may have to hold, in bytes.
+const maxWindow = 64 << 20
+
 // decode unwraps the content.
 func (c Coding) decode(body io.Reader, limit Inflation) (r io.Reader, free func(), err error) {
 	r, free = body, func() {}
@@ -108,7 +111,7 @@ func (c Coding) decode(body io.Reader, limit Inflation) (r io.Reader, free func(
 			r = z
 		default:
 			var z *zstd.Decoder
-			if z, err = zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20)); err != nil {
+			if z, err = zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err != nil {
 				return nil, free, err
 			}
 			r, free = z, z.Close
@@ -163,6 +166,9 @@ func damaged(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fault.Wrap(fault.Unprocessable, err, "the file is compressed with a window of more than %d bytes: compress it without a long window", maxWindow).WithCode(codeDamaged)
+	}
 	return fault.Wrap(fault.Unprocessable, err, "the file is damaged or incomplete: %s", fault.Clip(err.Error(), 200)).WithCode(codeDamaged)
 }
 
@@ -186,7 +192,7 @@ func Sniff(ctx context.Context, src Source, known string, limit Inflation) (Codi
 	switch start = start[:n]; {
 	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
 		c.Compression = "gzip"
-	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}), n == 4 && start[0]&0xf0 == 0x50 && string(start[1:]) == "\x2a\x4d\x18": // a frame to be skipped, as pzstd begins
 		c.Compression = "zstd"
 	}
 	plain, free, err := c.decode(io.MultiReader(bytes.NewReader(start), body), limit.withDefaults())

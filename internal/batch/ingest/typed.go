@@ -154,7 +154,7 @@ func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *R
 	case k == parquet.Boolean && t == "BOOL":
 		return appendBool(dst, strconv.AppendBool(nil, v.Boolean()))
 	case k == parquet.ByteArray || k == parquet.Boolean || t == Bytes || t == "BOOL":
-		return dst, bad(CodeType, "a value of the type %s cannot be %s", k, t)
+		return dst, bad(CodeType, "%s cannot be %s: write the column as %s", kinds[k], t, written(t))
 	case k == parquet.Float && t == "FP32":
 		return appendInt(dst, 32, uint64(math.Float32bits(v.Float()))), nil
 	case k == parquet.Float || k == parquet.Double:
@@ -174,6 +174,23 @@ func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *R
 	default:
 		return appendNumber(dst, t, strconv.AppendInt(nil, signed, 10))
 	}
+}
+
+// kinds are what values are called in errors; all others are numbers.
+var kinds = map[parquet.Kind]string{
+	parquet.ByteArray: "a text", parquet.Boolean: "true or false",
+	parquet.Int32: "a number", parquet.Int64: "a number", parquet.Float: "a number", parquet.Double: "a number",
+}
+
+// written is as what a column of a type of its own is written whose values can be t.
+func written(t Type) string {
+	switch t {
+	case Bytes:
+		return "texts"
+	case "BOOL":
+		return "booleans"
+	}
+	return "numbers"
 }
 
 // whole returns a whole number by its bits, with a sign and without.

@@ -88,3 +88,10 @@ func TestAppendsAreBounded(t *testing.T) {
 		t.Errorf("afterwards: %v, %d bytes are held, %v", err, memory.Held(), b.writers.count)
 	}
 }
+
+// Files of pzstd begin with a frame that is skipped.
+func TestSniffSkippedFrames(t *testing.T) {
+	if f := sniff([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00")); f != zstd {
+		t.Error(f)
+	}
+}

@@ -60,6 +60,9 @@ func sniff(head []byte) form {
 			return s.form
 		}
 	}
+	if len(head) > 3 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18" {
+		return zstd // behind a frame to be skipped, as pzstd begins
+	}
 	if bytes.HasPrefix(head, []byte{0xff, 0xfe}) || bytes.HasPrefix(head, []byte{0xfe, 0xff}) {
 		return text // UTF-16, as spreadsheets write it
 	}
