@@ -21,6 +21,7 @@ type prediction struct {
 	Code               string // of a problem
 	Errors             []struct{ Pointer, Code string }
 	OutputURL          string `json:"output_url"`
+	ClientRef          string `json:"client_ref"`
 	Output             struct {
 		Outputs []struct {
 			Name string
@@ -62,12 +63,17 @@ func TestNativePredictions(t *testing.T) {
 	url := base + "/models/iris/predictions"
 
 	at, resp := predict(t, "POST", url, iris)
-	if resp.StatusCode != 200 || at.Status != "succeeded" || at.ID != "" || fmt.Sprint(at.labels()) != "[0 2]" || resp.Header.Get("Model-Version") != "2" {
+	if resp.StatusCode != 200 || at.Status != "succeeded" || at.ID != "" || fmt.Sprint(at.labels()) != "[0 2]" || resp.Header.Get("Model-Version") != "2" || !strings.Contains(resp.Header.Get("Server-Timing"), "infer;dur=") {
 		t.Errorf("at once: %d %+v %v", resp.StatusCode, at, resp.Header)
 	}
 	waited, resp := predict(t, "POST", url, iris, "Prefer", "wait=20")
 	if resp.StatusCode != 200 || waited.Status != "succeeded" || waited.ID == "" || fmt.Sprint(waited.labels()) != "[0 2]" || resp.Header.Get("Preference-Applied") != "wait=20" {
 		t.Errorf("waited: %d %+v %v", resp.StatusCode, waited, resp.Header)
+	}
+	for _, tc := range []struct{ body, want string }{{iris, "theirs"}, {`{"client_ref":"mine",` + iris[1:], "mine"}} {
+		if p, resp := predict(t, "POST", url, tc.body, "Prefer", "wait=20", "Inference-Id", "theirs"); p.ClientRef != tc.want {
+			t.Errorf("named %s: %d %+v", tc.want, resp.StatusCode, p)
+		}
 	}
 	async, resp := predict(t, "POST", url, iris, "Prefer", "respond-async", "Idempotency-Key", "k1")
 	location := resp.Header.Get("Location")
@@ -79,7 +85,7 @@ func TestNativePredictions(t *testing.T) {
 		t.Errorf("again: %+v", again)
 	}
 	done, resp := predict(t, "GET", "http://"+a.http.Addr()+location+"?wait=20", "")
-	if done.Status != "succeeded" || fmt.Sprint(done.labels()) != "[0 2]" || resp.Header.Get("ETag") == "" {
+	if done.Status != "succeeded" || fmt.Sprint(done.labels()) != "[0 2]" || resp.Header.Get("ETag") == "" || !strings.Contains(resp.Header.Get("Server-Timing"), "queue;dur=") {
 		t.Errorf("done: %d %+v", resp.StatusCode, done)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.http.Addr()+location, nil)
@@ -106,6 +112,7 @@ func TestNativePredictions(t *testing.T) {
 		"wrong rows":      {url, `{"rows":[{"input":[1]}]}`, "respond-async", 422, "rows_invalid"},
 		"wrong tensor":    {url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "", 400, "invalid"},
 		"impatient":       {url, iris, "wait=0", 400, "prefer_invalid"},
+		"too late":        {url, `{"deadline_at":"2020-01-01T00:00:00Z",` + iris[1:], "respond-async", 422, "prediction_deadline_passed"},
 	} {
 		if p, resp := predict(t, "POST", tc.url, tc.body, "Prefer", tc.prefer); resp.StatusCode != tc.status || p.Code != tc.code {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, p.Code)

@@ -43,11 +43,13 @@ func (n *Node) openRelay(context.Context) error {
 
 // Events returns the events that happen, as a feed's source.
 func (n *Node) Events() *queuefeed.Source {
-	epoch := func(ctx context.Context) (string, error) {
-		at, err := n.created(ctx, "EVENTS")
-		return feed.EpochOf(at), err
-	}
-	return queuefeed.New(n.Queue, epoch, queuefeed.Config{Labels: n.deps.EventLabels, Log: n.deps.Log})
+	return queuefeed.New(n.Queue, n.epoch, queuefeed.Config{Labels: n.deps.EventLabels, Log: n.deps.Log})
+}
+
+// epoch names the stream of events that there is.
+func (n *Node) epoch(ctx context.Context) (string, error) {
+	at, err := n.created(ctx, "EVENTS")
+	return feed.EpochOf(at), err
 }
 
 // openTrail prepares what takes audit entries into the log: a folder of its own,

@@ -23,7 +23,7 @@ func (n *Node) openWebhooks(context.Context) error {
 		return err
 	}
 	sender := send.New(settings)
-	s, err := deliver.New(n.Store, n.Queue, sender, n.Seals, n.Directory.Tenants,
+	s, err := deliver.New(n.Store, n.Queue, n.epoch, sender, n.Seals, n.Directory.Tenants,
 		deliver.Config{Owner: n.owner, DisableAfter: n.cfg.Webhook.DisableAfter, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "webhooks", Run: s.Run, Stop: func(context.Context) error { sender.Close(); return nil }})
 	return err

@@ -18,6 +18,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -127,6 +128,7 @@ func Problems() []problem.Type {
 		{Code: "credit_invalid", Title: "credit cannot be understood", Fix: "Send credit=N with how many answers the client takes before it grants more."},
 		{Code: "body_invalid", Title: "The body cannot be read", Fix: "Send one JSON object with the members that the document describes."},
 		{Code: "prefer_invalid", Title: "Prefer cannot be understood", Fix: "Send Prefer: respond-async, or Prefer: wait=N with 1 to 60 seconds."},
+		{Code: "prediction_deadline_passed", Title: "The deadline has passed", Fix: "Send deadline_at in the future, or leave it out."},
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
 		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
@@ -199,9 +201,18 @@ type Metrics struct {
 	BatchSize int     `json:"batch_size"`
 }
 
+// timing is the value of Server-Timing (W3C): nothing of what was not run yet.
+func (m *Metrics) timing() string {
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf("queue;dur=%.3f, batch;dur=%.3f, infer;dur=%.3f", m.QueueMS, m.BatchMS, m.InferMS)
+}
+
 // URLs are what can be done with a prediction.
 type URLs struct {
 	Self   string `json:"self"`
+	Stream string `json:"stream" doc:"Of its events."`
 	Cancel string `json:"cancel"`
 	Replay string `json:"replay,omitempty"`
 }
@@ -219,7 +230,7 @@ func summary(prefix string, p *job.Prediction) Prediction {
 	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, Arm: p.Arm.Name, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
 		Attempts: p.Attempt - p.Base, DeadLetter: p.Dead(), Replays: p.Replays, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
-	v.URLs = &URLs{Self: self, Cancel: self + "/cancel"}
+	v.URLs = &URLs{Self: self, Stream: self + "/events", Cancel: self + "/cancel"}
 	if v.DeadLetter {
 		v.URLs.Replay = self + "/replay"
 	}

@@ -25,6 +25,7 @@ type createIn struct {
 	api.Headers
 	Model       string `path:"model" maxLength:"300" doc:"The model: name, name:version or name@label."`
 	Prefer      string `header:"Prefer" maxLength:"100" doc:"respond-async, or wait=N with 1 to 60 seconds (RFC 7240)."`
+	InferenceID string `header:"Inference-Id" maxLength:"255" doc:"A name of the client's own, where the body has no client_ref."`
 	CancelAfter string `header:"Cancel-After" maxLength:"20" doc:"The time after which a durable prediction expires if it has not ended: 30s, 5m."`
 	Body        NewPrediction
 }
@@ -39,6 +40,7 @@ type out struct {
 	PredictionID string `header:"Prediction-Id"`
 	Arm          string `header:"Experiment-Arm"`
 	Fallback     string `header:"Sluice-Fallback"`
+	Timing       string `header:"Server-Timing"`
 	Body         Prediction
 }
 
@@ -50,6 +52,7 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 	if err != nil {
 		return nil, err
 	}
+	in.Body.ClientRef = cmp.Or(in.Body.ClientRef, in.InferenceID)
 	model, version := target(in.Model)
 	v, err := a.models.Lookup(model, version)
 	if err != nil {
@@ -98,6 +101,7 @@ func (a *API) predict(ctx context.Context, model, version, ref string, question 
 	}
 	t := answered.Timing
 	o.Body.Metrics = &Metrics{BatchMS: ms(t.Queue), InferMS: ms(t.Infer), BatchSize: t.BatchRows}
+	o.Timing = o.Body.Metrics.timing()
 	o.Body.Output, err = outputs(answered.Body)
 	return o, err
 }
@@ -164,6 +168,9 @@ func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*
 
 // refusal says why a prediction is not accepted now.
 func (a *API) refusal(tenant string, s *job.Submit) error {
+	if !s.Deadline.IsZero() && !time.Now().Before(s.Deadline) {
+		return fault.New(fault.Unprocessable, "deadline_at has passed: the prediction would never be run").WithCode("prediction_deadline_passed")
+	}
 	if err := a.admission.Admit(tenant); err != nil || a.cfg.Ward == nil {
 		return err
 	}
@@ -213,7 +220,7 @@ func (a *API) answer(ctx context.Context, prefix string, p *job.Prediction) (*ou
 	if err != nil {
 		return nil, err
 	}
-	return &out{Status: http.StatusOK, ETag: api.ETag(p.Root.Version), ModelVersion: p.Served, PredictionID: string(p.ID), Arm: p.Arm.Name, Body: v}, nil
+	return &out{Status: http.StatusOK, ETag: api.ETag(p.Root.Version), ModelVersion: p.Served, PredictionID: string(p.ID), Arm: p.Arm.Name, Timing: v.Metrics.timing(), Body: v}, nil
 }
 
 // question makes the Open Inference Protocol's JSON of what a client sent.

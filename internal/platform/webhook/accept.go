@@ -27,7 +27,7 @@ func Stream(replicas int, duplicates time.Duration) queue.Stream {
 
 // Schemas is what the store's migration has to know.
 func Schemas() []*repo.Schema {
-	return []*repo.Schema{Endpoints.Schema(), Deliveries.Schema(), Healths.Schema()}
+	return []*repo.Schema{Endpoints.Schema(), Deliveries.Schema(), Healths.Schema(), positions.Schema()}
 }
 
 // Expiring are the kinds of which things end by themselves.

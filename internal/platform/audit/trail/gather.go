@@ -16,8 +16,13 @@ import (
 
 // A checkpoint costs several writes that reach the disk and a signature, however
 // many entries it covers. Nobody waits for an entry but its queue: so entries are
-// gathered for a moment, and the time goes to those for whom somebody waits.
-const gatherFor = 25 * time.Millisecond
+// gathered for a moment, for longer where many come, and the time goes to those for
+// whom somebody waits.
+const (
+	gatherFor  = 25 * time.Millisecond
+	gatherMany = 64 // entries in that time, and
+	gatherOn   = 225 * time.Millisecond
+)
 
 // takeTime bounds each half of the taking of what was gathered: the log, which goes on
 // with a checkpoint that it has begun for as long as audit.Config.Timeout, and the read
@@ -41,20 +46,29 @@ func (a *arrival) scope() repo.Scope {
 // gather takes what arrives, in groups, until there is no more.
 func (t *Trail) gather(ctx context.Context, arrivals <-chan *arrival) {
 	for first := range arrivals {
-		group := []*arrival{first}
-		over := time.After(gatherFor)
-		for full := false; !full && len(group) < concurrency; {
-			select {
-			case a, open := <-arrivals:
-				if full = !open; open {
-					group = append(group, a)
-				}
-			case <-over:
-				full = true
-			}
+		group := more([]*arrival{first}, arrivals, gatherFor)
+		if len(group) >= gatherMany {
+			group = more(group, arrivals, gatherOn)
 		}
 		t.take(ctx, group)
 	}
+}
+
+// more adds to a group what arrives within a time, as long as there is room.
+func more(group []*arrival, arrivals <-chan *arrival, within time.Duration) []*arrival {
+	over := time.After(within)
+	for len(group) < concurrency {
+		select {
+		case a, open := <-arrivals:
+			if !open {
+				return group
+			}
+			group = append(group, a)
+		case <-over:
+			return group
+		}
+	}
+	return group
 }
 
 // settle tells an arrival what became of it, if it has not been told.

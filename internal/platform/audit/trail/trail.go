@@ -115,7 +115,7 @@ func (t *Trail) Run(ctx context.Context) error {
 
 // concurrency is how many entries are on their way into the log at once. It bounds
 // how many share a checkpoint.
-const concurrency = 256
+const concurrency = 1024
 
 // write opens the log and consumes until ctx ends.
 func (t *Trail) write(ctx context.Context) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +96,7 @@ type bed struct {
 	t        *testing.T
 	store    *repo.Store
 	queue    *memqueue.Queue
+	made     int // queues so far
 	sender   *fake
 	tenants  []string
 	keys     *seal.Ring
@@ -112,7 +114,7 @@ func (bare) Summarise(context.Context, *repo.Schema, *repo.SummaryQuery) ([]spec
 func newBed(t *testing.T) *bed {
 	t.Helper()
 	b := &bed{t: t, store: repo.New(bare{memrepo.New(memrepo.Config{OneAggregate: true})}, repo.Config{}), sender: &fake{}, keys: ring, tenants: []string{"acme", "rival"},
-		cfg: Config{Reconcile: 30 * time.Second, Random: func() float64 { return 0 }}}
+		cfg: Config{Lease: 10 * time.Minute, Reconcile: 30 * time.Second, Random: func() float64 { return 0 }}}
 	schemas := append(webhook.Schemas(), repo.LeaseSchema(), things.Schema())
 	if err := b.store.Driver().Migrate(t.Context(), schemas); err != nil {
 		t.Fatal(err)
@@ -133,7 +135,10 @@ func (b *bed) newQueue() {
 		b.t.Fatal(err)
 	}
 	b.queue = q
+	b.made++
 }
+
+func (b *bed) epoch(context.Context) (string, error) { return strconv.Itoa(b.made), nil }
 
 // start runs the relay and so many services on the present queue.
 func (b *bed) start(services int) (stop func()) {
@@ -156,7 +161,7 @@ func (b *bed) start(services int) (stop func()) {
 		cfg := b.cfg
 		b.registry = prometheus.NewPedanticRegistry()
 		cfg.Metrics = b.registry
-		s, err := New(b.store, b.queue, b.sender, b.keys, b.all, cfg)
+		s, err := New(b.store, b.queue, b.epoch, b.sender, b.keys, b.all, cfg)
 		if err != nil {
 			b.t.Fatal(err)
 		}

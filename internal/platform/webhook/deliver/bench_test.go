@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -12,25 +13,26 @@ import (
 	"sluice/internal/platform/webhook"
 )
 
-// BenchmarkMatch is what every event of the platform costs, also where nobody
-// wants to be told: events of a burst, and events that come one by one.
+// BenchmarkMatch is what a wave of events costs where nobody wants to be told of
+// them, by the number of events.
 func BenchmarkMatch(b *testing.B) {
 	store := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
 	if err := store.Driver().Migrate(b.Context(), webhook.Schemas()); err != nil {
 		b.Fatal(err)
 	}
-	s, err := New(store, nil, nil, nil, nil, Config{})
+	s, err := New(store, nil, nil, nil, nil, nil, Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, at := range map[string]time.Time{"burst": time.Now().Add(-time.Hour), "single": time.Now().Add(time.Hour)} {
-		b.Run(name, func(b *testing.B) {
-			q, err := relay.Encode(&repo.Message{ID: "evt_1", Key: repo.Key{Tenant: "acme", Kind: "things", ID: "t"}, Stream: repo.StreamEvents, Type: "thing.moved", Time: at, Data: []byte(`{}`)})
-			if err != nil {
-				b.Fatal(err)
-			}
+	q, err := relay.Encode(&repo.Message{ID: "evt_1", Key: repo.Key{Tenant: "acme", Kind: "things", ID: "t"}, Stream: repo.StreamEvents, Type: "thing.moved", Time: time.Now(), Data: []byte(`{}`)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{1, 64, wave} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			events := slices.Repeat([]queue.Message{q}, n)
 			for b.Loop() {
-				if err := s.matchOne(b.Context(), queue.NewDelivery(q, 1, nil)); err != nil {
+				if err := s.matchAll(b.Context(), events); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,7 +1,8 @@
 // Package deliver carries webhooks out: it matches events with endpoints, makes
 // the attempts, and looks after what is due.
 //
-// Events come from the stream of all events, by a durable consumer. A match makes
+// Events are read from the stream of all events, in one process at a time and in
+// waves, since most of them nobody wants to be told of. A match makes
 // a delivery in the store, once, and the outbox a notice that it is due. Notices
 // are only hints: the process that gets one puts the delivery into a lane of its
 // endpoint and forgets the notice, for a queue bounds what is out for delivery, and
@@ -44,6 +45,16 @@ type Sender interface {
 	Send(ctx context.Context, m send.Message) webhook.Result
 }
 
+// Queue is what a Service needs of the queue.
+type Queue interface {
+	queue.Consuming
+	queue.Reader
+}
+
+// Epoch says which stream of events there is: another one, once it was lost and made
+// again.
+type Epoch func(ctx context.Context) (string, error)
+
 // Tenants goes through the ids of all tenants.
 type Tenants func(ctx context.Context) iter.Seq2[string, error]
 
@@ -54,6 +65,7 @@ type Config struct {
 	PerTenant    int           // of one tenant; default a quarter of Concurrency
 	PerEndpoint  int           // of one endpoint; default 8, PerTenant at most
 	Backlog      int           // deliveries that wait in memory, of one endpoint; default 1000
+	Lease        time.Duration // of the matching of events; default 10s
 	Reconcile    time.Duration // how often what is due is looked for; default 5s
 	Drain        time.Duration // how long attempts may finish at the end; default 8s
 	DisableAfter time.Duration // of failures only; default 5 days
@@ -70,6 +82,7 @@ func (c Config) withDefaults() Config {
 	c.PerTenant = cmp.Or(c.PerTenant, max(c.Concurrency/4, 1))
 	c.PerEndpoint = min(cmp.Or(c.PerEndpoint, 8), c.PerTenant)
 	c.Backlog = cmp.Or(c.Backlog, 1000)
+	c.Lease = cmp.Or(c.Lease, 10*time.Second)
 	c.Reconcile = cmp.Or(c.Reconcile, 5*time.Second)
 	c.Drain = cmp.Or(c.Drain, 8*time.Second)
 	c.DisableAfter = cmp.Or(c.DisableAfter, 5*24*time.Hour)
@@ -85,21 +98,21 @@ func (c Config) withDefaults() Config {
 // Service delivers webhooks.
 type Service struct {
 	store   *repo.Store
-	queue   queue.Consuming
+	queue   Queue
+	epoch   Epoch
 	sender  Sender
 	keys    *seal.Ring
 	tenants Tenants
 	cfg     Config
-	known   known
 	lanes   *lanes
 	metrics *metrics
 }
 
 // New returns a service that signs with secrets which the keys open. The store must have been migrated with webhook.Schemas
 // and repo.LeaseSchema, and the queue have the streams EVENTS and webhook.Stream.
-func New(store *repo.Store, q queue.Consuming, sender Sender, keys *seal.Ring, tenants Tenants, cfg Config) (*Service, error) {
+func New(store *repo.Store, q Queue, epoch Epoch, sender Sender, keys *seal.Ring, tenants Tenants, cfg Config) (*Service, error) {
 	cfg = cfg.withDefaults()
-	s := &Service{store: store, queue: q, sender: sender, keys: keys, tenants: tenants, cfg: cfg, known: known{store: store},
+	s := &Service{store: store, queue: q, epoch: epoch, sender: sender, keys: keys, tenants: tenants, cfg: cfg,
 		lanes: newLanes(limits{cfg.PerTenant, cfg.PerEndpoint, cfg.Backlog})}
 	var err error
 	s.metrics, err = newMetrics(cfg.Metrics, s.lanes)
@@ -144,16 +157,9 @@ func (s *Service) Run(ctx context.Context) error {
 	return failure
 }
 
-// maxDeliveries is so high that no outage makes a dead letter of an event; only
+// maxDeliveries is so high that no outage makes a dead letter of a notice; only
 // what is no message at all becomes one, at once.
 const maxDeliveries = 1 << 20
-
-// match makes deliveries of events, those of a subject in their order: a delivery
-// that is made later is never of an earlier event.
-func (s *Service) match(ctx context.Context) error {
-	return s.queue.Consume(ctx, queue.Consumer{Name: "webhooks", Stream: "EVENTS", Ordered: true, Concurrency: queue.MaxLanes, MaxAttempts: maxDeliveries,
-		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}, s.matchOne)
-}
 
 // receive takes notices of what is due into the lanes.
 func (s *Service) receive(ctx context.Context) error {

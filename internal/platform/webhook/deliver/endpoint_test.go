@@ -339,7 +339,7 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("%s is %v, want %v", name, got, want)
 			}
 		}
-		if _, err := New(b.store, b.queue, b.sender, ring, b.all, Config{Metrics: b.registry}); err == nil {
+		if _, err := New(b.store, b.queue, b.epoch, b.sender, ring, b.all, Config{Metrics: b.registry}); err == nil {
 			t.Error("metrics are registered twice")
 		}
 	})

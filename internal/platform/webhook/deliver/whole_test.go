@@ -77,7 +77,7 @@ func TestTheWholeWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(b.store, q, sender, ring, b.all, Config{})
+	s, err := New(b.store, q, b.epoch, sender, ring, b.all, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
