@@ -129,7 +129,7 @@ func (a *app) nativeAPI(e *echo.Echo, routes *web.Routes, catalog *problem.Catal
 	recordhttp.Register(v1, a.node.Bus, a.records.Store, a.rollouts.Ranges, a.records.Sync)
 	featurehttp.Register(v1, a.node.Bus, a.features.Store)
 	registryhttp.Register(v1, a.versions, a.uploads, a.rollouts.Aliases)
-	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options).Register(v1)
+	batchapi.New(a.node.Bus, a.node.Store, a.node.Blobs, batches.NewPredictor(a.models.Public), a.uploads, a.batches.Forecasts, a.batches.Options, a.models.CPU).Register(v1)
 	exporthttp.Register(v1, a.exports.Service)
 	exporthttp.RegisterSchedules(v1, a.exports.Schedules)
 	evaluationhttp.Register(v1, a.evaluations.Service, evaluations.CSV)

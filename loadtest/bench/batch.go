@@ -75,6 +75,8 @@ type filer struct {
 	server *target.Sluice
 	peak   *atomic.Int64 // resident memory, bytes
 	upload string        // the last
+
+	accepted atomic.Int64 // batches beside requests
 }
 
 // watchMemory keeps the most memory that the server had.

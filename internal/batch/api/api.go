@@ -19,6 +19,7 @@ import (
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spare"
 	"sluice/internal/platform/spec"
 	"sluice/internal/platform/upload"
 	"sluice/internal/platform/web/api"
@@ -46,12 +47,14 @@ type API struct {
 	uploads   *upload.Service
 	forecasts *run.Forecasts
 	options   ingest.Options
+	cpu       *spare.Processors
 	checks    *semaphore.Weighted // of files, before they are batches
 }
 
-// New returns the API. The forecasts are those that the process's workers teach.
-func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, forecasts *run.Forecasts, options ingest.Options) *API {
-	return &API{bus, store, bucket, models, uploads, forecasts, options, semaphore.NewWeighted(checked)}
+// New returns the API. The forecasts are those that the process's workers teach. What is computed of files takes turns
+// on what requests leave of cpu, if that is not nil.
+func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, forecasts *run.Forecasts, options ingest.Options, cpu *spare.Processors) *API {
+	return &API{bus, store, bucket, models, uploads, forecasts, options, cpu, semaphore.NewWeighted(checked)}
 }
 
 // Problems are the failures that only occur here.

@@ -123,7 +123,7 @@ func TestInputs(t *testing.T) {
 // A few files are checked at a time; others wait for their turn, and not for long.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+		a := New(nil, nil, nil, nil, nil, nil, ingest.Options{}, nil)
 		for range checked {
 			if err := a.turn(t.Context()); err != nil {
 				t.Fatal(err)
@@ -155,7 +155,7 @@ func TestCheckLists(t *testing.T) {
 	if _, err := bucket.Put(t.Context(), "acme/f", bytes.NewReader(list), blob.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{}, nil)
 	m := &run.Model{Inputs: []run.Port{{Name: "x", Type: "FP32", Shape: []int64{4}}}}
 	for range checked + 1 {
 		s, err := a.check(t.Context(), &job.Batch{Output: job.Output{Format: ingest.JSONL}}, &NewBatch{Columns: map[string][]string{"x": {"l"}}}, m, run.Source(bucket, job.Object{Key: "acme/f"}))
@@ -176,7 +176,7 @@ func TestCheckLists(t *testing.T) {
 // A row that is larger than what is tried of a file says nothing of those behind it.
 func TestLargeFirstRow(t *testing.T) {
 	bucket := memblob.New(memblob.Config{})
-	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{})
+	a := New(nil, nil, nil, nil, nil, nil, ingest.Options{}, nil)
 	m := &run.Model{Inputs: []run.Port{{Name: "a", Type: "FP32"}}}
 	large := strings.Repeat("x", 3<<20) + "\n"
 	for name, tt := range map[string]struct {

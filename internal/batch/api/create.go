@@ -20,6 +20,7 @@ import (
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/spare"
 	"sluice/internal/platform/upload"
 )
 
@@ -98,12 +99,24 @@ func target(text string) (model, version string) {
 }
 
 // check finds out how the file is read and what the model's inputs are made of, and
-// tries the first rows.
-func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (sample, error) {
+// tries the first rows, on processors that requests leave: who makes a batch is in no hurry.
+func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (s sample, err error) {
 	if err := a.turn(ctx); err != nil {
 		return sample{}, err
 	}
 	defer a.checks.Release(1)
+	if not := a.cpu.Do(ctx, func(cpu *spare.Turn) {
+		options := a.options
+		options.Yield = func() { cpu.Yield(ctx) }
+		s, err = examine(ctx, b, in, m, src, options)
+	}); not != nil {
+		return sample{}, fault.Of(context.Cause(ctx))
+	}
+	return s, err
+}
+
+// examine does the work of check.
+func examine(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source, options ingest.Options) (sample, error) {
 	f := ingest.File{Format: ingest.Format(in.Format), Sheet: in.Sheet, Coding: ingest.Coding{Encoding: in.Encoding}}
 	if d := in.CSV; d != nil {
 		f.Dialect = ingest.Dialect{Delimiter: d.Delimiter, Quote: d.Quote, Header: d.Header, Decimal: d.Decimal}
@@ -112,7 +125,7 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 	for _, input := range slices.Sorted(maps.Keys(in.Columns)) {
 		named.Inputs = append(named.Inputs, ingest.Input{Name: input, Columns: in.Columns[input]})
 	}
-	f, err := ingest.Inspect(ctx, src, f, &named, a.options)
+	f, err := ingest.Inspect(ctx, src, f, &named, options)
 	if err != nil {
 		return sample{}, err
 	}
@@ -121,7 +134,7 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 		return sample{}, err
 	}
 	if f.Format != ingest.JSONL { // of the columns that are there by default
-		if f, err = ingest.Inspect(ctx, src, f, &b.Spec, a.options); err != nil {
+		if f, err = ingest.Inspect(ctx, src, f, &b.Spec, options); err != nil {
 			return sample{}, err
 		}
 	}
@@ -137,7 +150,7 @@ func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Mode
 			return sample{}, err
 		}
 	}
-	return a.try(ctx, b, src)
+	return try(ctx, b, src, options)
 }
 
 // How many files are checked at a time, each of which may take some hundred megabytes, and
@@ -209,8 +222,8 @@ const (
 
 // try reads the first rows, and returns how many they are. They may have errors, unless
 // all have, or one is one too many.
-func (a *API) try(ctx context.Context, b *job.Batch, src ingest.Source) (sample, error) {
-	r, err := ingest.Open(ctx, src, b.File, &b.Spec, b.File.First, a.options)
+func try(ctx context.Context, b *job.Batch, src ingest.Source, options ingest.Options) (sample, error) {
+	r, err := ingest.Open(ctx, src, b.File, &b.Spec, b.File.First, options)
 	if err != nil {
 		return sample{}, err
 	}

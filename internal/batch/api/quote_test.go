@@ -106,7 +106,7 @@ func TestQuote(t *testing.T) {
 		if b.File, err = ingest.Inspect(t.Context(), src, ingest.File{Format: tt.format}, &b.Spec, a.options); err != nil {
 			t.Fatal(err)
 		}
-		s, err := a.try(context.Background(), b, src)
+		s, err := try(context.Background(), b, src, a.options)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,7 +76,7 @@ type Copier interface {
 	// of from. A digest that the caller has computed is kept as the copy's where
 	// from has none; where from has another, the copy is refused with
 	// CodeChecksum. It may be empty. The copy's Modified is when it was made, not
-	// that of from: SweepOrphans spares what is new.
+	// that of from: SweepOrphans spares what is new. That of from may become the same.
 	Copy(ctx context.Context, from, to, sha256 string) (Info, error)
 }
 

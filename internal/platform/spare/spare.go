@@ -130,15 +130,16 @@ func (p *Processors) lately() bool {
 	return p.requests.Load() > 0 || p.now()-time.Duration(p.last.Load()) < memory
 }
 
-// turns is how many may be taken: all that there are where nobody asks for anything. Beside requests
-// as many as make two for each processor, where threads have priorities; else those beside
-// the requests in progress, and one less for the next.
+// turns is how many may be taken: all that there are where nobody asks for anything. Beside requests one is left
+// for the next: a processor that has nothing to do begins what comes sooner than one that something else has to be taken
+// from. Where threads have priorities, requests and turns are two for each processor at most; else there
+// is a turn less for each request in progress.
 func (p *Processors) turns() int {
 	switch n := int(p.requests.Load()); {
-	case p.lanes != nil:
-		return min(p.cores, 2*p.cores-n)
 	case !p.lately():
 		return p.cores
+	case p.lanes != nil:
+		return min(max(p.cores-1, 1), 2*p.cores-n)
 	default:
 		return max(p.cores-1, 1) - n
 	}

@@ -89,6 +89,36 @@ func TestTurnsAreWhatRequestsLeave(t *testing.T) {
 	})
 }
 
+// Threads with priorities have all processors while nobody asks for anything, and leave one to requests for a while after each;
+// beside many there are no turns at all.
+func TestTurnsOfLowPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, cores := range []int{1, 2, 4} {
+			p := of(cores)
+			p.lanes = &lanes{}
+			want := func(n int, when string) {
+				t.Helper()
+				if got := p.turns(); got != n {
+					t.Errorf("%d processors, %s: %d turns, want %d", cores, when, got, n)
+				}
+			}
+			want(cores, "at the start")
+			p.Begin()
+			want(max(cores-1, 1), "beside a request")
+			for range 2*cores - 1 {
+				p.Begin()
+			}
+			want(0, "beside two requests for each processor")
+			for range 2 * cores {
+				p.End()
+			}
+			want(max(cores-1, 1), "after them")
+			time.Sleep(memory)
+			want(cores, "a second later")
+		}
+	})
+}
+
 // Requests that leave nothing at all do not stop the work.
 func TestPatienceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

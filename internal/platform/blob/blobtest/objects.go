@@ -290,7 +290,7 @@ func testCopyIsNew(t *testing.T, b blob.Bucket, _ Features) {
 			t.Fatalf("the copy was modified at %s by its answer, at %s by stat; expected when it was made, the source is of %s", made.Modified, got.Modified, from.Modified)
 		}
 	}
-	if now, err := b.Stat(t.Context(), "acme/old"); err != nil || !now.Modified.Equal(from.Modified) {
+	if now, err := b.Stat(t.Context(), "acme/old"); err != nil || now.Modified.Before(from.Modified) {
 		t.Errorf("the source was modified at %s, and at %s once it was copied, error %v", from.Modified, now.Modified, err)
 	}
 }

@@ -2,8 +2,10 @@ package fsblob
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"syscall"
 
 	"sluice/internal/platform/blob"
 )
@@ -11,9 +13,9 @@ import (
 // copyStep is how much is copied, in bytes, before the context is looked at.
 const copyStep = 64 << 20
 
-// Copy implements blob.Copier. The kernel copies the bytes, and where the file
-// system can, both files share them. A hard link would need no copy, but both
-// names would have one description, and with it one Modified.
+// Copy implements blob.Copier. The copy is one more name of the same file, whatever its size: no
+// file is changed in its place, and it is there until its last name is gone. What both
+// have in common is their description, so that the later Modified is that of both, as the file's own time.
 func (b *Bucket) Copy(ctx context.Context, from, to, sha256 string) (blob.Info, error) {
 	if err := blob.CheckSHA256(sha256); err != nil {
 		return blob.Info{}, err
@@ -24,44 +26,67 @@ func (b *Bucket) Copy(ctx context.Context, from, to, sha256 string) (blob.Info, 
 	if err := blob.CheckKey(from); err != nil {
 		return blob.Info{}, err
 	}
-	f, err := b.root.Open(from + suffix)
+	tmp, err := b.share(ctx, from)
 	if err != nil {
 		return blob.Info{}, missing(from, err)
 	}
-	defer f.Close()
-	info, err := describe(f, from)
+	defer tmp.discard()
+	info, err := b.stat(tmp.name, from)
 	if err != nil {
 		return blob.Info{}, err
 	}
 	if sha256 != "" && sha256 != info.SHA256 {
 		return blob.Info{}, blob.OtherSum(from, info.SHA256, sha256)
 	}
-	tmp, err := b.temp()
-	if err != nil {
-		return blob.Info{}, err
-	}
-	defer tmp.discard()
-	if err := tmp.take(ctx, f, info.Size); err != nil {
-		return blob.Info{}, err
-	}
 	info.Key, info.Modified = to, b.now().UTC()
-	if err := tmp.seal(description{info.SHA256, info.ContentType, info.Modified, info.Metadata}); err != nil {
+	if err := tmp.date(info.Modified); err != nil {
 		return blob.Info{}, err
 	}
 	return info, b.publish(ctx, tmp, place{name: to})
 }
 
-// take copies the first n bytes of another file.
-func (t *temp) take(ctx context.Context, from *os.File, n int64) error {
-	for n > 0 {
+// share returns an object's file by a name of its own.
+func (b *Bucket) share(ctx context.Context, from string) (*temp, error) {
+	t := &temp{root: b.root, name: tempName()}
+	err := b.root.Link(from+suffix, t.name)
+	if errors.Is(err, syscall.EMLINK) { // of ext4 a file has 65,000 names at most
+		return b.twin(ctx, from)
+	}
+	return t, err
+}
+
+// twin copies an object's file.
+func (b *Bucket) twin(ctx context.Context, from string) (*temp, error) {
+	f, err := b.root.Open(from + suffix)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	t, err := b.temp()
+	if err != nil {
+		return nil, err
+	}
+	if err = t.take(ctx, f); err == nil {
+		err = translate(t.file.Sync())
+	}
+	if err != nil {
+		t.discard()
+		return nil, err
+	}
+	return t, nil
+}
+
+// take copies another file. The kernel does, and where the file system can, both share the bytes.
+func (t *temp) take(ctx context.Context, from *os.File) error {
+	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		moved, err := io.CopyN(t.file, from, min(n, copyStep))
-		if err != nil {
+		switch _, err := io.CopyN(t.file, from, copyStep); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
 			return translate(err)
 		}
-		n -= moved
 	}
-	return nil
 }

@@ -53,7 +53,8 @@ func (d description) encode() ([]byte, error) {
 	return append(b, magic...), nil
 }
 
-// describe reads the description of the object in f.
+// describe reads the description of the object in f. What Copy gave another name since has the time of that, which is
+// the file's: the description is never changed.
 func describe(f *os.File, key string) (blob.Info, error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -72,6 +73,9 @@ func describe(f *os.File, key string) (blob.Info, error) {
 	}
 	if err != nil {
 		return blob.Info{}, blob.Rotten(key, err.Error())
+	}
+	if at := st.ModTime(); at.After(d.Modified) {
+		d.Modified = at.UTC()
 	}
 	return d.info(key, st.Size()-int64(n)), nil
 }

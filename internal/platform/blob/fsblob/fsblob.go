@@ -19,9 +19,9 @@
 // Known limits: the file system must be local, tell upper from lower case, and
 // know hard links and flock; it is Unix only. A folder's names are read and
 // sorted at once when it is listed. Complete copies the parts, since their
-// bytes must be hashed together, and Copy copies the bytes, since a copy has a
-// description of its own. Damage is found where it is asked for (see
-// blob.Verify), not by every read. Presigned addresses are not offered.
+// bytes must be hashed together. Copies share one file, and what damages it
+// damages all. Damage is found where it is asked for (see blob.Verify), not by
+// every read. Presigned addresses are not offered.
 package fsblob
 
 import (

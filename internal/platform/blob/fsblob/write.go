@@ -71,8 +71,14 @@ func (t *temp) seal(d description) error {
 	if _, err := t.file.Write(tail); err != nil {
 		return translate(err)
 	}
+	if err := t.date(d.Modified); err != nil {
+		return err
+	}
 	return translate(t.file.Sync())
 }
+
+// date sets the file's own time, see describe.
+func (t *temp) date(to time.Time) error { return translate(t.root.Chtimes(t.name, to, to)) }
 
 // disk translates the errors of a file, so that they are told from the body's, and has
 // the system write behind what comes: a long file that is flushed at its end only has
