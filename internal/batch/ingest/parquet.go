@@ -215,6 +215,9 @@ func (r *parquetReader) Close() error {
 	for _, l := range r.leaves {
 		l.close()
 	}
+	if c, is := r.pages.raw.(io.Closer); is { // it is opened again by the next read
+		return c.Close()
+	}
 	return nil
 }
 

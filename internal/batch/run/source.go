@@ -44,13 +44,13 @@ func (s source) File(ctx context.Context) (io.ReaderAt, int64, error) {
 
 // fixed is a file at any place of which changes are told.
 type fixed struct {
-	io.ReaderAt
+	*blob.File
 	source source
 }
 
 // ReadAt implements io.ReaderAt.
 func (f fixed) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.ReaderAt.ReadAt(p, off)
+	n, err := f.File.ReadAt(p, off)
 	return n, f.source.changed(err)
 }
 

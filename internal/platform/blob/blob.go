@@ -140,6 +140,8 @@ type Object struct {
 	// Range is what Body holds, resolved: no negative offset, the exact length.
 	Range Range
 	Body  io.ReadCloser
+	// At reads all of the object, at any place, until Body is closed; nil where the store cannot.
+	At io.ReaderAt
 }
 
 // Upload is an unfinished multipart upload.

@@ -14,7 +14,7 @@ import (
 // Observed counts what is done with a bucket: operations by kind and outcome
 // ("ok" or the kind of the fault), their seconds, and the bytes of bodies. Store
 // is the label that tells buckets apart. A get's seconds end when its body
-// begins, a list's when it ends.
+// begins, a list's when it ends; what is read of an object that stays open is no get of its own.
 func Observed(b Bucket, store string, r prometheus.Registerer) (Bucket, error) {
 	labels := prometheus.Labels{"store": store}
 	o := &observed{
@@ -61,6 +61,9 @@ func (o *observed) Get(ctx context.Context, key string, opts GetOptions) (obj Ob
 	obj, err = o.bucket.Get(ctx, key, opts)
 	if err == nil {
 		obj.Body = &counted{obj.Body, obj.Body, o.read}
+		if obj.At != nil {
+			obj.At = countedAt{obj.At, o.read}
+		}
 	}
 	return obj, err
 }
@@ -156,6 +159,19 @@ type counted struct {
 // Read implements io.Reader.
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
+	c.bytes.Add(float64(n))
+	return n, err
+}
+
+// countedAt counts the bytes of an object that is read at any place.
+type countedAt struct {
+	io.ReaderAt
+	bytes prometheus.Counter
+}
+
+// ReadAt implements io.ReaderAt.
+func (c countedAt) ReadAt(p []byte, at int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, at)
 	c.bytes.Add(float64(n))
 	return n, err
 }

@@ -4,27 +4,48 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 )
 
 // File reads an object at random, as the readers of ZIP and Parquet files want
 // it. It is safe for concurrent use.
 type File struct {
-	Info Info
-	get  func(Range) (Object, error)
+	Info  Info
+	get   func(Range) (Object, error)
+	ended func() error
+	after func(func()) (forget func() bool)
+	kept  atomic.Pointer[kept] // nil: none is open
 }
 
-// OpenFile describes the object once; every read is then one Get. All reads are
+// kept is an object that stays open for the reads to come.
+type kept struct {
+	Object
+	forget func() bool // that it is closed when the context ends
+}
+
+// OpenFile describes the object once; every read is then one Get, or, where the store can read
+// an open object at any place, the first is. All reads are
 // of that version: when the object was replaced they fail with CodePrecondition,
-// when it was deleted with NotFound. They end with ctx, as ReadAt has none of
-// its own.
+// when it was deleted with NotFound, unless it is open. They end with ctx, as ReadAt has none of
+// its own, and so does what is open.
 func OpenFile(ctx context.Context, r Reader, key string) (*File, error) {
 	info, err := r.Stat(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return &File{Info: info, get: func(rng Range) (Object, error) {
+	return &File{Info: info, ended: ctx.Err, get: func(rng Range) (Object, error) {
 		return r.Get(ctx, key, GetOptions{Range: rng, IfMatch: info.ETag})
-	}}, nil
+	}, after: func(f func()) func() bool { return context.AfterFunc(ctx, f) }}, nil
+}
+
+// Close closes what is open, before ctx ends; a later read opens it again.
+func (f *File) Close() error {
+	k := f.kept.Swap(nil)
+	if k == nil {
+		return nil
+	}
+	k.forget()
+	return k.Body.Close()
 }
 
 // ReadAt implements io.ReaderAt.
@@ -37,9 +58,18 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	case len(p) == 0:
 		return 0, nil
 	}
+	if k := f.kept.Load(); k != nil {
+		if err := f.ended(); err != nil {
+			return 0, err
+		}
+		return k.At.ReadAt(p, off)
+	}
 	obj, err := f.get(Range{off, int64(len(p))})
 	if err != nil {
 		return 0, err
+	}
+	if obj.At != nil && f.keep(obj) {
+		return obj.At.ReadAt(p, off)
 	}
 	defer obj.Body.Close()
 	n, err := io.ReadFull(obj.Body, p)
@@ -50,6 +80,17 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, err
+}
+
+// keep keeps an object open, unless another is.
+func (f *File) keep(o Object) bool {
+	k := &kept{Object: o}
+	k.forget = f.after(func() { _ = o.Body.Close() })
+	if f.kept.CompareAndSwap(nil, k) {
+		return true
+	}
+	k.forget()
+	return false
 }
 
 // Size returns the object's size in bytes.

@@ -3,6 +3,8 @@ package blobtest
 import (
 	"archive/zip"
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"testing"
 	"testing/iotest"
@@ -111,6 +113,29 @@ func testFile(t *testing.T, b blob.Bucket, f Features) {
 	}
 
 	put(t, b, "acme/zip", "replaced")
-	_, err = file.ReadAt(make([]byte, 4), 0)
-	wantCode(t, "read of a version that was replaced", err, fault.Conflict, blob.CodePrecondition)
+	begin := make([]byte, 4)
+	switch _, err = file.ReadAt(begin, 0); {
+	case err != nil:
+		wantCode(t, "read of a version that was replaced", err, fault.Conflict, blob.CodePrecondition)
+	case string(begin) != archive.String()[:4]: // it is still open
+		t.Errorf("the version that was replaced reads %q", begin)
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = file.ReadAt(begin, 0)
+	wantCode(t, "read of a version that was replaced, after it was closed", err, fault.Conflict, blob.CodePrecondition)
+
+	ctx, end := context.WithCancel(t.Context())
+	file, err = blob.OpenFile(ctx, b, "acme/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.ReadAt(begin, 0); err != nil {
+		t.Error(err)
+	}
+	end()
+	if _, err := file.ReadAt(begin, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("a read after the end of its context: %v", err)
+	}
 }

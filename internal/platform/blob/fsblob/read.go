@@ -45,7 +45,19 @@ func open(f *os.File, key string, opts blob.GetOptions) (blob.Object, error) {
 	if err != nil {
 		return blob.Object{}, err
 	}
-	return blob.Object{Info: info, Range: rng, Body: &body{io.NewSectionReader(f, rng.Offset, rng.Length), f}}, nil
+	return blob.Object{Info: info, Range: rng, Body: &body{io.NewSectionReader(f, rng.Offset, rng.Length), f}, At: anywhere{io.NewSectionReader(f, 0, info.Size)}}, nil
+}
+
+// anywhere reads a file at any place.
+type anywhere struct{ io.ReaderAt }
+
+// ReadAt implements io.ReaderAt.
+func (a anywhere) ReadAt(p []byte, at int64) (int, error) {
+	n, err := a.ReaderAt.ReadAt(p, at)
+	if err != nil && err != io.EOF { //nolint:errorlint // the plain end is passed on
+		err = translate(err)
+	}
+	return n, err
 }
 
 // body reads a part of a file.
