@@ -10,7 +10,8 @@ func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
 		return errDraining()
 	}
 	b.seq++
-	t.seq, t.work, t.guess, t.probe = b.seq, 0, 0, false
+	t.seq, t.work, t.guess = b.seq, 0, 0
+	t.probe, t.light, t.yielded, t.gone = false, false, 0, false
 	t.tenant = b.tenants.get(t.Tenant)
 	if t.Class == Bulk {
 		t.key = b.tenants.stamp(t.tenant, b.price(t.rows()))
@@ -59,6 +60,7 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		// Nothing is in the way. If even so the table says that it will be
 		// late, the run will show whether the table is right.
 		t.guess = b.cost.P95(t.rows(), 0)
+		b.advance(t, now)
 		return nil
 	}
 	late := b.late(t, now, waiting)
@@ -89,22 +91,31 @@ func (b *Batcher[T]) tooLate(now, by, due time.Duration) error {
 
 // late is lateness where the tenants of t and of what is queued are heeded.
 func (b *Batcher[T]) late(t *Task[T], now time.Duration, waiting int) time.Duration {
-	light, headroom := b.tenants.standing(t.tenant, now, b.parallel)
-	if light && !b.cfg.Explicit.PreserveOrdering {
-		key := t.key
-		left := t.due - now
-		t.key -= left - left/rush
+	key := t.key
+	headroom := b.advance(t, now)
+	if t.light {
 		if late := b.ownLateness(t, now, waiting); late <= 0 { // whoever is pushed aside asked for more
 			b.lastLight = now
 			b.share(now)
 			return late
 		}
-		t.key = key // behind what was accepted, then
+		t.light, t.key = false, key // behind what was accepted, then
 	}
 	if late := b.lateness(t, now, waiting); late > 0 || headroom == 0 {
 		return late
 	}
 	return now + b.answered(t) - t.due + time.Duration(headroom*float64(t.due-now))
+}
+
+// advance has a light tenant's task come when its turn is, and returns which part of
+// another's time is kept free for such.
+func (b *Batcher[T]) advance(t *Task[T], now time.Duration) (headroom float64) {
+	t.light, headroom = b.tenants.standing(t.tenant, now, b.parallel)
+	if t.light = t.light && !b.cfg.Explicit.PreserveOrdering; t.light {
+		left := t.due - now
+		t.key -= max(left-left/rush-b.tenants.turn(t.tenant, b.parallel), 0)
+	}
+	return headroom
 }
 
 // answered returns when t is expected to be answered, from its arrival.

@@ -16,7 +16,7 @@
 //     form.go);
 //   - bulk work fills rows and time that online work leaves over; tenants share
 //     by run time and not by number of requests, and who asks for less than a fair
-//     share goes before who floods (tenant.go).
+//     share goes before who floods (tenant.go), whose runs give way (giveway.go).
 //
 // Known limits: a run cannot be interrupted but through its context, and a
 // forecast knows nothing of the time before Task.Since and after Submit.
@@ -40,8 +40,9 @@ const (
 
 // RunFunc runs one batch and returns when every task in it has its outcome. A
 // returned error is every task's outcome; for a task's own outcome set Err on
-// the task. ctx ends when every member has been cancelled. The batch slice and
-// ctx are only valid during the call.
+// the task. ctx ends when every member has been cancelled, or when the run is to give
+// way to another: what has failed by then is run again, once. The batch slice and ctx
+// are only valid during the call.
 type RunFunc[T any] func(ctx context.Context, batch []*Task[T]) error
 
 // Timing says what one settled task went through.
@@ -132,8 +133,9 @@ type Stats struct {
 	Running     int // runs in progress
 	RunningRows int // rows in them
 
-	Runs    uint64 // runs ended
-	Refused Refused
+	Runs        uint64 // runs ended
+	Interrupted uint64 // of these, told to end before a light tenant's task
+	Refused     Refused
 }
 
 // Refused counts tasks that ended without a run, by reason. It names the code

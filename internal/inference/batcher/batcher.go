@@ -34,7 +34,9 @@ type Batcher[T any] struct {
 	demand  demand  // of online tasks
 	tenants tenants[T]
 
-	lastLight time.Duration // when a task of a light tenant was last accepted
+	lastLight   time.Duration // when a task of a light tenant was last accepted
+	forgone     usage         // run time that was for such
+	interrupted uint64        // runs that gave way to such
 
 	leader  *Task[T]  // forms the next batch, or has been woken to
 	runs    []*run[T] // in progress
@@ -200,6 +202,7 @@ func (b *Batcher[T]) leave(t *Task[T]) bool {
 		b.settle(1)
 		return true
 	case t.run != nil:
+		t.gone = true
 		t.run.abandon()
 	}
 	return false
@@ -245,6 +248,6 @@ func (b *Batcher[T]) Stats() Stats {
 	defer b.mu.Unlock()
 	return Stats{
 		Queued: b.online.tasks, QueuedBulk: b.bulk.tasks, Pending: b.pending,
-		Running: len(b.runs), RunningRows: b.rows, Runs: b.ended, Refused: b.refused,
+		Running: len(b.runs), RunningRows: b.rows, Runs: b.ended, Interrupted: b.interrupted, Refused: b.refused,
 	}
 }

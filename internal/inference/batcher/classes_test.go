@@ -230,7 +230,7 @@ func TestTenantsShareUnderOverload(t *testing.T) {
 		if n := served(modest); n < len(modest)*95/100 {
 			t.Errorf("the modest tenant had %d of %d served", n, len(modest))
 		}
-		if n := served(greedy) + served(modest); n < 480 {
+		if n := served(greedy) + served(modest); n < 450 { // a tenth may be forgone for the modest one
 			t.Errorf("%d served of about 500 possible", n)
 		}
 	})
@@ -248,9 +248,9 @@ func TestLightTenantsBarelyWait(t *testing.T) {
 		possible  int           // requests a second
 		most      time.Duration // p99
 	}{
-		"rows are all but free": {1, 16, linear(4*millisecond, millisecond/4), 2, 200, 40 * millisecond}, // 20 ms for 4 tasks with 16 rows
-		"rows cost":             {2, 16, linear(millisecond/2, millisecond), 4, 121, 35 * millisecond},   // 16.5 ms for one
-		"light ones are small":  {1, 4, linear(millisecond/2, millisecond), 8, 60, 25 * millisecond},     // 4.5 ms for one, behind 16.5
+		"rows are all but free": {1, 16, linear(4*millisecond, millisecond/4), 2, 200, 34 * millisecond}, // 20 ms for 4 tasks with 16 rows
+		"rows cost":             {2, 16, linear(millisecond/2, millisecond), 4, 121, 26 * millisecond},   // 16.5 ms for one
+		"light ones are small":  {1, 4, linear(millisecond/2, millisecond), 8, 60, 22 * millisecond},     // 4.5 ms for one, behind 16.5
 	} {
 		for _, noise := range []bool{false, true} {
 			cfg := Config{MaxRows: 64, SLO: time.Second, Executors: c.executors}

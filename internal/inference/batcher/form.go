@@ -25,12 +25,27 @@ func (b *Batcher[T]) form(t *Task[T], now time.Duration) *run[T] {
 		if r.rows+next.Rows > b.enough && next.Rows > r.rows {
 			break // a small request is not to wait for a large one
 		}
+		if t.light && !next.light && b.slows(r.rows, next.Rows) && b.forgo(b.apart(r.rows), now) {
+			break
+		}
 		room -= b.take(r, next)
 	}
 	if queue == &b.online {
 		b.fill(r, t.Bucket, now)
 	}
 	return r
+}
+
+// slows says that a run noticeably takes longer with more rows.
+func (b *Batcher[T]) slows(rows, more int) bool {
+	k := len(b.runs)
+	return float64(b.cost.Estimate(rows+more, k)) > worthIt*float64(b.cost.Estimate(rows, k))
+}
+
+// apart returns how much more run time it takes to run some rows by themselves than with others.
+func (b *Batcher[T]) apart(rows int) time.Duration {
+	k, full := len(b.runs), max(b.enough, rows)
+	return max(b.cost.Estimate(rows, k)+b.cost.Estimate(full-rows, k)-b.cost.Estimate(full, k), 0)
 }
 
 // take moves a task from its queue into r and returns the room it takes up.

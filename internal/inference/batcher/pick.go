@@ -19,6 +19,9 @@ func (b *Batcher[T]) pick(now time.Duration) *bucket[T] {
 	case b.cfg.Explicit.timeouts() || b.cfg.Explicit.PreserveOrdering || b.planHolds(now):
 		return q.earliest()
 	}
+	if first := q.earliest(); first.tasks.head().light {
+		return first // the others' heads asked for more than there is
+	}
 	best, most := q.active[0], -1.0
 	for _, bk := range q.active {
 		rate := b.inTime(bk, now)

@@ -18,8 +18,9 @@ func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
 	b.setAlarm(again)
 	switch {
 	case head == nil:
+		b.giveWay(now)
 	case head == self:
-	case self != nil && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.enough):
+	case self != nil && (self.light || !head.light) && self.bucket == head.bucket && b.cfg.joins(head.bucket.rows, b.enough):
 		b.leader = self
 	case len(head.wake) == 0: // else it was woken before, and overtaken
 		head.wake <- lead
@@ -70,6 +71,8 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 		return b.windowOpens(bk, now)
 	case others == b.bulks:
 		return now // waiting for company is never worth it, and waiting for bulk work neither
+	case others < b.parallel && bk.tasks.head().light:
+		return now
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
 		return now
 	case others == b.parallel && b.trials.due():

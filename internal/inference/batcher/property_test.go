@@ -29,7 +29,8 @@ type item struct {
 
 	answer   int
 	runs     int
-	fate     fate // of its run
+	fate     fate // of its last run
+	yielded  bool // a run of it was told to end
 	returned bool
 }
 
@@ -103,6 +104,9 @@ func (w *world) run(ctx context.Context, batch []*Task[*item]) error {
 		end = errs
 	}
 	w.mu.Lock()
+	for _, t := range batch {
+		t.Value.yielded = t.Value.yielded || ctx.Err() != nil
+	}
 	w.inFlight--
 	w.mu.Unlock()
 	for _, t := range batch {
@@ -156,10 +160,10 @@ func (w *world) check(it *item, t *Task[*item], timing Timing, err error, took t
 	if t.bucket != nil || t.run != nil || t.prev != nil || t.next != nil || len(t.wake) != 0 {
 		w.problem("task %d: the batcher still knows it", it.id)
 	}
-	if it.runs > 1 {
+	if it.runs > 1 && !it.yielded || it.runs > 1+often {
 		w.problem("task %d ran %d times", it.id, it.runs)
 	}
-	if it.runs == 0 {
+	if it.runs == 0 || it.yielded && timing == (Timing{}) {
 		w.checkRefusal(it, err, took, cancelled)
 		return
 	}

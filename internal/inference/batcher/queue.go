@@ -14,6 +14,9 @@ type ticket[T any] struct {
 	work    time.Duration // run time that it added to the queue
 	guess   time.Duration // predicted time from arrival to answer
 	probe   bool          // arrived when nothing was in the way: runs whatever the forecast
+	light   bool          // of a light tenant: comes when its turn is, before its deadline is near
+	yielded uint8         // times that its run has given way
+	gone    bool          // its submitter lost interest while it ran
 	at      [heaps]int
 	bucket  *bucket[T] // while queued
 	run     *run[T]    // while running

@@ -14,6 +14,8 @@ type run[T any] struct {
 	bulk  bool // nobody waits for it
 	at    int  // in Batcher.runs
 
+	yields bool // it was told to end, for another
+
 	start   time.Duration
 	end     time.Duration   // predicted
 	busy    time.Duration   // Batcher.busyTime at its start
@@ -130,6 +132,9 @@ func (b *Batcher[T]) finish(r *run[T], returned bool) {
 	b.mu.Lock()
 	now := b.now()
 	b.end(r, now, returned)
+	if r.yields && returned {
+		b.again(r)
+	}
 	for _, t := range r.batch {
 		t.run, t.ended = nil, now
 		t.timing = Timing{Queue: r.start - t.arrived, Run: now - r.start, Rows: r.rows}
@@ -157,7 +162,7 @@ func (b *Batcher[T]) begin(r *run[T], now time.Duration) {
 	others := len(b.runs)
 	b.trials.began(others >= b.parallel)
 	r.start, r.end = now, now+b.cost.Estimate(max(r.rows, 1), others)
-	r.busy, r.members, r.err = b.busyTime, len(r.batch), nil
+	r.busy, r.members, r.err, r.yields = b.busyTime, len(r.batch), nil, false
 	r.serial++
 	r.at = others
 	b.runs = append(b.runs, r)
@@ -179,7 +184,7 @@ func (b *Batcher[T]) end(r *run[T], now time.Duration, returned bool) {
 	}
 	b.rows -= r.rows
 	b.ended++
-	if returned && r.err == nil && r.members > 0 && !(r.bulk && b.onlineLately(now)) { // it may have had to give way
+	if returned && r.err == nil && r.members > 0 && !r.yields && !(r.bulk && b.onlineLately(now)) { // it may have had to give way
 		b.learn(r, now)
 	}
 	if r.ctx != nil && r.ctx.Err() != nil {

@@ -35,10 +35,10 @@ func (u *usage) fade(now, memory time.Duration) time.Duration {
 // the place of the newest task of the tenant with the most. Bulk work always
 // waits, so there it is a question of order: start-time fair queueing.
 //
-// Who has used less than a fair share of late is light, and waits for others'
-// work only as far as it must: its tasks are ordered as if they had a part of their
-// time (rush), and everybody else's are accepted only if they would be in time
-// though such tasks come before them (headroom).
+// Who has used less than a fair share of what there is of late is light, and waits for
+// others' work only as far as it must: its tasks come when they would if it had its
+// share to itself (turn), and everybody else's are accepted only if they would be in
+// time though such tasks come before them (headroom).
 type tenants[T any] struct {
 	byName map[string]*tenant[T]
 	active []*tenant[T]  // those with queued online tasks
@@ -56,9 +56,9 @@ func newTenants[T any](memory time.Duration) tenants[T] {
 }
 
 const (
-	rush     = 64  // a light task is ordered as if it had this part of its time: as soon as the demand tells apart
+	rush     = 64  // a light task is ordered as if it had this part of its time at least: as soon as the demand tells apart
 	reserve  = 8   // this part of a task's time is kept free for light ones, beside what those have used
-	lightest = 0.8 // of a fair share: who has used less is light
+	lightest = 0.8 // of a fair share of what there is: who has used less is light
 	// mostHeadroom is the largest part of a task's time that is kept free for others.
 	mostHeadroom = 0.5
 	// alone is the part of all usage that others may have without mattering.
@@ -73,14 +73,29 @@ func (ts *tenants[T]) standing(tn *tenant[T], now time.Duration, parallel int) (
 	if others <= alone*all {
 		return false, 0
 	}
+	capacity := float64(ts.memory) * float64(parallel)
+	if own*float64(ts.sharers(tn)) < lightest*max(all, capacity) {
+		return true, 0
+	}
+	return false, min(others/capacity+1.0/reserve, mostHeadroom)
+}
+
+// sharers returns how many share with a tenant, itself among them: those with queued
+// tasks, or one that has used something of late.
+func (ts *tenants[T]) sharers(tn *tenant[T]) int {
 	n := len(ts.active)
 	if tn.first == nil {
 		n++
 	}
-	if own*float64(max(n, 2)) < lightest*all { // the others have used something of late, at least
-		return true, 0
-	}
-	return false, min(others/float64(ts.memory)/float64(parallel)+1.0/reserve, mostHeadroom)
+	return max(n, 2)
+}
+
+// turn returns how long until a light tenant's next task would begin if it had its fair
+// share to itself, for what it has queued. A flood is light for as long as it has a fair share's
+// time to take, and by then has queued more than that: whoever else is light does not
+// wait for more of it than is theirs to wait for.
+func (ts *tenants[T]) turn(tn *tenant[T], parallel int) time.Duration {
+	return tn.work * time.Duration(ts.sharers(tn)) / time.Duration(parallel)
 }
 
 // charge books accepted work.

@@ -24,6 +24,7 @@ var (
 	output    = describe("nv_inference_compute_output_duration_us", "Cumulative time to encode outputs, in microseconds.")
 	queued    = describe("sluice_inference_queue_requests", "Requests waiting in the batcher.")
 	running   = describe("sluice_inference_running_rows", "Rows in runs now.")
+	gaveWay   = describe("sluice_inference_interrupted_runs_total", "Runs told to end before a light tenant's request, and repeated.")
 	ready     = describe("sluice_model_ready", "1 for a version that serves, 0 for one that was refused, is being loaded or was unloaded.")
 )
 
@@ -52,7 +53,7 @@ func describe(name, help string, more ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{success, failure, count, execution, pending, request, queue, input, infer, output, queued, running, ready, demanded, loadedNow} {
+	for _, d := range []*prometheus.Desc{success, failure, count, execution, pending, request, queue, input, infer, output, queued, running, gaveWay, ready, demanded, loadedNow} {
 		ch <- d
 	}
 }
@@ -106,4 +107,5 @@ func (v *Version) collect(ch chan<- prometheus.Metric) {
 	b := v.runtime.batcher.Stats()
 	emit(queued, prometheus.GaugeValue, float64(b.Queued))
 	emit(running, prometheus.GaugeValue, float64(b.RunningRows))
+	emit(gaveWay, prometheus.CounterValue, float64(b.Interrupted))
 }

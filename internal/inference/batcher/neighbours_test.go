@@ -1,0 +1,167 @@
+package batcher
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// cores are two executors on which 16 rows take what the sample transformer's do, 5.2 ms, and
+// longer by a part beside another run, as on two cores with caches in common.
+type cores struct {
+	slower float64
+	mu     sync.Mutex
+	active int
+}
+
+func (c *cores) run(ctx context.Context, rows int) error {
+	c.mu.Lock()
+	takes := c.takes(rows, c.active)
+	c.active++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.active--
+		c.mu.Unlock()
+	}()
+	select {
+	case <-time.After(takes):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *cores) takes(rows, others int) time.Duration {
+	alone := 400*time.Microsecond + time.Duration(rows)*300*time.Microsecond
+	return time.Duration(float64(alone) * (1 + c.slower*float64(others)))
+}
+
+// capacity is how many requests of 16 rows a second they answer.
+func (c *cores) capacity() float64 { return 2 / c.takes(16, 1).Seconds() }
+
+// neighbours are two tenants that ask for a tenth of the capacity each, beside one that
+// asks for flood times as much as there is from the time since on.
+type neighbours struct {
+	flood   float64
+	since   time.Duration
+	lasts   time.Duration
+	slower  float64 // of cores
+	buckets int     // shapes, which cannot share a run
+	seed    uint64
+}
+
+// answers are what those who asked for little saw.
+type answers struct {
+	took    []time.Duration
+	refused int
+	noisy   int // answered in time
+}
+
+func (a *answers) at(q float64) time.Duration {
+	slices.Sort(a.took)
+	return a.took[min(int(q*float64(len(a.took))), len(a.took)-1)]
+}
+
+func (a *answers) String() string {
+	return fmt.Sprintf("p50 %.1f, p90 %.1f, p99 %.1f, most %.1f ms of %d, %d refused; %d of the flood's", ms(a.at(.5)), ms(a.at(.9)), ms(a.at(.99)), ms(a.at(1)), len(a.took), a.refused, a.noisy)
+}
+
+// play adds what those that were sent after from saw.
+func (n neighbours) play(t *testing.T, from time.Duration, into *answers) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		device := cores{slower: n.slower}
+		cost := NewCost(64, 2)
+		for k := range 2 {
+			for rows := 1; rows <= 64; rows *= 2 {
+				cost.Seed(rows, k, device.takes(rows, k))
+			}
+		}
+		b, err := New(func(ctx context.Context, batch []*Task[struct{}]) error {
+			rows := 0
+			for _, task := range batch {
+				rows += task.Rows
+			}
+			return device.run(ctx, rows)
+		}, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: cost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var (
+			wg sync.WaitGroup
+			mu sync.Mutex
+		)
+		begin := time.Now()
+		ask := func(tenant string, rate float64, since time.Duration, stream uint64) {
+			rng := rand.New(rand.NewPCG(n.seed, stream))
+			for at := since; at < n.lasts; {
+				at += time.Duration(rng.ExpFloat64() / rate * float64(time.Second))
+				time.Sleep(time.Until(begin.Add(at)))
+				task := &Task[struct{}]{Rows: 16, Tenant: tenant, Bucket: rng.Uint64N(uint64(max(n.buckets, 1)))}
+				wg.Go(func() {
+					sent := time.Now()
+					_, err := b.Submit(t.Context(), task)
+					took := time.Since(sent)
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case at < from:
+					case tenant == "noisy":
+						if err == nil && took <= time.Second {
+							into.noisy++
+						}
+					case err != nil:
+						into.refused++
+					default:
+						into.took = append(into.took, took)
+					}
+				})
+			}
+		}
+		wg.Go(func() { ask("quiet", .1*device.capacity(), 0, 1) })
+		wg.Go(func() { ask("calm", .1*device.capacity(), 0, 2) })
+		if n.flood > 0 {
+			wg.Go(func() { ask("noisy", n.flood*device.capacity(), n.since, 3) })
+		}
+		wg.Wait()
+		if err := b.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNeighboursOfAFlood: beside one that asks for twice what there is, who asks for a tenth is
+// answered as soon as alone, but for what a run takes longer beside another, from the
+// flood's first second on. That costs the flood at most a tenth.
+func TestNeighboursOfAFlood(t *testing.T) {
+	for slower, buckets := range map[float64]int{0: 1, .25: 4} {
+		var alone, beside, first answers
+		n := neighbours{buckets: buckets, slower: slower}
+		for n.seed = range uint64(3) {
+			n.flood, n.since, n.lasts = 0, 0, 10*time.Second
+			n.play(t, 0, &alone)
+			n.flood, n.lasts = 2, 11*time.Second
+			n.play(t, time.Second, &beside)
+		}
+		n.since, n.lasts = time.Second, 2*time.Second
+		for n.seed = range uint64(20) {
+			n.play(t, n.since, &first)
+		}
+		t.Logf("runs slower by %v beside others, %d shapes:\nalone         %v\nbeside        %v\nfirst second  %v", slower, buckets, &alone, &beside, &first)
+		device := cores{slower: slower}
+		if left := .8 * device.capacity() * 3 * 10; float64(beside.noisy) < .9*left {
+			t.Errorf("%d of the flood's, of %.0f that the others leave", beside.noisy, left)
+		}
+		for a, most := range map[*answers]float64{&beside: 1.1, &first: 1.15} {
+			if a.refused > 0 || float64(a.at(.99)) > most*(1+slower)*float64(alone.at(.99)) {
+				t.Errorf("alone %v, with the flood %v", &alone, a)
+			}
+		}
+	}
+}
