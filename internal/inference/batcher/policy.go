@@ -75,7 +75,7 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 		return now
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
 		return now
-	case others == b.parallel && b.trials.due():
+	case others == b.parallel && b.trials.due() && b.mayTry(bk, now):
 		return now
 	}
 	// Waiting for a run to end gathers more rows and disturbs nobody, and costs
@@ -89,6 +89,19 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 		return now
 	}
 	return max(latest, now+1)
+}
+
+// mayTry says that a bucket's next run may be a trial: there is time for it even if it takes twice as
+// long as one after the other would. Its head then runs whatever the table says, which
+// is in question: it would be refused for what nothing else shows to be wrong.
+func (b *Batcher[T]) mayTry(bk *bucket[T], now time.Duration) bool {
+	head := bk.tasks.head()
+	n := max(min(bk.rows, b.limit), head.rows())
+	if now+2*time.Duration(b.parallel+1)*b.cost.P95(n, 0)+b.wakeLag > head.due {
+		return false
+	}
+	head.probe = true
+	return true
 }
 
 // firstEnd returns when a run in progress is expected to end.
