@@ -56,11 +56,10 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 	if b.cfg.Explicit.timeouts() {
 		return nil
 	}
-	if t.probe = len(b.runs) < b.parallel && b.leader == nil && b.online.tasks == 0; t.probe {
+	if t.probe = len(b.runs) == 0 && b.leader == nil && b.online.tasks == 0; t.probe {
 		// Nothing is in the way. If even so the table says that it will be
-		// late, the run will show whether the table is right: also of what it says of runs
-		// beside others, which nothing else would show where all is refused that meets another.
-		t.guess = b.cost.P95(t.rows(), len(b.runs))
+		// late, the run will show whether the table is right.
+		t.guess = b.cost.P95(t.rows(), 0)
 		b.advance(t, now)
 		return nil
 	}
