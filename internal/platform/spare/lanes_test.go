@@ -27,6 +27,11 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // there are, since models' runs keep as many, and twice as many while there is such work.
 func TestLanes(t *testing.T) {
 	own := nice()
+	eventually(t, "threads of another test stay", func() bool {
+		lowered.mu.Lock()
+		defer lowered.mu.Unlock()
+		return lowered.n == 0
+	})
 	p := New()
 	if want := common(); unlimited(cores, runtime.NumCPU()) && runtime.GOMAXPROCS(0) != want || Cores() != cores || p.Cores() != cores {
 		t.Errorf("%d processors of %d, want %d", runtime.GOMAXPROCS(0), Cores(), want)
