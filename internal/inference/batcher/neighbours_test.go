@@ -19,7 +19,11 @@ type cores struct {
 	active int
 }
 
-func (c *cores) run(ctx context.Context, rows int) error {
+func (c *cores) run(ctx context.Context, batch []*Task[struct{}]) error {
+	rows := 0
+	for _, task := range batch {
+		rows += task.Rows
+	}
 	c.mu.Lock()
 	takes := c.takes(rows, c.active)
 	c.active++
@@ -40,6 +44,17 @@ func (c *cores) run(ctx context.Context, rows int) error {
 func (c *cores) takes(rows, others int) time.Duration {
 	alone := 400*time.Microsecond + time.Duration(rows)*300*time.Microsecond
 	return time.Duration(float64(alone) * (1 + c.slower*float64(others)))
+}
+
+// cost is a table that knows all of this.
+func (c *cores) cost() *Cost {
+	cost := NewCost(64, 2)
+	for k := range 2 {
+		for rows := 1; rows <= 64; rows *= 2 {
+			cost.Seed(rows, k, c.takes(rows, k))
+		}
+	}
+	return cost
 }
 
 // capacity is how many requests of 16 rows a second they answer.
@@ -77,19 +92,7 @@ func (n neighbours) play(t *testing.T, from time.Duration, into *answers) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		device := cores{slower: n.slower}
-		cost := NewCost(64, 2)
-		for k := range 2 {
-			for rows := 1; rows <= 64; rows *= 2 {
-				cost.Seed(rows, k, device.takes(rows, k))
-			}
-		}
-		b, err := New(func(ctx context.Context, batch []*Task[struct{}]) error {
-			rows := 0
-			for _, task := range batch {
-				rows += task.Rows
-			}
-			return device.run(ctx, rows)
-		}, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: cost})
+		b, err := New(device.run, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: device.cost()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,23 +42,14 @@ func (r relapse) play(t *testing.T) (p99 time.Duration) {
 			mu     sync.Mutex
 			took   []time.Duration
 		)
-		cost := NewCost(64, 2)
-		for k := range 2 {
-			for rows := 1; rows <= 64; rows *= 2 {
-				cost.Seed(rows, k, device.takes(rows, k))
-			}
-		}
 		b, err := New(func(ctx context.Context, batch []*Task[struct{}]) error {
-			began, rows := time.Now(), 0
-			for _, task := range batch {
-				rows += task.Rows
-			}
-			err := device.run(ctx, rows)
+			began := time.Now()
+			err := device.run(ctx, batch)
 			if at := began.Sub(begin); at >= from && at < to {
 				time.Sleep(time.Duration((r.drag - 1) * float64(time.Since(began))))
 			}
 			return err
-		}, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: cost})
+		}, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: device.cost()})
 		if err != nil {
 			t.Fatal(err)
 		}
