@@ -27,6 +27,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,6 +66,8 @@ type Queue struct {
 	cfg        Config
 	conn       *nats.Conn
 	js         jetstream.JetStream
+	closed     chan struct{}
+	close      func()
 	reconnects atomic.Uint64
 }
 
@@ -87,7 +90,8 @@ func Open(cfg Config) (*Queue, error) {
 		}
 		cfg.Metrics = m
 	}
-	q := &Queue{cfg: cfg}
+	q := &Queue{cfg: cfg, closed: make(chan struct{})}
+	q.close = sync.OnceFunc(func() { close(q.closed) })
 	if err := q.connect(); err != nil {
 		return nil, err
 	}
@@ -103,9 +107,13 @@ func Open(cfg Config) (*Queue, error) {
 	return q, nil
 }
 
-// Close ends the connection. Consumers have to be stopped before.
+// Close ends the connection. Consumers have to be stopped before. Who publishes
+// is told that the outcome is unknown.
+//
+// It leaves out the library's own CleanupPublisher, which leaks a goroutine where the
+// first message was published just before.
 func (q *Queue) Close() {
-	q.js.CleanupPublisher()
+	q.close()
 	q.conn.Close()
 }
 

@@ -32,7 +32,7 @@ func (q *Queue) Publish(ctx context.Context, messages ...queue.Message) error {
 		}
 		for j := range wave {
 			if errs[j] == nil {
-				errs[j] = await(ctx, acks[j])
+				errs[j] = q.await(ctx, acks[j])
 			}
 		}
 		return errs
@@ -56,12 +56,14 @@ func (q *Queue) send(ctx context.Context, m *nats.Msg) (jetstream.PubAckFuture, 
 }
 
 // await waits for the acknowledgement. Without one the outcome is unknown.
-func await(ctx context.Context, ack jetstream.PubAckFuture) error {
+func (q *Queue) await(ctx context.Context, ack jetstream.PubAckFuture) error {
 	select {
 	case <-ack.Ok():
 		return nil
 	case err := <-ack.Err():
 		return translate(err)
+	case <-q.closed:
+		return disconnected(nats.ErrConnectionClosed)
 	case <-ctx.Done():
 		if ctx.Err() == context.DeadlineExceeded {
 			return disconnected(ctx.Err())
