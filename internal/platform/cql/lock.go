@@ -15,10 +15,9 @@ const (
 	lockAgain = lockFor / 4
 )
 
-// locked runs f while this process alone holds the lock. f's context ends where
+// locked runs f while this process, me, alone holds the lock. f's context ends where
 // it is lost.
-func (s *Session) locked(ctx context.Context, f func(context.Context) error) error {
-	me := gocql.TimeUUID().String()
+func (s *Session) locked(ctx context.Context, me string, f func(context.Context) error) error {
 	for attempt := 3; ; attempt++ {
 		mine, err := s.lock(ctx, me)
 		if err != nil && (!unknownTable(err) || attempt > 20) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/gocql/gocql"
+
+	"sluice/internal/platform/fault"
 )
 
 // migration is a file of statements. It is never changed once it was released:
@@ -61,18 +63,32 @@ const (
 	makeLedger = `CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, checksum text, applied_at timestamp)`
 )
 
+// migrateAttempts is how often a cluster may be too busy: several processes that begin at
+// once contend for the lock.
+const migrateAttempts = 5
+
 // Migrate does what it has not done yet of the files migrations/*.cql, whose names are
 // their own among those of all adapters of a keyspace, and then the rest. Of several
-// processes one does the work while the others wait.
+// processes one does the work while the others wait. All of it may be done again.
 func (s *Session) Migrate(ctx context.Context, files fs.FS, rest func(context.Context) error) error {
 	all, err := readMigrations(files)
 	if err != nil {
 		return err
 	}
-	if err := s.defineLocks(ctx); err != nil {
-		return Translate(ctx, err)
+	me := gocql.TimeUUID().String() // one for all attempts: a lock whose answer was lost is its own
+	for attempt := 1; ; attempt++ {
+		err := Translate(ctx, s.migrate(ctx, me, all, rest))
+		if !fault.Is(err, fault.Unavailable) || attempt == migrateAttempts || !BackOff(ctx, attempt+2) {
+			return err
+		}
 	}
-	err = s.locked(ctx, func(ctx context.Context) error {
+}
+
+func (s *Session) migrate(ctx context.Context, me string, all []migration, rest func(context.Context) error) error {
+	if err := s.defineLocks(ctx); err != nil {
+		return err
+	}
+	return s.locked(ctx, me, func(ctx context.Context) error {
 		if err := s.change(ctx, makeLedger); err != nil {
 			return err
 		}
@@ -83,7 +99,6 @@ func (s *Session) Migrate(ctx context.Context, files fs.FS, rest func(context.Co
 		}
 		return rest(ctx)
 	})
-	return Translate(ctx, err)
 }
 
 // defineLocks makes the table of the lock unless it is there. Two nodes that make

@@ -44,11 +44,26 @@ func Open(ctx context.Context, at Target, o Options) (*Session, error) {
 	if err := makeKeyspace(ctx, at, o); err != nil {
 		return nil, Translate(ctx, err)
 	}
-	session, err := connect(at, o, at.Keyspace)
+	session, err := enter(ctx, at, o)
 	if err != nil {
 		return nil, Translate(ctx, err)
 	}
 	return &Session{session, at, o.Now}, nil
+}
+
+// enterAttempts is how often a session in the keyspace is tried, some seconds in all.
+const enterAttempts = 10
+
+// enter makes a session in the keyspace. Nodes list one a moment before they let anybody
+// in, and another process may be making it; the library tells that apart by its text only,
+// and the cluster has answered just now, so whatever is wrong is tried again.
+func enter(ctx context.Context, at Target, o Options) (*gocql.Session, error) {
+	for attempt := 1; ; attempt++ {
+		session, err := connect(at, o, at.Keyspace)
+		if err == nil || attempt == enterAttempts || !BackOff(ctx, attempt) {
+			return session, err
+		}
+	}
 }
 
 // connect makes a session: pools to all nodes, that are made again for ever.
