@@ -77,6 +77,31 @@ func TestSweptSizesFollow(t *testing.T) {
 	within(t, "one that was run", c.Estimate(64, 0), takes(64)*2, .01)
 }
 
+// Of runs beside another the sweep has one of a single row. The first of another size says what all cost.
+func TestSizesNeverSweptFollow(t *testing.T) {
+	swept, takes := linear(millisecond/20, millisecond/30), linear(millisecond/2, millisecond/3)
+	c := seeded(64, swept)
+	c.Seed(1, 1, swept(1))
+	c.Observe(16, 1, takes(16))
+	for _, n := range []int{1, 2, 4, 8, 12, 16, 32, 64} {
+		within(t, "beside another run", c.Estimate(n, 1), takes(n), .01)
+	}
+}
+
+// A request of as many rows as are enough for a run, or more, goes by itself, and is priced so: fewer rows may be
+// cheaper by the row than they are, as long as none of their number was run.
+func TestWhatRunsAloneIsPricedSo(t *testing.T) {
+	c := NewCost(64, 1)
+	for n, took := range map[int]time.Duration{1: millisecond, 4: millisecond, 16: 12 * millisecond, 64: 48 * millisecond} {
+		c.Seed(n, 0, took)
+	}
+	b := &Batcher[struct{}]{cost: c}
+	b.parallel, b.limit, b.enough = 1, 64, 7
+	for _, waiting := range []int{0, 5, 16, 160} {
+		within(t, "16 rows more", b.added(16, waiting), 12*millisecond, .001)
+	}
+}
+
 func TestKnee(t *testing.T) {
 	for _, c := range []struct {
 		name  string

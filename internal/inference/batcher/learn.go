@@ -98,8 +98,14 @@ func abs(x int) int { return max(x, -x) }
 // adjust moves the cells around n towards d, by weight.
 func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 	i, w := c.locate(n)
+	near := i
+	if w > .5 {
+		near++
+	}
+	before := col.at(near)
 	if col.seen[i] == 0 {
 		col.set(i, d)
+		est = d
 	}
 	if w > 0 && col.seen[i+1] == 0 {
 		// Known below n only: on the line through that cell and d, but neither
@@ -109,11 +115,6 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 		col.set(i+1, min(max(v, d), d*up/float64(n)))
 		est = d
 	}
-	near := i
-	if w > .5 {
-		near++
-	}
-	before := col.at(near)
 	c.move(col, i, weight*(1-w), d/est-1)
 	if w > 0 {
 		c.move(col, i+1, weight*w, d/est-1)
@@ -125,14 +126,14 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 }
 
 // follow has the cells that no run has been of keep their proportion to the nearest one that has:
-// the sweep ran the model with the least that its shapes allow, and where requests are
-// longer all sizes are dearer. One size alone that is would make others seem a
+// the sweep ran the model with the least that its shapes allow, of most columns a single row, and where
+// requests are longer all sizes are dearer. One size alone that is would make others seem a
 // bargain, and more runs at a time, of which other sizes are known, a loss.
 func (col *column) follow(cell int, factor float64) {
 	col.run[cell] = true
 	for i := range col.run {
-		if col.seen[i] > 0 && !col.run[i] && col.nearestRun(i) == cell {
-			col.set(i, col.at(i)*factor)
+		if !col.run[i] && col.nearestRun(i) == cell {
+			col.set(i, max(col.at(i)*factor, 1))
 		}
 	}
 }

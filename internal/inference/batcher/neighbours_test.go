@@ -57,6 +57,17 @@ func (c *cores) cost() *Cost {
 	return cost
 }
 
+// swept is the table that loading leaves: of all sizes alone, as the shortest of its inputs have it,
+// which cost a seventh and the more rows the less, and of a single row beside another run.
+func (c *cores) swept() *Cost {
+	cost := NewCost(64, 2)
+	for rows := 1; rows <= 64; rows *= 2 {
+		cost.Seed(rows, 0, 30*time.Microsecond+time.Duration(rows)*43*time.Microsecond)
+	}
+	cost.Seed(1, 1, 90*time.Microsecond)
+	return cost
+}
+
 // capacity is how many requests of 16 rows a second they answer.
 func (c *cores) capacity() float64 { return 2 / c.takes(16, 1).Seconds() }
 
@@ -68,6 +79,7 @@ type neighbours struct {
 	lasts   time.Duration
 	slower  float64 // of cores
 	buckets int     // shapes, which cannot share a run
+	swept   bool    // the table of costs is what loading leaves
 	seed    uint64
 }
 
@@ -92,7 +104,11 @@ func (n neighbours) play(t *testing.T, from time.Duration, into *answers) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		device := cores{slower: n.slower}
-		b, err := New(device.run, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: device.cost()})
+		cost := device.cost()
+		if n.swept {
+			cost = device.swept()
+		}
+		b, err := New(device.run, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: cost})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,5 +182,23 @@ func TestNeighboursOfAFlood(t *testing.T) {
 				t.Errorf("alone %v, with the flood %v", &alone, a)
 			}
 		}
+	}
+}
+
+// TestFloodOfSizesNeverSwept: what a flood costs is known from the first sizes on that were run
+// beside another run, where loading has measured a single short row there: the sizes between are
+// no bargain, of which all that waits would seem to need a fraction of its time.
+func TestFloodOfSizesNeverSwept(t *testing.T) {
+	var alone, beside answers
+	n := neighbours{buckets: 4, slower: .25, swept: true}
+	for n.seed = range uint64(5) {
+		n.flood, n.since, n.lasts = 0, 0, 10*time.Second
+		n.play(t, 2*time.Second, &alone)
+		n.flood, n.since, n.lasts = 2, 3*time.Second, 9*time.Second
+		n.play(t, n.since, &beside)
+	}
+	t.Logf("alone   %v\nbeside  %v", &alone, &beside)
+	if beside.refused > 0 || float64(beside.at(.99)) > 1.1*1.25*float64(alone.at(.99)) {
+		t.Errorf("alone %v, with the flood %v", &alone, &beside)
 	}
 }

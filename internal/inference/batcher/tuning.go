@@ -127,7 +127,7 @@ func (b *Batcher[T]) price(rows int) time.Duration {
 
 // added returns the run time that more rows add to those waiting in a bucket.
 func (b *Batcher[T]) added(rows, waiting int) time.Duration {
-	if b.cfg.Solo || rows > b.limit { // a run of its own
+	if b.cfg.Solo || rows >= b.enough { // a run of its own
 		return b.cost.P95(rows, b.parallel-1)
 	}
 	return b.price(waiting+rows) - b.price(waiting)
