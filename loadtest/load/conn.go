@@ -24,6 +24,8 @@ type Answer struct {
 	Body         []byte
 	// First is when the first event was there, of an answer that has events.
 	First time.Time
+	// Timing is what the server says of it.
+	Timing Timing
 	// Redialled says that the server had closed the connection while it was idle,
 	// and that the request was sent again over another.
 	Redialled bool
@@ -166,7 +168,7 @@ func (c *conn) read() (Answer, bool, error) {
 		}
 		n += m
 	}
-	return Answer{Status: h.status, HeaderLength: h.inference, Body: c.buf[end:total]}, !h.close, nil
+	return Answer{Status: h.status, HeaderLength: h.inference, Body: c.buf[end:total], Timing: h.timing}, !h.close, nil
 }
 
 // readChunks reads the body of an answer that comes in chunks, of which there is
@@ -203,6 +205,7 @@ type header struct {
 	inference int // -1: not given
 	close     bool
 	chunked   bool
+	timing    Timing
 }
 
 // parseHeader reads the status line and the few fields that matter here.
@@ -232,6 +235,8 @@ func parseHeader(b []byte) (header, error) {
 			h.close = bytes.EqualFold(v, []byte("close"))
 		} else if v, found := field(line, "Transfer-Encoding:"); found {
 			h.chunked = bytes.EqualFold(v, []byte("chunked"))
+		} else if v, found := field(line, "Server-Timing:"); found {
+			h.timing = parseTiming(v)
 		}
 		if !ok {
 			return h, fmt.Errorf("malformed field %q", line)

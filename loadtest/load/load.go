@@ -62,6 +62,7 @@ type Sample struct {
 	Due     time.Time // in a closed loop: sent
 	Latency time.Duration
 	First   time.Duration // to the first event of an answer that has events, else 0
+	Timing  Timing        // what the server says of it
 	Outcome Outcome
 	Err     error // of a failed one
 }

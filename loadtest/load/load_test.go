@@ -397,7 +397,7 @@ func TestARequestAllocatesNothing(t *testing.T) {
 		}
 		defer c.Close()
 		buf := make([]byte, 4096)
-		answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi")
+		answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer-Timing: queue;dur=1.250, total;dur=3.125\r\nContent-Length: 2\r\n\r\nhi")
 		for {
 			if _, err := c.Read(buf); err != nil {
 				return

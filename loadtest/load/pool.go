@@ -167,7 +167,7 @@ func (w *worker) send(due time.Time) time.Time {
 	seen := Sample{Due: due, Latency: latency}
 	switch {
 	case err == nil && a.Status == w.load.Status:
-		seen.Outcome = OK
+		seen.Outcome, seen.Timing = OK, a.Timing
 		w.res.OK++
 		if latency <= w.load.SLO && !now.Before(w.from) && now.Before(w.to) {
 			w.res.Good++

@@ -25,7 +25,7 @@ type Assertion struct {
 // Metrics are what can be asserted, with their units.
 var Metrics = map[string]string{
 	"success": "of all due", "failed": "requests", "unsent": "requests", "refused": "of all due", "goodput": "/s", "goodput_share": "of the best phase",
-	"p50": "ms", "p90": "ms", "p99": "ms", "p999": "ms", "max": "ms", "first_p99": "ms", "refusal_p99": "ms",
+	"p50": "ms", "p90": "ms", "p99": "ms", "p999": "ms", "max": "ms", "first_p99": "ms", "served_p99": "ms", "refusal_p99": "ms",
 	"recovery": "s", "memory": "MB", "memory_growth": "MB", "acted": "actions",
 }
 
@@ -131,6 +131,8 @@ func (r *run) value(a Assertion, phase string) float64 {
 		return r.goodput(cells, r.s.phase(phase)) / max(r.best(cells), 1e-9)
 	case "first_p99":
 		return millis(c.First.Quantile(.99))
+	case "served_p99":
+		return millis(c.Served.Quantile(.99))
 	default: // refusal_p99
 		return millis(c.Refusal.Quantile(.99))
 	}
@@ -159,6 +161,8 @@ func sum(cells []Cell) *Cell {
 		total.Latency.Add(&c.Latency)
 		total.First.Add(&c.First)
 		total.Refusal.Add(&c.Refusal)
+		total.Queued.Add(&c.Queued)
+		total.Served.Add(&c.Served)
 	}
 	return total
 }

@@ -60,6 +60,9 @@ type Figure struct {
 	Max       float64 `json:"max_ms"`
 	FirstP99  float64 `json:"first_event_p99_ms,omitempty"`
 	RefusalMS float64 `json:"refusal_p99_ms,omitempty"`
+	QueuedP99 float64 `json:"queued_p99_ms,omitempty"` // as the server says, as the next two
+	ServedP50 float64 `json:"served_p50_ms,omitempty"`
+	ServedP99 float64 `json:"served_p99_ms,omitempty"`
 
 	// Of phases that are long enough.
 	GoodSpread Spread `json:"good_per_second_spread,omitzero"`
@@ -71,7 +74,8 @@ func figure(name string, length time.Duration, c *Cell) Figure {
 	q := func(h *load.Histogram, at float64) float64 { return math.Round(1000*millis(h.Quantile(at))) / 1000 }
 	return Figure{Name: name, Length: length.Seconds(), Due: c.Due, OK: c.OK, Good: c.Good, Refused: c.Refused, Failed: c.Failed, Unsent: c.Unsent,
 		P50: q(&c.Latency, .5), P90: q(&c.Latency, .9), P99: q(&c.Latency, .99), P999: q(&c.Latency, .999), Max: q(&c.Latency, 1),
-		FirstP99: q(&c.First, .99), RefusalMS: q(&c.Refusal, .99)}
+		FirstP99: q(&c.First, .99), RefusalMS: q(&c.Refusal, .99),
+		QueuedP99: q(&c.Queued, .99), ServedP50: q(&c.Served, .5), ServedP99: q(&c.Served, .99)}
 }
 
 func (r *run) report(others float64) *Report {
@@ -152,11 +156,11 @@ func (r *Report) Markdown() string {
 	if r.Capacity > 0 {
 		fmt.Fprintf(&b, " Capacity %.0f requests/s.", r.Capacity)
 	}
-	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms | by the server p50 | p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, t := range r.Traffic {
 		for _, p := range t.Phases {
-			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %s | %d | %d | %d | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
-				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, spreadOf(p.P50, p.P50Spread), number(p.P90), spreadOf(p.P99, p.P99Spread), number(p.P999), number(p.Max))
+			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %s | %d | %d | %d | %s | %s | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
+				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, spreadOf(p.P50, p.P50Spread), number(p.P90), spreadOf(p.P99, p.P99Spread), number(p.P999), number(p.Max), number(p.ServedP50), number(p.ServedP99))
 		}
 	}
 	fmt.Fprintf(&b, "\n![latency](%s-latency.svg)\n\n![rates](%s-rate.svg)\n\n| | asserted | measured |\n|---|---|---|\n", r.Scenario, r.Scenario)

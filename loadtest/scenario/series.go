@@ -14,6 +14,7 @@ type Cell struct {
 	Due, OK, Good, Refused, Failed, Unsent int
 	Ended                                  int // answered in time then, whenever they were due
 	Latency, First, Refusal                load.Histogram
+	Queued, Served                         load.Histogram // as the server says
 }
 
 func (c *Cell) record(s load.Sample, slo time.Duration) {
@@ -27,6 +28,10 @@ func (c *Cell) record(s load.Sample, slo time.Duration) {
 		c.Latency.Record(s.Latency)
 		if s.First > 0 {
 			c.First.Record(s.First)
+		}
+		if s.Timing.Total > 0 {
+			c.Queued.Record(s.Timing.Queue)
+			c.Served.Record(s.Timing.Total)
 		}
 	case load.Refused:
 		c.Refused++
