@@ -52,6 +52,7 @@ type Delivery struct {
 	Status  Status `json:"status"`
 	Attempt int    `json:"attempt"`        // the fence of the attempt under way, or of the last
 	Base    int    `json:"base,omitempty"` // attempts before the schedule began anew
+	Cut     int    `json:"cut,omitempty"`  // attempts since then in whose middle our process ended
 	// Next is when the next attempt may be made. Due is when somebody has to look
 	// after the delivery: far in the future once it is final.
 	Next        time.Time `json:"next"`
@@ -131,8 +132,9 @@ func (d *Delivery) Start(now time.Time) (begun bool, err error) {
 		return false, ErrBusy
 	case d.Status == Sending:
 		d.log(Attempt{At: d.StartedAt, Error: Interrupted})
+		d.Cut++
 	}
-	if d.tries() >= len(schedule) {
+	if d.over() {
 		d.end(Failed, now)
 		return false, nil
 	}
@@ -141,8 +143,12 @@ func (d *Delivery) Start(now time.Time) (begun bool, err error) {
 	return true, nil
 }
 
-// tries are the attempts of the present schedule.
-func (d *Delivery) tries() int { return d.Attempt - d.Base }
+// tries are the attempts of the present schedule that the receiver had: those that were
+// interrupted say nothing of it, and must not have it wait for hours.
+func (d *Delivery) tries() int { return d.Attempt - d.Base - d.Cut }
+
+// over says whether no attempt is left: a process may die of one, so those are bounded too.
+func (d *Delivery) over() bool { return d.tries() >= len(schedule) || d.Cut >= len(schedule) }
 
 // Finish ends an attempt: for good, or until the next. random is within 0 and 1,
 // and spreads attempts that failed together.
@@ -151,14 +157,17 @@ func (d *Delivery) Finish(fence int, r Result, now time.Time, random float64) er
 		return ErrStale
 	}
 	d.log(Attempt{At: d.StartedAt, DurationMS: r.Duration.Milliseconds(), Status: r.Status, Error: r.Class})
+	if r.Class == Interrupted {
+		d.Cut++
+	}
 	switch {
 	case r.Class == None:
 		d.end(Delivered, now)
-	case r.Class == GoneForGood, d.tries() >= len(schedule):
+	case r.Class == GoneForGood, d.over():
 		d.end(Failed, now)
 	default:
 		d.Status = Pending
-		d.wait(now, max(pause(d.tries(), random), min(r.RetryAfter, maxRetryAfter)))
+		d.wait(now, max(pause(max(d.tries(), 1), random), min(r.RetryAfter, maxRetryAfter)))
 	}
 	return nil
 }
@@ -195,7 +204,7 @@ func (d *Delivery) Replay(now time.Time) error {
 	if !d.Status.Final() {
 		return fault.New(fault.Conflict, "the delivery is still on its way: its status is %s", d.Status).WithCode("delivery_pending")
 	}
-	d.Base = d.Attempt
+	d.Base, d.Cut = d.Attempt, 0
 	d.accept(now)
 	return nil
 }

@@ -29,7 +29,7 @@ func TestEveryDeliveryEnds(t *testing.T) {
 			switch action {
 			case "start":
 				begun, err := d.Start(now)
-				if begun && (d.Attempt != before.Attempt+1 || before.Status == Pending && now.Before(before.Next) || d.tries() > len(schedule)) {
+				if begun && (d.Attempt != before.Attempt+1 || before.Status == Pending && now.Before(before.Next) || d.tries() > len(schedule) || d.Attempt-d.Base > 2*len(schedule)) {
 					t.Fatalf("began %+v of %+v", d, before)
 				}
 				if busy := before.Status == Sending && now.Before(before.Due); errors.Is(err, ErrBusy) != busy || busy && begun {
@@ -47,7 +47,7 @@ func TestEveryDeliveryEnds(t *testing.T) {
 				if (d.Status == Delivered) != (r.Class == None) || r.Class == GoneForGood && d.Status != Failed {
 					t.Fatalf("%+v became %+v", r, d)
 				}
-				if least := now.Add(schedule[min(before.tries(), len(schedule)-1)]); d.Status == Pending && (d.Next.Before(least) || d.Next.After(now.Add(29*time.Hour))) {
+				if least := now.Add(schedule[min(max(d.tries(), 1), len(schedule)-1)]); d.Status == Pending && (d.Next.Before(least) || d.Next.After(now.Add(29*time.Hour))) {
 					t.Fatalf("attempt %d is followed by one after %s", before.tries(), d.Next.Sub(now))
 				}
 			case "postpone":
@@ -107,6 +107,33 @@ func TestSchedule(t *testing.T) {
 				t.Errorf("attempt %d comes after %s, want %s, %v", i+1, waits[i], want, err)
 			}
 		}
+	}
+}
+
+// An attempt in whose middle our process ended is not the receiver's: the first that
+// fails after some is followed by the next as soon as if it had been the first.
+func TestInterruptionsCostTheReceiverNothing(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	d := &Delivery{}
+	d.accept(now)
+	for _, class := range []Class{Interrupted, "", Interrupted, BadStatus} { // "": it died
+		if begun, err := d.Start(now); !begun || err != nil {
+			t.Fatalf("%s: %t, %v", class, begun, err)
+		}
+		if class == "" {
+			now = now.Add(lease)
+			continue
+		}
+		if err := d.Finish(d.Attempt, Result{Class: class}, now, 0); err != nil {
+			t.Fatal(err)
+		}
+		if wait := d.Next.Sub(now); wait != schedule[1] {
+			t.Errorf("after %s comes the next in %s, want %s", class, wait, schedule[1])
+		}
+		now = d.Next
+	}
+	if d.Attempt != 4 || d.tries() != 1 {
+		t.Errorf("%d attempts, %d of them the receiver's", d.Attempt, d.tries())
 	}
 }
 
