@@ -12,6 +12,7 @@ import (
 	"sluice/internal/inference/evaluation"
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedgrpc"
 	"sluice/internal/platform/feed/feedhttp"
@@ -65,19 +66,46 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	stream := func(target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
 		return func(c echo.Context) error { return h.Serve(c.Response(), c.Request(), target(c)) }
 	}
+	// Of what is not there nothing will ever be told: who misspells it is told that.
+	of := func(find func(ctx context.Context, id string) error, target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
+		serve := stream(target)
+		return func(c echo.Context) error {
+			if err := find(c.Request().Context(), c.ParamValues()[0]); err != nil {
+				return err
+			}
+			return serve(c)
+		}
+	}
 	events := routes.On(e, web.Always(eventsRead))
 	events.Add(http.MethodGet, "/v1/events", func(c echo.Context) error { return h.List(c.Response(), c.Request(), feedhttp.Target{}) })
 	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
-	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", stream(func(c echo.Context) feedhttp.Target {
+	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", of(a.hasBatch, func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: batch.Batches.Name, Subject: c.Param("id"), Oldest: true}
 	}))
 	predictions := routes.On(e, web.Always(job.Read))
-	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
+	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", of(a.hasPrediction, func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true}
 	}))
-	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", stream(func(c echo.Context) feedhttp.Target {
+	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", of(a.hasModel, func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Labels: map[string]string{"model": c.Param("model")}}
 	}))
+}
+
+func (a *app) hasPrediction(ctx context.Context, id string) error {
+	_, err := cqrs.Ask(ctx, a.node.Bus, job.Find{ID: job.ID(id)})
+	return err
+}
+
+func (a *app) hasBatch(ctx context.Context, id string) error {
+	_, err := cqrs.Ask(ctx, a.node.Bus, batch.Find{ID: batch.ID(id)})
+	return err
+}
+
+// hasModel says whether predictions of the model can be made: its name alone, since
+// events are labelled with that.
+func (a *app) hasModel(_ context.Context, name string) error {
+	_, err := a.models.Public.Lookup(name, "")
+	return err
 }
 
 // feedHandler serves feeds over HTTP.

@@ -67,6 +67,7 @@ func newHTTP(a *app) (*web.Server, error) {
 		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
 		Ward:    a.jobs.Ward,
 		Uploads: a.uploaded,
+		Overdue: a.jobs.Overdue, Feedback: a.records.Store != nil,
 	})
 	if a.uploads, err = newUploads(a, memory); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,8 +21,11 @@ type prediction struct {
 	Status             statusText
 	Code               string // of a problem
 	Errors             []struct{ Pointer, Code string }
-	OutputURL          string `json:"output_url"`
-	ClientRef          string `json:"client_ref"`
+	OutputURL          string          `json:"output_url"`
+	ClientRef          string          `json:"client_ref"`
+	InputDigest        string          `json:"input_digest"`
+	Started            json.RawMessage `json:"started_at"`
+	URLs               map[string]string
 	Output             struct {
 		Outputs []struct {
 			Name string
@@ -63,7 +67,7 @@ func TestNativePredictions(t *testing.T) {
 	url := base + "/models/iris/predictions"
 
 	at, resp := predict(t, "POST", url, iris)
-	if resp.StatusCode != 200 || at.Status != "succeeded" || at.ID != "" || fmt.Sprint(at.labels()) != "[0 2]" || resp.Header.Get("Model-Version") != "2" || !strings.Contains(resp.Header.Get("Server-Timing"), "infer;dur=") {
+	if resp.StatusCode != 200 || at.Status != "succeeded" || at.ID != resp.Header.Get("Prediction-Id") || at.ID == "" || at.InputDigest == "" || at.URLs["feedback"] != "/v1/feedback" || at.URLs["self"] != "" || string(at.Started) == "null" || fmt.Sprint(at.labels()) != "[0 2]" || resp.Header.Get("Model-Version") != "2" || !strings.Contains(resp.Header.Get("Server-Timing"), "infer;dur=") {
 		t.Errorf("at once: %d %+v %v", resp.StatusCode, at, resp.Header)
 	}
 	waited, resp := predict(t, "POST", url, iris, "Prefer", "wait=20")
@@ -77,6 +81,9 @@ func TestNativePredictions(t *testing.T) {
 	}
 	async, resp := predict(t, "POST", url, iris, "Prefer", "respond-async", "Idempotency-Key", "k1")
 	location := resp.Header.Get("Location")
+	if string(async.Started) != "null" || async.InputDigest != at.InputDigest || async.URLs["feedback"] != "/v1/feedback" {
+		t.Errorf("accepted: %+v", async)
+	}
 	if resp.StatusCode != 202 || location != "/v1/predictions/"+async.ID || resp.Header.Get("Retry-After") == "" || resp.Header.Get("Prediction-Id") != async.ID {
 		t.Errorf("accepted: %d %+v %v", resp.StatusCode, async, resp.Header)
 	}
@@ -112,16 +119,28 @@ func TestNativePredictions(t *testing.T) {
 		"wrong rows":      {url, `{"rows":[{"input":[1]}]}`, "respond-async", 422, "rows_invalid"},
 		"wrong tensor":    {url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "", 400, "invalid"},
 		"impatient":       {url, iris, "wait=0", 400, "prefer_invalid"},
+		"at once, late":   {url, `{"deadline_at":"2020-01-01T00:00:00Z",` + iris[1:], "", 422, "prediction_deadline_passed"},
 		"too late":        {url, `{"deadline_at":"2020-01-01T00:00:00Z",` + iris[1:], "respond-async", 422, "prediction_deadline_passed"},
 	} {
 		if p, resp := predict(t, "POST", tc.url, tc.body, "Prefer", tc.prefer); resp.StatusCode != tc.status || p.Code != tc.code {
 			t.Errorf("%s: %d %s", name, resp.StatusCode, p.Code)
 		}
 	}
+	for _, headers := range [][]string{{"Cancel-After", "soon"}, {"Cancel-After", "soon", "Prefer", "respond-async"}} {
+		if p, resp := predict(t, "POST", url, iris, headers...); resp.StatusCode != 400 || p.Code != "cancel_after_invalid" {
+			t.Errorf("%v: %d %s", headers, resp.StatusCode, p.Code)
+		}
+	}
+	for _, path := range []string{"/predictions/" + async.ID[:len(async.ID)-1] + "x/events", "/batches/batch_1/events", "/models/irs/predictions/events", "/models/iris:2/predictions/events"} {
+		if p, resp := predict(t, "GET", base+path, ""); resp.StatusCode != 404 || p.Code == "" {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, p.Code)
+		}
+	}
 	failed, _ := predict(t, "POST", url, `{"inputs":[{"name":"input","shape":[1,5],"datatype":"FP32","data":[1,2,3,4,5]}]}`, "Prefer", "wait=20")
 	if failed.Status != "failed" || failed.Attempts != 1 {
 		t.Errorf("a wrong tensor, durably: %+v", failed)
 	}
+	get(t, base+"/prediction-log?id="+failed.ID, func(p logPage) bool { return len(p.Data) == 1 && p.Data[0].Outcome == "invalid" })
 }
 
 // The sample models that work step by step do so in the program as it is.
@@ -129,7 +148,17 @@ func TestSampleModelsStepByStep(t *testing.T) {
 	a, _ := startApp(t, "--models=writer,nextchar")
 	base := "http://" + a.http.Addr()
 	var written string
-	for _, line := range strings.Split(streamed(t, base+"/v1/models/writer/predictions", `{"rows":[{"text":["T","h","e"," "],"temperature":0.1,"seed":1}],"outputs":[{"name":"next"}],"parameters":{"max_steps":12}}`), "\n") {
+	events := streamed(t, base+"/v1/models/writer/predictions", `{"client_ref":"told","rows":[{"text":["T","h","e"," "],"temperature":0.1,"seed":1}],"outputs":[{"name":"next"}],"parameters":{"max_steps":12}}`)
+	_, id, _ := strings.Cut(events, `"prediction_id":"`)
+	id, _, _ = strings.Cut(id, `"`)
+	get(t, base+"/v1/prediction-log?client_ref=told", func(p logPage) bool { return len(p.Data) == 1 && p.Data[0].ID == id && p.Data[0].Steps == 12 })
+	for header, want := range map[string]int{"1ns": 422, "1ms": 504, "x": 400} {
+		got := infer(t, "POST", base+"/v1/models/writer/predictions", []byte(`{"rows":[{"text":["T"],"temperature":0.1,"seed":1}]}`), "Content-Type", "application/json", "Accept", "text/event-stream", "Cancel-After", header)
+		if late := got.StatusCode == 504 && want == 422 || strings.Contains(string(got.body), "overloaded") && want == 504; got.StatusCode != want && !late {
+			t.Errorf("as events, Cancel-After %s: %d %s", header, got.StatusCode, got.body)
+		}
+	}
+	for _, line := range strings.Split(events, "\n") {
 		if _, text, ok := strings.Cut(line, `"data":["`); ok {
 			written += text[:1]
 		}

@@ -32,7 +32,7 @@ func fake(t *testing.T) string {
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, "event: output\nid: s-1\ndata: {\"step\":1}\n\nevent: error\nid: s-2\ndata: {\"code\":\"draining\",\"message\":\"the server stops\"}\n\n")
 		case r.Header.Get("Prefer") != "":
-			fmt.Fprintf(w, `{"id":"pred_1","status":"queued %s","output_url":"/v1/predictions/pred_1/output"}`, r.Header.Get("Prefer"))
+			fmt.Fprintf(w, `{"id":"pred_1","status":"queued %s%s","output_url":"/v1/predictions/pred_1/output"}`, r.Header.Get("Prefer"), r.Header.Get("Cancel-After"))
 		default:
 			fmt.Fprintf(w, `{"status":"succeeded","output":%s}`, body)
 		}
@@ -216,6 +216,7 @@ func TestCommands(t *testing.T) {
 		{line: `predict iris -f ` + rows + ` --client-ref me`, out: `{"client_ref":"me","rows":[{"x":1}]}`},
 		{line: `predict iris -f -`, input: `{"inputs":[]}`, out: `{"inputs":[]}`},
 		{line: `predict iris --row {"x":1} --async`, out: "pred_1 queued respond-async /v1/predictions/pred_1/output"},
+		{line: `predict iris --row {"x":1} --async --cancel-after 30s`, out: "pred_1 queued respond-async30s"},
 		{line: `predict iris --row {"x":1} --wait 5 -o json`, out: `"status":"queued wait=5"`},
 		{line: `predict iris --row {"x":1} --stream`, code: exitFailed, out: `s-1  output  {"step":1}`, errs: "the server stops (draining)"},
 		{line: `predict broken --row {"x":1}`, code: exitFailed, errs: "the prediction failed: it broke (internal)"},

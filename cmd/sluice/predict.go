@@ -19,6 +19,7 @@ func (p *program) predict() *cobra.Command {
 	var in struct {
 		rows             []string
 		file, ref, prior string
+		within           string
 		async, stream    bool
 		wait             int
 	}
@@ -38,14 +39,17 @@ func (p *program) predict() *cobra.Command {
 					body[name] = value
 				}
 			}
-			r := client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/predictions", Body: body}
+			r := client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/predictions", Body: body, Header: http.Header{}}
+			if in.within != "" {
+				r.Header.Set("Cancel-After", in.within)
+			}
 			switch {
 			case in.stream:
 				return p.follow(cmd.Context(), r)
 			case in.async:
-				r.Header = http.Header{"Prefer": {"respond-async"}}
+				r.Header.Set("Prefer", "respond-async")
 			case in.wait > 0:
-				r.Header = http.Header{"Prefer": {fmt.Sprintf("wait=%d", in.wait)}}
+				r.Header.Set("Prefer", fmt.Sprintf("wait=%d", in.wait))
 			}
 			a, err := p.client.Call(cmd.Context(), r)
 			if err != nil {
@@ -61,6 +65,7 @@ func (p *program) predict() *cobra.Command {
 	flags.IntVar(&in.wait, "wait", 0, "accept it durably, and wait so many seconds for its end")
 	flags.BoolVar(&in.stream, "stream", false, "print each step as it comes")
 	flags.StringVar(&in.ref, "client-ref", "", "a name of your own for a durable prediction")
+	flags.StringVar(&in.within, "cancel-after", "", "it is wanted no more after so long, such as 30s")
 	flags.StringVar(&in.prior, "priority", "", "high, normal or low, among your own durable predictions")
 	cmd.MarkFlagsMutuallyExclusive("async", "wait", "stream")
 	cmd.MarkFlagsMutuallyExclusive("row", "file")

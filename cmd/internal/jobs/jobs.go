@@ -34,12 +34,12 @@ func Need(cfg config.Config, d node.Deps) node.Deps {
 type Jobs struct {
 	Payloads job.Payloads
 	Ward     *job.Ward
+	Overdue  *job.Reconciler // ends what its deadline has overtaken
 
 	node        *node.Node
 	log         *slog.Logger
 	worker      *job.Worker // nil where this process runs none
 	concurrency int
-	reconciler  *job.Reconciler
 	folder      *usage.Folder
 	window      *job.Window
 }
@@ -57,7 +57,7 @@ func New(cfg config.Config, n *node.Node, m *models.Models, memory *budget.Budge
 	if err != nil {
 		return nil, err
 	}
-	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), Ward: ward, node: n, log: log, concurrency: cfg.Job.Concurrency, reconciler: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store), window: job.NewWindow(n.Store, settings, log)}
+	j := &Jobs{Payloads: job.NewPayloads(n.Blobs), Ward: ward, node: n, log: log, concurrency: cfg.Job.Concurrency, Overdue: job.NewReconciler(n.Store, settings), folder: usage.NewFolder(n.Store), window: job.NewWindow(n.Store, settings, log)}
 	if j.concurrency > 0 {
 		j.worker = job.NewWorker(n.Store, predictor{m.Public, memory}, j.Payloads, ward, settings, log)
 	}
@@ -131,7 +131,7 @@ const reconcileInterval = 10 * time.Second
 // reconcile says again what is due of every tenant until ctx ends.
 func (j *Jobs) reconcile(ctx context.Context) {
 	j.node.Rounds(ctx, "predictions-reconcile", reconcileInterval, func(ctx context.Context, tenant string) error {
-		n, err := j.reconciler.Tenant(ctx, tenant)
+		n, err := j.Overdue.Tenant(ctx, tenant)
 		j.window.Touch(tenant) // whoever left something in the store may have ended
 		if n > 0 {
 			j.log.InfoContext(ctx, "due predictions were announced again", "predictions", n)

@@ -43,6 +43,16 @@ type Config struct {
 	Live    LiveConfig
 	Ward    Ward    // nil lets durable predictions of every version in
 	Uploads Uploads // nil takes no inputs from uploads
+	// Overdue ends predictions whose deadline has passed while they waited, before
+	// they are shown; nil leaves that to others.
+	Overdue Overdue
+	// Feedback says that there is a log, to whose predictions labels can be given.
+	Feedback bool
+}
+
+// Overdue ends a prediction whose deadline has passed while it waited.
+type Overdue interface {
+	Settle(ctx context.Context, tenant string, id job.ID) error
 }
 
 // Ward refuses durable predictions of versions that are in quarantine.
@@ -59,6 +69,7 @@ type Admission interface {
 type API struct {
 	models    *stream.Models
 	memory    *budget.Budget
+	store     *repo.Store
 	bus       *cqrs.Bus
 	payloads  job.Payloads
 	admission Admission
@@ -79,7 +90,7 @@ func New(models *stream.Models, memory *budget.Budget, store *repo.Store, bus *c
 		cfg.MaxBody = 16 << 20
 	}
 	cfg.Socket = cfg.Socket.resolve()
-	a := &API{models: models, memory: memory, bus: bus, payloads: payloads, admission: admission, waiting: newWaiting(), cfg: cfg,
+	a := &API{models: models, memory: memory, store: store, bus: bus, payloads: payloads, admission: admission, waiting: newWaiting(), cfg: cfg,
 		lives: newLives(cfg.Live), sockets: sockets{tenants: map[string]int{}}, stopping: make(chan struct{})}
 	a.killed, a.kill = context.WithCancel(context.Background())
 	store.Watch(a.waiting.committed)
@@ -161,7 +172,7 @@ type Row map[string]json.RawMessage
 
 // Prediction is what is shown of one.
 type Prediction struct {
-	ID          string          `json:"id,omitempty"`
+	ID          string          `json:"id,omitempty" doc:"For feedback and the log; missing where there is no log and the prediction was made at once. Only durable ones can be read again."`
 	Object      string          `json:"object"`
 	Status      string          `json:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
 	Model       string          `json:"model"`
@@ -169,6 +180,7 @@ type Prediction struct {
 	Digest      string          `json:"artifact_digest,omitempty" doc:"SHA-256 of that model's file."`
 	Arm         string          `json:"arm,omitempty" doc:"Of the experiment or release that the prediction is in."`
 	Fallback    string          `json:"fallback,omitempty" doc:"The version that refused the prediction for load, as name:version, where another has answered it."`
+	InputDigest string          `json:"input_digest,omitempty" doc:"SHA-256 of what the model is asked, as it is kept: tensors, wanted outputs and parameters as compact JSON, or the body of a request of the Open Inference Protocol."`
 	Output      json.RawMessage `json:"output,omitempty" doc:"The outputs, as in the Open Inference Protocol."`
 	OutputURL   string          `json:"output_url,omitempty" doc:"Where the output is, if it is too large to stand here, or not JSON."`
 	Error       *Failure        `json:"error,omitempty"`
@@ -178,7 +190,7 @@ type Prediction struct {
 	DeadLetter  bool            `json:"dead_letter,omitempty" doc:"It failed for want of attempts or of a worker, and can be replayed."`
 	Replays     int             `json:"replays,omitempty"`
 	CreatedAt   *api.Time       `json:"created_at,omitempty"`
-	StartedAt   *api.Time       `json:"started_at,omitempty"`
+	StartedAt   *api.Time       `json:"started_at" nullable:"true" doc:"When its first attempt began; null before that, and where it ended without one."`
 	CompletedAt *api.Time       `json:"completed_at,omitempty"`
 	DeadlineAt  *api.Time       `json:"deadline_at,omitempty"`
 	ExpiresAt   *api.Time       `json:"expires_at,omitempty" doc:"When it is forgotten."`
@@ -211,10 +223,11 @@ func (m *Metrics) timing() string {
 
 // URLs are what can be done with a prediction.
 type URLs struct {
-	Self   string `json:"self"`
-	Stream string `json:"stream" doc:"Of its events."`
-	Cancel string `json:"cancel"`
-	Replay string `json:"replay,omitempty"`
+	Self     string `json:"self,omitempty" doc:"Of a durable prediction, as are those that follow."`
+	Stream   string `json:"stream,omitempty" doc:"Of its events."`
+	Cancel   string `json:"cancel,omitempty"`
+	Replay   string `json:"replay,omitempty" doc:"Of a dead letter."`
+	Feedback string `json:"feedback,omitempty" doc:"Where to POST what turned out about it, with id as prediction_id; missing where there is no log."`
 }
 
 // target takes "name", "name:version" or "name@label" apart.
@@ -226,11 +239,11 @@ func target(text string) (model, version string) {
 }
 
 // summary shows a durable prediction without its output.
-func summary(prefix string, p *job.Prediction) Prediction {
-	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, Arm: p.Arm.Name, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
+func (a *API) summary(prefix string, p *job.Prediction) Prediction {
+	v := Prediction{ID: string(p.ID), Object: "prediction", Status: string(p.Status), Model: p.Model, Version: p.Served, Digest: p.Digest, Arm: p.Arm.Name, InputDigest: p.Input.SHA256, ClientRef: p.ClientRef, Priority: string(p.Urgency()),
 		Attempts: p.Attempt - p.Base, DeadLetter: p.Dead(), Replays: p.Replays, CreatedAt: at(p.CreatedAt), StartedAt: at(p.StartedAt), CompletedAt: at(p.CompletedAt), DeadlineAt: at(p.Deadline), ExpiresAt: at(p.Keep)}
 	self := prefix + "/predictions/" + string(p.ID)
-	v.URLs = &URLs{Self: self, Stream: self + "/events", Cancel: self + "/cancel"}
+	v.URLs = &URLs{Self: self, Stream: self + "/events", Cancel: self + "/cancel", Feedback: a.feedback(prefix)}
 	if v.DeadLetter {
 		v.URLs.Replay = self + "/replay"
 	}
@@ -247,9 +260,17 @@ func summary(prefix string, p *job.Prediction) Prediction {
 	return v
 }
 
+// feedback is where labels are taken; "" where there is no log.
+func (a *API) feedback(prefix string) string {
+	if !a.cfg.Feedback {
+		return ""
+	}
+	return prefix + "/feedback"
+}
+
 // view shows a durable prediction, and its output where that is small.
 func (a *API) view(ctx context.Context, prefix string, p *job.Prediction) (Prediction, error) {
-	v := summary(prefix, p)
+	v := a.summary(prefix, p)
 	if p.Status != job.Succeeded || v.OutputURL != "" {
 		return v, nil
 	}

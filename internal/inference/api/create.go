@@ -3,6 +3,8 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -26,7 +28,7 @@ type createIn struct {
 	Model       string `path:"model" maxLength:"300" doc:"The model: name, name:version or name@label."`
 	Prefer      string `header:"Prefer" maxLength:"100" doc:"respond-async, or wait=N with 1 to 60 seconds (RFC 7240)."`
 	InferenceID string `header:"Inference-Id" maxLength:"255" doc:"A name of the client's own, where the body has no client_ref."`
-	CancelAfter string `header:"Cancel-After" maxLength:"20" doc:"The time after which a durable prediction expires if it has not ended: 30s, 5m."`
+	CancelAfter string `header:"Cancel-After" maxLength:"20" doc:"The time after which the prediction is wanted no more if it has not ended: 30s, 5m. A durable one expires then."`
 	Body        NewPrediction
 }
 
@@ -48,7 +50,12 @@ type out struct {
 const maxCancelAfter = 24 * time.Hour
 
 func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, error) {
-	wait, async, err := oip.Preference([]string{in.Prefer})
+	began := time.Now()
+	wait, async, err := oip.Preference(in.Header().Values("Prefer"))
+	if err != nil {
+		return nil, err
+	}
+	until, err := deadline(in.Body.Deadline, in.CancelAfter, began)
 	if err != nil {
 		return nil, err
 	}
@@ -68,12 +75,12 @@ func (a *API) create(ctx context.Context, prefix string, in *createIn) (*out, er
 		return nil, err
 	}
 	if !async {
-		return a.predict(ctx, model, version, in.Body.ClientRef, question, in.Header())
+		return a.predict(ctx, prefix, began, until, oip.Question{Model: model, Version: version, Body: question, ClientRef: in.Body.ClientRef, Header: in.Header()})
 	}
 	if err := durable(v); err != nil {
 		return nil, err
 	}
-	return a.submit(ctx, prefix, model, version, question, in, a.arm(ctx, model, version, in.Header()), wait)
+	return a.submit(ctx, prefix, job.Submit{Model: model, Version: version, Arm: a.arm(ctx, model, version, in.Header()), ClientRef: in.Body.ClientRef, Deadline: until, Priority: job.Priority(in.Body.Priority)}, question, wait)
 }
 
 // durable says why a version answers no durable predictions.
@@ -88,18 +95,27 @@ func durable(v *version) error {
 }
 
 // predict answers at once.
-func (a *API) predict(ctx context.Context, model, version, ref string, question []byte, header http.Header) (*out, error) {
+func (a *API) predict(ctx context.Context, prefix string, began, until time.Time, q oip.Question) (*out, error) {
 	p, _ := access.From(ctx)
-	answered, err := oip.Answer(withoutDeadline{ctx}, a.models, a.memory, oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, ClientRef: ref, Header: header})
+	q.Tenant = p.Tenant
+	if passed(until, began) {
+		return nil, errPassed
+	}
+	ctx, cancel := wanted(withoutDeadline{ctx}, until)
+	defer cancel()
+	answered, err := oip.Answer(ctx, a.models, a.memory, q)
 	if err != nil {
 		return nil, err
 	}
+	t := answered.Timing
 	o := &out{Status: http.StatusOK, ModelVersion: answered.Version, Body: Prediction{Object: "prediction", Status: string(job.Succeeded), Model: answered.Model,
-		Version: answered.Version, Digest: answered.SHA256, Arm: answered.Arm, Fallback: answered.Fallback}, Arm: answered.Arm, Fallback: answered.Fallback}
+		Version: answered.Version, Digest: answered.SHA256, Arm: answered.Arm, Fallback: answered.Fallback, InputDigest: digest(q.Body), ClientRef: q.ClientRef,
+		CreatedAt: at(began), StartedAt: at(began.Add(t.Decode + t.Queue)), CompletedAt: at(time.Now()), DeadlineAt: at(until)}, Arm: answered.Arm, Fallback: answered.Fallback}
 	if !answered.Prediction.IsZero() {
 		o.PredictionID = answered.Prediction.String()
+		o.Body.ID = o.PredictionID
+		o.Body.URLs = &URLs{Feedback: a.feedback(prefix)}
 	}
-	t := answered.Timing
 	o.Body.Metrics = &Metrics{BatchMS: ms(t.Queue), InferMS: ms(t.Infer), BatchSize: t.BatchRows}
 	o.Timing = o.Body.Metrics.timing()
 	o.Body.Output, err = outputs(answered.Body)
@@ -116,12 +132,8 @@ func (withoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // submit accepts a durable prediction, and waits for its end if asked to.
-func (a *API) submit(ctx context.Context, prefix, model, version string, question []byte, in *createIn, arm job.Arm, wait time.Duration) (*out, error) {
-	deadline, err := deadline(in.Body.Deadline, in.CancelAfter, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	made, err := a.accept(ctx, job.Submit{Model: model, Version: version, Arm: arm, ClientRef: in.Body.ClientRef, Deadline: deadline, Priority: job.Priority(in.Body.Priority)}, job.Message{Body: question})
+func (a *API) submit(ctx context.Context, prefix string, s job.Submit, question []byte, wait time.Duration) (*out, error) {
+	made, err := a.accept(ctx, s, job.Message{Body: question})
 	if err != nil {
 		return nil, err
 	}
@@ -168,8 +180,8 @@ func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*
 
 // refusal says why a prediction is not accepted now.
 func (a *API) refusal(tenant string, s *job.Submit) error {
-	if !s.Deadline.IsZero() && !time.Now().Before(s.Deadline) {
-		return fault.New(fault.Unprocessable, "deadline_at has passed: the prediction would never be run").WithCode("prediction_deadline_passed")
+	if passed(s.Deadline, time.Now()) {
+		return errPassed
 	}
 	if err := a.admission.Admit(tenant); err != nil || a.cfg.Ward == nil {
 		return err
@@ -180,6 +192,16 @@ func (a *API) refusal(tenant string, s *job.Submit) error {
 	}
 	return a.cfg.Ward.Admit(v.Name, v.Text)
 }
+
+// digest is how a question is told from others.
+func digest(question []byte) string {
+	sum := sha256.Sum256(question)
+	return hex.EncodeToString(sum[:])
+}
+
+func passed(deadline, now time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
+
+var errPassed error = fault.New(fault.Unprocessable, "deadline_at has passed: the prediction would never be run").WithCode("prediction_deadline_passed")
 
 // follow waits for the end of a prediction that the principal has made.
 func (a *API) follow(ctx context.Context, id job.ID, wait time.Duration) (*job.Prediction, error) {
@@ -194,6 +216,14 @@ func newID(ctx context.Context) job.ID {
 		operation = uuid.Must(uuid.NewV7())
 	}
 	return aggregate.NewID[job.ID](job.Prefix, operation)
+}
+
+// wanted is a context that ends when what is made in it is wanted no more.
+func wanted(ctx context.Context, until time.Time) (context.Context, context.CancelFunc) {
+	if until.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, until)
 }
 
 // deadline returns the earlier of the two, zero where there is none.

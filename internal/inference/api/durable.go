@@ -41,10 +41,9 @@ type listIn struct {
 type listOut struct{ Body api.Page[Prediction] }
 
 func (a *API) get(ctx context.Context, prefix string, in *getIn) (*out, error) {
-	find := func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)}) }
-	p, err := find()
+	p, err := a.find(ctx, job.ID(in.ID))
 	if err == nil && in.Wait > 0 {
-		p, err = a.await(ctx, p.ID, time.Duration(in.Wait)*time.Second, find)
+		p, err = a.await(ctx, p.ID, time.Duration(in.Wait)*time.Second, func() (*job.Prediction, error) { return a.find(ctx, p.ID) })
 	}
 	if err != nil {
 		return nil, err
@@ -80,14 +79,18 @@ func (a *API) changed(ctx context.Context, prefix string, p *job.Prediction, err
 }
 
 func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, error) {
-	page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Priority: job.Priority(in.Priority), Dead: in.Dead,
-		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}})
+	ask := job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Priority: job.Priority(in.Priority), Dead: in.Dead,
+		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}}
+	page, err := cqrs.Ask(ctx, a.bus, ask)
+	if err == nil && a.settleAll(ctx, page.Items) {
+		page, err = cqrs.Ask(ctx, a.bus, ask)
+	}
 	if err != nil {
 		return nil, err
 	}
 	views := make([]Prediction, len(page.Items))
 	for i := range page.Items {
-		views[i] = summary(prefix, &page.Items[i])
+		views[i] = a.summary(prefix, &page.Items[i])
 	}
 	return &listOut{api.NewPage(views, page.Next)}, nil
 }
@@ -95,7 +98,7 @@ func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, er
 // output sends a prediction's output, however large it is, in the form that was
 // asked for.
 func (a *API) output(ctx context.Context, w http.ResponseWriter, r *http.Request, in *idIn) error {
-	p, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	p, err := a.find(ctx, job.ID(in.ID))
 	if err != nil {
 		return err
 	}
@@ -140,15 +143,22 @@ func (a *API) await(ctx context.Context, id job.ID, wait time.Duration, find fun
 	defer leave()
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
+	var late <-chan time.Time
 	look := time.NewTimer(firstLook)
 	defer look.Stop()
 	for pause := firstLook; ; {
-		now, err := find()
+		now, err := a.settled(ctx, find)
 		if err != nil || now.Status.Final() {
 			return now, err
 		}
+		if late == nil && !now.Deadline.IsZero() {
+			deadline := time.NewTimer(now.Deadline.Sub(a.store.Now()))
+			defer deadline.Stop()
+			late = deadline.C
+		}
 		select {
 		case <-changed:
+		case <-late:
 		case <-look.C:
 			pause = min(2*pause, lastLook)
 			look.Reset(pause)

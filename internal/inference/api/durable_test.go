@@ -83,7 +83,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	job.Register(bus, job.Config{})
-	b.API = New(nil, nil, b.store, bus, b.payloads, &b.limit, Config{})
+	b.API = New(nil, nil, b.store, bus, b.payloads, &b.limit, Config{Overdue: job.NewReconciler(b.store, job.Config{})})
 	return b
 }
 
@@ -93,7 +93,7 @@ func as(ctx context.Context, subject string, permissions ...access.Permission) c
 
 func (b *bench) submitted(ctx context.Context, t *testing.T, wait time.Duration) Prediction {
 	t.Helper()
-	o, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, job.Arm{}, wait)
+	o, err := b.submit(ctx, "/v1", job.Submit{Model: "m"}, []byte(`{"inputs":[]}`), wait)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestRefusedLeavesNothing(t *testing.T) {
 	b := newBench(t)
 	b.limit.err = fault.New(fault.Unavailable, "full").WithCode("predictions_full").WithRetryAfter(3 * time.Second)
 	ctx := as(web.WithOperationID(t.Context(), uuid.NewString()), "key_1", job.Run)
-	_, err := b.submit(ctx, "/v1", "m", "", []byte(`{"inputs":[]}`), &createIn{}, job.Arm{}, 0)
+	_, err := b.submit(ctx, "/v1", job.Submit{Model: "m"}, []byte(`{"inputs":[]}`), 0)
 	if f := fault.Of(err); f.Code != "predictions_full" || f.RetryAfter != 3*time.Second {
 		t.Errorf("got %v", err)
 	}
@@ -211,4 +211,42 @@ func TestAcceptedIsNotRefusedLater(t *testing.T) {
 	if again := b.submitted(ctx, t, 0); again.ID != first.ID {
 		t.Errorf("accepted %s, and then %s", first.ID, again.ID)
 	}
+}
+
+// Nobody is told that a prediction waits whose deadline has passed: it has expired,
+// whether or not there is a worker, and who waits is told at once.
+func TestDeadlinesAreHonoured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		ctx := as(t.Context(), "key_1", job.Run, job.Read)
+		soon := func() string {
+			t.Helper()
+			o, err := b.submit(ctx, "/v1", job.Submit{Model: "m", Deadline: time.Now().Add(time.Second)}, []byte(`{"inputs":[]}`), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o.Body.ID
+		}
+		read, listed, cancelled := soon(), soon(), soon()
+		began := time.Now()
+		o, err := b.submit(ctx, "/v1", job.Submit{Model: "m", Deadline: began.Add(time.Second)}, []byte(`{"inputs":[]}`), oip.MaxWait)
+		if err != nil || o.Body.Status != "expired" || o.Status != 200 || o.Body.StartedAt != nil || time.Since(began) != time.Second {
+			t.Errorf("waited: after %s %+v, %v", time.Since(began), o, err)
+		}
+		if o, err = b.get(ctx, "/v1", &getIn{ID: read}); err != nil || o.Body.Status != "expired" || o.RetryAfter != "" {
+			t.Errorf("read: %+v, %v", o, err)
+		}
+		if o, err = b.cancel(ctx, "/v1", &idIn{ID: cancelled}); err != nil || o.Body.Status != "expired" {
+			t.Errorf("cancelled: %+v, %v", o, err)
+		}
+		page := api.PageQuery{Limit: 10}
+		for status, want := range map[string]int{"queued": 0, "expired": 4} {
+			if l, err := b.list(ctx, "/v1", &listIn{PageQuery: page, Status: status}); err != nil || len(l.Body.Data) != want {
+				t.Errorf("%s: %+v, %v", status, l, err)
+			}
+		}
+		if o, err = b.get(ctx, "/v1", &getIn{ID: listed, Wait: 60}); err != nil || o.Body.Status != "expired" || time.Since(began) != time.Second {
+			t.Errorf("listed: %+v, %v", o, err)
+		}
+	})
 }

@@ -2,9 +2,11 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/access"
@@ -16,6 +18,8 @@ import (
 type started struct {
 	ID      string            `json:"id"`
 	Object  string            `json:"object"`
+	Made    string            `json:"prediction_id,omitempty"` // of the log, for feedback
+	Input   string            `json:"input_digest"`
 	Model   string            `json:"model"`
 	Version string            `json:"version"`
 	Digest  string            `json:"artifact_digest"`
@@ -59,6 +63,13 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err := decodeStrictly(body.Bytes(), &in); err != nil {
 		return fault.New(fault.Invalid, "the body must be one JSON object of the known members: %s", fault.Clip(err.Error(), 80)).WithCode("body_invalid")
 	}
+	until, err := deadline(in.Deadline, r.Header.Get("Cancel-After"), time.Now())
+	if err != nil {
+		return err
+	}
+	if passed(until, time.Now()) {
+		return errPassed
+	}
 	model, version := target(text)
 	v, err := a.models.Lookup(model, version)
 	if err != nil {
@@ -77,9 +88,11 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err := asked.Acquire(int64(len(question))); err != nil {
 		return err
 	}
-	q := oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, Header: r.Header}
+	q := oip.Question{Model: model, Version: version, Body: question, Tenant: p.Tenant, ClientRef: cmp.Or(in.ClientRef, r.Header.Get("Inference-Id")), Header: r.Header}
 	o, err := a.lives.begin(r.Context(), p.Tenant, func(ctx context.Context, o *live) error {
 		defer asked.Release()
+		ctx, cancel := wanted(ctx, until)
+		defer cancel()
 		return a.relate(ctx, o, prefix, q)
 	})
 	if err != nil {
@@ -109,8 +122,7 @@ func (a *API) relate(ctx context.Context, o *live, prefix string, q oip.Question
 			return err
 		}
 		if total.Steps == 0 {
-			if err := o.put(ctx, "start", started{ID: o.id, Object: "stream", Model: q.Model, Version: s.Version, Digest: s.SHA256,
-				URLs: map[string]string{"stream": prefix + "/streams/" + o.id + "/events"}}); err != nil {
+			if err := o.put(ctx, "start", a.started(o, prefix, &q, &s)); err != nil {
 				return err
 			}
 			o.start() // from here on the client takes what else there is, which may need room
@@ -124,6 +136,19 @@ func (a *API) relate(ctx context.Context, o *live, prefix string, q oip.Question
 		return err
 	}
 	return o.put(ctx, "metric", total)
+}
+
+// started is the first event of a prediction, whose first step was answered.
+func (a *API) started(o *live, prefix string, q *oip.Question, s *oip.Answered) started {
+	first := started{ID: o.id, Object: "stream", Model: q.Model, Version: s.Version, Digest: s.SHA256, Input: digest(q.Body),
+		URLs: map[string]string{"stream": prefix + "/streams/" + o.id + "/events"}}
+	if !s.Prediction.IsZero() {
+		first.Made = s.Prediction.String()
+		if to := a.feedback(prefix); to != "" {
+			first.URLs["feedback"] = to
+		}
+	}
+	return first
 }
 
 // watch sends the events of a topic to a client.

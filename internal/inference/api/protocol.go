@@ -46,7 +46,7 @@ func (p protocol) Await(ctx context.Context, id string, wait time.Duration) (o o
 	if err != nil {
 		return o, err
 	}
-	view := summary(p.prefix, made)
+	view := p.summary(p.prefix, made)
 	// Who asked for no wait is told where the prediction is, even if it has ended.
 	o = oip.Outcome{Location: view.URLs.Self, View: view, Final: wait > 0 && made.Status.Final(), Header: http.Header{}}
 	switch {

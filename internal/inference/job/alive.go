@@ -32,12 +32,18 @@ func why(run context.Context, err error) error {
 // keepAlive gives signs of life while an attempt gets on, and stops it once it is
 // wanted no more or its model has hung. It ends with ctx. Whether the attempt
 // stops or not, it gives no more signs then, and another worker takes over.
-func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, stop context.CancelCauseFunc) {
+func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, changed <-chan struct{}, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(w.cfg.Lease / 3)
 	defer tick.Stop()
 	done, since := w.predictor.Progress(p.Model, p.Tried), w.store.Now()
 	for {
 		select {
+		case <-changed:
+			if w.wanted(ctx, scope, p) {
+				continue
+			}
+			stop(nil)
+			return
 		case <-tick.C:
 		case <-ctx.Done():
 			return

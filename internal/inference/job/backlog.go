@@ -42,10 +42,10 @@ type standing struct {
 	least  int       // that wait, where more do than could be seen
 	oldest time.Time // when the one that waits longest was accepted; zero: none waits
 
-	came, left int // since the last look
-	was        int // then
-	looked     time.Time
-	rate       float64 // at which predictions leave, by second, while many wait; 0: not known
+	came, left int       // since the last look
+	was        int       // then
+	moved      time.Time // the last look at which some had left, or the first
+	rate       float64   // at which predictions leave, by second, while many wait; 0: not known
 }
 
 const (
@@ -164,20 +164,23 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// seen takes over what a look has found.
+// seen takes over what a look has found. The rate is that of the times at which some
+// left: where none does the workers are away, which says nothing of how fast they will
+// be, and what waits too long for them is told by the oldest.
 func (s *standing) seen(queued int, oldest, now time.Time) {
 	departed := s.left + max(s.was+s.came-s.left-queued, 0) // here, and elsewhere
-	since := now.Sub(s.looked).Seconds()
+	since := now.Sub(s.moved).Seconds()
 	switch {
-	case s.looked.IsZero() || s.was < busy || queued < busy:
-		s.rate = 0
+	case s.moved.IsZero() || s.was < busy || queued < busy:
+		s.rate, s.moved = 0, now
+	case departed == 0 || since <= 0:
 	case s.rate == 0:
-		s.rate = float64(departed) / since
-	case since > 0:
+		s.rate, s.moved = float64(departed)/since, now
+	default:
 		const weight = 0.3 // of the latest
-		s.rate += weight * (float64(departed)/since - s.rate)
+		s.rate, s.moved = s.rate+weight*(float64(departed)/since-s.rate), now
 	}
-	s.queued, s.was, s.came, s.left, s.oldest, s.looked = queued, queued, 0, 0, oldest, now
+	s.queued, s.was, s.came, s.left, s.oldest = queued, queued, 0, 0, oldest
 }
 
 // sum brings the figures of all tenants up to date, and forgets who has nothing.

@@ -169,6 +169,52 @@ func TestWaitIsForeseen(t *testing.T) {
 	})
 }
 
+// Workers that are away for a while have nobody refused: what waits for them is what
+// they will do in a moment when they are back, and how long it waits is seen.
+func TestOutageRefusesNothingEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := b.backlog(Limits{Wait: 5 * time.Minute})
+		var ids []ID
+		for i := range 500 {
+			ids = append(ids, b.submit(fmt.Sprint(i), time.Time{}))
+		}
+		look := func() {
+			if err := l.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		look()
+		for range 10 { // 10 a second leave, and 400 are left
+			for range 10 {
+				b.cancel(ids[0])
+				ids = ids[1:]
+			}
+			time.Sleep(time.Second)
+			look()
+		}
+		for range 280 {
+			time.Sleep(time.Second)
+			look()
+			refused(t, l, tenant, "", 0, 0)
+		}
+		time.Sleep(11 * time.Second) // the oldest has waited for 5 minutes
+		look()
+		refused(t, l, tenant, "predictions_too_slow", time.Second, time.Minute)
+		for range 20 { // one in ten seconds leaves: that is slow, and known to be so
+			b.cancel(ids[0])
+			ids = ids[1:]
+			for range 10 {
+				time.Sleep(time.Second)
+				look()
+			}
+		}
+		if rate := l.of[tenant].rate; rate < 0.1 || rate > 0.15 {
+			t.Errorf("%v leave each second", rate)
+		}
+	})
+}
+
 // noCounts is a store that cannot count.
 type noCounts struct{ repo.Driver }
 

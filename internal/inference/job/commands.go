@@ -212,20 +212,35 @@ func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
 				continue // the next round's: others must not wait behind them
 			}
 		}
-		err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-			overdue := false
-			now, err := update(ctx, tx, p.ID, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
-			if err != nil || !overdue {
-				return err
-			}
-			return announce(tx, &now)
-		})
-		if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, repo.ErrConflict) {
+		if err := r.remind(ctx, scope, p.ID); err != nil {
 			return n, err
 		}
 		n++
 	}
 	return n, nil
+}
+
+// Settle ends a prediction that is overdue, and says again what is due: whoever
+// reads one need not wait for the next round to be told that it has expired.
+func (r *Reconciler) Settle(ctx context.Context, tenant string, id ID) error {
+	return r.remind(ctx, repo.Scope{Tenant: tenant, Actor: "system"}, id)
+}
+
+// remind looks after one prediction. What has changed meanwhile, or is gone, needs
+// that no more.
+func (r *Reconciler) remind(ctx context.Context, scope repo.Scope, id ID) error {
+	err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
+		overdue := false
+		now, err := update(ctx, tx, id, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
+		if err != nil || !overdue {
+			return err
+		}
+		return announce(tx, &now)
+	})
+	if fault.Is(err, fault.NotFound) || errors.Is(err, repo.ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // List asks for a page of predictions; what is empty selects nothing.

@@ -204,6 +204,10 @@ func (p *Prediction) within(at time.Time) time.Time {
 // late says whether the deadline has passed.
 func (p *Prediction) late(now time.Time) bool { return !p.Deadline.IsZero() && !now.Before(p.Deadline) }
 
+// Overdue says whether the deadline has passed while it waits: it will expire, and
+// needs nobody but Remind for that.
+func (p *Prediction) Overdue(now time.Time) bool { return p.Status == Queued && p.late(now) }
+
 // errStale is what an attempt is told whose result does not count any more.
 var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more").WithCode("stale_attempt")
 
@@ -315,27 +319,38 @@ func (p *Prediction) GiveBack(fence int, now time.Time, t Timing) error {
 
 // Cancel says that the prediction is wanted no more. What is final stays as it is.
 func (p *Prediction) Cancel(now time.Time, t Timing) {
-	switch p.Status {
-	case Queued:
+	switch {
+	case p.Overdue(now): // whoever read it since has been told that
+		p.end(Expired, now, t)
+	case p.Status == Queued:
 		p.end(Cancelled, now, t)
-	case Running:
+	case p.Status == Running:
 		p.move(Cancelling)
 	}
 }
 
 // Remind says whether somebody has to be told now that the prediction is due, and
-// notes that: it is said again after a while only.
+// notes that: it is said again after a while only. It ends what is wanted no more
+// and has no worker: at once where none has begun it, and else where none has come
+// since it was said that the last one died.
 func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
+	told := !p.Reminded.Before(p.Due) // since that worker's lease has ended
 	switch {
 	case p.Status.Final(), now.Before(p.Due):
 		return false
-	case p.Status == Queued && p.late(now): // no worker needs to see that
+	case p.Overdue(now):
 		p.end(Expired, now, t)
 		return false
 	case p.Status == Queued:
 		p.Due = p.within(now.Add(t.Notice)) // one that is held stays so until it is begun
 		return true
-	case !p.Reminded.Before(p.Due) && now.Before(p.Reminded.Add(t.Notice)):
+	case told && now.Before(p.Reminded.Add(t.Notice)):
+		return false
+	case told && p.Status == Cancelling:
+		p.end(Cancelled, now, t)
+		return false
+	case told && p.late(now):
+		p.end(Expired, now, t)
 		return false
 	}
 	p.Reminded = now // Due stays: who finds a dead worker's prediction takes it over

@@ -150,3 +150,40 @@ func TestDeadlineWithoutWorkers(t *testing.T) {
 		t.Errorf("%s after its deadline", p.Status)
 	}
 }
+
+// What is wanted no more ends also where the worker that had it died, and no other
+// has come for it since that was said; and one that waits is not cancelled, but has
+// expired, from its deadline on.
+func TestEndsWithoutWorkers(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		cancel bool
+		want   Status
+	}{{"deadline", false, Expired}, {"cancelled", true, Cancelled}} {
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		p := &Prediction{Deadline: now.Add(time.Second)}
+		p.Accept(now, timing)
+		if begun, err := p.Start("w", "1", now, timing); !begun || err != nil {
+			t.Fatal(begun, err)
+		}
+		if tc.cancel {
+			p.Cancel(now, timing)
+		}
+		now = now.Add(timing.Lease)
+		if !p.Remind(now, timing) || p.Status.Final() {
+			t.Fatalf("%s: whoever might come was not told first: %+v", tc.name, p)
+		}
+		if now = now.Add(timing.Notice); p.Remind(now, timing) || p.Status != tc.want || !p.CompletedAt.Equal(now) {
+			t.Errorf("%s: %+v", tc.name, p)
+		}
+	}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	p := &Prediction{Deadline: now.Add(time.Second)}
+	p.Accept(now, timing)
+	if p.Overdue(now) || !p.Overdue(p.Deadline) {
+		t.Error("overdue is what its deadline has passed")
+	}
+	if p.Cancel(p.Deadline, timing); p.Status != Expired || !p.StartedAt.IsZero() {
+		t.Errorf("cancelled behind its deadline: %+v", p)
+	}
+}

@@ -58,14 +58,18 @@ type Worker struct {
 	name      string
 	log       *slog.Logger
 	adopting  sync.Mutex // see adopt
+	underWay  underWay
 }
 
-// NewWorker returns a worker with a name of its own.
+// NewWorker returns a worker with a name of its own. It watches the store's commits,
+// for predictions that are cancelled.
 func NewWorker(store *repo.Store, predictor Predictor, payloads Payloads, ward *Ward, cfg Config, log *slog.Logger) *Worker {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Worker{store: store, predictor: predictor, payloads: payloads, ward: ward, cfg: cfg.withDefaults(), name: "worker-" + repo.RandomName(), log: log}
+	w := &Worker{store: store, predictor: predictor, payloads: payloads, ward: ward, cfg: cfg.withDefaults(), name: "worker-" + repo.RandomName(), log: log, underWay: underWay{of: map[string]chan struct{}{}}}
+	store.Watch(w.underWay.committed)
+	return w
 }
 
 // Run takes work from the queue until ctx ends, and then finishes what it has.
@@ -161,8 +165,10 @@ func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d 
 	}
 	run, stop := context.WithCancelCause(run)
 	defer context.AfterFunc(run, free)()
+	changed, leave := w.underWay.join(p.ID)
+	defer leave()
 	var alive sync.WaitGroup
-	alive.Go(func() { w.keepAlive(run, scope, &p, d, stop) })
+	alive.Go(func() { w.keepAlive(run, scope, &p, d, changed, stop) })
 	answer, out, err := w.predict(run, &p)
 	if err != nil {
 		err = why(run, err)

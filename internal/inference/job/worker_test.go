@@ -121,15 +121,17 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 			}
 		})
 	}
+	staff := make([]*Worker, workers)
+	for i := range staff { // they watch the store: before it is used
+		staff[i] = NewWorker(b.store, p, inline{}, b.ward, Config{Timing: timing}, nil)
+	}
 	run(r.Run)
 	if b.window != nil {
 		run(b.window.Run)
 	}
 	run(func(ctx context.Context) error { return usage.NewFolder(b.store).Run(ctx, b.queue) })
-	for range workers {
-		run(func(ctx context.Context) error {
-			return NewWorker(b.store, p, inline{}, b.ward, Config{Timing: timing}, nil).Run(ctx, b.queue, 4)
-		})
+	for _, w := range staff {
+		run(func(ctx context.Context) error { return w.Run(ctx, b.queue, 4) })
 	}
 	run(func(ctx context.Context) error {
 		for {
@@ -249,7 +251,7 @@ func TestCancel(t *testing.T) {
 		if p, err := cqrs.Send(b.ctx, b.bus, Cancel{ID: running}); err != nil || p.Status != Cancelling {
 			t.Errorf("%+v, %v", p, err)
 		}
-		time.Sleep(timing.Lease)
+		time.Sleep(time.Second) // and not with the worker's next sign of life
 		if p := b.find(running); p.Status != Cancelled || !stopped.Load() || p.Output.Inline != nil {
 			t.Errorf("%+v, stopped %t", p, stopped.Load())
 		}

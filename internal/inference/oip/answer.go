@@ -109,7 +109,7 @@ func (c *questionCall) Encode(ctx context.Context, v *serve.Version, resp *serve
 	if err := c.inferCall.Encode(ctx, v, resp); err != nil || c.emit == nil {
 		return err
 	}
-	err := c.emit(Answered{Body: c.reply.body.B[:c.reply.textSize], Model: c.name, Version: c.served, SHA256: c.sha256, Fallback: resp.Fallback, Timing: c.reply.timing, Step: resp.Step})
+	err := c.emit(Answered{Body: c.reply.body.B[:c.reply.textSize], Model: c.name, Version: c.served, SHA256: c.sha256, Fallback: resp.Fallback, Prediction: c.reply.prediction, Timing: c.reply.timing, Step: resp.Step})
 	c.reply.reset()
 	c.account.Return(c.account.Held() - before)
 	return err
@@ -117,15 +117,17 @@ func (c *questionCall) Encode(ctx context.Context, v *serve.Version, resp *serve
 
 // Decode implements serve.Codec.
 func (c *questionCall) Decode(ctx context.Context, v *serve.Version, req *serve.Request) error {
-	if err := c.inferCall.Decode(ctx, v, req); err != nil {
-		return err
-	}
+	err := c.inferCall.Decode(ctx, v, req)
+	// What cannot be decoded is in the log, too: whose it is, and by which name.
 	q := &c.question
 	req.Class, req.Tenant, req.Prediction, req.Attempt = q.Class, q.Tenant, q.Prediction, q.Attempt
 	req.AsOf = q.AsOf
 	req.ID = cmp.Or(req.ID, q.ClientRef)
 	if q.Choice.Experiment != "" {
 		req.Choice = q.Choice
+	}
+	if err != nil {
+		return err
 	}
 	if deadline, ok := ctx.Deadline(); ok && req.Timeout == 0 {
 		req.Timeout = max(time.Until(deadline), time.Nanosecond)

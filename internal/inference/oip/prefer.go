@@ -1,6 +1,7 @@
 package oip
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ const MaxWait = time.Minute
 
 // Preference reads the lines of Prefer (RFC 7240): whether a prediction is to be
 // durable, by respond-async or wait, and how long to wait for its end.
-// Preferences that are not known are none.
+// Preferences that are not known are none, and of one that comes twice the first counts.
 func Preference(lines []string) (wait time.Duration, durable bool, err error) {
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, ",") {
@@ -27,7 +28,7 @@ func Preference(lines []string) (wait time.Duration, durable bool, err error) {
 				if err != nil || n < 1 || n > int(MaxWait.Seconds()) {
 					return 0, false, fault.New(fault.Invalid, "Prefer: wait takes 1 to %d seconds", int(MaxWait.Seconds())).WithCode("prefer_invalid")
 				}
-				wait, durable = time.Duration(n)*time.Second, true
+				wait, durable = cmp.Or(wait, time.Duration(n)*time.Second), true
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,8 +117,13 @@ func request(r *http.Request, t *Target) (feed.Request, error) {
 		return feed.Request{}, access.ErrNoCredential
 	}
 	f.Tenant = p.Tenant
-	strict := q.Get("strict")
-	return feed.Request{Filter: f, Topic: t.Topic, Start: start, Strict: strict == "1" || strict == "true", Policy: policy, Expires: p.Expires}, nil
+	strict := false
+	if text := q.Get("strict"); text != "" {
+		if strict, err = strconv.ParseBool(text); err != nil {
+			return feed.Request{}, fault.New(fault.Invalid, "strict is %q, expected 1, or 0", fault.Clip(text, 40)).WithCode("feed_request_invalid")
+		}
+	}
+	return feed.Request{Filter: f, Topic: t.Topic, Start: start, Strict: strict, Policy: policy, Expires: p.Expires}, nil
 }
 
 // labels reads a list such as "model:iris,…".

@@ -50,7 +50,7 @@ func TestSSEGapsAndRefusals(t *testing.T) {
 	b := open(t, setup{topic: feed.TopicConfig{MaxEvents: 2}, hub: feed.Config{MaxPerTenant: 2}})
 	b.add(5)
 	b.get("after=x-1").expect("retry: 3000", `id: x-3 event: gap data: {"from":"x-1","to":"x-3","reason":"expired"}`, output(4))
-	for query, want := range map[string]int{"after=x-1&strict=1": 410, "after=y-1&strict=true": 410, "after=X": 400, "slow=block": 400, "slow=never": 400, "after=%zz": 400} {
+	for query, want := range map[string]int{"after=x-1&strict=1": 410, "after=y-1&strict=true": 410, "after=X": 400, "strict=2": 400, "slow=block": 400, "slow=never": 400, "after=%zz": 400} {
 		if c := b.get(query); c.status != want {
 			t.Errorf("%s: %d, want %d", query, c.status, want)
 		}

@@ -203,7 +203,7 @@ func parseCredit(b []byte) (creditFrame, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return c, badFrame("a message must be one JSON object")
+		return c, badFrame("a message must be one JSON object with type credit, and whole numbers as messages and bytes: " + fault.Clip(err.Error(), 40))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return c, badFrame("a message must be one JSON object")
