@@ -119,7 +119,7 @@ func TestRecoveryIsTheLastSecondThatIsNotNormal(t *testing.T) {
 }
 
 // A queue that fills in one phase is the next one's to answer, and a single slow request of
-// hundreds is no storm that goes on; three are.
+// hundreds is no storm that goes on; eight are.
 func TestWhatCountsIsWhenAnswersCameAndNotOneOfThem(t *testing.T) {
 	s := &Scenario{Phases: []Phase{{"before", 2 * time.Second}, {"fills", 2 * time.Second}, {"after", 3 * time.Second}}}
 	begin := time.Now()
@@ -136,11 +136,28 @@ func TestWhatCountsIsWhenAnswersCameAndNotOneOfThem(t *testing.T) {
 	if got := r.recovery(2, 0); got != 0 {
 		t.Errorf("one slow request of 301: recovered after %s", got)
 	}
-	for range 3 {
+	for range 7 {
 		add(6500*time.Millisecond, 90*time.Millisecond)
 	}
 	if got := r.recovery(2, 0); got != 3*time.Second {
-		t.Errorf("four slow requests of 304, at the end: recovered after %s", got)
+		t.Errorf("eight slow requests of 308, at the end: recovered after %s", got)
+	}
+}
+
+// A second in which most are slow is none of normal times, though it has few of all that is still due.
+func TestASlowSecondIsNotNormal(t *testing.T) {
+	s := &Scenario{Phases: []Phase{{"before", 10 * time.Second}, {"after", 20 * time.Second}}}
+	begin := time.Now()
+	r := newSeries(s, &Traffic{}, begin)
+	for i := range 300 {
+		latency := 50 * time.Millisecond
+		if i == 100 || i == 101 || i == 102 || i == 111 {
+			latency = 500 * time.Millisecond
+		}
+		r.record(load.Sample{Due: begin.Add(time.Duration(i) * 100 * time.Millisecond), Latency: latency})
+	}
+	if got := r.recovery(1, 0); got != time.Second {
+		t.Errorf("recovered after %s, want 1 s", got)
 	}
 }
 

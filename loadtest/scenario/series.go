@@ -89,33 +89,33 @@ func (r *Series) phase(at time.Duration) int {
 }
 
 // recovery returns how long after the beginning of a phase the 99th percentile of
-// what is still due in it is at most a tenth above that of an earlier phase, and nothing
-// is refused that was not before. It is the phase's whole length where that never came.
-// Of that before, the upper end of its 95 % interval counts: with some hundred requests,
-// of which the slowest few decide, two equal phases differ by more than a tenth.
+// what is still due in it is at most a tenth above that of an earlier phase, as far as can be
+// told, nothing is refused, and no second has a tenth of its requests above that. It is the phase's whole
+// length where that never came. Both percentiles are taken at the end of their 95 % intervals that is nearer to the other: with some
+// hundred requests, of which the slowest few decide, two equal phases differ by more than a tenth.
 func (r *Series) recovery(phase, before int) time.Duration {
-	normal := upper(&r.phases[before].Latency)
+	normal := p99(&r.phases[before].Latency, +1)
 	normal += normal / 10
 	seconds := r.within(phase)
 	var rest load.Histogram
 	back := len(seconds)
 	for i, c := range slices.Backward(seconds) {
-		if c.Refused+c.Failed+c.Unsent > 0 {
+		if c.Refused+c.Failed+c.Unsent > 0 || c.Latency.Quantile(0.9) > normal {
 			break
 		}
-		if rest.Add(&c.Latency); rest.Quantile(0.99) <= normal {
+		if rest.Add(&c.Latency); p99(&rest, -1) <= normal {
 			back = i
 		}
 	}
 	return time.Duration(back) * time.Second
 }
 
-// upper returns the upper end of the one-sided 95 % interval of the 99th percentile: as a
-// binomial count of how many lie below it has it, in its normal approximation.
-func upper(h *load.Histogram) time.Duration {
+// p99 returns an end of the one-sided 95 % interval of the 99th percentile, the upper one for side 1 and
+// the lower one for -1: as a binomial count of how many lie below it has it, in its normal approximation.
+func p99(h *load.Histogram, side float64) time.Duration {
 	n := float64(h.Count())
 	if n == 0 {
 		return 0
 	}
-	return h.Quantile(min(0.99+1.645*math.Sqrt(0.99*0.01/n), 1))
+	return h.Quantile(min(0.99+side*1.645*math.Sqrt(0.99*0.01/n), 1))
 }

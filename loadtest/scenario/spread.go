@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -9,8 +10,10 @@ import (
 )
 
 // Spread is where a figure would lie in 95 of a hundred equal runs, as far as one run can
-// tell: the interval of a bootstrap (Efron 1979) whose samples are whole seconds, since requests of
-// the same second share a queue and are no samples of their own. Zero where a phase has too few seconds.
+// tell: the interval of a bootstrap (Efron 1979) whose samples are blocks of seconds (Politis and Romano 1992), since
+// requests of the same second share a queue, and seconds that follow each other what others do with the machine. It is
+// widened for how few blocks there are, as Student's t is wider than the normal distribution. Zero
+// where a phase has too few seconds.
 type Spread struct {
 	Low  float64 `json:"low"`
 	High float64 `json:"high"`
@@ -25,7 +28,8 @@ func (s Spread) overlaps(o Spread) bool {
 
 const (
 	resamples   = 400
-	fewestDrawn = 4 // seconds of which a spread is told
+	block       = 2 // seconds
+	fewestDrawn = 6 // seconds of which a spread is told
 )
 
 // spreads are those of a phase's good answers a second and of its median and 99th percentile, in milliseconds.
@@ -34,21 +38,40 @@ func (r *Series) spreads(phase int) (good, p50, p99 Spread) {
 	if len(seconds) < fewestDrawn {
 		return
 	}
+	blocks := (len(seconds) + block - 1) / block
 	draw := rand.New(rand.NewPCG(1, uint64(phase)))
 	var rates, medians, tails []float64
 	for range resamples {
 		var latency load.Histogram
 		answered := 0
-		for range seconds {
-			c := &seconds[draw.IntN(len(seconds))]
-			latency.Add(&c.Latency)
-			answered += c.Good
+		for range blocks {
+			at := draw.IntN(len(seconds))
+			for next := range block {
+				c := &seconds[(at+next)%len(seconds)]
+				latency.Add(&c.Latency)
+				answered += c.Good
+			}
 		}
-		rates = append(rates, float64(answered)/float64(len(seconds)))
+		rates = append(rates, float64(answered)/float64(block*blocks))
 		medians = append(medians, millis(latency.Quantile(.5)))
 		tails = append(tails, millis(latency.Quantile(.99)))
 	}
-	return middle(rates), middle(medians), middle(tails)
+	whole, factor := sum(seconds), widening(blocks)
+	return middle(rates).widened(float64(whole.Good)/float64(len(seconds)), factor),
+		middle(medians).widened(millis(whole.Latency.Quantile(.5)), factor), middle(tails).widened(millis(whole.Latency.Quantile(.99)), factor)
+}
+
+// widening is by how much the interval of a bootstrap over n samples is too narrow: their own spread is
+// that of n - 1, and how far it is off itself is in Student's t (its expansion for many samples, within 3 % from
+// three on).
+func widening(n int) float64 {
+	free := float64(n - 1)
+	return (1 + (1.21+(1.44+1.3/free)/free)/free) * math.Sqrt(float64(n)/free)
+}
+
+// widened moves the ends of a spread away from the value by a factor.
+func (s Spread) widened(value, factor float64) Spread {
+	return Spread{max(value-factor*max(value-s.Low, 0), 0), value + factor*max(s.High-value, 0)}
 }
 
 // within are the seconds that lie in a phase as a whole.
