@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -302,16 +303,49 @@ func (f *filer) submit(ctx context.Context, format string) (v submitted, err err
 	return v, err
 }
 
+// stages are how long a batch was seen to be in each state, and how many cores the server had then.
+type stages struct {
+	server *target.Sluice
+	state  string
+	since  time.Time
+	cpu    time.Duration // of the server, until then
+	text   strings.Builder
+}
+
+// see says which state the batch is in.
+func (s *stages) see(state string) error {
+	if state == s.state {
+		return nil
+	}
+	now := time.Now()
+	cpu, err := s.server.CPU()
+	if s.state != "" {
+		took := now.Sub(s.since)
+		fmt.Fprintf(&s.text, "%s %.2f s on %.2f cores; ", s.state, took.Seconds(), float64(cpu-s.cpu)/float64(took))
+	}
+	s.state, s.since, s.cpu = state, now, cpu
+	return err
+}
+
+func (s *stages) String() string { return strings.TrimSuffix(s.text.String(), "; ") }
+
 // answer has the last upload answered, and returns how long its rows took.
 func (f *filer) answer(ctx context.Context, format string, rows int) (time.Duration, error) {
 	v, err := f.submit(ctx, format)
+	all := stages{server: f.server}
 	for err == nil && v.CompletedAt.IsZero() {
-		time.Sleep(20 * time.Millisecond)
-		err = f.call(ctx, http.MethodGet, "/v1/batches/"+v.ID, nil, nil, &v)
+		if err = all.see(v.Status); err == nil {
+			time.Sleep(20 * time.Millisecond)
+			err = f.call(ctx, http.MethodGet, "/v1/batches/"+v.ID, nil, nil, &v)
+		}
+	}
+	if err == nil {
+		err = all.see("")
 	}
 	if err != nil {
 		return 0, err
 	}
+	f.report.line("%-8s %s", format, &all)
 	if v.Counts["succeeded"] != rows {
 		return 0, fmt.Errorf("the batch is %s with %v, want %d rows that succeeded", v.Status, v.Counts, rows)
 	}

@@ -34,7 +34,7 @@ func surveyParquet(ctx context.Context, src Source, s *Spec, at Position, o Opti
 	if err != nil {
 		return nil, err
 	}
-	const each = 8 // bytes of a value, see leaf.read
+	const each = 8 // bytes of a value that is kept, see leaf.read
 	texts := func(name string) bool {
 		l, err := leafOf(file, name)
 		return err != nil || l.Node.Type().Kind() == parquet.ByteArray
@@ -48,7 +48,7 @@ func surveyParquet(ctx context.Context, src Source, s *Spec, at Position, o Opti
 		if long {
 			read.Inputs = append(read.Inputs, in)
 		} else {
-			fixed += each * int64(in.Width)
+			fixed += int64(in.Type.Size()) * int64(in.Width) // as the chunk has them
 		}
 	}
 	for _, name := range s.Keep {

@@ -15,14 +15,11 @@ import (
 	"sluice/internal/platform/spare"
 )
 
-// beside is how many runs of a chunk are asked for at once, as far as there are processors to
-// spare: the next is there when one ends.
-const beside = 4
-
-// predict has the model answer all parts.
+// predict has the model answer all parts. As many are asked for at a time as there are processors, of which each takes a
+// turn: with more of them the model's runs are handed from thread to thread, which takes longer than a run of few rows.
 func (p *pass) predict(ctx context.Context, by Predictor) error {
 	runs := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	for range beside {
+	for range p.cpu.Cores() {
 		runs.Go(func(ctx context.Context) (err error) {
 			if not := p.cpu.Do(ctx, func(cpu *spare.Turn) { err = p.answer(ctx, by, cpu) }); not != nil {
 				return fault.Wrap(fault.Canceled, not, "the rows are not run")

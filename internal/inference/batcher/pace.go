@@ -7,11 +7,18 @@ import (
 
 // Pace is how fast runs are while nothing else is in the way, as measured.
 type Pace struct {
-	Rows     int           // of the run that gives the most rows per second; of one never tried where the largest so far is that
+	Rows     int           // of a run that gives about the most rows per second; of one never tried where the largest so far is that
 	Parallel int           // such runs at a time
 	Run      time.Duration // one of them, beside the others; 0 while nothing is known
 	Spread   float64       // 95th percentile of run times over the expected
 }
+
+// Of sizes that are about as good the largest is taken that does not keep others waiting for long: each run has
+// its costs, of which the table knows nothing, and beside others' work its times are known to some percent only.
+const (
+	asGood  = 0.9 // of the most rows per second
+	lasting = 2 * time.Millisecond
+)
 
 // Pace returns what work that is not in a hurry can count on.
 func (b *Batcher[T]) Pace() Pace {
@@ -20,12 +27,11 @@ func (b *Batcher[T]) Pace() Pace {
 	b.mu.Unlock()
 	c, best := b.cost, 0.0
 	for _, n := range c.sizes {
-		if n > b.cfg.MaxRows {
-			break
-		}
-		est := c.estimate(n, p.Parallel-1)
-		if rate := float64(n) / est; est > 0 && rate > 1.02*best {
-			best, p.Rows, p.Run = rate, n, time.Duration(est)
+		best = max(best, b.rate(n))
+	}
+	for _, n := range c.sizes {
+		if r := b.rate(n); r > 0 && r >= asGood*best && (p.Run == 0 || float64(n)/r <= float64(lasting)) {
+			p.Rows, p.Run = n, time.Duration(c.estimate(n, p.Parallel-1))
 		}
 	}
 	p.Spread = math.Float64frombits(c.spread.Load())
@@ -34,4 +40,15 @@ func (b *Batcher[T]) Pace() Pace {
 		p.Run = time.Duration(c.estimate(max(tried, 1), p.Parallel-1) * float64(p.Rows) / float64(max(tried, 1)))
 	}
 	return p
+}
+
+// rate returns how many rows a nanosecond runs of a size do by themselves or beside others, whichever was faster: what was
+// in the way only ever made them longer.
+func (b *Batcher[T]) rate(rows int) (best float64) {
+	for beside := range b.cfg.Executors {
+		if est := b.cost.estimate(rows, beside); est > 0 && rows <= b.cfg.MaxRows {
+			best = max(best, float64(rows)/est)
+		}
+	}
+	return best
 }

@@ -16,6 +16,8 @@ func TestPace(t *testing.T) {
 	}{
 		"more rows pay":    {func(n int) time.Duration { return time.Duration(1000+10*n) * time.Microsecond }, 64, 64, 1640 * time.Microsecond},
 		"less pays":        {func(n int) time.Duration { return time.Duration(1000 + 10*n + n*n) }, 64, 32, 2344},
+		"as good is more":  {func(n int) time.Duration { return time.Duration(20+20*n) * time.Microsecond }, 64, 64, 1300 * time.Microsecond},
+		"but no long runs": {func(n int) time.Duration { return time.Duration(100+100*n) * time.Microsecond }, 64, 16, 1700 * time.Microsecond},
 		"a larger is next": {func(n int) time.Duration { return time.Duration(1000+10*n) * time.Microsecond }, 8, 16, 2160 * time.Microsecond},
 	} {
 		c := NewCost(64, 1)
