@@ -68,6 +68,10 @@ type Consumer struct {
 	// bounded number of lanes, so some wait for other subjects, too, and more
 	// than MaxLanes handlers never run.
 	Ordered bool
+	// Repeatable says that a message which is done does no harm when it comes again. So a
+	// queue may send word that it is done without waiting for an answer; where the word is
+	// lost, it comes again when its lease has run out.
+	Repeatable bool
 
 	Lease       time.Duration // how long a delivery belongs to a handler without Extend; default 30s
 	MaxAttempts int           // deliveries before a message becomes a dead letter; default 5

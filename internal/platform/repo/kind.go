@@ -86,7 +86,9 @@ func (k Kind[ID, A]) Add(ctx context.Context, tx *Tx, a *A) error {
 	if e.erased {
 		return errErasedHere
 	}
-	if seen || k.Expires != nil {
+	if k.Expires != nil && !seen && !tx.careful {
+		tx.hopeful = true // nearly always there is none, and the commit finds that out by itself
+	} else if seen || k.Expires != nil {
 		r, err := tx.record(ctx, key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
@@ -288,17 +290,21 @@ func (k Kind[ID, A]) All(ctx context.Context, from Reading, query spec.Query[A])
 
 // Count returns how many aggregates satisfy a rule.
 func (k Kind[ID, A]) Count(ctx context.Context, from Reading, where spec.Spec[A]) (int64, error) {
-	groups, err := k.Summarise(ctx, from, spec.Summary[A]{Where: where, Measures: []spec.Measure{{Function: spec.Count}}})
+	return k.count(ctx, from, where, 0)
+}
+
+func (k Kind[ID, A]) count(ctx context.Context, from Reading, where spec.Spec[A], most int) (int64, error) {
+	groups, err := k.Summarise(ctx, from, spec.Summary[A]{Where: where, Measures: []spec.Measure{{Function: spec.Count}}, Most: most})
 	if err != nil || len(groups) == 0 {
 		return 0, err
 	}
 	return groups[0].Values[0].Int, nil
 }
 
-// CountTo is Count for who can do with less: a store that keeps no counts is asked for
-// as many as most, and says that there are so many where there are more.
+// CountTo is Count for who can do with less: where there are more than most it says any
+// number from that on. A store that keeps no counts is asked for as many.
 func (k Kind[ID, A]) CountTo(ctx context.Context, from Reading, where spec.Spec[A], most int) (int64, error) {
-	n, err := k.Count(ctx, from, where)
+	n, err := k.count(ctx, from, where, most)
 	if !errors.Is(err, spec.ErrUnsupported) {
 		return n, err
 	}
@@ -309,7 +315,7 @@ func (k Kind[ID, A]) CountTo(ctx context.Context, from Reading, where spec.Spec[
 // Summarise returns figures of the aggregates that satisfy a rule.
 func (k Kind[ID, A]) Summarise(ctx context.Context, from Reading, query spec.Summary[A]) ([]spec.Group, error) {
 	s := k.Schema()
-	q := &SummaryQuery{Tenant: from.Tenant(), Where: query.Where.Expr(), By: query.By, Measures: query.Measures, Deleted: query.Deleted, Now: from.now()}
+	q := &SummaryQuery{Tenant: from.Tenant(), Where: query.Where.Expr(), By: query.By, Measures: query.Measures, Deleted: query.Deleted, Now: from.now(), Most: query.Most}
 	columns := []string{q.By}
 	for _, m := range q.Measures {
 		if m.Field == "" && m.Function != spec.Count {

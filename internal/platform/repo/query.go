@@ -38,6 +38,7 @@ type SummaryQuery struct {
 	Measures []spec.Measure
 	Deleted  spec.Deleted
 	Now      time.Time
+	Most     int // see spec.Summary
 }
 
 // Selects says whether the query selects the record, its place aside: for

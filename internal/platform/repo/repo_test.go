@@ -235,3 +235,56 @@ func FuzzCursor(f *testing.F) {
 		}
 	})
 }
+
+// passing ends at once.
+type passing struct {
+	aggregate.Root[noteID]
+	Until time.Time
+}
+
+var passings = repo.Kind[noteID, passing]{Name: "passings", Root: func(p *passing) *aggregate.Root[noteID] { return &p.Root },
+	Expires: func(p *passing) time.Time { return p.Until }}
+
+// reads counts what is read by key.
+type reads struct {
+	repo.Driver
+	n int
+}
+
+// Get implements repo.Driver.
+func (r *reads) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
+	r.n++
+	return r.Driver.Get(ctx, key)
+}
+
+// What is new is not looked for; what takes the place of one that has expired is, and
+// of one that has not it is refused.
+func TestAddsAreHopeful(t *testing.T) {
+	d := &reads{Driver: memrepo.New(memrepo.Config{})}
+	if err := d.Migrate(t.Context(), []*repo.Schema{passings.Schema()}); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	store := repo.New(d, repo.Config{Now: func() time.Time { return now }})
+	add := func() (int, error) {
+		d.n = 0
+		p := &passing{Root: aggregate.Root[noteID]{ID: "a"}, Until: now.Add(time.Minute)}
+		p.Record(written{})
+		err := store.Do(t.Context(), who, func(ctx context.Context, tx *repo.Tx) error { return passings.Add(ctx, tx, p) })
+		return d.n, err
+	}
+	if n, err := add(); n != 0 || err != nil {
+		t.Errorf("new: %d reads, %v", n, err)
+	}
+	if n, err := add(); n != 1 || !errors.Is(err, repo.ErrExists) {
+		t.Errorf("there: %d reads, %v", n, err)
+	}
+	now = now.Add(time.Hour)
+	if n, err := add(); n != 1 || err != nil {
+		t.Errorf("expired: %d reads, %v", n, err)
+	}
+	p, err := passings.Get(t.Context(), store.Read(who), "a")
+	if err != nil || p.Sequence != 2 || p.Root.Version != 2 {
+		t.Errorf("got %+v, %v: its events do not go on", p, err)
+	}
+}

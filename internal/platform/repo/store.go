@@ -93,8 +93,10 @@ func (s *Store) Do(ctx context.Context, scope Scope, fn func(ctx context.Context
 	}
 	release := func() {}
 	defer func() { release() }()
+	careful := false
 	for attempt := 1; ; attempt++ {
 		tx := newTx(s, scope)
+		tx.careful = careful
 		err := fn(ctx, tx)
 		if err == nil {
 			err = s.commit(ctx, tx)
@@ -104,6 +106,9 @@ func (s *Store) Do(ctx context.Context, scope Scope, fn func(ctx context.Context
 			release() // what is told may begin other units of work
 			tx.committed()
 			return nil
+		case errors.Is(err, ErrExists) && tx.hopeful:
+			careful = true
+			continue
 		case !errors.Is(err, ErrConflict) || attempt == s.cfg.Attempts:
 			return err
 		}

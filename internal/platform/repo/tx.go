@@ -59,7 +59,8 @@ type Tx struct {
 	view
 	buffer
 	started time.Time
-	ids     int // made so far
+	careful bool // an earlier run found something where it was hopeful
+	ids     int  // made so far
 }
 
 // buffer is what a Tx has read and written; a savepoint is a copy of it.
@@ -70,6 +71,7 @@ type buffer struct {
 	marks    []Mark
 	required []Key
 	after    []func()
+	hopeful  bool // it adds something without having looked whether there is one that has expired
 }
 
 // entry is a record as the unit of work sees it.

@@ -79,6 +79,9 @@ type Summary[T any] struct {
 	By       string // a field's name; empty: one group of all
 	Measures []Measure
 	Deleted  Deleted
+	// Most is of how many the summary may be at most, whichever they are, where that is
+	// enough to know; 0: of all. A store may summarise more.
+	Most int
 }
 
 // Group is a part of the answer to a Summary: the value that the group has in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,10 @@ const takeTime = 8 * time.Second
 
 // lookups is how many entries are looked up at once.
 const lookups = 16
+
+// indexed is how many entries share a commit of the read model at most: a store that
+// commits in groups lets nobody into one before it has written what others want of it.
+const indexed = 64
 
 // arrival is an entry on its way into the log.
 type arrival struct {
@@ -149,7 +154,7 @@ func (t *Trail) append(ctx context.Context, group []*arrival) ([]int64, error) {
 	return log.Append(ctx, entries)
 }
 
-// indexAll puts what has its place into the read model: a tenant's in one commit,
+// indexAll puts what has its place into the read model: a tenant's in few commits,
 // where the store can do that, and else many at a time.
 func (t *Trail) indexAll(ctx context.Context, group []*arrival, indexes []int64) {
 	if !t.store.Driver().Features().MultiAggregate {
@@ -164,13 +169,15 @@ func (t *Trail) indexAll(ctx context.Context, group []*arrival, indexes []int64)
 	for i, a := range group {
 		tenants[a.entry.Tenant] = append(tenants[a.entry.Tenant], i)
 	}
-	for tenant, members := range tenants {
-		entries := make([]*Entry, len(members))
-		for j, i := range members {
-			entries[j] = entryOf(group[i].entry, indexes[i])
-		}
-		for j, r := range Entries.AddMany(ctx, t.store, repo.Scope{Tenant: tenant, Actor: "system"}, entries) {
-			group[members[j]].settle(there(r.Err()))
+	for tenant, all := range tenants {
+		for members := range slices.Chunk(all, indexed) {
+			entries := make([]*Entry, len(members))
+			for j, i := range members {
+				entries[j] = entryOf(group[i].entry, indexes[i])
+			}
+			for j, r := range Entries.AddMany(ctx, t.store, repo.Scope{Tenant: tenant, Actor: "system"}, entries) {
+				group[members[j]].settle(there(r.Err()))
+			}
 		}
 	}
 }

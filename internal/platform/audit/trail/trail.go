@@ -135,7 +135,7 @@ func (t *Trail) write(ctx context.Context) (err error) {
 	gathering.Go(func() { t.gather(context.WithoutCancel(ctx), arrivals) })
 	defer gathering.Wait()
 	defer close(arrivals)
-	consumer := queue.Consumer{Name: "audit-log", Stream: "AUDIT", Concurrency: concurrency, MaxAttempts: maxAttempts,
+	consumer := queue.Consumer{Name: "audit-log", Stream: "AUDIT", Concurrency: concurrency, Repeatable: true, MaxAttempts: maxAttempts,
 		Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}}
 	return t.queue.Consume(ctx, consumer, func(ctx context.Context, d queue.Delivery) error { return handle(ctx, d, arrivals) })
 }

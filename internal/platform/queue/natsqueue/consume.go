@@ -36,13 +36,13 @@ func (q *Queue) sources(c queue.Consumer) []dispatch.Source {
 	var list []dispatch.Source
 	if c.Ordered {
 		for lane := range queue.MaxLanes {
-			list = append(list, &source{&puller{durable: &durable{q: q, stream: c.Stream, cfg: laneConfig(c, lane)}}})
+			list = append(list, &source{&puller{durable: &durable{q: q, stream: c.Stream, cfg: laneConfig(c, lane)}}, c.Repeatable})
 		}
 		return list
 	}
 	shared := &puller{durable: &durable{q: q, stream: c.Stream, cfg: consumerConfig(c)}}
 	for range c.Concurrency {
-		list = append(list, &source{shared})
+		list = append(list, &source{shared, c.Repeatable})
 	}
 	return list
 }

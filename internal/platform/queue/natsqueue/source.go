@@ -14,7 +14,8 @@ import (
 // source hands out the messages of a durable consumer to one handler. Those of one
 // consumer share a puller.
 type source struct {
-	puller *puller
+	puller     *puller
+	repeatable bool // see queue.Consumer
 }
 
 // Next implements dispatch.Source.
@@ -34,7 +35,7 @@ func (s *source) leased(m *nats.Msg) (dispatch.Leased, error) {
 	return dispatch.Leased{
 		Message: decode(m.Subject, m.Header, m.Data, meta.Sequence.Stream, meta.Timestamp),
 		Attempt: int(min(meta.NumDelivered, 1<<30)),
-		Lease:   lease{q: s.puller.durable.q, reply: m.Reply},
+		Lease:   lease{q: s.puller.durable.q, reply: m.Reply, repeatable: s.repeatable},
 	}, nil
 }
 
@@ -43,12 +44,16 @@ func (s *source) Close() { s.puller.drain() }
 
 // lease settles one delivery, by messages to the subject that came with it.
 type lease struct {
-	q     *Queue
-	reply string
+	q          *Queue
+	reply      string
+	repeatable bool
 }
 
 // Ack implements dispatch.Lease.
 func (l lease) Ack(ctx context.Context) error {
+	if l.repeatable {
+		return translate(l.q.conn.Publish(l.reply, []byte("+ACK")))
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.q.cfg.Timeout)
 	defer cancel()
 	_, err := l.q.conn.RequestWithContext(ctx, l.reply, []byte("+ACK"))

@@ -22,6 +22,7 @@ var consuming = map[string]func(*fixture){
 	"FiltersSelect":                        filters,
 	"WorkGoesToOneConsumer":                workOverlap,
 	"WrongConsumersAreRefused":             wrongConsumers,
+	"RepeatableMessagesAreDone":            repeatable,
 	"StopLetsHandlersFinish":               stopFinishes,
 	"StopGivesBackWhatDoesNotFinish":       stopGivesBack,
 	"StopLeavesNothingLeased":              stopLeavesNothing,
@@ -326,4 +327,29 @@ func stopLeavesNothing(f *fixture) {
 	}
 	f.consume(long, l.record)
 	f.until("all messages", func() bool { return len(l.ids()) == 15*20 && f.empty() })
+}
+
+// Who does not wait for an answer is rid of the messages all the same, and fails as others do.
+func repeatable(f *fixture) {
+	f.work()
+	f.publish("k", 20)
+	var l log
+	f.consume(f.consumer(func(c *queue.Consumer) {
+		c.Repeatable = true
+		c.Backoff.Min, c.Backoff.Max = time.Millisecond, time.Millisecond
+	}),
+		func(_ context.Context, d queue.Delivery) error {
+			l.add(d)
+			if d.Attempt == 1 && len(l.all()) == 1 {
+				return unavailable()
+			}
+			return nil
+		})
+	f.until("an empty stream", func() bool {
+		b, err := f.q.Bounds(f.ctx, f.stream)
+		return err == nil && b.First > b.Last
+	})
+	if n := len(l.all()); n != 21 {
+		f.Errorf("%d deliveries of 20 messages, one of which failed once", n)
+	}
 }

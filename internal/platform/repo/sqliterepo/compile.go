@@ -187,8 +187,15 @@ func summarise(s *repo.Schema, f *repo.SummaryQuery) (statement, []spec.Type, er
 			types[i] = spec.TypeFloat
 		}
 	}
-	q.add(" FROM " + tableName(s.Kind))
+	q.add(" FROM ")
+	if f.Most > 0 {
+		q.add("(SELECT * FROM ")
+	}
+	q.add(tableName(s.Kind))
 	q.where(f.Tenant, f.Deleted, micros(f.Now), f.Where)
+	if f.Most > 0 {
+		q.add(" LIMIT ?)", int64(f.Most))
+	}
 	if f.By != "" {
 		q.add(" GROUP BY " + by + " ORDER BY " + by)
 	} else {

@@ -227,3 +227,35 @@ func TestPublishedOutOfOrder(t *testing.T) {
 		}
 	}
 }
+
+// What is first in the outbox is marked by one statement, and nothing else is; more than
+// one asks for is not counted.
+func TestPublishedInOrder(t *testing.T) {
+	d, store := newStore(t, storePath(t), Config{})
+	for i := range 10 {
+		if err := add(t.Context(), store, fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := d.Pending(t.Context(), 0, 4)
+	if err != nil || len(all) != 4 {
+		t.Fatal(all, err)
+	}
+	if err := d.Published(t.Context(), 0, append(all, repo.Message{ID: "unknown"})[:4], store.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := d.Backlog(t.Context(), 0); n != 6 || err != nil {
+		t.Errorf("%d are left, %v", n, err)
+	}
+	left, err := d.Pending(t.Context(), 0, 100)
+	if err != nil || len(left) != 6 || slices.ContainsFunc(left, func(m repo.Message) bool { return m.ID == all[3].ID }) {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	n, err := items.CountTo(t.Context(), store.Read(who), spec.Spec[item]{}, 3)
+	if n != 3 || err != nil {
+		t.Errorf("counted %d, %v", n, err)
+	}
+	if n, err = items.CountTo(t.Context(), store.Read(who), spec.Spec[item]{}, 100); n != 10 || err != nil {
+		t.Errorf("counted %d of all, %v", n, err)
+	}
+}

@@ -16,7 +16,8 @@ import (
 
 // writer owns the one connection that writes, and commits in groups: all jobs
 // that are waiting go into one transaction, so that they share its fsync. Jobs
-// queue up by themselves while the disk is busy; the writer never waits for more.
+// queue up by themselves while the disk is busy; the writer never waits for more,
+// but where it has only such that nobody needs soon.
 //
 // A job first checks whether it may happen and refuses before it writes, so it
 // needs no savepoint. Where one fails in the midst of writing, which is the
@@ -41,6 +42,7 @@ type job struct {
 	// an error, after which what it has written has to be undone.
 	do       func(*conn) (refused, failed error)
 	messages bool // it adds messages to the outbox
+	rides    bool // nobody needs it soon: it waits for a transaction that others want
 	state    atomic.Int32
 	outcome  chan error
 	err      error // the outcome, until the commit
@@ -63,6 +65,11 @@ func startWriter(c, mover *conn, cfg Config, m *metrics) *writer {
 // run does something in a transaction that fails as a whole.
 func (w *writer) run(ctx context.Context, do func(*conn) error) error {
 	return w.submit(ctx, &job{do: func(c *conn) (error, error) { return nil, do(c) }})
+}
+
+// ride is run for what nobody needs soon.
+func (w *writer) ride(ctx context.Context, do func(*conn) error) error {
+	return w.submit(ctx, &job{rides: true, do: func(c *conn) (error, error) { return nil, do(c) }})
 }
 
 // submit queues a job and waits for its outcome. A job that ctx ends before it
@@ -121,7 +128,7 @@ func (w *writer) loop() {
 				w.done <- sqlite.Translate(errors.Join(w.log.stop(), w.conn.Close()))
 				return
 			}
-			batch = w.take(batch[:0], j)
+			batch = w.take(w.company(batch[:0], j))
 			if len(batch) > 0 {
 				w.commit(batch)
 				w.log.grew(len(batch))
@@ -131,25 +138,54 @@ func (w *writer) loop() {
 	}
 }
 
-// take fills a batch with what is waiting now.
-func (w *writer) take(batch []*job, j *job) []*job {
-	for {
-		if j.state.CompareAndSwap(waiting, begun) {
-			batch = append(batch, j)
-		}
-		if len(batch) == w.batch {
-			return batch
-		}
+// rideWait is how long what nobody needs soon waits for others at most.
+const rideWait = 10 * time.Millisecond
+
+// company begins a batch with a job, and lets one that rides wait for another that
+// does not: a transaction of its own would have those wait for two who come meanwhile.
+func (w *writer) company(batch []*job, j *job) []*job {
+	batch = begin(batch, j)
+	if !j.rides {
+		return batch
+	}
+	over := time.NewTimer(rideWait)
+	defer over.Stop()
+	for j.rides && len(batch) < w.batch {
 		select {
-		case next, ok := <-w.queue:
-			if !ok {
+		case next, open := <-w.queue:
+			if !open {
 				return batch
 			}
-			j = next
+			batch, j = begin(batch, next), next
+		case <-over.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+// take fills a batch with what is waiting now.
+func (w *writer) take(batch []*job) []*job {
+	for len(batch) < w.batch {
+		select {
+		case j, open := <-w.queue:
+			if !open {
+				return batch
+			}
+			batch = begin(batch, j)
 		default:
 			return batch
 		}
 	}
+	return batch
+}
+
+// begin adds a job to a batch, unless who waited for it has gone.
+func begin(batch []*job, j *job) []*job {
+	if j.state.CompareAndSwap(waiting, begun) {
+		return append(batch, j)
+	}
+	return batch
 }
 
 // commit does jobs in one transaction and tells their outcomes.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -263,4 +264,30 @@ func TestFull(t *testing.T) {
 	if err := add(t.Context(), store, "later"); err != nil {
 		t.Errorf("after room was made: %v", err)
 	}
+}
+
+// What nobody needs soon waits for company, for a while, and holds nobody up.
+func TestRiders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &writer{batch: 8, queue: make(chan *job, 8)}
+		rider, other := func() *job { return &job{rides: true} }, new(job)
+		began := time.Now()
+		if batch := w.company(nil, rider()); len(batch) != 1 || time.Since(began) != rideWait {
+			t.Errorf("alone: %d jobs after %s", len(batch), time.Since(began))
+		}
+		began = time.Now()
+		w.queue <- rider()
+		w.queue <- other
+		w.queue <- rider()
+		if batch := w.company(nil, rider()); len(batch) != 3 || batch[2] != other || time.Since(began) != 0 {
+			t.Errorf("with another: %d jobs after %s", len(batch), time.Since(began))
+		}
+		if batch := w.company(nil, new(job)); len(batch) != 1 || time.Since(began) != 0 {
+			t.Errorf("one that does not ride: %d jobs after %s", len(batch), time.Since(began))
+		}
+		close(w.queue) // with a rider in it: it is done, and nobody waits
+		if batch := w.company(nil, rider()); len(batch) != 2 || time.Since(began) != 0 {
+			t.Errorf("at the end: %d jobs after %s", len(batch), time.Since(began))
+		}
+	})
 }

@@ -15,7 +15,9 @@ const (
 	stream   = "EVENTS"
 	wave     = 1024                  // events that are matched together, at most
 	busy     = 32                    // so many at once, and the next are left to gather
-	gather   = 25 * time.Millisecond // for so long
+	gather   = 25 * time.Millisecond // for so long,
+	many     = 64                    // and where as many come in that time,
+	gatherOn = 75 * time.Millisecond // for longer
 	kept     = time.Second           // how often the position is: a crash has that much matched again
 	check    = 5 * time.Second       // how often it is looked whether the stream is the same
 	keepTime = 5 * time.Second       // for the position, at the end
@@ -77,6 +79,9 @@ func (s *Service) track(ctx context.Context) (err error) {
 		}
 		if len(group) >= busy {
 			pause.For(ctx, gather)
+		}
+		if len(group) >= many {
+			pause.For(ctx, gatherOn)
 		}
 	}
 	return nil
