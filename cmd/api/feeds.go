@@ -13,6 +13,7 @@ import (
 	"sluice/internal/inference/job"
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed"
 	"sluice/internal/platform/feed/feedgrpc"
 	"sluice/internal/platform/feed/feedhttp"
@@ -101,10 +102,16 @@ func (a *app) hasBatch(ctx context.Context, id string) error {
 	return err
 }
 
-// hasModel says whether predictions of the model can be made: its name alone, since
-// events are labelled with that.
+// hasModel says whether there is such a model, by its name alone, since events are
+// labelled with that. Whether it is ready is no matter: a feed outlasts that.
 func (a *app) hasModel(_ context.Context, name string) error {
 	_, err := a.models.Public.Lookup(name, "")
+	if !fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if _, other := a.models.Public.Versions(name); other == nil {
+		return nil
+	}
 	return err
 }
 

@@ -100,7 +100,11 @@ func TestWork(t *testing.T) {
 			b, err := w.node.Queue.Bounds(t.Context(), "EVENTS")
 			return err == nil && b.Last == 2 // with the tenant that every installation has
 		})
-		for path, want := range map[string]string{"/readyz": `"status":"pass"`, "/metrics": "sluice_outbox_pending 0", "/livez": ""} {
+		eventually(t, "nothing waits in the outbox", func() bool {
+			_, body := get(t, "http://"+w.ops.Addr()+"/metrics")
+			return strings.Contains(body, "sluice_outbox_pending 0")
+		})
+		for path, want := range map[string]string{"/readyz": `"status":"pass"`, "/metrics": "sluice_outbox_", "/livez": ""} {
 			if status, body := get(t, "http://"+w.ops.Addr()+path); status != http.StatusOK || !strings.Contains(body, want) {
 				t.Errorf("%s: %d %.300s", path, status, body)
 			}

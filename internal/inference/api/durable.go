@@ -82,8 +82,11 @@ func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, er
 	ask := job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Priority: job.Priority(in.Priority), Dead: in.Dead,
 		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}}
 	page, err := cqrs.Ask(ctx, a.bus, ask)
-	if err == nil && a.settleAll(ctx, page.Items) {
-		page, err = cqrs.Ask(ctx, a.bus, ask)
+	for range settlings {
+		if err != nil || !a.settleAll(ctx, page.Items) {
+			break
+		}
+		page, err = cqrs.Ask(ctx, a.bus, ask) // which may have others in their place
 	}
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/sourcegraph/conc/iter"
 
@@ -27,18 +28,24 @@ func (a *API) settled(ctx context.Context, find func() (*job.Prediction, error))
 	return find()
 }
 
-// settlers is how many predictions of a list are settled at once.
-const settlers = 16
+const (
+	settlers  = 16 // predictions of a page that are settled at once
+	settlings = 8  // pages that are settled for one answer
+)
 
-// settleAll ends those of a list that are overdue, and returns whether there were any.
-// What cannot be ended now is shown as the store has it.
+// settleAll ends those of a page that are overdue, and returns whether the page is to be
+// read again. What cannot be ended now is shown as the store has it.
 func (a *API) settleAll(ctx context.Context, list []job.Prediction) bool {
 	p, known := access.From(ctx)
 	if a.cfg.Overdue == nil || !known {
 		return false
 	}
-	now := a.store.Now()
+	now, settled := a.store.Now(), atomic.Bool{}
 	overdue := slices.DeleteFunc(slices.Clone(list), func(p job.Prediction) bool { return !p.Overdue(now) })
-	iter.Iterator[job.Prediction]{MaxGoroutines: settlers}.ForEach(overdue, func(o *job.Prediction) { _ = a.cfg.Overdue.Settle(ctx, p.Tenant, o.ID) })
-	return len(overdue) > 0
+	iter.Iterator[job.Prediction]{MaxGoroutines: settlers}.ForEach(overdue, func(o *job.Prediction) {
+		if a.cfg.Overdue.Settle(ctx, p.Tenant, o.ID) == nil {
+			settled.Store(true)
+		}
+	})
+	return settled.Load()
 }

@@ -173,6 +173,8 @@ func (s *standing) seen(queued int, oldest, now time.Time) {
 	switch {
 	case s.moved.IsZero() || s.was < busy || queued < busy:
 		s.rate, s.moved = 0, now
+	case departed == 0 && s.rate == 0: // nobody has worked yet: that is no part of how long the first took
+		s.moved = now
 	case departed == 0 || since <= 0:
 	case s.rate == 0:
 		s.rate, s.moved = float64(departed)/since, now

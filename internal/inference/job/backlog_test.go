@@ -215,6 +215,33 @@ func TestOutageRefusesNothingEarly(t *testing.T) {
 	})
 }
 
+// Workers that come only after a while are as fast as they are then: nobody is refused for
+// the time at which there were none.
+func TestWorkersThatComeLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		l := b.backlog(Limits{Wait: 5 * time.Minute})
+		var ids []ID
+		for i := range 500 {
+			ids = append(ids, b.submit(fmt.Sprint(i), time.Time{}))
+		}
+		for second := range 210 {
+			for i := 0; second >= 200 && i < 10; i++ {
+				b.cancel(ids[0])
+				ids = ids[1:]
+			}
+			if err := l.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, l, tenant, "", 0, 0)
+			time.Sleep(time.Second)
+		}
+		if rate := l.of[tenant].rate; rate < 9 || rate > 11 {
+			t.Errorf("%v leave each second, 10 do", rate)
+		}
+	})
+}
+
 // noCounts is a store that cannot count.
 type noCounts struct{ repo.Driver }
 

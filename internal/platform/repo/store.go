@@ -109,7 +109,7 @@ func (s *Store) Do(ctx context.Context, scope Scope, fn func(ctx context.Context
 		case errors.Is(err, ErrExists) && tx.hopeful:
 			careful = true
 			continue
-		case !errors.Is(err, ErrConflict) || attempt == s.cfg.Attempts:
+		case !errors.Is(err, ErrConflict) || attempt >= s.cfg.Attempts:
 			return err
 		}
 		release()

@@ -85,7 +85,7 @@ func (q *Queue) read(ctx context.Context, r queue.Read, yield func(queue.Message
 			return translate(err)
 		}
 		sequence := meta.Sequence.Stream
-		if sequence < next { // from a replica that had not come to where it was to begin
+		if sequence < max(next, b.First) { // from a replica that had not come to where it was to begin, or to discard it
 			continue
 		}
 		if len(r.Filters) == 0 && next != 0 && sequence != next {

@@ -241,7 +241,7 @@ func TestPublishedInOrder(t *testing.T) {
 	if err != nil || len(all) != 4 {
 		t.Fatal(all, err)
 	}
-	if err := d.Published(t.Context(), 0, append(all, repo.Message{ID: "unknown"})[:4], store.Now()); err != nil {
+	if err := d.Published(t.Context(), 0, append(slices.Clone(all), repo.Message{ID: "unknown"}), store.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if n, _, err := d.Backlog(t.Context(), 0); n != 6 || err != nil {

@@ -8,6 +8,7 @@ import (
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
 	"sluice/internal/platform/repo"
+	"sluice/internal/platform/spec"
 	"sluice/internal/platform/webhook"
 )
 
@@ -85,7 +86,10 @@ func (s *Service) round(ctx context.Context, count bool) error {
 		if !count {
 			continue
 		}
-		n, err := webhook.Deliveries.CountTo(ctx, s.store.Read(scope), webhook.Open(), batch)
+		n, err := webhook.Deliveries.Count(ctx, s.store.Read(scope), webhook.Open())
+		if errors.Is(err, spec.ErrUnsupported) {
+			n, err = webhook.Deliveries.CountTo(ctx, s.store.Read(scope), webhook.Open(), batch)
+		}
 		if err != nil {
 			return err
 		}

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	stream   = "EVENTS"
-	wave     = 1024                  // events that are matched together, at most
-	busy     = 32                    // so many at once, and the next are left to gather
-	gather   = 25 * time.Millisecond // for so long,
-	many     = 64                    // and where as many come in that time,
-	gatherOn = 75 * time.Millisecond // for longer
-	kept     = time.Second           // how often the position is: a crash has that much matched again
-	check    = 5 * time.Second       // how often it is looked whether the stream is the same
-	keepTime = 5 * time.Second       // for the position, at the end
+	stream     = "EVENTS"
+	wave       = 1024 // events that are matched together, at most
+	busy       = 32   // so many at once, and the next are left to gather for
+	gather     = 25 * time.Millisecond
+	many       = 64 // or, behind so many, for
+	gatherLong = 100 * time.Millisecond
+	kept       = time.Second     // how often the position is: a crash has that much matched again
+	check      = 5 * time.Second // how often it is looked whether the stream is the same
+	keepTime   = 5 * time.Second // for the position, at the end
 )
 
 // match makes deliveries of events, whenever no other process does, until ctx ends:
@@ -77,14 +77,21 @@ func (s *Service) track(ctx context.Context) (err error) {
 			}
 			last, behind = now, false
 		}
-		if len(group) >= busy {
-			pause.For(ctx, gather)
-		}
-		if len(group) >= many {
-			pause.For(ctx, gatherOn)
-		}
+		pause.For(ctx, gathering(len(group)))
 	}
 	return nil
+}
+
+// gathering is how long the next are left to gather behind so many: not at all behind few,
+// and behind a whole wave, which has others behind it.
+func gathering(n int) time.Duration {
+	switch {
+	case n < busy || n >= wave:
+		return 0
+	case n < many:
+		return gather
+	}
+	return gatherLong
 }
 
 // position returns where to go on in the stream that is there. One that was made
