@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -23,7 +24,7 @@ func answer(t *testing.T, status string, sequences ...int) *consumer {
 			return
 		}
 		defer conn.Close()
-		if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil { // all of it: closing with something unread resets the connection
 			return
 		}
 		fmt.Fprintf(conn, "HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\n\r\n", status)
