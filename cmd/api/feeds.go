@@ -105,14 +105,10 @@ func (a *app) hasBatch(ctx context.Context, id string) error {
 // hasModel says whether there is such a model, by its name alone, since events are
 // labelled with that. Whether it is ready is no matter: a feed outlasts that.
 func (a *app) hasModel(_ context.Context, name string) error {
-	_, err := a.models.Public.Lookup(name, "")
-	if !fault.Is(err, fault.NotFound) {
-		return nil
+	if _, err := a.models.Public.Versions(name); fault.Is(err, fault.NotFound) {
+		return err
 	}
-	if _, other := a.models.Public.Versions(name); other == nil {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // feedHandler serves feeds over HTTP.

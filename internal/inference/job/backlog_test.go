@@ -169,16 +169,22 @@ func TestWaitIsForeseen(t *testing.T) {
 	})
 }
 
+// crowded is a bench where 500 predictions wait, which may for five minutes.
+func crowded(t *testing.T) (b *bench, l *Backlog, ids []ID) {
+	t.Helper()
+	b = newBench(t)
+	l = b.backlog(Limits{Wait: 5 * time.Minute})
+	for i := range 500 {
+		ids = append(ids, b.submit(fmt.Sprint(i), time.Time{}))
+	}
+	return b, l, ids
+}
+
 // Workers that are away for a while have nobody refused: what waits for them is what
 // they will do in a moment when they are back, and how long it waits is seen.
 func TestOutageRefusesNothingEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		l := b.backlog(Limits{Wait: 5 * time.Minute})
-		var ids []ID
-		for i := range 500 {
-			ids = append(ids, b.submit(fmt.Sprint(i), time.Time{}))
-		}
+		b, l, ids := crowded(t)
 		look := func() {
 			if err := l.Look(t.Context()); err != nil {
 				t.Fatal(err)
@@ -219,12 +225,7 @@ func TestOutageRefusesNothingEarly(t *testing.T) {
 // the time at which there were none.
 func TestWorkersThatComeLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		l := b.backlog(Limits{Wait: 5 * time.Minute})
-		var ids []ID
-		for i := range 500 {
-			ids = append(ids, b.submit(fmt.Sprint(i), time.Time{}))
-		}
+		b, l, ids := crowded(t)
 		for second := range 210 {
 			for i := 0; second >= 200 && i < 10; i++ {
 				b.cancel(ids[0])
