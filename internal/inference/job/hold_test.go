@@ -31,9 +31,7 @@ func TestGoesToWhoHasTheModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		without := &partly{predict: echo}
-		stop := b.start(3, without)
-		defer stop()
-		defer b.start(1, echo)()
+		defer b.startAll(without, without, without, echo)()
 		var ids []ID
 		for range 20 {
 			ids = append(ids, b.submit("1", time.Time{}))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,6 +108,12 @@ func (b *bench) newQueue() {
 // start runs the relay, workers and the reconciler on the present queue.
 func (b *bench) start(workers int, p Predictor) (stop func()) {
 	b.t.Helper()
+	return b.startAll(slices.Repeat([]Predictor{p}, workers)...)
+}
+
+// startAll is start with a worker for each predictor.
+func (b *bench) startAll(predictors ...Predictor) (stop func()) {
+	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	jobs := publisherOf(b.queue)
@@ -121,8 +128,8 @@ func (b *bench) start(workers int, p Predictor) (stop func()) {
 			}
 		})
 	}
-	staff := make([]*Worker, workers)
-	for i := range staff { // they watch the store: before it is used
+	staff := make([]*Worker, len(predictors))
+	for i, p := range predictors { // they watch the store: before it is used
 		staff[i] = NewWorker(b.store, p, inline{}, b.ward, Config{Timing: timing}, nil)
 	}
 	run(r.Run)

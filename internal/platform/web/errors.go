@@ -22,9 +22,9 @@ const (
 	CodeUnsupportedMediaType = "unsupported_media_type"
 )
 
-// statusClientClosed is the status that logs and metrics show where the client
+// StatusClientClosed is the status that logs and metrics show where the client
 // went away before its answer; nobody receives it.
-const statusClientClosed = 499
+const StatusClientClosed = 499
 
 var statuses = [...]int{
 	fault.Internal:           http.StatusInternalServerError,
@@ -38,7 +38,7 @@ var statuses = [...]int{
 	fault.Exhausted:          http.StatusTooManyRequests,
 	fault.Unavailable:        http.StatusServiceUnavailable,
 	fault.DeadlineExceeded:   http.StatusGatewayTimeout,
-	fault.Canceled:           statusClientClosed,
+	fault.Canceled:           StatusClientClosed,
 	fault.Unprocessable:      http.StatusUnprocessableEntity,
 	fault.PreconditionFailed: http.StatusPreconditionFailed,
 	fault.Gone:               http.StatusGone,

@@ -198,7 +198,7 @@ func (g *guard) account(c echo.Context, x *exchange, aborted bool) {
 	took := time.Since(x.began)
 	status := c.Response().Status
 	if aborted && fault.Is(x.failed, fault.Canceled) {
-		status = statusClientClosed
+		status = StatusClientClosed
 	}
 	g.metrics.count(x.route, status, took.Seconds())
 	if x.span != nil {

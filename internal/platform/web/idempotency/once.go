@@ -226,7 +226,8 @@ func rejected(status int) bool {
 	return false
 }
 
-// passing reports whether a status says that the same request may succeed later.
+// passing reports whether a status says that the same request may succeed later:
+// as it does where only its client was gone.
 func passing(status int) bool {
-	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
+	return status >= 500 || status == web.StatusClientClosed || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
 }

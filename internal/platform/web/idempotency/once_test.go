@@ -57,7 +57,7 @@ func TestWhatIsKept(t *testing.T) {
 	for status, want := range map[int]string{
 		200: "kept", 201: "kept", 204: "kept", 404: "kept", 409: "kept", 410: "kept", 412: "kept",
 		400: "free", 401: "free", 403: "free", 413: "free", 415: "free", 422: "free", 428: "free",
-		408: "again", 425: "again", 429: "again", 500: "again", 503: "again", 504: "again",
+		408: "again", 425: "again", 429: "again", web.StatusClientClosed: "again", 500: "again", 503: "again", 504: "again",
 	} {
 		o := New(NewMemory(time.Now), Config{})
 		body := "body"
