@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,94 +40,6 @@ func (p *program) batch() *cobra.Command {
 		}))
 	}
 	return cmd
-}
-
-// batchFlags are what a batch is made of.
-type batchFlags struct {
-	model, format, sheet, rowID, output, onError, out string
-	include, columns                                  []string
-	ratio                                             float64
-	watch                                             bool
-}
-
-func (p *program) batchSubmit() *cobra.Command {
-	var in batchFlags
-	cmd := &cobra.Command{
-		Use: "submit FILE", Short: "Upload a file of rows and have a model answer them", Args: exactly(1, "a file"),
-		Example: "  sluice batch submit rows.csv --model iris --watch --out results.jsonl",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := in.body(args[0])
-			if err != nil {
-				return err
-			}
-			u, err := p.send(cmd.Context(), args[0], "", "")
-			if err != nil {
-				return err
-			}
-			body["input"] = map[string]string{"upload_id": u.ID}
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/batches", Body: body})
-			if err != nil {
-				return err
-			}
-			var made struct{ ID string }
-			if err := a.Decode(&made); err != nil {
-				return err
-			}
-			if !in.watch && in.out == "" {
-				return p.table(batchColumns, each([]json.RawMessage{a.Body}))
-			}
-			return p.watch(cmd.Context(), "/v1/batches/"+url.PathEscape(made.ID), in.out)
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVarP(&in.model, "model", "m", "", "name, name:version or name@alias")
-	flags.StringVar(&in.format, "format", "", "of the file; by its name, or by what is in it, without it")
-	flags.StringVar(&in.sheet, "sheet", "", "of a workbook, where several have rows")
-	flags.StringVar(&in.rowID, "row-id", "", "the column with the rows' own names")
-	flags.StringArrayVar(&in.columns, "columns", nil, "INPUT=COLUMN,COLUMN,…: which columns make an input; repeat for more")
-	flags.StringSliceVar(&in.include, "include", nil, "columns of the file that come along in the results")
-	flags.StringVar(&in.output, "results", "", "format of the results: jsonl (without it), csv, parquet or xlsx")
-	flags.StringVar(&in.onError, "on-row-error", "", "continue or stop")
-	flags.Float64Var(&in.ratio, "max-error-ratio", 1, "the share of the rows that may fail before the batch does")
-	flags.BoolVarP(&in.watch, "watch", "w", false, "wait for its end, with a bar")
-	flags.StringVar(&in.out, "out", "", "wait for its end, and download the results to this file")
-	_ = cmd.MarkFlagRequired("model")
-	return cmd
-}
-
-// body is the request for a batch, without its file.
-func (in *batchFlags) body(file string) (map[string]any, error) {
-	body := map[string]any{"model": in.model}
-	for name, value := range map[string]string{"format": cmp.Or(in.format, formatOf(file)), "sheet": in.sheet, "row_id": in.rowID, "on_row_error": in.onError} {
-		if value != "" {
-			body[name] = value
-		}
-	}
-	if in.ratio != 1 {
-		body["max_error_ratio"] = in.ratio
-	}
-	columns := map[string][]string{}
-	for _, c := range in.columns {
-		input, list, ok := strings.Cut(c, "=")
-		if !ok || input == "" || list == "" {
-			return nil, usagef("--columns is INPUT=COLUMN,COLUMN,…, got %q", c)
-		}
-		columns[input] = strings.Split(list, ",")
-	}
-	if len(columns) > 0 {
-		body["columns"] = columns
-	}
-	output := map[string]any{}
-	if in.output != "" {
-		output["format"] = in.output
-	}
-	if len(in.include) > 0 {
-		output["include_input"] = in.include
-	}
-	if len(output) > 0 {
-		body["output"] = output
-	}
-	return body, nil
 }
 
 // formatOf guesses the format of a file by its name, without what it is compressed
@@ -178,21 +91,48 @@ func (p *program) batchShow(ctx context.Context, path string) error {
 }
 
 func (p *program) batchResults() *cobra.Command {
-	var out string
+	var out, format string
 	var errs bool
 	cmd := &cobra.Command{
 		Use: "results ID", Short: "Download a batch's results, or the errors of its rows", Args: exactly(1, "the id of a batch"),
+		Long:    "Downloads the results of a batch: all that there are of one that has ended, and before that those from the first row on that are done.",
+		Example: "  sluice batch results batch_… --out results.parquet\n  sluice batch results batch_… --errors",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			what := "/results"
+			path := "/v1/batches/" + url.PathEscape(args[0])
 			if errs {
-				what = "/errors"
+				return p.fetch(cmd.Context(), path+"/errors", out)
 			}
-			return p.fetch(cmd.Context(), "/v1/batches/"+url.PathEscape(args[0])+what, out)
+			if err := known("format", format, resultFormats); err != nil {
+				return err
+			}
+			return p.fetch(cmd.Context(), resultsPath(path, cmp.Or(format, resultFormat(out))), out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "-", "file to write; - is the standard output")
-	cmd.Flags().BoolVar(&errs, "errors", false, "the errors instead")
+	cmd.Flags().StringVar(&format, "format", "", "csv, jsonl, parquet or xlsx, of those that the batch was made with; by the name of --out without it, or the first")
+	cmd.Flags().BoolVar(&errs, "errors", false, "the errors instead, in JSON Lines")
+	cmd.MarkFlagsMutuallyExclusive("errors", "format")
+	complete(cmd, "format", resultFormats)
 	return cmd
+}
+
+// resultFormats are those that results can have.
+var resultFormats = []string{"csv", "jsonl", "parquet", "xlsx"}
+
+// resultFormat is the format of results that a file's name tells; "" where it tells none.
+func resultFormat(out string) string {
+	if end := strings.TrimPrefix(strings.ToLower(filepath.Ext(out)), "."); slices.Contains(resultFormats, end) {
+		return end
+	}
+	return ""
+}
+
+// resultsPath is where a batch's results are in a format; "": the first that it has.
+func resultsPath(batch, format string) string {
+	if format == "" {
+		return batch + "/results"
+	}
+	return batch + "/results?format=" + url.QueryEscape(format)
 }
 
 // batchState is what is watched of a batch.
@@ -230,7 +170,7 @@ func (p *program) watch(ctx context.Context, path, out string) error {
 		return err
 	}
 	if out != "" && b.RowCounts.Total > 0 {
-		if err := p.fetch(ctx, path+"/results", out); err != nil {
+		if err := p.fetch(ctx, resultsPath(path, resultFormat(out)), out); err != nil {
 			return err
 		}
 	}

@@ -20,9 +20,11 @@ var exportColumns = []column{{"ID", "id"}, {"STATUS", "status"}, {"DATASET", "re
 
 // exportFlags are what an export is made of.
 type exportFlags struct {
-	format, compression, zone, from, to, asOf, out string
-	columns, where, sort                           []string
-	preview                                        bool
+	format, compression, zone, from, to, asOf, name, out string
+	delimiter, decimal, null                             string // of CSV
+	columns, where, sort                                 []string
+	preview, bom, guard                                  bool
+	sheetRows                                            int
 }
 
 func (p *program) export() *cobra.Command {
@@ -53,17 +55,19 @@ func (p *program) export() *cobra.Command {
 	in.declare(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&in.asOf, "as-of", "", "what was there at this time")
+	flags.StringVar(&in.name, "name", "", "a name of your own")
 	flags.StringVar(&in.out, "out", "", "file to download into; of several files, they are numbered")
 	flags.BoolVar(&in.preview, "preview", false, "only show the first rows")
-	cmd.AddCommand(p.exportList(), p.exportDatasets(), p.schedules(), &cobra.Command{
-		Use: "get ID [FILE]", Short: "Wait for an export, and download it into a file",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 1 || len(args) > 2 {
-				return usagef("expected the id of an export, and maybe a file")
-			}
-			return p.watchExport(cmd.Context(), args[0], strings.Join(args[1:], ""))
-		},
-	})
+	cmd.AddCommand(p.exportList(), p.exportDatasets(), p.schedules(), p.exportEnd("cancel", "Cancel an export", http.MethodPost, "/cancel"),
+		p.exportEnd("delete", "Delete an export and its files", http.MethodDelete, ""), &cobra.Command{
+			Use: "get ID [FILE]", Short: "Wait for an export, and download it into a file",
+			RunE: func(cmd *cobra.Command, args []string) error {
+				if len(args) < 1 || len(args) > 2 {
+					return usagef("expected the id of an export, and maybe a file")
+				}
+				return p.watchExport(cmd.Context(), args[0], strings.Join(args[1:], ""))
+			},
+		})
 	return cmd
 }
 
@@ -71,15 +75,23 @@ func (p *program) export() *cobra.Command {
 func (in *exportFlags) declare(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&in.format, "format", "", "csv, jsonl, parquet or xlsx; by the name of --out without it")
-	flags.StringVar(&in.compression, "compression", "", "gzip or zstd, around csv and jsonl")
+	flags.StringVar(&in.compression, "compression", "", "gzip, zstd or none, around csv and jsonl; inside parquet, which has zstd without it, also snappy")
 	flags.StringSliceVar(&in.columns, "columns", nil, "which, in this order; all without it")
-	flags.StringArrayVar(&in.where, "where", nil, "COLUMN=VALUE, also !=, <, <=, >, >=; repeat for more")
+	flags.StringArrayVar(&in.where, "where", nil, "COLUMN=VALUE, also !=, <, <=, >, >=; COLUMN=null and COLUMN!=null ask for nulls; repeat for more")
 	flags.StringSliceVar(&in.sort, "sort", nil, "columns to sort by, the most significant first; -COLUMN is descending")
 	flags.StringVar(&in.zone, "time-zone", "", "in which times are told, such as Europe/Berlin")
 	flags.StringVar(&in.from, "from", "", "only from this time on (RFC 3339)")
 	flags.StringVar(&in.to, "to", "", "only before this time")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"csv", "jsonl", "parquet", "xlsx"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("compression", cobra.FixedCompletions([]string{"gzip", "zstd"}, cobra.ShellCompDirectiveNoFileComp))
+	flags.BoolVar(&in.bom, "bom", false, "a CSV file begins with a byte order mark, which Excel needs to read it as UTF-8")
+	flags.StringVar(&in.delimiter, "delimiter", "", `between the cells of a CSV file: , ; | or \t; a comma without it`)
+	flags.StringVar(&in.decimal, "decimal", "", "the decimal sign of floats in a CSV file: . (without it) or a comma")
+	flags.StringVar(&in.null, "null", "", "what stands for null in a CSV file; nothing without it")
+	flags.BoolVar(&in.guard, "formula-guard", true, "texts in a CSV file that a spreadsheet would take for a formula get an apostrophe in front")
+	flags.IntVar(&in.sheetRows, "sheet-rows", 0, "rows of a workbook's sheet after which the next begins; as many as a sheet can have without it")
+	complete(cmd, "format", resultFormats)
+	complete(cmd, "compression", []string{"none", "gzip", "zstd", "snappy"})
+	complete(cmd, "delimiter", []string{",", ";", "|", `\t`})
+	complete(cmd, "decimal", decimals)
 }
 
 // body is the request for an export.
@@ -93,15 +105,12 @@ func (in *exportFlags) body(dataset string) (map[string]any, error) {
 	if format == "" {
 		return nil, usagef("--format is needed: the name of --out does not tell it")
 	}
-	body := map[string]any{"dataset": dataset, "format": format}
-	for name, value := range map[string]string{"from": in.from, "to": in.to, "as_of": in.asOf} {
-		if value != "" {
-			body[name] = value
-		}
-	}
-	if len(in.columns) > 0 {
-		body["columns"] = in.columns
-	}
+	body := object{"dataset": dataset, "format": format}
+	body.set("name", in.name)
+	body.set("from", in.from)
+	body.set("to", in.to)
+	body.set("as_of", in.asOf)
+	body.list("columns", in.columns)
 	var sorted []map[string]any
 	for _, by := range in.sort {
 		name, descending := strings.CutPrefix(by, "-")
@@ -110,13 +119,7 @@ func (in *exportFlags) body(dataset string) (map[string]any, error) {
 	if len(sorted) > 0 {
 		body["sort"] = sorted
 	}
-	options := map[string]string{}
-	for name, value := range map[string]string{"compression": in.compression, "time_zone": in.zone} {
-		if value != "" {
-			options[name] = value
-		}
-	}
-	if len(options) > 0 {
+	if options := in.options(); len(options) > 0 {
 		body["options"] = options
 	}
 	var filters []map[string]any
@@ -133,6 +136,26 @@ func (in *exportFlags) body(dataset string) (map[string]any, error) {
 	return body, nil
 }
 
+// options say how the files are written.
+func (in *exportFlags) options() object {
+	o := object{}
+	o.set("compression", in.compression)
+	o.set("time_zone", in.zone)
+	o.set("delimiter", in.delimiter)
+	o.set("decimal", in.decimal)
+	o.set("null", in.null)
+	if in.bom {
+		o["bom"] = true
+	}
+	if !in.guard {
+		o["formula_guard"] = false
+	}
+	if in.sheetRows != 0 {
+		o["sheet_rows"] = in.sheetRows
+	}
+	return o
+}
+
 // condition reads COLUMN=VALUE. A value that is JSON is taken as that, and else as a
 // text.
 func condition(text string) (map[string]any, error) {
@@ -140,6 +163,9 @@ func condition(text string) (map[string]any, error) {
 	if at > 0 {
 		for _, o := range []struct{ sign, name string }{{"!=", "ne"}, {"<=", "le"}, {">=", "ge"}, {"<", "lt"}, {">", "gt"}, {"=", "eq"}} {
 			if value, ok := strings.CutPrefix(text[at:], o.sign); ok {
+				if null := map[string]string{"eq": "is_null", "ne": "not_null"}[o.name]; null != "" && value == "null" {
+					return map[string]any{"column": text[:at], "op": null}, nil
+				}
 				if json.Valid([]byte(value)) {
 					return map[string]any{"column": text[:at], "op": o.name, "value": json.RawMessage(value)}, nil
 				}
@@ -158,6 +184,18 @@ func (p *program) exportList() *cobra.Command {
 		}}
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
 	return cmd
+}
+
+// exportEnd is a command that ends an export.
+func (p *program) exportEnd(name, short, method, path string) *cobra.Command {
+	return &cobra.Command{Use: name + " ID", Short: short, Args: exactly(1, "the id of an export"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := p.client.Call(cmd.Context(), client.Request{Method: method, Path: "/v1/exports/" + url.PathEscape(args[0]) + path})
+			if err != nil || len(a.Body) == 0 {
+				return err
+			}
+			return p.table(exportColumns, each([]json.RawMessage{a.Body}))
+		}}
 }
 
 func (p *program) exportDatasets() *cobra.Command {

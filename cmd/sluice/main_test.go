@@ -132,7 +132,9 @@ func batches(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/batches/batch_1/{act}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":"batch_1","status":"after %s"}`, r.PathValue("act"))
 	})
-	mux.HandleFunc("GET /v1/batches/batch_1/{what}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("what")) })
+	mux.HandleFunc("GET /v1/batches/batch_1/{what}", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, strings.TrimPrefix(r.URL.RequestURI(), "/v1/batches/batch_1/"))
+	})
 }
 
 // versions has an alias of iris, and none of others.
@@ -174,6 +176,8 @@ func exports(mux *http.ServeMux) {
 		fmt.Fprint(w, `{"id":"exp_1","status":"completed","rows":2,"parts":[{"url":"/v1/exports/exp_1/content?part=1"},{"url":"/v1/exports/exp_1/content?part=2"}]}`)
 	})
 	mux.HandleFunc("GET /v1/exports/exp_1/content", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "part "+r.URL.Query().Get("part")) })
+	mux.HandleFunc("POST /v1/exports/exp_3/cancel", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"exp_3","status":"cancelled"}`) })
+	mux.HandleFunc("DELETE /v1/exports/exp_3", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /v1/exports/exp_2", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"id":"exp_2","status":"expired"}`) })
 }
 
@@ -247,7 +251,26 @@ func TestCommands(t *testing.T) {
 		{line: `batch submit ` + rows + ` -m iris --format csv --columns input=a,b --row-id id --include a,b -o json`,
 			out: `{\"columns\":{\"input\":[\"a\",\"b\"]},\"format\":\"csv\",\"input\":{\"upload_id\":\"upl_1\"},\"model\":\"iris\",\"output\":{\"include_input\":[\"a\",\"b\"]},\"row_id\":\"id\"}`},
 		{line: `batch submit ` + rows + ` -m iris --format csv --watch`, out: "batch_1  completed  -      -        4     4", errs: " 50 %"},
+		{line: `batch submit ` + rows + ` -m iris --format csv --delimiter \t --quote none --header=false --decimal , --encoding windows-1252 --metadata a=b=c -o json`,
+			out: `{\"csv\":{\"decimal\":\",\",\"delimiter\":\"\\t\",\"header\":false,\"quote\":\"none\"},\"encoding\":\"windows-1252\",\"format\":\"csv\",\"input\":{\"upload_id\":\"upl_1\"},\"metadata\":{\"a\":\"b=c\"},\"model\":\"iris\"}`},
+		{line: `batch submit ` + rows + ` -m iris --format xlsx --sheet s --header --results parquet,xlsx --on-row-error stop --max-error-ratio 0.5 --deadline 2031-01-02T03:04:05Z -o json`,
+			out: `{\"csv\":{\"header\":true},\"deadline_at\":\"2031-01-02T03:04:05Z\",\"format\":\"xlsx\",\"input\":{\"upload_id\":\"upl_1\"},\"max_error_ratio\":0.5,\"model\":\"iris\",\"on_row_error\":\"stop\",\"output\":{\"formats\":[\"parquet\",\"xlsx\"]},\"sheet\":\"s\"}`},
+		{line: `batch submit ` + rows + ` -m iris --max-error-ratio 0 -o json`, out: `\"max_error_ratio\":0,`},
+		{line: `batch submit ` + rows + ` -m iris --deadline 90m -o json`, out: `\"deadline_at\":\"2`},
+		{line: `batch submit ` + rows + ` -m iris --deadline -5m`, code: exitUsage, errs: "such as 90m"},
+		{line: `batch submit ` + rows + ` -m iris --deadline tomorrow`, code: exitUsage, errs: "such as 90m"},
+		{line: `batch submit ` + rows + ` -m iris --format pdf`, code: exitUsage, errs: "--format is one of csv, jsonl, parquet, arrow, xlsx"},
+		{line: `batch submit ` + rows + ` -m iris --encoding utf8`, code: exitUsage, errs: "--encoding is one of utf-8"},
+		{line: `batch submit ` + rows + ` -m iris --on-row-error skip`, code: exitUsage, errs: "continue, stop"},
+		{line: `batch submit ` + rows + ` -m iris --results csv,arrow`, code: exitUsage, errs: "--results is one of"},
+		{line: `batch submit ` + rows + ` -m iris --results csv --out r.xlsx`, code: exitUsage, errs: "none of --results"},
+		{line: `batch submit ` + rows + ` -m iris --max-error-ratio 1.5`, code: exitUsage, errs: "from 0 to 1"},
+		{line: `batch submit ` + rows + ` -m iris --metadata a`, code: exitUsage, errs: "--metadata is NAME=VALUE"},
 		{line: `batch watch batch_2`, code: exitFailed, out: "batch_2  failed", errs: "the model is gone (model_gone)"},
+		{line: `batch results batch_1`, out: "results"},
+		{line: `batch results batch_1 --format parquet`, out: "results?format=parquet"},
+		{line: `batch results batch_1 --format arrow`, code: exitUsage, errs: "--format is one of csv"},
+		{line: `batch results batch_1 --format csv --errors`, code: exitUsage, errs: "format"},
 		{line: `batch pause batch_1`, out: "after pause"},
 		{line: `batch results batch_1 --errors`, out: "errors"},
 		{line: `models register new ` + rows + ` --label a=b --hold`, out: `{"files":[{"name":"rows.json","upload_id":"upl_1"}],"hold":true,"labels":{"a":"b"}}`},
@@ -263,6 +286,11 @@ func TestCommands(t *testing.T) {
 		{line: `export usage --format csv`, out: "exp_1  completed  -        -       2", errs: " 50 %"},
 		{line: `export predictions --preview --columns a,b --where n>=3 --where s!=x=y --from T --time-zone UTC`,
 			out: `{"columns":["a","b"],"dataset":"predictions","filters":[{"column":"n","op":"ge","value":3},{"column":"s","op":"ne","value":"x=y"}],"format":"jsonl","from":"T","options":{"time_zone":"UTC"}}`},
+		{line: `export jobs --preview --name n --where a=null --where b!=null --bom --delimiter \t --decimal , --null NA --formula-guard=false --sheet-rows 9 --format csv`,
+			out: `"filters":[{"column":"a","op":"is_null"},{"column":"b","op":"not_null"}],"format":"csv","name":"n","options":{"bom":true,"decimal":",","delimiter":"\\t","formula_guard":false,"null":"NA","sheet_rows":9}}`},
+		{line: `export cancel exp_3`, out: "cancelled"},
+		{line: `export delete exp_3`},
+		{line: `export delete exp_4`, code: exitRefused},
 		{line: `export jobs --preview --sort=-a,b`, out: `"sort":[{"column":"a","descending":true},{"column":"b","descending":false}]`},
 		{line: `export schedules create jobs --cron @daily --zone UTC --window --format csv -o json`, out: `"made":{"cron":"@daily","export":{"dataset":"jobs","format":"csv"},"time_zone":"UTC","window":true}`},
 		{line: `export schedules create jobs --format csv`, code: exitUsage, errs: "cron"},
@@ -280,6 +308,9 @@ func TestCommands(t *testing.T) {
 		{line: `--url nowhere models list`, code: exitUsage, errs: "no address of a server"},
 		{line: `--nonsense`, code: exitUsage, errs: "unknown flag"},
 		{line: `frob`, code: exitUsage, errs: "unknown command"},
+		{line: `__complete batch submit x --encoding w`, out: "windows-1252\n"},
+		{line: `__complete batch results x --format p`, out: "parquet\n"},
+		{line: `__complete export x --delimiter=`, out: "|\n"},
 		{line: `completion bash`, out: "bash completion"},
 		{line: `help predict`, out: "--row"},
 	} {

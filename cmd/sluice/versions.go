@@ -102,16 +102,12 @@ func (p *program) register() *cobra.Command {
 				}
 				body["card"] = string(b)
 			}
-			pairs := map[string]string{}
-			for _, l := range labels {
-				name, value, ok := strings.Cut(l, "=")
-				if !ok {
-					return usagef("--label is NAME=VALUE, got %q", l)
-				}
-				pairs[name] = value
+			named, err := pairs("label", labels)
+			if err != nil {
+				return err
 			}
-			if len(pairs) > 0 {
-				body["labels"] = pairs
+			if len(named) > 0 {
+				body["labels"] = named
 			}
 			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/versions", Body: body})
 			if err != nil {
