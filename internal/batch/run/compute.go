@@ -24,7 +24,8 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		return err
 	}
 	entry := &b.Chunks[c.Chunk]
-	chunk := &t.chunk
+	memory := t.take()
+	chunk := &memory.chunk
 	if err := t.onSpare(ctx, func() error { return t.read(b, entry, chunk) }); err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	if err != nil {
 		return err
 	}
-	o, err := t.keep(ctx, b, entry, p)
+	o, err := t.keep(ctx, b, entry, p, &memory.text)
 	if err != nil {
 		t.drop(ctx, o.Result, o.Errors)
 		return err
@@ -65,6 +66,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	}
 	t.cfg.Metrics.computed(&o, p.ran(), p.reused)
 	t.drop(ctx, entry.Result, entry.Errors) // those before
+	t.give(memory)
 	return nil
 }
 
@@ -97,8 +99,8 @@ func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err er
 	return err
 }
 
-// keep writes what became of the rows.
-func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass) (o job.Outcome, err error) {
+// keep writes what became of the rows; its text is made in room.
+func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass, room *bytes.Buffer) (o job.Outcome, err error) {
 	o.Used, o.Failed, o.Reused = p.used, len(p.failed), p.reused
 	for _, e := range p.failed {
 		if len(o.Rows) == job.MaxErrors {
@@ -107,7 +109,7 @@ func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass
 		o.Rows = append(o.Rows, e)
 	}
 	var text []byte
-	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(&t.text, t.yield); return err }); err != nil {
+	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(room, t.yield); return err }); err != nil {
 		return o, err
 	}
 	if p.again != nil {

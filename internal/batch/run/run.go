@@ -13,7 +13,6 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -141,6 +140,7 @@ type Worker struct {
 	bucket    Bucket
 	cfg       Config
 	steps     *semaphore.Weighted // under way, see enter
+	shelf     shelf
 }
 
 // NewWorker returns a worker.
@@ -194,7 +194,7 @@ func (w *Worker) handle(taking, ctx context.Context, d queue.Delivery) error {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	t := &turn{Worker: w, life: life, id: job.ID(m.Key.ID), scope: repo.Scope{Tenant: m.Tenant, Actor: "system", Correlation: m.Correlation, Causation: m.ID, TraceParent: m.TraceParent}}
-	defer t.close()
+	defer t.end()
 	extended := w.store.Now()
 	for until := extended.Add(w.cfg.Slice); ; {
 		if now := w.store.Now(); now.Sub(extended) > w.cfg.Job.Lease/3 { // steps may be too short to do it
@@ -222,10 +222,31 @@ type turn struct {
 	id    job.ID
 	scope repo.Scope
 	open  ingest.Reader // of the batch's file; nil for none
-	chunk ingest.Chunk  // the memory of one after the other
-	text  bytes.Buffer  // of its results, likewise
+	own   *memory       // of the step before; nil for none
 	cpu   *spare.Turn   // while it computes; nil for none
 	alone bool          // the next step is, see enter
+}
+
+// take returns memory that nobody else has, until give. What a step takes that fails nobody
+// gets: runs that were given up may still read it.
+func (t *turn) take() *memory {
+	if m := t.own; m != nil {
+		t.own = nil
+		return m
+	}
+	return t.shelf.take()
+}
+
+// give keeps the memory for the turn's next step.
+func (t *turn) give(m *memory) { t.own = m }
+
+// end closes what the turn has open, and leaves its memory to others.
+func (t *turn) end() {
+	t.close()
+	if t.own != nil {
+		t.shelf.put(t.own)
+		t.own = nil
+	}
 }
 
 func (t *turn) close() {
