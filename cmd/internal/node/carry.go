@@ -36,9 +36,19 @@ func (n *Node) openRelay(context.Context) error {
 		queue.Stream{Name: "EVENTS", Subjects: []string{repo.StreamEvents + ".>"}, Retention: queue.Limits, Discard: queue.Oldest,
 			MaxAge: eventAge, Duplicates: Retain, Replicas: n.cfg.NATS.Replicas},
 		trail.Stream(n.cfg.NATS.Replicas, Retain))
-	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner, Retain: Retain, Log: n.deps.Log, Metrics: n.deps.Metrics})
+	r, err := relay.New(n.Store, n.Queue, relay.Config{Owner: n.owner, Retain: Retain, Again: n.again(), Log: n.deps.Log, Metrics: n.deps.Metrics})
 	n.carry = append(n.carry, lifecycle.Component{Name: "relay", Run: r.Run})
 	return err
+}
+
+// again is how much of the latest messages a relay publishes again at a start: several times as
+// long as the queue may wait before its data is safe from a loss of power. A server elsewhere
+// waits for two minutes, unless it is told otherwise.
+func (n *Node) again() time.Duration {
+	if len(n.cfg.NATS.URL) > 0 {
+		return 5 * time.Minute
+	}
+	return min(max(3*n.cfg.NATS.Sync, time.Minute), Retain)
 }
 
 // Events returns the events that happen, as a feed's source.

@@ -5,7 +5,7 @@
 // published with its own id, which the queue's duplicate window and the
 // consumers' inboxes recognise, and marked once the queue has acknowledged it.
 // It stays in the outbox for a while: a relay that takes over a shard publishes
-// that while again, so that a queue which lost its latest data, as JetStream
+// the latest again, so that a queue which lost its latest data, as JetStream
 // does in a power cut, is filled again.
 package relay
 
@@ -29,9 +29,13 @@ import (
 type Config struct {
 	Owner string        // this process; default a random name
 	Lease time.Duration // of a shard; default 10s
-	// Retain is for how long published messages stay, and are published again at
-	// a start; default 10m. The queue's duplicate window should be as long.
-	Retain  time.Duration
+	// Retain is for how long published messages stay; default 10m. The queue's
+	// duplicate window should be as long.
+	Retain time.Duration
+	// Again is for how long before the last of them published messages are published
+	// again at a start, no more than Retain, which is the default: longer than the queue
+	// takes to make them survive a loss of power.
+	Again   time.Duration
 	Poll    time.Duration // how often a shard is looked at that nobody has said to have changed; default 250ms
 	Batch   int           // messages published at a time; default 256
 	Log     *slog.Logger  // nil discards
@@ -47,6 +51,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Retain <= 0 {
 		c.Retain = 10 * time.Minute
+	}
+	if c.Again <= 0 || c.Again > c.Retain {
+		c.Again = c.Retain
 	}
 	if c.Poll <= 0 {
 		c.Poll = 250 * time.Millisecond

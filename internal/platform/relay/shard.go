@@ -87,7 +87,7 @@ func (r *Relay) relay(ctx context.Context, shard int, wake <-chan struct{}) {
 }
 
 func (r *Relay) republish(ctx context.Context, shard int) {
-	n, err := r.outbox.Republish(ctx, shard, r.store.Now().Add(-r.cfg.Retain))
+	n, err := r.outbox.Republish(ctx, shard, r.cfg.Again)
 	if err != nil && ctx.Err() == nil {
 		r.cfg.Log.WarnContext(ctx, "the latest messages could not be published again; a queue that lost them stays without", "shard", shard, "error", err)
 	} else if n > 0 {

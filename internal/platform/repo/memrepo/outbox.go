@@ -50,15 +50,20 @@ func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, 
 }
 
 // Republish implements repo.Outbox.
-func (d *Driver) Republish(ctx context.Context, _ int, since time.Time) (int, error) {
+func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.usable(ctx); err != nil {
 		return 0, err
 	}
-	n := 0
+	n, last := 0, time.Time{}
+	for _, o := range d.outbox {
+		if o.published.After(last) {
+			last = o.published
+		}
+	}
 	for i, o := range d.outbox {
-		if !o.published.IsZero() && !o.published.Before(since) {
+		if !o.published.IsZero() && last.Sub(o.published) <= within {
 			d.outbox[i].published = time.Time{}
 			n++
 		}

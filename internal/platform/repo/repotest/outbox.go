@@ -132,31 +132,42 @@ func testOutbox(t *testing.T, f *fixture) {
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(repo.Message{}, "Keep"), byStream); diff != "" {
 		t.Fatalf("pending (-want +got):\n%s", diff)
 	}
-	testPublished(t, f)
+	testPublished(t, f, s)
 }
 
 // testPublished takes three messages that are pending through the rest of their
 // lives.
-func testPublished(t *testing.T, f *fixture) {
-	early := f.clock.Now()
+func testPublished(t *testing.T, f *fixture, s repo.Scope) {
 	if got := f.drain(t); len(got) != 3 {
 		t.Fatalf("drained %d messages, expected 3", len(got))
 	}
-	republish := func(since time.Time) int {
-		return f.eachShard(t, func(shard int) (int, error) { return f.driver.Republish(ctx, shard, since) })
+	republish := func(within time.Duration) int {
+		return f.eachShard(t, func(shard int) (int, error) { return f.driver.Republish(ctx, shard, within) })
 	}
-	if n := republish(early.Add(time.Microsecond)); n != 0 {
-		t.Errorf("%d messages were published later than they were", n)
-	}
-	if n := republish(early); n != 3 {
+	f.clock.advance(time.Hour) // however long that is ago
+	if n := republish(0); n != 3 {
 		t.Errorf("%d messages are pending again, expected 3", n)
+	}
+	if n := republish(time.Hour); n != 0 {
+		t.Errorf("%d messages are pending again that are pending", n)
 	}
 	if n, _ := f.backlog(t); n != 3 {
 		t.Errorf("the backlog is %d, expected 3", n)
 	}
 	f.clock.advance(time.Minute)
 	again := f.drain(t)
-	inOrder(t, again, "a", again[0].Tenant, 2)
+	inOrder(t, again, "a", s.Tenant, 2)
+	f.clock.advance(time.Minute)
+	f.do(t, s, func(ctx context.Context, tx *repo.Tx) error { return bump(ctx, tx, "a") })
+	f.drain(t)
+	republish(time.Minute - time.Microsecond)
+	for _, m := range f.drain(t) {
+		if m.Key.ID == "a" && m.Tenant == s.Tenant && m.Sequence != 3 {
+			t.Errorf("message %d is pending again, which was published a minute before the last", m.Sequence)
+		}
+	}
+	republish(time.Minute)
+	inOrder(t, f.drain(t), "a", s.Tenant, 3)
 	if n := f.trim(t, f.clock.Now(), 100); n != 0 {
 		t.Errorf("Trim forgot %d messages that were not published before the time", n)
 	}
@@ -168,14 +179,14 @@ func testPublished(t *testing.T, f *fixture) {
 		}
 		n += k
 	}
-	if n != 3 {
-		t.Errorf("Trim forgot %d messages, expected 3", n)
+	if n != 4 {
+		t.Errorf("Trim forgot %d messages, expected 4", n)
 	}
-	if n := republish(time.Time{}); n != 0 {
+	if n := republish(100 * 365 * 24 * time.Hour); n != 0 {
 		t.Errorf("%d forgotten messages are pending again", n)
 	}
 	// What is pending is never forgotten.
-	s := scope()
+	s = scope()
 	f.add(t, s, newThing("b", thing{}))
 	f.trim(t, f.clock.Now().Add(time.Hour), 100)
 	if got := f.drain(t); len(got) != 1 {

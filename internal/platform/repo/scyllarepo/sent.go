@@ -1,7 +1,9 @@
 package scyllarepo
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gocql/gocql"
@@ -113,19 +115,28 @@ type sentRow struct {
 }
 
 // Republish implements repo.Outbox.
-func (d *Driver) Republish(ctx context.Context, n int, since time.Time) (int, error) {
+func (d *Driver) Republish(ctx context.Context, n int, within time.Duration) (int, error) {
 	if err := d.usable(ctx); err != nil {
 		return 0, err
 	}
-	minutes, err := d.listed(ctx, queueSent(n), minuteOf(since), 1<<40)
+	minutes, err := d.listed(ctx, queueSent(n), 0, 1<<40)
 	if err != nil {
 		return 0, cql.Translate(ctx, err)
 	}
-	total := 0
-	for _, m := range minutes {
-		rows, err := d.sent(ctx, n, m, since.UnixMicro())
+	total, since := 0, int64(0) // from when on, once the last is known
+	slices.Sort(minutes)
+	for _, m := range slices.Backward(minutes) {
+		if minuteOf(time.UnixMicro(since)) > m {
+			break
+		}
+		rows, err := d.sent(ctx, n, m, since)
 		if err != nil {
 			return total, cql.Translate(ctx, err)
+		}
+		if since == 0 && len(rows) > 0 {
+			last := slices.MaxFunc(rows, func(a, b sentRow) int { return cmp.Compare(a.at, b.at) })
+			since = last.at - within.Microseconds()
+			rows = slices.DeleteFunc(rows, func(r sentRow) bool { return r.at < since })
 		}
 		if err := cql.Each(len(rows), func(i int) error { return d.unsend(ctx, n, m, rows[i]) }); err != nil {
 			return total, cql.Translate(ctx, err)
