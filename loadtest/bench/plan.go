@@ -106,12 +106,20 @@ func (b *bench) planModel(ctx context.Context, s *target.Sluice, name string, bu
 		}
 		others := watch.Others()
 		p50, p99 := r.Latency.Quantile(.5), r.Latency.Quantile(.99)
-		b.report.line("%-12s at %3.0f%%, %6.0f/s: p50 predicted %.2f to %.2f measured %.2f ms, p99 predicted %.2f to %.2f measured %.2f ms, refused %d of %d, others took %.0f%%", name, 100*share, demand.Rate,
-			millis(at.P50), millis(at.MostP50), millis(p50), millis(at.P99), millis(at.MostP99), millis(p99), r.Refused, r.Due, 100*others)
+		b.report.line("%-12s at %3.0f%%, %6.0f/s: p50 predicted %s measured %.2f ms, p99 predicted %s measured %.2f ms, refused %d of %d, others took %.0f%%", name, 100*share, demand.Rate,
+			bounds(at.P50, at.MostP50), millis(p50), bounds(at.P99, at.MostP99), millis(p99), r.Refused, r.Due, 100*others)
 		note("plan_p50", others <= oursAlone, millis(at.P50), millis(at.MostP50), millis(p50))
 		note("plan_p99", others <= oursAlone, millis(at.P99), millis(at.MostP99), millis(p99))
 	}
 	return nil
+}
+
+// bounds says between which times a latency is expected; of most there may be no knowing.
+func bounds(least, most time.Duration) string {
+	if most == math.MaxInt64 {
+		return fmt.Sprintf("%.2f or more", millis(least))
+	}
+	return fmt.Sprintf("%.2f to %.2f", millis(least), millis(most))
 }
 
 // handling returns what a request costs of the CPU beside its run while there are many,
