@@ -118,7 +118,7 @@ func TestBatch(t *testing.T) {
 	a, _ := startApp(t)
 	base := "http://" + a.http.Addr()
 	upload := uploaded(t, base, flowers(2000))
-	location := submitted(t, base, `{"input":{"upload_id":"`+upload+`"},"model":"iris@candidate","row_id":"id","output":{"format":"csv","include_input":["id"]},"columns":{"input":["a","b","c","d"]},"metadata":{"who":"me"}}`)
+	location := submitted(t, base, `{"input":{"upload_id":"`+upload+`"},"model":"iris@candidate","row_id":"id","output":{"format":"csv","include_input":["id"]},"columns":{"input":["a","b","c","d"]},"metadata":{"who":"me"},"csv":{"delimiter":";","quote":"none","header":true,"decimal":","},"encoding":"utf-8"}`)
 	b := until(t, base+location, shownBatch.final)
 	if b.Status != "completed" || b.Outcome != "partial" || b.RowCounts["succeeded"] != 1998 || len(b.Errors) != 2 || b.Errors[0].Line != 1001 || b.Errors[1].Index != 1999 {
 		t.Fatalf("%+v", b)
@@ -172,6 +172,7 @@ func TestBatch(t *testing.T) {
 		"JSON":        {`{"input":{"upload_id":"` + upload + `"},"format":"jsonl","model":"iris"}`, "rows_invalid_file"},
 		"workbook":    {`{"input":{"upload_id":"` + upload + `"},"format":"xlsx","model":"iris"}`, "file_damaged"},
 		"dialect":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"delimiter":"é"},"model":"iris"}`, "dialect_invalid"},
+		"decimal":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"decimal":"_"},"model":"iris"}`, "validation_failed"},
 		"soon":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","d"]},"deadline_at":"` + time.Now().Add(700*time.Millisecond).UTC().Format(time.RFC3339Nano) + `"}`, "deadline_unattainable"},
 		"late":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","deadline_at":"2020-01-01T00:00:00Z"}`, "deadline_passed"},
 	} {

@@ -142,7 +142,8 @@ type batchState struct {
 	RowCounts struct {
 		Total, Pending, Failed int64
 	} `json:"row_counts"`
-	Error *failure `json:"error"`
+	Error   *failure `json:"error"`
+	Waiting *failure `json:"waiting"`
 }
 
 // ended reports whether nothing more happens by itself.
@@ -161,7 +162,7 @@ func (p *program) watch(ctx context.Context, path, out string) error {
 	last, err := p.poll(ctx, path, "batch watch", func(body json.RawMessage) (progress, error) {
 		b = batchState{}
 		err := decode(body, &b)
-		return progress{b.RowCounts.Total - b.RowCounts.Pending, b.RowCounts.Total, b.ended()}, err
+		return progress{b.RowCounts.Total - b.RowCounts.Pending, b.RowCounts.Total, b.ended(), b.Waiting}, err
 	})
 	if err != nil {
 		return err

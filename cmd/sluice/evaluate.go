@@ -124,7 +124,7 @@ func (p *program) watchEvaluation(ctx context.Context, id, out string) error {
 	}
 	last, err := p.poll(ctx, "/v1/evaluations/"+url.PathEscape(id), "models evaluations get", func(body json.RawMessage) (progress, error) {
 		err := decode(body, &e)
-		return progress{e.Progress.Cases, 0, e.Status != "queued" && e.Status != "running"}, err
+		return progress{e.Progress.Cases, 0, e.Status != "queued" && e.Status != "running", nil}, err
 	})
 	if err == nil {
 		err = p.table(evaluationColumns, each([]json.RawMessage{last}))

@@ -235,6 +235,7 @@ type exportState struct {
 	} `json:"progress"`
 	Parts []struct{ URL string } `json:"parts"`
 	Error *failure               `json:"error"`
+	Waits *failure               `json:"waiting"`
 }
 
 // watchExport waits for the end of an export, and downloads its files.
@@ -243,7 +244,7 @@ func (p *program) watchExport(ctx context.Context, id, out string) error {
 	last, err := p.poll(ctx, "/v1/exports/"+url.PathEscape(id), "export get", func(body json.RawMessage) (progress, error) {
 		e = exportState{}
 		err := decode(body, &e)
-		return progress{e.Progress.Scanned, e.Progress.Total, e.Status != "queued" && e.Status != "running"}, err
+		return progress{e.Progress.Scanned, e.Progress.Total, e.Status != "queued" && e.Status != "running", e.Waits}, err
 	})
 	if err == nil {
 		err = p.table(exportColumns, each([]json.RawMessage{last}))

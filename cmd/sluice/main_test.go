@@ -124,9 +124,9 @@ func batches(mux *http.ServeMux) {
 		case r.PathValue("id") == "batch_2":
 			fmt.Fprint(w, `{"id":"batch_2","status":"failed","row_counts":{"total":0},"error":{"code":"model_gone","message":"the model is gone"}}`)
 		case looks == 1:
-			fmt.Fprint(w, `{"id":"batch_1","status":"in_progress","row_counts":{"total":4,"pending":2,"succeeded":2}}`)
+			fmt.Fprint(w, `{"id":"batch_1","status":"in_progress","waiting":{"code":"storage_full","message":"the disk is full"},"row_counts":{"total":4,"pending":2,"succeeded":2}}`)
 		default:
-			fmt.Fprint(w, `{"id":"batch_1","status":"completed","row_counts":{"total":4,"pending":0,"succeeded":4},"progress":{"percent":100}}`)
+			fmt.Fprint(w, `{"id":"batch_1","status":"completed","row_counts":{"total":3000000,"pending":0,"succeeded":3000000},"progress":{"percent":100}}`)
 		}
 	})
 	mux.HandleFunc("POST /v1/batches/batch_1/{act}", func(w http.ResponseWriter, r *http.Request) {
@@ -250,7 +250,7 @@ func TestCommands(t *testing.T) {
 		{line: `batch submit ` + rows, code: exitUsage, errs: "model"},
 		{line: `batch submit ` + rows + ` -m iris --format csv --columns input=a,b --row-id id --include a,b -o json`,
 			out: `{\"columns\":{\"input\":[\"a\",\"b\"]},\"format\":\"csv\",\"input\":{\"upload_id\":\"upl_1\"},\"model\":\"iris\",\"output\":{\"include_input\":[\"a\",\"b\"]},\"row_id\":\"id\"}`},
-		{line: `batch submit ` + rows + ` -m iris --format csv --watch`, out: "batch_1  completed  -      -        4     4", errs: " 50 %"},
+		{line: `batch submit ` + rows + ` -m iris --format csv --watch`, out: "batch_1  completed  -      -        3000000  3000000", errs: "the disk is full (storage_full)"},
 		{line: `batch submit ` + rows + ` -m iris --format csv --delimiter \t --quote none --header=false --decimal , --encoding windows-1252 --metadata a=b=c -o json`,
 			out: `{\"csv\":{\"decimal\":\",\",\"delimiter\":\"\\t\",\"header\":false,\"quote\":\"none\"},\"encoding\":\"windows-1252\",\"format\":\"csv\",\"input\":{\"upload_id\":\"upl_1\"},\"metadata\":{\"a\":\"b=c\"},\"model\":\"iris\"}`},
 		{line: `batch submit ` + rows + ` -m iris --format xlsx --sheet s --header --results parquet,xlsx --on-row-error stop --max-error-ratio 0.5 --deadline 2031-01-02T03:04:05Z -o json`,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -102,8 +103,10 @@ func text(v any) string {
 		return "-"
 	case string:
 		return plain(v)
-	case float64, bool:
-		return fmt.Sprint(v)
+	case float64: // all numbers of JSON; a million is no 1e+06 to people
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case bool:
+		return strconv.FormatBool(v)
 	default:
 		b, _ := json.Marshal(v) // it came from JSON
 		return plain(string(b))

@@ -19,6 +19,7 @@ const look = time.Second
 type progress struct {
 	done, total int64
 	ended       bool
+	waits       *failure // for what nothing happens; nil: something does
 }
 
 // failure is why something has failed.
@@ -29,7 +30,7 @@ type failure struct{ Code, Message string }
 func (p *program) poll(ctx context.Context, path, again string, read func(json.RawMessage) (progress, error)) (json.RawMessage, error) {
 	bar := p.counter(filepath.Base(path), "rows")
 	defer bar.end()
-	for {
+	for told := ""; ; {
 		a, err := p.client.Call(ctx, client.Request{Path: path})
 		if err != nil {
 			return nil, err
@@ -43,6 +44,10 @@ func (p *program) poll(ctx context.Context, path, again string, read func(json.R
 		}
 		if now.ended {
 			return a.Body, nil
+		}
+		if why := now.waits; why != nil && why.Code != told {
+			told = why.Code
+			fmt.Fprintf(p.err, "\nsluice: it waits, and goes on by itself: %s (%s)\n", plain(why.Message), plain(why.Code))
 		}
 		if pause.For(ctx, look); ctx.Err() != nil {
 			fmt.Fprintf(p.err, "\nsluice: it goes on without this program: sluice %s %s\n", again, filepath.Base(path))

@@ -64,6 +64,7 @@ func Problems() []problem.Type {
 		{Code: "rows_invalid_file", Title: "The rows do not fit the model", Fix: mend},
 		{Code: "columns_missing", Title: "The file lacks columns", Fix: "Say in columns which columns of the file make which input of the model, or give the file a header with the names that errors has."},
 		{Code: "file_page_too_large", Title: "A page of the file is too large", Fix: "Write the Parquet file with pages of some megabytes at most."},
+		{Code: "file_encrypted", Title: "The file is encrypted", Fix: "Decrypt it before the upload, or write it without encryption."},
 		{Code: "file_too_many_pages", Title: "A column of the file has too many pages", Fix: "Write the Parquet file with larger pages, or with fewer rows in a group."},
 		{Code: "header_unknown", Title: "It is not clear whether the file has a header", Fix: "Set csv.header to true or false, or name the columns of each input in columns."},
 		{Code: "format_mismatch", Title: "The file is of another format", Fix: "Leave format out, so that it is found out, or set what detail names."},
@@ -91,6 +92,7 @@ func Problems() []problem.Type {
 		{Code: "batch_checks_busy", Title: "Too many files are being checked", Fix: "Send the request again after Retry-After."},
 		{Code: "batches_open", Title: "The tenant has as many batches as it may", Fix: "Wait until one has ended, or cancel one."},
 		{Code: "batch_state", Title: "The batch's state does not allow it", Fix: "Look at its status."},
+		{Code: "batch_expired", Title: "The batch's results have expired", Fix: "Make another batch of the file."},
 		{Code: "batch_format_unknown", Title: "The batch has no results in that format", Fix: "Leave format out, or name one that the batch was made with in output.formats."},
 		{Code: "batch_no_results", Title: "There is nothing to download yet", Fix: "Wait until the first rows have been run."},
 	}
@@ -127,7 +129,7 @@ type BatchDialect struct {
 	Delimiter string `json:"delimiter,omitempty" maxLength:"1"`
 	Quote     string `json:"quote,omitempty" maxLength:"4" doc:"One character, or none."`
 	Header    *bool  `json:"header,omitempty" doc:"Whether the first row names the columns, also of a workbook. Without names they are called 1, 2, …"`
-	Decimal   string `json:"decimal,omitempty" enum:".,\\,"`
+	Decimal   string `json:"decimal,omitempty" pattern:"^[.,]$" doc:"A point, or a comma beside another delimiter."`
 }
 
 // Batch is what is shown of one.
@@ -142,7 +144,7 @@ type Batch struct {
 	Progress    BatchProgress     `json:"progress"`
 	Quote       *BatchQuote       `json:"quote,omitempty" doc:"What the batch was expected to take when it was accepted, where the model's pace was known."`
 	Usage       BatchUsage        `json:"usage"`
-	Waiting     *BatchWaiting     `json:"waiting,omitempty" doc:"What the batch waits for, where nobody can go on with it."`
+	Waiting     *BatchWaiting     `json:"waiting,omitempty" doc:"What the batch waits for, where nobody can go on with it: a process that has the model, or room on a disk. It goes on by itself."`
 	Error       *BatchFailure     `json:"error,omitempty"`
 	Errors      []BatchRowError   `json:"errors,omitempty" doc:"Of rows, the first hundred."`
 	Results     *BatchResults     `json:"results,omitempty" doc:"What can be downloaded now."`
@@ -151,7 +153,7 @@ type Batch struct {
 	StartedAt   *api.Time         `json:"started_at,omitempty"`
 	CompletedAt *api.Time         `json:"completed_at,omitempty"`
 	DeadlineAt  *api.Time         `json:"deadline_at,omitempty"`
-	ExpiresAt   *api.Time         `json:"expires_at,omitempty" doc:"When the batch and its results are forgotten."`
+	ExpiresAt   *api.Time         `json:"expires_at,omitempty" doc:"When its results are no more to be had. A day later the batch is forgotten."`
 	URLs        BatchURLs         `json:"urls"`
 }
 
@@ -271,6 +273,9 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 	if !b.Absent.IsZero() && (b.Status == job.Validating || b.Status == job.Running) {
 		v.Waiting = &BatchWaiting{"model_not_here", fmt.Sprintf("no process that came had version %s of the model %s: load it, or the batch fails", b.ModelVersion, b.Model), api.Time{Time: b.Absent}}
 	}
+	if w := b.Waits; w != nil && v.Waiting == nil {
+		v.Waiting = &BatchWaiting{w.Code, w.Message, api.Time{Time: w.Since}}
+	}
 	if f := b.Failure; f != nil {
 		v.Error = &BatchFailure{f.Code, f.Message, f.Retryable}
 	}
@@ -281,7 +286,7 @@ func (a *API) view(prefix string, b *job.Batch) Batch {
 		}
 		v.Errors = append(v.Errors, shown)
 	}
-	if parts := results(b); len(parts) > 0 {
+	if parts := results(b); len(parts) > 0 && b.Usable(now) == nil {
 		v.Results = &BatchResults{URL: self + "/results", Bytes: size(b, parts)}
 		for _, p := range parts {
 			v.Results.Rows += p.Rows

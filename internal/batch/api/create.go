@@ -142,6 +142,9 @@ func examine(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src 
 	if err := s.Check(); err != nil {
 		return sample{}, err
 	}
+	if err := ingest.Vet(ctx, src, f, &b.Spec); err != nil {
+		return sample{}, err
+	}
 	if len(b.Output.Formats) > 0 {
 		b.Output.Columns = s
 	}

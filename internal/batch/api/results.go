@@ -48,7 +48,7 @@ type resultsIn struct {
 
 // results sends a batch's results.
 func (a *API) results(ctx context.Context, w http.ResponseWriter, r *http.Request, in *resultsIn) error {
-	b, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	b, err := a.usable(ctx, job.ID(in.ID))
 	if err != nil {
 		return err
 	}
@@ -57,6 +57,15 @@ func (a *API) results(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		return err
 	}
 	return download.Serve(w, r, c)
+}
+
+// usable finds a batch whose results have not expired.
+func (a *API) usable(ctx context.Context, id job.ID) (*job.Batch, error) {
+	b, err := cqrs.Ask(ctx, a.bus, job.Find{ID: id})
+	if err != nil {
+		return nil, err
+	}
+	return b, b.Usable(a.store.Now())
 }
 
 // content is what a batch has in a format; empty: the first that was asked for.
@@ -127,7 +136,7 @@ func (r *BatchResults) files(b *job.Batch, self string) {
 
 // errors sends the errors of a batch's rows.
 func (a *API) errors(ctx context.Context, w http.ResponseWriter, r *http.Request, in *idIn) error {
-	b, err := cqrs.Ask(ctx, a.bus, job.Find{ID: job.ID(in.ID)})
+	b, err := a.usable(ctx, job.ID(in.ID))
 	if err != nil {
 		return err
 	}

@@ -16,9 +16,11 @@ package export
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/blob"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
@@ -74,6 +76,13 @@ func (p Progress) Percent() float64 {
 	return min(100, 100*float64(p.Scanned)/float64(p.Total))
 }
 
+// Waiting is what an export waits for that is there again some day: room on a disk, a server.
+type Waiting struct {
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
 // Export is one export.
 type Export struct {
 	aggregate.Root[ID]
@@ -84,6 +93,7 @@ type Export struct {
 	Progress    Progress  `json:"progress"`
 	Parts       []Part    `json:"parts,omitempty"` // of the attempt under way, or the last
 	Failure     *Failure  `json:"failure,omitempty"`
+	Waits       *Waiting  `json:"waits,omitempty"`
 	StartedAt   time.Time `json:"started_at,omitzero"`
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 
@@ -113,8 +123,14 @@ const (
 	lease      = 30 * time.Second // for which a worker may give no sign of life
 	notice     = time.Minute      // for which what was said of an export that waits is believed to be heard
 	maxTries   = 5
+	patience   = time.Hour      // for which what is not there, or full, fails no export that was accepted
+	longest    = 6              // of waits, as a power of two of seconds
 	remembered = 24 * time.Hour // for which it is told how an export has ended that has no files
 )
+
+// comesBack are codes of what an export waits for: a disk or a bucket that is full, and a bucket or a
+// store that is away.
+var comesBack = []string{blob.CodeFull, blob.CodeUnavailable, "store_unavailable"}
 
 // Changed says that an export is in another state, or how far it is.
 type Changed struct {
@@ -144,7 +160,9 @@ func (e *Export) record(progress bool) {
 }
 
 func (e *Export) move(s Status, due, keep time.Time) {
-	e.Status, e.Due, e.Keep = s, due, keep
+	if e.Status, e.Due, e.Keep = s, due, keep; e.Final() {
+		e.Waits = nil
+	}
 	e.record(false)
 }
 
@@ -196,7 +214,7 @@ func (e *Export) Advance(attempt int, p Progress, parts []Part, now time.Time) e
 	if err := e.mine(attempt); err != nil {
 		return err
 	}
-	e.Due, e.Progress, e.Parts = now.Add(lease), p, parts
+	e.Due, e.Progress, e.Parts, e.Waits = now.Add(lease), p, parts, nil
 	e.record(true)
 	return nil
 }
@@ -224,6 +242,13 @@ func (e *Export) Stop(attempt int, why error, stopped bool, now time.Time, keep 
 	case stopped: // the worker, in order
 		e.Tries--
 		e.move(Queued, now.Add(notice), e.Keep)
+	case slices.Contains(comesBack, fault.CodeOf(f)) && now.Sub(e.CreatedAt) < patience:
+		e.Tries--
+		if e.Waits == nil || e.Waits.Code != fault.CodeOf(f) {
+			e.Waits = &Waiting{fault.CodeOf(f), f.Text(), now}
+		}
+		e.After = now.Add(time.Second << min(e.Attempt, longest))
+		e.move(Queued, e.After, e.Keep)
 	case f.Kind.Retryable() && e.Tries < maxTries:
 		e.After = now.Add(time.Second << e.Tries)
 		e.move(Queued, e.After, e.Keep)

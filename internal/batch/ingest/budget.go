@@ -47,11 +47,14 @@ func (b *budget) Read(p []byte) (n int, err error) {
 }
 
 // skip passes over the end tag of an element, which may have been begun, whatever the
-// budget is.
-func (b *budget) skip(element string) error {
+// budget is, and gives up behind so many bytes.
+func (b *budget) skip(element string, most int64) error {
 	var tag []byte // that is open, its first bytes
 	begun := max(b.n-int64(len(b.last)), 0)
 	for at := begun; ; at++ {
+		if at-begun > most {
+			return fault.New(fault.Unprocessable, "a %s of the sheet has more than %d bytes of XML, behind which nothing is looked for", element, most).WithCode(codeDamaged)
+		}
 		var c byte
 		if at < b.n {
 			c = b.last[at%int64(len(b.last))]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
@@ -53,6 +54,7 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	if err := w.fields(0); err != nil {
 		return damaged(err)
 	}
+	text = text[:len(text)-len(w.text)] // a signature may follow, of a file with encrypted columns
 	var meta format.FileMetaData
 	err := guarded(func() error { return thrift.Unmarshal(new(thrift.CompactProtocol), text, &meta) })
 	if err == nil {
@@ -61,7 +63,21 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	if err != nil {
 		return damaged(err)
 	}
+	if encrypted(&meta) {
+		return fault.New(fault.Unprocessable, "the Parquet file has encrypted columns, or a footer that is signed with a key: decrypt it before the upload, or write it without encryption").WithCode(codeEncrypted)
+	}
 	return nil
+}
+
+// encrypted says whether it takes a key to read a file whose footer takes none, or to know that
+// the footer is what was written.
+func encrypted(meta *format.FileMetaData) bool {
+	for i := range meta.RowGroups {
+		if slices.ContainsFunc(meta.RowGroups[i].Columns, func(c format.ColumnChunk) bool { return c.CryptoMetadata.Value != nil }) {
+			return true
+		}
+	}
+	return meta.EncryptionAlgorithm.Value != nil
 }
 
 // checkShape refuses a schema that is deeper than any is, of whose columns the library

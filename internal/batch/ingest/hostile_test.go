@@ -306,7 +306,7 @@ func TestHeaderElsewhere(t *testing.T) {
 
 // A column may have the name that files of other formats begin with.
 func TestNamedLikeMagic(t *testing.T) {
-	for _, text := range []string{"PAR1,x\n1,2\n", "ARROW1\n7\n", "PAR1", "PAR1größe\n1\n"} {
+	for _, text := range []string{"PAR1,x\n1,2\n", "ARROW1\n7\n", "PAR1", "PARE,x\n1,2\n", "PAR1größe\n1\n"} {
 		for _, said := range []Format{"", CSV} {
 			if f, err := Inspect(t.Context(), file([]byte(text)), File{Format: said}, &Spec{}, Options{}); err != nil || f.Format != CSV {
 				t.Errorf("%q: %s, %v", text, f.Format, err)

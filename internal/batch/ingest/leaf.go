@@ -72,7 +72,7 @@ func (l *leaf) seek(file *parquet.File, h *headers, group int, row int64) (err e
 	meta := &file.Metadata().RowGroups[group].Columns[l.column].MetaData
 	if l.marks.pages == nil {
 		if l.marks, err = h.find(meta, l.flat); err != nil {
-			return err
+			return inGroup(err, meta, group)
 		}
 	}
 	l.group, l.next = group, row

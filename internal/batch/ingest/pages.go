@@ -44,6 +44,8 @@ type headers struct {
 	size  int64 // of the file
 	group int
 	kept  int // marks of the columns of the group
+	most  int // headers that may be read; 0: all
+	seen  int // that were
 
 	inflated []byte // memory for a page of them
 }
@@ -66,6 +68,9 @@ func (s *headers) find(m *format.ColumnMetaData, flat bool) (marks, error) {
 		}
 		if err := s.ctx.Err(); err != nil {
 			return marks{}, fault.Wrap(fault.Canceled, err, "the pages of the file are not read")
+		}
+		if s.seen++; s.most > 0 && s.seen > s.most {
+			return marks{}, errEnough
 		}
 		h, size, err := s.header(at, found.end)
 		if err != nil {

@@ -10,13 +10,33 @@ import (
 )
 
 // magics are what files begin with that are not text. Those that a column's name may begin
-// with too, PAR1 and ARROW1, are followed by what is in no text.
+// with too, PAR1, PARE and ARROW1, are followed by what is in no text.
 var magics = []struct {
 	begin  string
 	word   bool // text may begin so
 	format Format
 }{
-	{"PAR1", true, Parquet}, {arrowMagic, true, Arrow}, {"\xff\xff\xff\xff", false, Arrow}, {"PK\x03\x04", false, XLSX}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", false, "an old or an encrypted workbook"},
+	{"PAR1", true, Parquet}, {arrowMagic, true, Arrow}, {"\xff\xff\xff\xff", false, Arrow}, {"PK\x03\x04", false, XLSX}, {"PARE", true, sealed}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", false, old},
+}
+
+// What is recognised, and cannot be read.
+const (
+	sealed Format = "encrypted Parquet"
+	old    Format = "an old or an encrypted workbook"
+)
+
+// codeEncrypted is the code of a file, or of a column, whose key nobody has here.
+const codeEncrypted = "file_encrypted"
+
+// unread says why a format that was recognised cannot be read, and what to do; nil: it can.
+func (f Format) unread() error {
+	switch f {
+	case sealed:
+		return fault.New(fault.Unprocessable, "the Parquet file is encrypted, the footer that says what is in it included: decrypt it before the upload, or write it without encryption").WithCode(codeEncrypted)
+	case old:
+		return fault.New(fault.Unprocessable, "the file is %s, which cannot be read: save it as .xlsx, without a password", f).WithCode("format_mismatch")
+	}
+	return nil
 }
 
 // recognize finds the format out by what the file begins with. One that is said and is
@@ -38,9 +58,10 @@ func (f *File) recognize(ctx context.Context, src Source, o Options) error {
 			found = m.format
 		}
 	}
+	if err := found.unread(); err != nil {
+		return err
+	}
 	switch {
-	case found != "" && found != Parquet && found != Arrow && found != XLSX:
-		return fault.New(fault.Unprocessable, "the file is %s, which cannot be read: save it as .xlsx, without a password", found).WithCode("format_mismatch")
 	case f.Format == "" && found != "":
 		f.Format = found
 	case f.Format == "":

@@ -16,6 +16,10 @@ const (
 	sheetColumns = 1 << 14
 )
 
+// hopeless is how many times as large as it may be a row is that is not passed over any more,
+// but ends the sheet: it may claim cells without end, and be nothing in the archive.
+const hopeless = 64
+
 // sheet reads the rows of a sheet one after the other, and holds one.
 type sheet struct {
 	book    *book
@@ -123,7 +127,7 @@ func (s *sheet) bear(err error) error {
 		if !isRow {
 			wrong = bad(CodeTooLarge, "the row has more than %d bytes", s.most)
 		}
-		err = s.bounded.skip("row")
+		err = s.bounded.skip("row", hopeless*s.most)
 		s.xml = xml.NewDecoder(s.bounded)
 	}
 	if s.bounded.left = s.most; wrong != nil {

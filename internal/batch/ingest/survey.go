@@ -30,8 +30,11 @@ func Survey(ctx context.Context, src Source, f File, s *Spec, o Options) (Reader
 // surveyParquet reads the columns of texts, which may be of any length; what others take is
 // known before.
 func surveyParquet(ctx context.Context, src Source, s *Spec, at Position, o Options) (Reader, error) {
-	file, _, err := openFile(ctx, src)
+	file, raw, err := openFile(ctx, src)
 	if err != nil {
+		return nil, err
+	}
+	if err := vet(ctx, file, raw, s, 0); err != nil {
 		return nil, err
 	}
 	const each = 8 // bytes of a value that is kept, see leaf.read

@@ -114,6 +114,9 @@ func (l *listed) ReadAt(p []byte, at int64) (int, error) {
 func (b *book) open(name string) (io.ReadCloser, error) {
 	for _, f := range b.zip.File {
 		if strings.EqualFold(strings.TrimPrefix(f.Name, "/"), name) {
+			if f.Flags&1 != 0 { // of ZIP itself, which no program writes into a workbook
+				return nil, fault.New(fault.Unprocessable, "the archive of the workbook has a password: save the workbook without one").WithCode(codeEncrypted)
+			}
 			body, err := f.Open()
 			if err != nil {
 				return nil, err

@@ -269,6 +269,10 @@ func TestHostileBooks(t *testing.T) {
 		"one text":        {"xl/sharedStrings.xml", io.MultiReader(strings.NewReader("<sst><si><t>"), repeated("x", 1<<20)), "file_inflates"},
 		"a cell":          {sheetPart, io.MultiReader(strings.NewReader(header+`<row><c t="str"><v>`), repeated("x", 1<<20)), codeDamaged}, // which does not end
 		"many cells":      {sheetPart, io.MultiReader(strings.NewReader(header+`<row>`), repeated("<c/>", 80_000)), codeDamaged},
+		"cells and cells": {sheetPart, io.MultiReader(strings.NewReader(header+oneRow+`<row>`), repeated("<c/>", hopeless*200_000+1<<20), strings.NewReader("</row></sheetData>")), CodeRest},
+		"as a header":     {sheetPart, io.MultiReader(strings.NewReader(`<sheetData><row>`), repeated("<c/>", hopeless*200_000+1<<20), strings.NewReader("</row></sheetData>")), codeDamaged},
+		"a far cell":      {sheetPart, strings.NewReader(`<sheetData><row><c r="XFE1"><v>1</v></c></row></sheetData>`), CodeShape},
+		"a farther cell":  {sheetPart, strings.NewReader(`<sheetData><row><c r="ZZZZZZZ4294967296"><v>1</v></c></row></sheetData>`), CodeShape},
 		"a far row":       {sheetPart, strings.NewReader(header + `<row r="2147483648">` + oneRow[5:] + `</sheetData>`), codeDamaged},
 		"a farther row":   {sheetPart, strings.NewReader(header + `<row r="99999999999999999999">` + oneRow[5:] + `</sheetData>`), codeDamaged},
 		"a row before":    {sheetPart, strings.NewReader(header + `<row r="7">` + oneRow[5:] + `<row r="7">` + oneRow[5:] + `</sheetData>`), CodeRest},
@@ -302,6 +306,19 @@ func TestHostileBooks(t *testing.T) {
 	}
 }
 
+// locked says of all files of an archive that they are encrypted.
+func locked(archive []byte) []byte {
+	data := bytes.Clone(archive)
+	for at := 0; ; at++ {
+		next := bytes.Index(data[at:], []byte("PK\x01\x02"))
+		if next < 0 {
+			return data
+		}
+		at += next
+		data[at+8] |= 1
+	}
+}
+
 func TestBadArchives(t *testing.T) {
 	good := bookOf(t, func(f *excelize.File) { set(t, f, "Sheet1", "A1", "id") })
 	for name, tt := range map[string]struct {
@@ -309,7 +326,8 @@ func TestBadArchives(t *testing.T) {
 		code string
 	}{
 		"cut": {good[:len(good)/2], codeDamaged}, "old": {[]byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + strings.Repeat("x", 600)), "format_mismatch"},
-		"text": {[]byte("PK\x03\x04"), codeDamaged},
+		"text":     {[]byte("PK\x03\x04"), codeDamaged},
+		"password": {locked(good), codeEncrypted},
 	} {
 		if _, err := Inspect(t.Context(), file(tt.data), File{Format: XLSX}, two, Options{}); fault.CodeOf(err) != tt.code {
 			t.Errorf("%s: %v, %s", name, err, fault.CodeOf(err))

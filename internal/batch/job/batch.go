@@ -162,8 +162,9 @@ type Batch struct {
 	Fence       int       `json:"fence,omitempty"` // of who validates or finalizes
 	Until       time.Time `json:"until,omitzero"`  // when that one counts as dead
 	Tries       int       `json:"tries,omitempty"`
-	Cause       string    `json:"cause,omitempty"`     // of the last attempt that failed
-	Absent      time.Time `json:"absent,omitzero"`     // since when no process that came had the model
+	Cause       string    `json:"cause,omitempty"` // of the last attempt that failed
+	Absent      time.Time `json:"absent,omitzero"` // since when no process that came had the model
+	Waits       *Waiting  `json:"waits,omitempty"`
 	StartedAt   time.Time `json:"started_at,omitzero"` // the first chunk
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Since       time.Time `json:"since,omitzero"` // of the present rate
@@ -172,7 +173,7 @@ type Batch struct {
 	Retries     int       `json:"retries,omitempty"`
 	// Due is when somebody has to look after it; far in the future while nobody has to.
 	Due  time.Time `json:"due"`
-	Keep time.Time `json:"keep,omitzero"` // when it may be forgotten
+	Keep time.Time `json:"keep,omitzero"` // when its results are no more to be had
 }
 
 // never is the Due of what needs nobody.
@@ -182,7 +183,7 @@ var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 var Batches = repo.Kind[ID, Batch]{
 	Name: "batches", Root: func(b *Batch) *aggregate.Root[ID] { return &b.Root },
 	Columns: []spec.Column[Batch]{status, model, due, open, version},
-	Expires: func(b *Batch) time.Time { return b.Keep },
+	Expires: (*Batch).forgotten,
 	Room: func(b *Batch, text []byte) {
 		if n := bytes.Count(text, entry); n > 0 {
 			b.Chunks = make([]Chunk, 0, n)
@@ -259,7 +260,7 @@ func (b *Batch) advance(now time.Time) {
 }
 
 func (b *Batch) move(s Status) {
-	b.Status = s
+	b.Status, b.Waits = s, nil
 	b.Record(b.changed())
 }
 

@@ -285,7 +285,7 @@ func Owned(ctx context.Context, store *repo.Store, tenant, key string) (bool, er
 	if errors.Is(err, repo.ErrNotFound) || fault.CodeOf(err) == "invalid_id" {
 		return false, nil
 	}
-	return err != nil || b.Names(key), err
+	return err != nil || b.Usable(store.Now()) == nil && b.Names(key), err
 }
 
 // Names says whether an object is the batch's.

@@ -267,7 +267,7 @@ func (b *Batch) Computed(c Claim, o Outcome, now time.Time, t Timing) error {
 	}
 	chunk := &b.Chunks[c.Chunk]
 	b.Counts.Succeeded += int64(chunk.Rows - o.Failed - chunk.succeeded())
-	chunk.Done, chunk.Until, chunk.Tries = true, time.Time{}, 0
+	chunk.Done, chunk.Until, chunk.Tries, b.Waits = true, time.Time{}, 0, nil
 	chunk.Result, chunk.Errors, chunk.Failed = o.Result, o.Errors, o.Failed
 	chunk.settle()
 	b.Counts.Failed += int64(o.Failed)
@@ -348,13 +348,6 @@ func (b *Batch) Finish(c Claim, results *Object, now time.Time, t Timing) error 
 	return nil
 }
 
-// expire ends a batch whose deadline has passed.
-func (b *Batch) expire(now time.Time, t Timing) {
-	if b.Ending == "" && !b.Deadline.IsZero() && !now.Before(b.Deadline) {
-		b.end(Expired, nil, now, t)
-	}
-}
-
 // Cancel says that the batch is wanted no more; what is done stays. One that ends
 // already does so as it would have.
 func (b *Batch) Cancel(now time.Time, t Timing) {
@@ -413,6 +406,9 @@ func (b *Batch) run(now time.Time, t Timing) {
 
 // Retry runs the rows again that have not succeeded, and no others.
 func (b *Batch) Retry(now time.Time, t Timing) error {
+	if err := b.Usable(now); err != nil {
+		return err
+	}
 	switch {
 	case !b.Status.Final():
 		return b.errState("retried")

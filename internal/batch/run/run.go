@@ -386,8 +386,10 @@ func (t *turn) failed(ctx context.Context, b *job.Batch, c job.Claim, cause erro
 			return b.Fail(c, job.Failure{Code: fault.CodeOf(f), Message: f.Text()}, lines(f), now, t.cfg.Job.Timing)
 		}
 		innocent := stopping || f.Kind == fault.Unavailable || f.Kind == fault.Exhausted || f.Kind == fault.Canceled
-		if !innocent {
-			b.Cause = fault.Clip(f.Text(), 300)
+		if text := fault.Clip(f.Text(), 300); !innocent {
+			b.Cause = text
+		} else if f.Kind == fault.Unavailable && !stopping {
+			b.Wait(fault.CodeOf(f), text, now)
 		}
 		pause := max(f.RetryAfter, time.Second)
 		if stopping {

@@ -64,6 +64,7 @@ type Export struct {
 	SHA256      string       `json:"sha256,omitempty" doc:"Of its only file."`
 	Parts       []Part       `json:"parts,omitempty"`
 	Error       *ExportError `json:"error,omitempty"`
+	Waiting     *Waiting     `json:"waiting,omitempty" doc:"What it waits for, such as room on a disk; it goes on by itself."`
 	CreatedAt   api.Time     `json:"created_at"`
 	StartedAt   *api.Time    `json:"started_at,omitempty"`
 	CompletedAt *api.Time    `json:"completed_at,omitempty"`
@@ -93,6 +94,13 @@ type Part struct {
 type ExportError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+}
+
+// Waiting is why an export has to wait.
+type Waiting struct {
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Since   api.Time `json:"since"`
 }
 
 // ExportURLs are what can be done with an export.
@@ -231,6 +239,9 @@ func (e *edge) view(x *export.Export, now time.Time) Export {
 	}
 	if f := x.Failure; f != nil {
 		v.Error = &ExportError{f.Code, f.Message}
+	}
+	if w := x.Waits; w != nil {
+		v.Waiting = &Waiting{w.Code, w.Message, api.Time{Time: w.Since}}
 	}
 	if x.Status != export.Completed {
 		return v

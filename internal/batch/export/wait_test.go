@@ -1,0 +1,63 @@
+package export
+
+import (
+	"testing"
+	"time"
+
+	"sluice/internal/platform/fault"
+)
+
+// What is full, or not there, fails no export that was accepted for an hour: it waits, says so,
+// and goes on once it can; behind that hour its attempts count.
+func TestWhatIsFullIsWaitedFor(t *testing.T) {
+	full := fault.New(fault.Unavailable, "the object store is full").WithCode("storage_full")
+	began := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	now := began
+	e := &Export{Status: Queued}
+	e.CreatedAt = began
+	attempt := func(why error) {
+		t.Helper()
+		if err := e.Take(now, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if e.Status == Failed {
+			return
+		}
+		if err := e.Stop(e.Attempt, why, false, now, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for e.Attempt < 3*maxTries {
+		attempt(full)
+		if e.Status != Queued || e.Tries != 0 || e.Waits == nil || e.Waits.Since != began || e.After.Sub(now) > time.Second<<longest || e.Due != e.After {
+			t.Fatalf("attempt %d: %+v", e.Attempt, e)
+		}
+		now = e.After
+	}
+	attempt(fault.New(fault.Unavailable, "the store is away").WithCode("store_unavailable"))
+	if e.Waits.Code != "store_unavailable" || e.Waits.Since != now {
+		t.Errorf("%+v", e.Waits)
+	}
+	now = e.After
+	if err := e.Take(now, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Advance(e.Attempt, Progress{Scanned: 1}, nil, now); err != nil || e.Waits != nil {
+		t.Errorf("it writes, and waits: %+v, %v", e.Waits, err)
+	}
+	if err := e.Stop(e.Attempt, full, false, now, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for now = began.Add(patience); e.Status == Queued; now = e.After {
+		if e.Tries > maxTries {
+			t.Fatal("it waits for ever")
+		}
+		if e.After.After(now) {
+			now = e.After
+		}
+		attempt(full)
+	}
+	if e.Status != Failed || e.Failure.Code != "storage_full" || e.Waits != nil {
+		t.Errorf("%+v", e)
+	}
+}
