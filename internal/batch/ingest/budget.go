@@ -53,7 +53,7 @@ func (b *budget) skip(element string, most int64) error {
 	begun := max(b.n-int64(len(b.last)), 0)
 	for at := begun; ; at++ {
 		if at-begun > most {
-			return fault.New(fault.Unprocessable, "a %s of the sheet has more than %d bytes of XML, behind which nothing is looked for", element, most).WithCode(codeDamaged)
+			return fault.New(fault.Unprocessable, "a %s of the sheet has more than %d bytes of XML, behind which nothing is looked for: leave that %s out", element, most, element).WithCode(codeDamaged)
 		}
 		var c byte
 		if at < b.n {
