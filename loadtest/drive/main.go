@@ -3,7 +3,7 @@
 //
 //	go run ./loadtest/drive [-short] [-out folder] [scenario.yaml]...
 //	go run ./loadtest/drive -against folder [-out other] [scenario.yaml]...
-//	go run ./loadtest/drive -url 127.0.0.1:8000 [-grpc 127.0.0.1:8001] loadtest/scenarios/low.yaml
+//	go run ./loadtest/drive -url 127.0.0.1:8000 [-grpc 127.0.0.1:8001] loadtest/scenarios/samples.yaml
 //
 // Without files it runs all of loadtest/scenarios. It starts the server itself,
 // on free loopback ports with temporary data, or drives any server of the Open
@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice/loadtest/load"
 	"sluice/loadtest/scenario"
 	"sluice/loadtest/target"
 )
@@ -45,7 +46,7 @@ const part = 0.4
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("drive", flag.ContinueOnError)
 	o := scenario.Options{Log: out, ModelDir: modelDir}
-	flags.StringVar(&o.HTTP, "url", "", "loopback address of a server that is there; empty starts ours")
+	flags.StringVar(&o.HTTP, "url", "", "loopback address of a server that is there, such as 127.0.0.1:8000; empty starts ours")
 	flags.StringVar(&o.GRPC, "grpc", "", "its address for gRPC")
 	flags.StringVar(&o.Binary, "server", "", "the binary of ours; empty builds ./cmd/api")
 	flags.Uint64Var(&o.Seed, "seed", 1, "of arrivals")
@@ -56,20 +57,22 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	o.Key = os.Getenv("SLUICE_CLIENT_KEY")
+	if err := addresses(&o); err != nil {
+		return err
+	}
 	files := flags.Args()
 	if len(files) == 0 {
 		if files, err = filepath.Glob(filepath.Join("loadtest", "scenarios", "*.yaml")); err != nil || len(files) == 0 {
 			return errors.Join(errors.New("there is no scenario: run it from the root of the repository, or name files"), err)
 		}
 	}
-	scenarios := make([]*scenario.Scenario, len(files))
-	for i, file := range files { // all are read before the first runs
-		if scenarios[i], err = scenario.Read(file); err != nil {
-			return err
-		}
-		if *short {
-			scenarios[i].Shorten(part)
-		}
+	f := folders{results: *results, against: *against}
+	scenarios, err := read(files, *short)
+	if err != nil {
+		return err
+	}
+	if err := f.check(scenarios); err != nil { // before minutes are spent
+		return err
 	}
 	dir, err := os.MkdirTemp("", "sluice-drive-")
 	if err != nil {
@@ -82,11 +85,76 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 	}
-	return all(ctx, scenarios, o, folders{dir, *results, *against}, out)
+	f.work = dir
+	return all(ctx, scenarios, o, f, out)
+}
+
+// addresses checks where requests go to.
+func addresses(o *scenario.Options) error {
+	switch {
+	case o.HTTP == "" && o.GRPC != "":
+		return errors.New("-grpc is the second address of a server that -url names: name that, too")
+	case o.HTTP == "":
+		return nil
+	case o.Binary != "":
+		return errors.New("-server is started, and -url is there already: name one of them")
+	}
+	for name, addr := range map[string]*string{"-url": &o.HTTP, "-grpc": &o.GRPC} {
+		*addr = strings.TrimSuffix(strings.TrimPrefix(*addr, "http://"), "/")
+		if port, ok := strings.CutPrefix(*addr, "localhost:"); ok {
+			*addr = "127.0.0.1:" + port
+		}
+		if *addr == "" {
+			continue
+		}
+		if _, err := load.NewBalancer(*addr); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// read reads all scenarios, of which each has a name, and so reports, of its own.
+func read(files []string, short bool) ([]*scenario.Scenario, error) {
+	scenarios, from := make([]*scenario.Scenario, len(files)), map[string]string{}
+	for i, file := range files {
+		s, err := scenario.Read(file)
+		if err != nil {
+			return nil, err
+		}
+		if other, ok := from[s.Name]; ok {
+			return nil, fmt.Errorf("%s and %s are both named %s, and would have the same report", other, file, s.Name)
+		}
+		if short {
+			s.Shorten(part)
+		}
+		scenarios[i], from[s.Name] = s, file
+	}
+	return scenarios, nil
 }
 
 // folders are where runs have their files, reports go to, and earlier ones are, if any.
 type folders struct{ work, results, against string }
+
+// check fails where reports cannot be written, or there is nothing to compare them with.
+func (f folders) check(scenarios []*scenario.Scenario) error {
+	if err := os.MkdirAll(f.results, 0o750); err != nil {
+		return fmt.Errorf("-out: %w", err)
+	}
+	probe, err := os.CreateTemp(f.results, ".probe-")
+	if err != nil {
+		return fmt.Errorf("-out: %w", err)
+	}
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		return fmt.Errorf("-out: %w", err)
+	}
+	for _, s := range scenarios {
+		if _, err := earlier(f.against, s.Name, new(scenario.Options)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // all runs the scenarios one after the other; one that fails does not keep the
 // next from running.

@@ -13,8 +13,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,6 +198,32 @@ func TestOpenLoopCountsFromTheDueTime(t *testing.T) {
 	}
 	if behind := r.Latency.Quantile(0.25); behind < 300*time.Millisecond {
 		t.Errorf("the request behind the stalled one took %s: its wait must count", behind)
+	}
+}
+
+// When requests are due depends on the rate alone: neither a server that stalls nor a generator that
+// is late moves what comes after, and every sample says so, of what was not sent, too.
+func TestDueTimesAreThoseOfTheRate(t *testing.T) {
+	addr := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(30 * time.Millisecond)
+		_, _ = io.WriteString(w, "ok")
+	}))
+	var mu sync.Mutex
+	var due []time.Time
+	seen := func(s Sample) {
+		mu.Lock()
+		defer mu.Unlock()
+		due = append(due, s.Due)
+	}
+	r, err := dial(t, addr, 2).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}, Seen: seen}, Constant(200), 300*time.Millisecond)
+	if err != nil || r.Due != 59 || len(due) != r.Due || r.Unsent == 0 {
+		t.Fatalf("%v, %+v, %d samples; want 59 due, every 5 ms before 300 ms are over, of which some found no connection", err, counts(r), len(due))
+	}
+	slices.SortFunc(due, time.Time.Compare)
+	for i := range due {
+		if at := due[i].Sub(due[0]); at != time.Duration(i)*5*time.Millisecond {
+			t.Fatalf("request %d was due %s after the first", i+1, at)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -56,6 +57,8 @@ func (s *Scenario) checkAssertion(a Assertion) error {
 		return fmt.Errorf("there is no metric %q", a.Metric)
 	case (a.AtMost == nil) == (a.AtLeast == nil):
 		return fmt.Errorf("it is either at_most or at_least")
+	case a.AtMost != nil && math.IsNaN(*a.AtMost) || a.AtLeast != nil && math.IsNaN(*a.AtLeast):
+		return fmt.Errorf("what it is compared with must be a number")
 	case ofServer != (a.Of == "") || a.Of != "" && s.traffic(a.Of) == nil:
 		return fmt.Errorf("it must be of some traffic, and of none where it is the server's")
 	case a.Phase != "" && s.phase(a.Phase) < 0 || a.RelativeTo != "" && s.phase(a.RelativeTo) < 0:
@@ -75,6 +78,9 @@ type Verdict struct {
 	Unit      string  `json:"unit"`
 	Holds     bool    `json:"holds"`
 }
+
+// ofMemory reports whether it is of the memory of servers of ours.
+func (a Assertion) ofMemory() bool { return a.Metric == "memory" || a.Metric == "memory_growth" }
 
 // judge compares an assertion with what was seen.
 func (r *run) judge(a Assertion) Verdict {

@@ -19,7 +19,8 @@ type Report struct {
 	Scenario string    `json:"scenario"`
 	About    string    `json:"about"`
 	Machine  string    `json:"machine"`
-	Others   float64   `json:"others"` // share of the cores that others took
+	Others   float64   `json:"others"`            // share of the cores that others took
+	Foreign  bool      `json:"foreign,omitempty"` // the server was not ours, and is one of the others
 	Began    time.Time `json:"began"`
 	Capacity float64   `json:"capacity_per_second,omitempty"`
 	Seed     uint64    `json:"seed"`
@@ -79,7 +80,7 @@ func figure(name string, length time.Duration, c *Cell) Figure {
 }
 
 func (r *run) report(others float64) *Report {
-	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Began: r.began.UTC(), Capacity: r.capacity, Seed: r.options.Seed,
+	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Foreign: r.options.HTTP != "", Began: r.began.UTC(), Capacity: r.capacity, Seed: r.options.Seed,
 		CPU: r.cpu.Seconds(), Memory: r.memory.mb}
 	for i, p := range r.s.Phases {
 		out.marks = append(out.marks, plot.Mark{At: r.s.begins(i).Seconds(), Name: p.Name})
@@ -102,6 +103,10 @@ func (r *run) report(others float64) *Report {
 		out.Traffic = append(out.Traffic, o)
 	}
 	for _, a := range r.s.Assert {
+		if a.ofMemory() && out.Foreign {
+			r.log("%s is left out: the memory of a server that is not ours is not measured", a)
+			continue
+		}
 		out.Verdicts = append(out.Verdicts, r.judge(a))
 	}
 	return out
@@ -152,15 +157,20 @@ func (r *Report) Write(folder string) error {
 // Markdown is the report for people.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n%s\n\n%s; others took %.0f %% of the cores.", r.Scenario, strings.TrimSpace(r.About), r.Machine, 100*r.Others)
+	others := "others"
+	if r.Foreign {
+		others = "others, the server among them,"
+	}
+	fmt.Fprintf(&b, "# %s\n\n%s\n\n%s; %s took %.0f %% of the cores.", r.Scenario, strings.TrimSpace(r.About), r.Machine, others, 100*r.Others)
 	if r.Capacity > 0 {
 		fmt.Fprintf(&b, " Capacity %.0f requests/s.", r.Capacity)
 	}
 	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms | by the server p50 | p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	none := Spread{}
 	for _, t := range r.Traffic {
 		for _, p := range t.Phases {
 			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %s | %d | %d | %d | %s | %s | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
-				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, spreadOf(p.P50, p.P50Spread), number(p.P90), spreadOf(p.P99, p.P99Spread), number(p.P999), number(p.Max), number(p.ServedP50), number(p.ServedP99))
+				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, known(p.P50, p.P50Spread), known(p.P90, none), known(p.P99, p.P99Spread), known(p.P999, none), known(p.Max, none), known(p.ServedP50, none), known(p.ServedP99, none))
 		}
 	}
 	fmt.Fprintf(&b, "\n![latency](%s-latency.svg)\n\n![rates](%s-rate.svg)\n\n| | asserted | measured |\n|---|---|---|\n", r.Scenario, r.Scenario)
@@ -178,6 +188,14 @@ func (r *Report) Markdown() string {
 		fmt.Fprintf(&b, "\nThe generator of %s was late by %s ms at the 99th percentile.\n", t.Name, number(t.LagP99))
 	}
 	return b.String()
+}
+
+// known is a time that was measured; there is none where nobody answered, or where the server does not say.
+func known(ms float64, in Spread) string {
+	if ms == 0 {
+		return ""
+	}
+	return spreadOf(ms, in)
 }
 
 // line draws something of every second.

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -46,7 +45,7 @@ type run struct {
 // be; what did not hold is in the report.
 func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error) {
 	if o.HTTP != "" {
-		if err := s.foreign(); err != nil {
+		if err := s.foreign(o); err != nil {
 			return nil, err
 		}
 	}
@@ -54,9 +53,12 @@ func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error
 	if r.world, err = start(ctx, s, o); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.world.stop()) }()
+	defer func() { err = r.world.stopAfter(ctx, err) }()
 	witness := machine.Watch(func() time.Duration { return r.world.cpu() })
 	if err := r.measure(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.checkLoad(r.capacity); err != nil {
 		return nil, err
 	}
 	if err := r.drive(ctx); err != nil {
@@ -65,14 +67,19 @@ func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error
 	return r.report(witness.Others()), nil
 }
 
-// foreign refuses what needs a server of ours.
-func (s *Scenario) foreign() error {
+// foreign refuses what needs a server of ours, and what needs an address that is not given.
+func (s *Scenario) foreign(o Options) error {
 	if len(s.Server.Tenants) > 0 || s.Server.Nodes > 1 {
 		return fmt.Errorf("scenario %s has tenants or nodes of its own: it cannot run against a server that is there", s.Name)
 	}
 	for _, a := range s.Actions {
 		if a.Do == "restart" {
 			return fmt.Errorf("scenario %s restarts nodes: it cannot run against a server that is there", s.Name)
+		}
+	}
+	for _, t := range s.Traffic {
+		if t.Protocol == "grpc" && o.GRPC == "" {
+			return fmt.Errorf("traffic %s of scenario %s goes over gRPC: the server's address for it is missing (-grpc)", t.Name, s.Name)
 		}
 	}
 	return nil

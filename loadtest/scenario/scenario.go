@@ -9,8 +9,8 @@
 // which a request was due.
 //
 // Limits: servers on this machine only. Against a server that it has not started
-// itself it can neither restart nodes nor measure memory, and refuses scenarios
-// that need it. Answers are compared with those that the server gave at rest.
+// itself it can neither restart nodes nor measure memory: scenarios that restart or
+// have tenants are refused, and what is asserted of memory is left out. Answers are compared with those that the server gave at rest.
 package scenario
 
 import (
@@ -68,10 +68,10 @@ type Phase struct {
 type Traffic struct {
 	Name        string          `yaml:"name"`
 	Model       string          `yaml:"model"`
-	Protocol    string          `yaml:"protocol"` // json, binary, grpc, async, wait, events or slow
+	Protocol    string          `yaml:"protocol"` // one of Protocols
 	Rows        []int           `yaml:"rows"`     // of the requests in turn; none means 1
 	Tokens      []int           `yaml:"tokens"`   // length of what may vary beside the rows, in turn
-	Body        string          `yaml:"body"`     // instead of rows and tokens: the JSON that is sent, for wait, async and events
+	Body        string          `yaml:"body"`     // instead of rows and tokens: the JSON that is sent, for wait, async, events and generate
 	Arrivals    string          `yaml:"arrivals"` // poisson, or constant
 	Rate        map[string]Rate `yaml:"rate"`     // by phase; "all" for those that have none of their own
 	Burst       *Burst          `yaml:"burst"`
@@ -98,8 +98,10 @@ type Action struct {
 	Rows  int           `yaml:"rows"` // of a batch
 }
 
-// Protocols are the kinds of traffic.
-var Protocols = []string{"json", "binary", "grpc", "async", "wait", "events", "slow"}
+// Protocols are the kinds of traffic: the Open Inference Protocol over HTTP in JSON, with
+// binary tensors and over gRPC; predictions of the native API that are accepted, waited for, or
+// streamed as events; generate_stream of the protocol's extension; and slow clients.
+var Protocols = []string{"json", "binary", "grpc", "async", "wait", "events", "generate", "slow"}
 
 var doings = []string{"restart", "promote", "reload", "batch"}
 
@@ -123,83 +125,6 @@ func Parse(text []byte) (*Scenario, error) {
 		return nil, err
 	}
 	return &s, s.check()
-}
-
-func (s *Scenario) check() error {
-	if s.Name == "" || len(s.Phases) == 0 || len(s.Traffic) == 0 || len(s.Assert) == 0 {
-		return fmt.Errorf("a scenario has a name, phases, traffic and something to assert")
-	}
-	if s.Server.Nodes == 0 {
-		s.Server.Nodes = 1
-	}
-	for _, p := range s.Phases {
-		if p.For <= 0 || p.Name == "" || p.Name == "all" {
-			return fmt.Errorf("phase %q: it needs a name and a time", p.Name)
-		}
-	}
-	for i := range s.Traffic {
-		if err := s.checkTraffic(&s.Traffic[i]); err != nil {
-			return fmt.Errorf("traffic %q: %w", s.Traffic[i].Name, err)
-		}
-	}
-	if c := s.Capacity; c != nil && (s.traffic(c.Of) == nil || c.Connections < 1 || c.For <= 0) {
-		return fmt.Errorf("capacity: it is of some traffic, over some connections, for some time")
-	}
-	for _, a := range s.Actions {
-		if !slices.Contains(doings, a.Do) || s.phase(a.Phase) < 0 {
-			return fmt.Errorf("action %q in phase %q: what can be done is %v, in one of the phases", a.Do, a.Phase, doings)
-		}
-		if a.Do != "restart" && a.Model == "" || a.Do == "batch" && a.Rows < 1 || a.Do == "restart" && s.Server.Nodes < 2 {
-			return fmt.Errorf("action %q: it needs a model, a batch some rows, and a restart a second node", a.Do)
-		}
-	}
-	for _, a := range s.Assert {
-		if err := s.checkAssertion(a); err != nil {
-			return fmt.Errorf("assert %s: %w", a, err)
-		}
-	}
-	return nil
-}
-
-func (s *Scenario) checkTraffic(t *Traffic) error {
-	if t.Connections == 0 {
-		t.Connections = 64
-	}
-	if len(t.Rows) == 0 {
-		t.Rows = []int{1}
-	}
-	if t.Arrivals == "" {
-		t.Arrivals = "poisson"
-	}
-	switch {
-	case t.Name == "" || t.Model == "":
-		return fmt.Errorf("it needs a name and a model")
-	case !slices.Contains(Protocols, t.Protocol):
-		return fmt.Errorf("protocol %q is none of %v", t.Protocol, Protocols)
-	case t.Arrivals != "poisson" && t.Arrivals != "constant":
-		return fmt.Errorf("arrivals are poisson or constant, not %q", t.Arrivals)
-	case t.Connections < 1 || t.Retries < 0 || slices.Min(t.Rows) < 1:
-		return fmt.Errorf("connections and rows are at least 1, retries at least 0")
-	case t.Tenant != "" && !slices.Contains(s.Server.Tenants, t.Tenant):
-		return fmt.Errorf("there is no tenant %q", t.Tenant)
-	case t.Tenant == "" && len(s.Server.Tenants) > 0:
-		return fmt.Errorf("it needs one of the tenants")
-	case t.Protocol == "slow" && t.Trickle < 1:
-		return fmt.Errorf("slow clients need trickle, in bytes")
-	case t.Protocol == "events" && t.Body == "":
-		return fmt.Errorf("events need a body")
-	case t.Burst != nil && (t.Burst.Every <= t.Burst.For || t.Burst.For <= 0):
-		return fmt.Errorf("a burst is shorter than what it repeats after")
-	}
-	for phase, r := range t.Rate {
-		if phase != "all" && s.phase(phase) < 0 {
-			return fmt.Errorf("there is no phase %q", phase)
-		}
-		if r.Relative && s.Capacity == nil {
-			return fmt.Errorf("a rate of %s needs the capacity to be measured", r)
-		}
-	}
-	return nil
 }
 
 // phase returns the index of a phase, -1 if there is none.

@@ -57,20 +57,35 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for old, bad := range map[string][2]string{
-		"protocol: binary":       {"protocol: carrier-pigeon", "carrier-pigeon"},
-		"0.5x":                   {"fast", "a rate is a number"},
-		"one: 20":                {"one: -1", "a rate is a number"},
-		"two: 0.5x":              {"three: 5", "no phase"},
-		"capacity: {of: x":       {"capacity: {of: y", "capacity"},
-		"metric: p99":            {"metric: p98", "no metric"},
-		"of: x, phase":           {"phase", "of some traffic"},
-		"at_most: 1.1":           {"at_least: 1, at_most: 1.1", "either"},
-		"phase: two":             {"phase: three", "no such phase"},
-		"for: 2s":                {"for: 0s", "a name and a time"},
-		"model: m":               {"modell: m", "modell"},
-		"assert: [{":             {"actions: [{do: restart, phase: one}]\nassert: [{", "second node"},
-		"name: a":                {"name: a\nserver: {tenants: [t]}", "one of the tenants"},
-		"protocol: binary, rate": {"protocol: slow, rate", "trickle"},
+		"protocol: binary":             {"protocol: carrier-pigeon", "carrier-pigeon"},
+		"0.5x":                         {"fast", "a rate is a number"},
+		"one: 20":                      {"one: -1", "a rate is a number"},
+		"two: 0.5x":                    {"three: 5", "no phase"},
+		"capacity: {of: x":             {"capacity: {of: y", "capacity"},
+		"metric: p99":                  {"metric: p98", "no metric"},
+		"of: x, phase":                 {"phase", "of some traffic"},
+		"at_most: 1.1":                 {"at_least: 1, at_most: 1.1", "either"},
+		"phase: two":                   {"phase: three", "no such phase"},
+		"for: 2s":                      {"for: 0s", "it needs a name"},
+		"model: m":                     {"modell: m", "modell"},
+		"assert: [{":                   {"actions: [{do: restart, phase: one}]\nassert: [{", "second node"},
+		"name: a":                      {"name: a\nserver: {tenants: [t]}", "one of the tenants"},
+		"protocol: binary, rate":       {"protocol: slow, rate", "trickle"},
+		"\nname: a\n":                  {"\nname: ../a\n", "reports' files"},
+		"name: two":                    {"name: one", "twice"},
+		"traffic: [":                   {"traffic: [{name: x, model: m, protocol: json, rate: {all: 1}}, ", "twice"},
+		"for: 1s}":                     {"for: 59m59s}", "loadtest/soak"},
+		"for: 1s},":                    {"for: 1000000h},", "at most 1h"},
+		"one: 20, two: 0.5x":           {"all: 0", "above 0"},
+		", rate: {one: 20, two: 0.5x}": {"", "above 0"},
+		"model: m, protocol":           {"model: m, connections: 2000000000, protocol", "65536 connections"},
+		"model: m, protocol: b":        {"model: m, rows: [0], protocol: b", "1 to 1048576"},
+		"m, protocol: binary":          {"m, tokens: [-4], protocol: binary", "1 to 1048576"},
+		"x, model: m":                  {"x, model: m, slo: -50ms", "below 0"},
+		"m, protocol: bi":              {"m, body: '{}', protocol: bi", "have no body"},
+		"m, protocol: binar":           {"m, burst: {every: 2ns, for: 1ns, factor: 3}, protocol: binar", "a burst takes"},
+		"m, protocol: bina":            {"m, burst: {every: 2s, for: 1s, factor: -3}, protocol: bina", "a burst takes"},
+		", at_most: 1.1":               {", at_most: .nan", "must be a number"},
 	} {
 		text := strings.Replace(good, old, bad[0], 1)
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), bad[1]) {
@@ -199,6 +214,7 @@ assert:
   - {metric: success, of: x, phase: one, at_least: 2}
   - {metric: p50, of: x, phase: two, at_least: 20}
   - {metric: goodput, of: x, at_least: 10}
+  - {metric: memory, at_most: 100}
 `
 	s, err := Parse([]byte(text))
 	if err != nil {
@@ -209,6 +225,9 @@ assert:
 	report, err := Run(t.Context(), s, o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(report.Verdicts) != 4 { // nothing is known of a foreign server's memory, which therefore neither holds nor fails
+		t.Errorf("%d verdicts: %+v", len(report.Verdicts), report.Verdicts)
 	}
 	for i, want := range []bool{true, false, true, true} {
 		if v := report.Verdicts[i]; v.Holds != want {
@@ -249,7 +268,28 @@ func TestWrongAnswersFail(t *testing.T) {
 	}
 }
 
+// A rate is refused that the generator cannot send, also as a multiple of what was measured.
+func TestRatesBeyondTheGeneratorAreRefused(t *testing.T) {
+	s, err := Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.checkLoad(1000); err != nil {
+		t.Error(err)
+	}
+	if err := s.checkLoad(3e6); err == nil || !strings.Contains(err.Error(), "more than the generator can send") {
+		t.Errorf("1.5 million a second: %v", err)
+	}
+}
+
 func TestScenariosThatNeedOurServerSaySo(t *testing.T) {
+	s, err := Read("../scenarios/low.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), s, Options{HTTP: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "-grpc") {
+		t.Errorf("gRPC without its address: %v", err)
+	}
 	for _, name := range []string{"rolling-restart", "noisy-tenant"} {
 		s, err := Read("../scenarios/" + name + ".yaml")
 		if err != nil {

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -44,11 +43,8 @@ func (w *world) prepare(ctx context.Context, t *Traffic, connections int) (*traf
 func (w *world) connect(t *Traffic, n int) ([]load.Conn, error) {
 	switch t.Protocol {
 	case "grpc":
-		if w.grpc == "" {
-			return nil, errors.New("there is no gRPC address")
-		}
 		return load.GRPC(w.grpc, n, w.keys[t.Tenant])
-	case "events":
+	case "events", "generate":
 		return load.Events(w.http, n)
 	case "slow":
 		return load.Slow(w.http, n, t.Trickle, trickling)
@@ -104,8 +100,11 @@ func (w *world) wire(t *Traffic, inputs []tensor.Tensor) ([]byte, error) {
 	return load.Infer(w.http, t.Model, inputs, load.Binary, 0, w.credential(t))
 }
 
-// native returns a request for a prediction of the native API.
+// native returns a request for a prediction of the native API, or for generate_stream.
 func (w *world) native(t *Traffic, body []byte) []byte {
+	if t.Protocol == "generate" {
+		return load.Post(w.http, "/v2/models/"+t.Model+"/generate_stream", "Content-Type: application/json\r\n"+w.credential(t), body)
+	}
 	fields := map[string]string{"async": "Prefer: respond-async\r\n", "wait": "Prefer: wait=30\r\n", "events": "Accept: text/event-stream\r\n"}[t.Protocol]
 	return load.Post(w.http, "/v1/models/"+t.Model+"/predictions", "Content-Type: application/json\r\n"+fields+w.credential(t), body)
 }

@@ -60,7 +60,7 @@ func start(ctx context.Context, s *Scenario, o Options) (*world, error) {
 		}
 		w.nodes, addrs = append(w.nodes, n), append(addrs, free[0])
 		if n.server, err = target.StartSluice(ctx, n.cfg); err != nil {
-			return nil, errors.Join(err, w.stop())
+			return nil, w.stopAfter(ctx, err)
 		}
 	}
 	w.http, w.grpc = w.nodes[0].server.HTTP, w.nodes[0].server.GRPC
@@ -69,13 +69,16 @@ func start(ctx context.Context, s *Scenario, o Options) (*world, error) {
 		err = w.tenants(ctx, s.Server.Tenants)
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.stop())
+		return nil, w.stopAfter(ctx, err)
 	}
 	return w, nil
 }
 
 // place puts a model into the repository.
 func (m Model) place(repository, from string) error {
+	if _, err := os.Stat(filepath.Join(from, "1")); err != nil {
+		return fmt.Errorf("there is no model %q: %w", m.Name, err)
+	}
 	folder := filepath.Join(repository, m.Name)
 	for v := range max(m.Versions, 1) {
 		if err := os.CopyFS(filepath.Join(folder, strconv.Itoa(v+1)), os.DirFS(filepath.Join(from, "1"))); err != nil {
@@ -171,6 +174,16 @@ func (w *world) cpu() (total time.Duration) {
 		}
 	}
 	return total
+}
+
+// stopAfter stops the servers after an error, if any. What they say then is no news where the run was
+// interrupted: a terminal's interrupt ends them, too.
+func (w *world) stopAfter(ctx context.Context, err error) error {
+	stopped := w.stop()
+	if ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, stopped)
 }
 
 func (w *world) stop() error {

@@ -64,6 +64,9 @@ func (p *Process) Await(ctx context.Context, limit time.Duration, ready func(con
 		}
 		select {
 		case <-p.exited:
+			if p.err == nil {
+				return errors.New("the program ended before it was ready, without an error of its own")
+			}
 			return fmt.Errorf("the program ended before it was ready: %w", p.err)
 		case <-ctx.Done():
 			return fmt.Errorf("the program is not ready: %w: %w", reason, ctx.Err())

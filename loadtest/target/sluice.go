@@ -60,6 +60,9 @@ func StartSluice(ctx context.Context, cfg Config) (*Sluice, error) {
 	}
 	if err := s.Await(ctx, readyLimit, func(ctx context.Context) error { _, err := s.Get(ctx, "/readyz"); return err }); err != nil {
 		stopped := s.Stop()
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // nothing is wrong with it
+		}
 		return nil, fmt.Errorf("%w; the server's log ends:\n%s", errors.Join(err, stopped), s.Tail())
 	}
 	s.Ready = time.Since(begin)
