@@ -161,20 +161,32 @@ func TestBatch(t *testing.T) {
 			t.Errorf("%s: %d %.200s", query, got.StatusCode, got.body)
 		}
 	}
+	inline := submitted(t, base, `{"input":{"inline":[{"id":"x","input":[5.1,3.5,1.4,0.2]},
+		{"id":"y","input":["no number",3.5,1.4,0.2]}]},"model":"iris","row_id":"id"}`)
+	if b := until(t, base+inline, shownBatch.final); b.RowCounts["succeeded"] != 1 || b.RowCounts["failed"] != 1 || b.Errors[0].Line != 2 || !b.Quote.Exact && b.Quote.Rows != 2 {
+		t.Errorf("%+v", b)
+	}
+	if got := infer(t, "GET", base+inline+"/results", nil); !bytes.HasPrefix(got.body, []byte(`{"row_id":"x","index":0,"status":"succeeded"`)) {
+		t.Errorf("%s", got.body)
+	}
 	for name, tt := range map[string]struct{ body, code string }{
-		"no upload":   {`{"input":{"upload_id":"upl_x"},"format":"csv","model":"iris"}`, "not_found"},
-		"no model":    {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"nosuch"}`, "model_not_found"},
-		"no column":   {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","e"]}}`, "columns_missing"},
-		"no input":    {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"x":["a"]}}`, "columns_invalid"},
-		"few columns": {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b"]}}`, "columns_invalid"},
-		"no row":      {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","id"]}}`, "rows_invalid_file"},
-		"stop":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","row_id":"id","on_row_error":"stop"}`, "rows_invalid_file"},
-		"JSON":        {`{"input":{"upload_id":"` + upload + `"},"format":"jsonl","model":"iris"}`, "rows_invalid_file"},
-		"workbook":    {`{"input":{"upload_id":"` + upload + `"},"format":"xlsx","model":"iris"}`, "file_damaged"},
-		"dialect":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"delimiter":"é"},"model":"iris"}`, "dialect_invalid"},
-		"decimal":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"decimal":"_"},"model":"iris"}`, "validation_failed"},
-		"soon":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","d"]},"deadline_at":"` + time.Now().Add(700*time.Millisecond).UTC().Format(time.RFC3339Nano) + `"}`, "deadline_unattainable"},
-		"late":        {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","deadline_at":"2020-01-01T00:00:00Z"}`, "deadline_passed"},
+		"no input":     {`{"input":{},"model":"iris"}`, "input_invalid"},
+		"two inputs":   {`{"input":{"upload_id":"` + upload + `","inline":[{"input":[1,2,3,4]}]},"model":"iris"}`, "input_invalid"},
+		"inline CSV":   {`{"input":{"inline":[{"input":[1,2,3,4]}]},"format":"csv","model":"iris"}`, "input_invalid"},
+		"inline text":  {`{"input":{"inline":["5.1,3.5,1.4,0.2"]},"model":"iris"}`, "rows_invalid_file"},
+		"no upload":    {`{"input":{"upload_id":"upl_x"},"format":"csv","model":"iris"}`, "not_found"},
+		"no model":     {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"nosuch"}`, "model_not_found"},
+		"no column":    {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","e"]}}`, "columns_missing"},
+		"not an input": {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"x":["a"]}}`, "columns_invalid"},
+		"few columns":  {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b"]}}`, "columns_invalid"},
+		"no row":       {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","id"]}}`, "rows_invalid_file"},
+		"stop":         {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","row_id":"id","on_row_error":"stop"}`, "rows_invalid_file"},
+		"JSON":         {`{"input":{"upload_id":"` + upload + `"},"format":"jsonl","model":"iris"}`, "rows_invalid_file"},
+		"workbook":     {`{"input":{"upload_id":"` + upload + `"},"format":"xlsx","model":"iris"}`, "file_damaged"},
+		"dialect":      {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"delimiter":"é"},"model":"iris"}`, "dialect_invalid"},
+		"decimal":      {`{"input":{"upload_id":"` + upload + `"},"format":"csv","csv":{"decimal":"_"},"model":"iris"}`, "validation_failed"},
+		"soon":         {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","columns":{"input":["a","b","c","d"]},"deadline_at":"` + time.Now().Add(700*time.Millisecond).UTC().Format(time.RFC3339Nano) + `"}`, "deadline_unattainable"},
+		"late":         {`{"input":{"upload_id":"` + upload + `"},"format":"csv","model":"iris","deadline_at":"2020-01-01T00:00:00Z"}`, "deadline_passed"},
 	} {
 		if got := post(t, base+"/v1/batches", tt.body); got.StatusCode < 400 || got.StatusCode >= 500 || !bytes.Contains(got.body, []byte(`"`+tt.code+`"`)) {
 			t.Errorf("%s: %d %s", name, got.StatusCode, got.body)

@@ -61,6 +61,7 @@ func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads
 func Problems() []problem.Type {
 	const mend = "Mend the file where errors says, upload it again and make another batch."
 	return []problem.Type{
+		{Code: "input_invalid", Title: "The batch's rows cannot be found", Fix: "Send input.upload_id, or rows as objects in input.inline."},
 		{Code: "rows_invalid_file", Title: "The rows do not fit the model", Fix: mend},
 		{Code: "columns_missing", Title: "The file lacks columns", Fix: "Say in columns which columns of the file make which input of the model, or give the file a header with the names that errors has."},
 		{Code: "file_page_too_large", Title: "A page of the file is too large", Fix: "Write the Parquet file with pages of some megabytes at most."},
@@ -100,9 +101,7 @@ func Problems() []problem.Type {
 
 // NewBatch is what makes a batch.
 type NewBatch struct {
-	Input struct {
-		UploadID string `json:"upload_id" maxLength:"64" doc:"A completed upload: the file. The batch keeps its own copy."`
-	} `json:"input"`
+	Input         NewBatchInput       `json:"input"`
 	Format        string              `json:"format,omitempty" enum:"csv,jsonl,parquet,arrow,xlsx" doc:"Of the file, which tells it without it. CSV and JSON Lines may be compressed with gzip or zstd; arrow is IPC, as a file or a stream."`
 	Sheet         string              `json:"sheet,omitempty" maxLength:"255" doc:"Of a workbook, where several have rows; a hidden one is only read if it is named. Formulas count with the values that were saved, and of merged cells the first has the value."`
 	Model         string              `json:"model" maxLength:"255" doc:"name, name:version or name@label. All rows are answered by the version that it is now."`

@@ -21,7 +21,6 @@ import (
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/spare"
-	"sluice/internal/platform/upload"
 )
 
 // create checks a file's first rows against a model, and accepts the batch.
@@ -34,7 +33,7 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, _, err := a.uploads.Content(ctx, upload.ID(in.Input.UploadID))
+	from, err := a.rowsOf(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -52,20 +51,20 @@ func (a *API) create(ctx context.Context, in *NewBatch) (*job.Batch, error) {
 		b.Spec.Keep = o.IncludeInput
 		formats(&b.Output, o)
 	}
-	src := &counted{Source: run.Source(a.bucket, job.Object{Key: u.Object})}
+	src := &counted{Source: from.source}
 	s, err := a.check(ctx, &b, in, &m, src)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.quote(ctx, &b, &m, u.Tenant, s.of(&b.File, u.Length, src)); err != nil {
+	if err := a.quote(ctx, &b, &m, from.tenant, s.of(&b.File, from.bytes, src)); err != nil {
 		return nil, err
 	}
-	b.Input = job.Object{Key: job.Key(u.Tenant, b.ID), Bytes: u.Length, SHA256: u.SHA256}
-	copied, err := a.bucket.Copy(ctx, u.Object, b.Input.Key, u.SHA256)
+	b.Input = job.Object{Key: job.Key(from.tenant, b.ID), Bytes: from.bytes, SHA256: from.sha256}
+	kept, err := from.keep(ctx, b.Input.Key)
 	if err != nil {
 		return nil, err
 	}
-	b.Input.ETag = copied.ETag
+	b.Input.ETag = kept.ETag
 	made, err := cqrs.Send(ctx, a.bus, job.Submit{Batch: b})
 	if err != nil && !fault.Of(err).Kind.Retryable() { // else it may have been accepted; the sweep knows
 		_ = a.bucket.Delete(context.WithoutCancel(ctx), b.Input.Key)
