@@ -95,3 +95,19 @@ func TestSniffSkippedFrames(t *testing.T) {
 		t.Error(f)
 	}
 }
+
+// What cannot be read is told as what it is; and columns may be named like that.
+func TestSniffMagics(t *testing.T) {
+	const book, columns = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "application/vnd.apache.parquet"
+	for _, tt := range []struct{ declared, head, says string }{
+		{columns, "PAR1\x15\x04", ""}, {columns, "PARE\x2c\x00\x00\x00", "encrypted Parquet, which cannot be read: decrypt it"},
+		{book, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "without a password"}, {"text/csv", "PAR1\x15\x04", "not text/csv"},
+		{"text/csv", "PAR1,x\r\n1,2\r\n", ""}, {"text/csv", "PARE\tx\n", ""}, {columns, "PAR1,x\n", "the content is text"},
+		{"application/octet-stream", "PARE\x2c\x00\x00\x00", ""},
+	} {
+		err := fits(tt.declared, []byte(tt.head))
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%q as %s: %v", tt.head, tt.declared, err)
+		}
+	}
+}

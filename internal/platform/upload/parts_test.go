@@ -192,7 +192,7 @@ func TestPartsThatAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	binary := b.create(t, Create{Parts: true, Length: 8, ContentType: "text/csv"})
-	if err := b.put(b.slots(t, binary)[0], []byte("PAR1abcd")); err != nil {
+	if err := b.put(b.slots(t, binary)[0], []byte("PAR1\x15bcd")); err != nil {
 		t.Fatal(err)
 	}
 	if u, err := b.Complete(b.ctx, binary, Completion{}); fault.CodeOf(err) != "upload_type_mismatch" || u.State != Failed {

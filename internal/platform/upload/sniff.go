@@ -24,6 +24,8 @@ const (
 	zip     form = "ZIP"
 	gzip    form = "gzip"
 	zstd    form = "zstd"
+	sealed  form = "encrypted Parquet"
+	old     form = "an old or an encrypted workbook"
 	other   form = "binary data of another kind"
 )
 
@@ -32,7 +34,13 @@ var signatures = []struct {
 	begin string
 	form  form
 }{
-	{"PAR1", parquet}, {"ARROW1\x00\x00", arrow}, {"\xff\xff\xff\xff", arrow}, {"PK\x03\x04", zip}, {"PK\x05\x06", zip}, {"\x1f\x8b", gzip}, {"\x28\xb5\x2f\xfd", zstd},
+	{"PAR1", parquet}, {"PARE", sealed}, {"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", old}, {"ARROW1\x00\x00", arrow}, {"\xff\xff\xff\xff", arrow}, {"PK\x03\x04", zip}, {"PK\x05\x06", zip}, {"\x1f\x8b", gzip}, {"\x28\xb5\x2f\xfd", zstd},
+}
+
+// advice is what to do about content that is recognised, and cannot be read.
+var advice = map[form]string{
+	sealed: "decrypt it before the upload, or write it without encryption",
+	old:    "save it as .xlsx, without a password",
 }
 
 // taken has the declared types, and what content of each may look like; nil is
@@ -56,7 +64,8 @@ func known(media string) bool {
 // sniff tells the form of content by its first bytes.
 func sniff(head []byte) form {
 	for _, s := range signatures {
-		if bytes.HasPrefix(head, []byte(s.begin)) {
+		word := s.form == parquet || s.form == sealed // a column may have that name
+		if bytes.HasPrefix(head, []byte(s.begin)) && (!word || bytes.ContainsFunc(head, control)) {
 			return s.form
 		}
 	}
@@ -76,6 +85,9 @@ func sniff(head []byte) form {
 	return text // in any encoding: who reads it judges that
 }
 
+// control says whether a character is in no text.
+func control(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' }
+
 // whole returns the head without a character that is cut off at its end.
 func whole(head []byte) []byte {
 	for cut := 0; cut < utf8.UTFMax && cut < len(head); cut++ {
@@ -93,6 +105,9 @@ func fits(declared string, head []byte) error {
 	found, allowed := sniff(head), taken[media]
 	if allowed == nil || len(head) == 0 || slices.Contains(allowed, found) {
 		return nil
+	}
+	if what := advice[found]; what != "" {
+		return fault.New(fault.Unprocessable, "the content is %s, which cannot be read: %s", found, what).WithCode("upload_type_mismatch")
 	}
 	return fault.New(fault.Unprocessable, "the content is %s, not %s as was declared", found, media).WithCode("upload_type_mismatch")
 }

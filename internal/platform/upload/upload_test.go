@@ -288,7 +288,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"shorter than said":    {Create{Length: 5, ContentType: "text/csv"}, "abcd", "upload_length_mismatch", Open},
 		"larger than allowed":  {Create{Length: -1, ContentType: "text/csv"}, strings.Repeat("x", 1001), "upload_too_large", Open},
 		"another digest":       {Create{Length: -1, SHA256: sumOf(nil), ContentType: "text/csv"}, "abcd", "upload_checksum", Failed},
-		"binary for text":      {Create{Length: -1, ContentType: "text/csv"}, "PAR1abcd", "upload_type_mismatch", Failed},
+		"binary for text":      {Create{Length: -1, ContentType: "text/csv"}, "PAR1\x15bcd", "upload_type_mismatch", Failed},
 		"text for binary":      {Create{Length: -1, ContentType: "application/vnd.apache.parquet"}, "a,b\n", "upload_type_mismatch", Failed},
 		"CSV for JSON":         {Create{Length: -1, ContentType: "application/json"}, "a,b\n", "upload_type_mismatch", Failed},
 		"ZIP for a table, yes": {Create{Length: -1, ContentType: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}, "PK\x03\x04", "", Complete},
