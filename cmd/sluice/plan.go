@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/url"
 	"strconv"
 	"time"
@@ -26,6 +25,12 @@ func (p *program) plan() *cobra.Command {
 			"AT MOST is the 99th percentile where they wait for --slice each, which is what has to be within --p99. What is behind it, and how far it was right: docs/CAPACITY.md.",
 		Example: "  sluice plan --model iris --rps 500 --p99 50ms", Args: exactly(0, "nothing but flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := d.Check(); err != nil {
+				return usagef("%w", err)
+			}
+			if model == "" {
+				return usagef("--model is the name of a model")
+			}
 			var node plan.Node
 			if err := p.client.Get(cmd.Context(), "/v1/models/"+url.PathEscape(model)+"/costs", &node); err != nil {
 				return err
@@ -35,7 +40,7 @@ func (p *program) plan() *cobra.Command {
 				return err
 			}
 			b, err := json.Marshal(map[string]any{"model": node.Model, "version": node.Version, "nodes": made.Nodes, "spare": d.Spare, "per_node": round(made.PerNode), "most": round(made.Most),
-				"peak": round(made.Peak), "p50_ms": millis(made.P50), "p99_ms": millis(made.P99), "most_p50_ms": millis(made.MostP50), "most_p99_ms": millis(made.MostP99), "batch": round(made.Batch), "parallel": made.Parallel, "busy": fmt.Sprintf("%.0f%%", 100*made.Busy)})
+				"peak": round(made.Peak), "p50_ms": millis(made.P50), "p99_ms": millis(made.P99), "most_p50_ms": millis(made.MostP50), "most_p99_ms": millis(made.MostP99), "batch": round(made.Batch), "parallel": made.Parallel, "busy": round(made.Busy)})
 			if err != nil {
 				return err
 			}

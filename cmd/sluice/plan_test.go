@@ -27,6 +27,12 @@ func TestPlan(t *testing.T) {
 		{"--model iris --rps 5000 --p99 100us", exitFailed, "no number of nodes helps"},
 		{"--model iris --rps 5000 --p99 50ms --rows 9", exitFailed, "1 to 8 rows"},
 		{"--model iris --rps 5000", exitUsage, "p99"},
+		{"--model iris --rps -5 --p99 50ms", exitUsage, "more than 0 requests"},
+		{"--model iris --rps 5000 --p99 50ms --others 1", exitUsage, "below 1"},
+		{"--model iris --rps 5000 --p99 50ms --spare 9223372036854775807", exitUsage, "ask for less"},
+		{"--model= --rps 5000 --p99 50ms", exitUsage, "name of a model"},
+		{"--model iris --rps 1e9 --p99 50ms", exitFailed, "ask for less"},
+		{"--model iris --rps 5000 --p99 50ms -o json", exitOK, `"busy":0.`},
 		{"--model nix --rps 5000 --p99 50ms", exitRefused, "404"},
 	} {
 		var out, errs bytes.Buffer

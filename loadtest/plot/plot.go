@@ -12,7 +12,7 @@ import (
 // Chart is lines over one horizontal axis.
 type Chart struct {
 	Title, X, Y string // Y names what is measured, with its unit
-	Log         bool   // the vertical axis is logarithmic; what is not positive is left out
+	Log         bool   // the vertical axis is logarithmic; what is not positive, or next to nothing, is left out
 	Lines       []Line
 	Marks       []Mark
 }
@@ -54,19 +54,30 @@ func (c Chart) SVG() []byte {
 		fmt.Fprintf(&b, `<path d="M%.1f %.1fV%.1f" stroke="#888" stroke-dasharray="3 3"/><text x="%.1f" y="%.1f" fill="#666">%s</text>`+"\n", x.at(m.At), top, base, x.at(m.At)+3, top+9, html.EscapeString(m.Name))
 	}
 	for i, l := range c.Lines {
-		colour := colours[i%len(colours)]
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="1.5"/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n",
-			c.path(l, x, y), colour, width-right+8, top+12+15*float64(i), colour, html.EscapeString(l.Name))
+		colour, dashes := colours[i%len(colours)], ""
+		if i >= len(colours) { // each colour is taken once, and then broken
+			dashes = fmt.Sprintf(` stroke-dasharray="%d 3"`, 3*(i/len(colours)))
+		}
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="1.5"%s/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n",
+			c.path(l, x, y), colour, dashes, width-right+8, top+12+15*float64(i), colour, html.EscapeString(l.Name))
 	}
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
+}
+
+// least is the least that a logarithmic axis goes down to.
+const least = 1e-9
+
+// shows reports whether a value can be drawn.
+func (c Chart) shows(v float64) bool {
+	return !math.IsNaN(v) && !math.IsInf(v, 0) && !(c.Log && v < least)
 }
 
 func (c Chart) path(l Line, x, y axis) string {
 	var b strings.Builder
 	pen := "M"
 	for i, v := range l.Y {
-		if i >= len(l.X) || math.IsNaN(v) || c.Log && v <= 0 {
+		if i >= len(l.X) || !c.shows(v) {
 			pen = "M"
 			continue
 		}
@@ -76,16 +87,19 @@ func (c Chart) path(l Line, x, y axis) string {
 	return b.String()
 }
 
-// axes returns axes that hold all lines.
+// axes returns axes that hold all lines and marks.
 func (c Chart) axes() (x, y axis) {
 	x, y = axis{from: left, to: width - right, lo: math.Inf(1), hi: math.Inf(-1)}, axis{from: base, to: top, log: c.Log, lo: math.Inf(1), hi: math.Inf(-1)}
 	for _, l := range c.Lines {
 		for i, v := range l.Y {
-			if i < len(l.X) && !math.IsNaN(v) && !math.IsInf(v, 0) && !(c.Log && v <= 0) {
+			if i < len(l.X) && c.shows(v) {
 				x.hold(l.X[i])
 				y.hold(v)
 			}
 		}
+	}
+	for _, m := range c.Marks {
+		x.hold(m.At)
 	}
 	if !c.Log {
 		y.hold(0)

@@ -15,8 +15,8 @@ import (
 // picture.
 func TestAChartIsAlwaysAPicture(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		value := rapid.OneOf(rapid.Float64Range(-1e6, 1e6), rapid.SampledFrom([]float64{0, math.NaN(), 1e-9, 42}))
-		c := Chart{Title: rapid.SampledFrom([]string{"", "a<b>&\"c"}).Draw(rt, "title"), Log: rapid.Bool().Draw(rt, "log"), Marks: []Mark{{1, "<m>"}}}
+		value := rapid.OneOf(rapid.Float64Range(-1e6, 1e6), rapid.SampledFrom([]float64{0, math.NaN(), math.Inf(1), 1e-305, 1e-9, 42}))
+		c := Chart{Title: rapid.SampledFrom([]string{"", "a<b>&\"c"}).Draw(rt, "title"), Log: rapid.Bool().Draw(rt, "log"), Marks: []Mark{{rapid.Float64Range(-5, 25).Draw(rt, "mark"), "<m>"}}}
 		for range rapid.IntRange(0, 3).Draw(rt, "lines") {
 			ys := rapid.SliceOfN(value, 0, 20).Draw(rt, "ys")
 			l := Line{Name: "<l>", Y: ys}
@@ -38,9 +38,12 @@ func TestAChartIsAlwaysAPicture(t *testing.T) {
 			rt.Fatalf("no number: %s", svg)
 		}
 		x, y := c.axes()
+		if px := x.at(c.Marks[0].At); px < left-1 || px > width-right+1 {
+			rt.Fatalf("the mark at %v lies at %v", c.Marks[0].At, px)
+		}
 		for _, l := range c.Lines {
 			for i, v := range l.Y {
-				if math.IsNaN(v) || c.Log && v <= 0 {
+				if !c.shows(v) {
 					continue
 				}
 				if px, py := x.at(l.X[i]), y.at(v); px < left-1 || px > width-right+1 || py < top-1 || py > base+1 {
@@ -49,4 +52,22 @@ func TestAChartIsAlwaysAPicture(t *testing.T) {
 			}
 		}
 	})
+}
+
+// No two lines look alike, also where there are more than colours.
+func TestLinesDiffer(t *testing.T) {
+	var c Chart
+	for range 2*len(colours) + 1 {
+		c.Lines = append(c.Lines, Line{Name: "l", X: []float64{0, 1}, Y: []float64{1, 2}})
+	}
+	looks := map[string]bool{}
+	for line := range strings.Lines(string(c.SVG())) {
+		if _, look, ok := strings.Cut(line, `fill="none" `); ok {
+			look, _, _ = strings.Cut(look, "/>")
+			looks[look] = true
+		}
+	}
+	if len(looks) != len(c.Lines) {
+		t.Errorf("%d lines have %d looks", len(c.Lines), len(looks))
+	}
 }

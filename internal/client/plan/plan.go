@@ -142,18 +142,32 @@ func (m *model) plan(nodes int, at sample) Plan {
 	return Plan{Nodes: nodes, PerNode: m.Rate / float64(nodes), Peak: m.peak(), Parallel: m.parallel, P50: at.p50, P99: at.p99, MostP50: most.p50, MostP99: most.p99, Batch: at.batch, Busy: at.busy}
 }
 
-func (d Demand) check(n Node) error {
+// Check fails where a demand makes no sense, whatever the node.
+func (d Demand) Check() error {
 	switch {
 	case !(d.Rate > 0) || math.IsInf(d.Rate, 0):
 		return errors.New("the rate must be more than 0 requests per second")
-	case d.Rows < 1 || d.Rows > max(n.MaxRows, 1):
-		return fmt.Errorf("a request has 1 to %d rows, the most of a run", max(n.MaxRows, 1))
+	case d.Rows < 1:
+		return errors.New("a request has at least 1 row")
 	case d.P99 <= 0:
 		return errors.New("the 99th percentile must be more than 0")
 	case !(d.Others >= 0 && d.Others < 1) || d.Jitter < 0:
 		return errors.New("others take a share of the cores from 0 to below 1, and the jitter is not negative")
 	case d.Request < 0 || d.Wake < 0 || d.Spare < 0 || d.Slice < 0:
 		return errors.New("neither a request's cost nor the spare nodes nor the slice can be negative")
+	case d.Spare > maxNodes:
+		return fmt.Errorf("more than %d spare nodes: ask for less", maxNodes)
+	}
+	return nil
+}
+
+func (d Demand) check(n Node) error {
+	if err := d.Check(); err != nil {
+		return err
+	}
+	switch {
+	case d.Rows > max(n.MaxRows, 1):
+		return fmt.Errorf("a request has 1 to %d rows, the most of a run", max(n.MaxRows, 1))
 	case n.Cores < 1 || n.Executors < 1:
 		return errors.New("the node has neither cores nor executors: is it a Sluice of this version?")
 	case len(n.Costs) == 0:

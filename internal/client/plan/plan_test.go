@@ -79,6 +79,8 @@ func TestWhatCannotBePlannedSaysWhy(t *testing.T) {
 		"1 to 4096 rows":       func(_ *Node, d *Demand) { d.Rows = 5000 },
 		"99th percentile must": func(_ *Node, d *Demand) { d.P99 = 0 },
 		"negative":             func(_ *Node, d *Demand) { d.Spare = -1 },
+		"100000 spare nodes":   func(_ *Node, d *Demand) { d.Spare = math.MaxInt },
+		"at least 1 row":       func(_ *Node, d *Demand) { d.Rows = 0 },
 		"cores":                func(n *Node, _ *Demand) { n.Cores = 0 },
 		"nodes: ask for less":  func(_ *Node, d *Demand) { d.Rate = 1e12 },
 	} {
