@@ -124,7 +124,7 @@ const (
 	notice     = time.Minute      // for which what was said of an export that waits is believed to be heard
 	maxTries   = 5
 	patience   = time.Hour      // for which what is not there, or full, fails no export that was accepted
-	longest    = 6              // of waits, as a power of two of seconds
+	longest    = 4              // of waits, as a power of two of seconds
 	remembered = 24 * time.Hour // for which it is told how an export has ended that has no files
 )
 
