@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -61,9 +62,22 @@ type bed struct {
 	left        []string // peers that could not be measured, and why
 }
 
+// leave leaves a peer out, with what was measured of it before.
 func (b *bed) leave(p *peer, err error) {
+	maps.DeleteFunc(b.results, func(e entry, _ map[cell]*seen) bool { return e.title == p.title })
+	maps.DeleteFunc(b.flooded, func(e entry, _ flooded) bool { return e.title == p.title })
 	b.left = append(b.left, fmt.Sprintf("%s: %v", p.title, err))
 	fmt.Fprintf(b.out, "left out: %s: %v\n", p.title, err)
+}
+
+// alone reports whether nothing was measured beside Sluice and the floor.
+func (b *bed) alone() bool {
+	for e := range b.results {
+		if !e.sluice && !e.floor {
+			return false
+		}
+	}
+	return true
 }
 
 // measure goes through all servers, as often as there are rounds, beginning each

@@ -6,7 +6,8 @@
 //	go run ./loadtest/peers [-short] [-only peer,...] [-write docs/PERFORMANCE.md]
 //
 // Peers are installed from PyPI, pinned, into the user's cache (tools/venv.sh) the
-// first time. One that cannot be installed or started is reported and left out.
+// first time. One that cannot be installed or started, or answers wrongly, is reported
+// and left out with all its figures; a run in which that becomes of every peer fails.
 // How they are set up is in the folders beside this file; docs/PERFORMANCE.md says
 // what is fair about it and what is not.
 package main
@@ -61,6 +62,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if *write != "" {
+		if err := replace(*write, nil); err != nil { // before minutes are spent
+			return fmt.Errorf("-write: %w", err)
+		}
+	}
 	s := settings{rounds: 3, warm: 400 * time.Millisecond, span: 1200 * time.Millisecond}
 	if *short {
 		s = settings{rounds: 1, warm: 200 * time.Millisecond, span: 400 * time.Millisecond}
@@ -75,24 +81,28 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.models.Close()) }()
-	b.install(ctx, chosen)
+	if err := b.install(ctx, chosen); err != nil {
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	witness := machine.Watch(nil)
 	began := time.Now()
-	if err := b.measure(limited, chosen); err != nil {
-		return err
-	}
+	err = b.measure(limited, chosen)
 	text := b.tables(time.Since(began), witness.Others())
-	fmt.Fprint(out, "\n"+text)
+	fmt.Fprint(out, "\n"+text) // also what there is of a run that has failed
 	switch {
+	case err != nil:
+		return err
+	case b.alone():
+		return errors.New("no peer was measured to its end")
 	case *write == "":
 		return nil
 	case *short || *only != "":
 		fmt.Fprintf(out, "\n%s is left as it is: this was a part of a run\n", *write)
 		return nil
 	}
-	return replace(*write, text)
+	return replace(*write, &text)
 }
 
 func names() string {
@@ -124,8 +134,8 @@ const (
 	endMark   = "<!-- peers: end -->"
 )
 
-// replace puts the text between the markers of a file.
-func replace(path, text string) error {
+// replace puts the text between the markers of a file; without one it looks whether it could.
+func replace(path string, text *string) error {
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -135,5 +145,12 @@ func replace(path, text string) error {
 	if !ok || !closed {
 		return fmt.Errorf("%s has no %s and %s behind it", path, beginMark, endMark)
 	}
-	return os.WriteFile(path, []byte(before+beginMark+"\n"+text+endMark+after), 0o644)
+	if text == nil {
+		file, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return file.Close()
+	}
+	return os.WriteFile(path, []byte(before+beginMark+"\n"+*text+endMark+after), 0o644)
 }

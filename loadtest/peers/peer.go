@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/loadtest/load"
@@ -46,7 +47,7 @@ func protocol() map[load.Encoding]wire {
 var peers = []*peer{
 	{name: "mlserver", title: "MLServer 1.7.1", command: []string{"serve.py"}, batch: true,
 		wires: map[load.Encoding]wire{load.JSON: oip, load.Binary: grpc}, ready: func(addr string) string { return addr + "/v2/health/ready" }},
-	{name: "kserve", title: "KServe 0.21.0", command: []string{"serve.py"},
+	{name: "kserve", title: "KServe 0.21.0", command: []string{"serve.py", "--log_config_file", "log.yaml"},
 		wires: protocol(), ready: func(addr string) string { return addr + "/v2/health/ready" }},
 	{name: "bentoml", title: "BentoML 1.4.40", command: []string{"-m", "bentoml", "serve", "service:Onnx"}, batch: true,
 		env: []string{"BENTOML_DO_NOT_TRACK=True"}, wires: map[load.Encoding]wire{load.JSON: plain}, ready: func(addr string) string { return addr + "/readyz" }},
@@ -56,21 +57,32 @@ var peers = []*peer{
 		wires: protocol(), ready: func(addr string) string { return addr + "/v2/models/transformer_batched/ready" }},
 }
 
-// install makes the environments. A peer that has none is told of, and left out.
-func (b *bed) install(ctx context.Context, chosen []*peer) {
+// install makes the environments. A peer that has none is told of, and left out; it fails where all are.
+func (b *bed) install(ctx context.Context, chosen []*peer) error {
+	installed := 0
 	for _, p := range chosen {
-		cmd := exec.CommandContext(ctx, "tools/venv.sh", filepath.Join("loadtest", "peers", p.name, "requirements.txt")) // #nosec G204 -- names of ours
+		cmd := target.Group(exec.CommandContext(ctx, "tools/venv.sh", filepath.Join("loadtest", "peers", p.name, "requirements.txt"))) // #nosec G204 -- names of ours
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }                                           // with what it has started
+		cmd.WaitDelay = 10 * time.Second
 		cmd.Stderr = b.out
 		if p.system { // the interpreter inside the peer is older than the newest patch releases
 			cmd.Env = append(os.Environ(), "PATH=/usr/bin:"+os.Getenv("PATH"))
 		}
 		path, err := cmd.Output()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			b.leave(p, fmt.Errorf("it cannot be installed: %w", err))
 			continue
 		}
 		p.python = strings.TrimSpace(string(path))
+		installed++
 	}
+	if installed == 0 {
+		return errors.New("none of the peers could be installed: it takes Python 3 and a package registry that pip knows")
+	}
+	return nil
 }
 
 // running is a server with its addresses.

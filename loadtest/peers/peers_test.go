@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -36,6 +37,10 @@ func TestPeersArePinned(t *testing.T) {
 		}
 		if !strings.Contains(string(text), "\nonnxruntime==1.31.1\n") {
 			t.Errorf("%s does not pin the runtime's version", p.name)
+		}
+		words := strings.Fields(strings.TrimSuffix(p.title, ")"))
+		if version := words[len(words)-1]; !strings.Contains(string(text), "=="+version+"\n") {
+			t.Errorf("%s does not pin version %s, which the tables name", p.name, version)
 		}
 		for line := range strings.Lines(string(text)) {
 			if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !strings.Contains(line, "==") {
@@ -80,10 +85,45 @@ func TestTablesGoBetweenTheMarkers(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := replace(path, "new\n")
+		tables := "new\n"
+		if err := replace(path, nil); (err == nil) != (want != "") {
+			t.Errorf("%q could be written to: %v", text, err)
+		}
+		err := replace(path, &tables)
 		got, _ := os.ReadFile(path)
 		if want == "" && (err == nil || string(got) != text) || want != "" && (err != nil || string(got) != want) {
 			t.Errorf("%q became %q, %v", text, got, err)
 		}
+	}
+}
+
+// What cannot be installed or fails later is left out with all that was measured of it, so that it
+// neither stands in the tables with fewer rounds nor is compared with.
+func TestWhoFailsIsLeftOutWhole(t *testing.T) {
+	var out bytes.Buffer
+	one, two := &peer{name: "nix", title: "One 1"}, &peer{name: "nix", title: "Two 2"}
+	b := &bed{out: &out, results: map[entry]map[cell]*seen{}, settings: settings{rounds: 1}}
+	if err := b.install(t.Context(), []*peer{one, two}); err == nil || len(b.left) != 2 || one.python != "" {
+		t.Errorf("%v, left out: %q", err, b.left)
+	}
+	c := cells()[0]
+	for i, e := range []entry{{title: "Sluice", sluice: true}, {title: "One 1", batched: "batched"}, {title: "Two 2", batched: "one by one"}} {
+		s := b.at(e, c)
+		s.rates, s.p50, s.p99 = []float64{1000 / float64(i+1)}, []float64{float64(i + 1)}, []float64{float64(i + 1)}
+	}
+	b.leave(one, errors.New("it ended"))
+	var text strings.Builder
+	b.table(&text, c)
+	b.goals(&text)
+	if got := text.String(); strings.Contains(got, "One 1") || !strings.Contains(got, "| 3.0 × | 0.33 | 0.33 |") || b.alone() {
+		t.Errorf("alone: %t; %s", b.alone(), got)
+	}
+	b.results[entry{title: "Two 2", batched: "one by one"}][c] = &seen{rates: []float64{0}, p50: []float64{0}, p99: []float64{0}, refused: 9}
+	text.Reset()
+	if b.goals(&text); strings.Contains(text.String(), "Inf") || strings.Contains(text.String(), "NaN") {
+		t.Errorf("beside who answers nothing: %s", &text)
+	}
+	if b.leave(two, errors.New("it ended")); !b.alone() {
+		t.Error("nobody is left, and that is not seen")
 	}
 }

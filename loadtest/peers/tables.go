@@ -74,7 +74,7 @@ func (b *bed) goals(t *strings.Builder) {
 			switch {
 			case r.sluice:
 				own = r.seen
-			case !r.floor && r.failed == 0:
+			case !r.floor && r.failed == 0 && median(r.rates) > 0:
 				rates, p50, p99 = append(rates, median(r.rates)), append(p50, median(r.p50)), append(p99, median(r.p99))
 			}
 		}

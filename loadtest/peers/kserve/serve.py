@@ -1,7 +1,6 @@
 """KServe's Python server with a custom model. Its batcher is another program beside
 it (the agent), so there is no batching here."""
 
-import logging
 import os
 import sys
 
@@ -33,16 +32,13 @@ class Onnx(kserve.Model):
         return InferResponse(response_id=payload.id or "", model_name=self.name, infer_outputs=[output])
 
 
-def quiet():
-    """No line for each request, as for every peer; and this machine only, which the
-    server has no setting for."""
-    for name in ("uvicorn.access", "kserve.trace"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def here():
+    """This machine only, which the server has no setting for."""
     config = rest.uvicorn.Config
-    rest.uvicorn.Config = lambda *args, **kwargs: config(*args, **{**kwargs, "host": "127.0.0.1", "access_log": False})
+    rest.uvicorn.Config = lambda *args, **kwargs: config(*args, **{**kwargs, "host": "127.0.0.1"})
 
 
 if __name__ == "__main__":
-    quiet()
+    here()
     server = kserve.ModelServer(http_port=models.PORT, grpc_port=models.GRPC_PORT, workers=models.WORKERS, enable_grpc=False, access_log_format=None)
     server.start([Onnx(name) for name in models.NAMES])

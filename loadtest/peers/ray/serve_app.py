@@ -18,9 +18,10 @@ from starlette.responses import Response  # noqa: E402
 import models  # noqa: E402
 
 WINDOW = models.WINDOW_MS / 1000
+QUIET = {"enable_access_log": False}  # no line for each request, as for every peer
 
 
-@serve.deployment(num_replicas=models.WORKERS, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0})
+@serve.deployment(num_replicas=models.WORKERS, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0}, logging_config=QUIET)
 class Onnx:
     def __init__(self):
         self.models = {name: models.Model(name) for name in models.NAMES}
@@ -71,7 +72,7 @@ if __name__ == "__main__":
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     ray.init(num_cpus=models.WORKERS, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20, runtime_env={"env_vars": {"PYTHONPATH": HERE}})
-    serve.start(http_options={"host": "127.0.0.1", "port": models.PORT})
+    serve.start(http_options={"host": "127.0.0.1", "port": models.PORT}, logging_config=QUIET)
     serve.run(Onnx.bind(), route_prefix="/")
     print("serving", flush=True)
     ended.wait()
