@@ -33,8 +33,8 @@ type Config struct {
 	// duplicate window should be as long.
 	Retain time.Duration
 	// Again is for how long before the last of them published messages are published
-	// again at a start, no more than Retain, which is the default: longer than the queue
-	// takes to make them survive a loss of power.
+	// again at a start, and no more than Retain before the start, which is the default:
+	// longer than the queue takes to make them survive a loss of power.
 	Again   time.Duration
 	Poll    time.Duration // how often a shard is looked at that nobody has said to have changed; default 250ms
 	Batch   int           // messages published at a time; default 256

@@ -163,8 +163,9 @@ func TestOrderThroughFailures(t *testing.T) {
 	})
 }
 
-// A queue that lost what it had acknowledged last gets it again from the next relay,
-// however long that takes to come; what is older, or was forgotten, it does not.
+// A queue that lost what it had acknowledged last gets it again from the next relay;
+// what is older, or was published so long ago that the queue may not know its ids any
+// more, it does not.
 func TestLostMessagesComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := repo.New(memrepo.New(memrepo.Config{}), repo.Config{})
@@ -179,23 +180,58 @@ func TestLostMessagesComeAgain(t *testing.T) {
 		}
 		stop()
 		q.stored, q.seen = nil, nil
-		time.Sleep(time.Hour)
+		time.Sleep(5 * time.Minute)
 		cfg.Owner = "b"
 		stop = start(t, s, q, cfg)
-		time.Sleep(9 * time.Minute)
+		time.Sleep(time.Minute)
+		stop()
 		want := expected(2, 10)
 		delete(want, "c0")
 		if d := cmp.Diff(want, q.sequences()); d != "" {
 			t.Error(d)
 		}
 		sent := q.sent
-		time.Sleep(6 * time.Minute) // forgotten by now
-		stop()
+		time.Sleep(10 * time.Minute)
 		stop = start(t, s, q, Config{Owner: "c"})
 		time.Sleep(time.Minute)
 		stop()
 		if q.sent != sent {
 			t.Errorf("%d messages were published after their time", q.sent-sent)
+		}
+	})
+}
+
+// unsure is a store that cannot say at first what was published last.
+type unsure struct {
+	repo.Driver
+	failures int
+}
+
+func (u *unsure) Republish(ctx context.Context, shard int, within time.Duration, since time.Time) (int, error) {
+	if u.failures--; u.failures >= 0 {
+		return 0, fault.New(fault.Unavailable, "not now")
+	}
+	return u.Driver.Republish(ctx, shard, within, since)
+}
+
+// Nothing is published before what may be lost: at the next start, it would not be of the
+// latest any more.
+func TestWhatIsLostComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver := &unsure{Driver: memrepo.New(memrepo.Config{})}
+		s := repo.New(driver, repo.Config{})
+		q := &memory{}
+		stop := start(t, s, q, Config{Owner: "a"})
+		count(t, s, "c0")
+		time.Sleep(time.Second)
+		stop()
+		q.stored, q.seen, driver.failures = nil, nil, 5
+		stop = start(t, s, q, Config{Owner: "b"})
+		count(t, s, "c0")
+		time.Sleep(time.Minute)
+		stop()
+		if d := cmp.Diff(expected(1, 2), q.sequences()); d != "" {
+			t.Error(d)
 		}
 	})
 }

@@ -86,12 +86,22 @@ func (r *Relay) relay(ctx context.Context, shard int, wake <-chan struct{}) {
 	}
 }
 
+// republish has the latest messages published again. Until it could, nothing is published:
+// the next start would look for what is the latest behind what was lost. What is older than
+// Retain is none of it, since the queue may not know its ids any more.
 func (r *Relay) republish(ctx context.Context, shard int) {
-	n, err := r.outbox.Republish(ctx, shard, r.cfg.Again)
-	if err != nil && ctx.Err() == nil {
-		r.cfg.Log.WarnContext(ctx, "the latest messages could not be published again; a queue that lost them stays without", "shard", shard, "error", err)
-	} else if n > 0 {
-		r.cfg.Log.InfoContext(ctx, "the latest messages are published again, in case the queue has lost them", "shard", shard, "messages", n)
+	for failures := 1; ctx.Err() == nil; failures++ {
+		n, err := r.outbox.Republish(ctx, shard, r.cfg.Again, r.store.Now().Add(-r.cfg.Retain))
+		switch {
+		case err == nil && n > 0:
+			r.cfg.Log.InfoContext(ctx, "the latest messages are published again, in case the queue has lost them", "shard", shard, "messages", n)
+			return
+		case err == nil:
+			return
+		case ctx.Err() == nil && (failures == 1 || failures%64 == 0):
+			r.cfg.Log.WarnContext(ctx, "messages wait in the outbox: the latest cannot be published again first, in case the queue has lost them", "shard", shard, "failures", failures, "error", err)
+		}
+		sleep(ctx, backoff(failures, err), nil)
 	}
 }
 

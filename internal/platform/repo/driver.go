@@ -175,9 +175,9 @@ type Outbox interface {
 	// Published notes that the messages were; they are kept for Republish.
 	Published(ctx context.Context, shard int, ids []Message, at time.Time) error
 	// Republish makes messages pending again that were published within so long
-	// before the last that was, and returns how many: the queue may have lost them.
-	// How long ago that is does not matter: nothing was published since.
-	Republish(ctx context.Context, shard int, within time.Duration) (int, error)
+	// before the last that was, and at since or later, and returns how many: the
+	// queue may have lost them.
+	Republish(ctx context.Context, shard int, within time.Duration, since time.Time) (int, error)
 	// Trim forgets messages that were published before, and returns how many
 	// it has forgotten, at most limit.
 	Trim(ctx context.Context, shard int, before time.Time, limit int) (int, error)

@@ -50,7 +50,7 @@ func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, 
 }
 
 // Republish implements repo.Outbox.
-func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration) (int, error) {
+func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration, since time.Time) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.usable(ctx); err != nil {
@@ -63,7 +63,7 @@ func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration) (in
 		}
 	}
 	for i, o := range d.outbox {
-		if !o.published.IsZero() && last.Sub(o.published) <= within {
+		if !o.published.IsZero() && last.Sub(o.published) <= within && !o.published.Before(since) {
 			d.outbox[i].published = time.Time{}
 			n++
 		}

@@ -141,10 +141,16 @@ func testPublished(t *testing.T, f *fixture, s repo.Scope) {
 	if got := f.drain(t); len(got) != 3 {
 		t.Fatalf("drained %d messages, expected 3", len(got))
 	}
+	since := f.clock.Now()
 	republish := func(within time.Duration) int {
-		return f.eachShard(t, func(shard int) (int, error) { return f.driver.Republish(ctx, shard, within) })
+		return f.eachShard(t, func(shard int) (int, error) { return f.driver.Republish(ctx, shard, within, since) })
 	}
-	f.clock.advance(time.Hour) // however long that is ago
+	f.clock.advance(time.Hour)
+	since = since.Add(time.Microsecond)
+	if n := republish(2 * time.Hour); n != 0 {
+		t.Errorf("%d messages are pending again, published before the time", n)
+	}
+	since = since.Add(-time.Microsecond)
 	if n := republish(0); n != 3 {
 		t.Errorf("%d messages are pending again, expected 3", n)
 	}

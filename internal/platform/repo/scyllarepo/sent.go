@@ -115,28 +115,19 @@ type sentRow struct {
 }
 
 // Republish implements repo.Outbox.
-func (d *Driver) Republish(ctx context.Context, n int, within time.Duration) (int, error) {
+func (d *Driver) Republish(ctx context.Context, n int, within time.Duration, since time.Time) (int, error) {
 	if err := d.usable(ctx); err != nil {
 		return 0, err
 	}
-	minutes, err := d.listed(ctx, queueSent(n), 0, 1<<40)
+	minutes, from, err := d.latest(ctx, n, within, since)
 	if err != nil {
 		return 0, cql.Translate(ctx, err)
 	}
-	total, since := 0, int64(0) // from when on, once the last is known
-	slices.Sort(minutes)
-	for _, m := range slices.Backward(minutes) {
-		if minuteOf(time.UnixMicro(since)) > m {
-			break
-		}
-		rows, err := d.sent(ctx, n, m, since)
+	total := 0
+	for _, m := range minutes {
+		rows, err := d.sent(ctx, n, m, from)
 		if err != nil {
 			return total, cql.Translate(ctx, err)
-		}
-		if since == 0 && len(rows) > 0 {
-			last := slices.MaxFunc(rows, func(a, b sentRow) int { return cmp.Compare(a.at, b.at) })
-			since = last.at - within.Microseconds()
-			rows = slices.DeleteFunc(rows, func(r sentRow) bool { return r.at < since })
 		}
 		if err := cql.Each(len(rows), func(i int) error { return d.unsend(ctx, n, m, rows[i]) }); err != nil {
 			return total, cql.Translate(ctx, err)
@@ -147,6 +138,24 @@ func (d *Driver) Republish(ctx context.Context, n int, within time.Duration) (in
 		d.signal()
 	}
 	return total, nil
+}
+
+// latest returns the minutes with what was published within so long before the last that
+// was, and at since or later, in their order, and when that begins.
+func (d *Driver) latest(ctx context.Context, n int, within time.Duration, since time.Time) ([]int64, int64, error) {
+	minutes, err := d.listed(ctx, queueSent(n), minuteOf(since), 1<<40)
+	slices.Sort(minutes)
+	for i := len(minutes) - 1; err == nil && i >= 0; i-- {
+		rows, failed := d.sent(ctx, n, minutes[i], since.UnixMicro())
+		if err = failed; len(rows) == 0 {
+			continue
+		}
+		last := slices.MaxFunc(rows, func(a, b sentRow) int { return cmp.Compare(a.at, b.at) })
+		from := max(last.at-within.Microseconds(), since.UnixMicro())
+		first, _ := slices.BinarySearch(minutes, minuteOf(time.UnixMicro(from)))
+		return minutes[first:], from, err
+	}
+	return nil, 0, err
 }
 
 func (d *Driver) sent(ctx context.Context, n int, m, since int64) ([]sentRow, error) {

@@ -20,8 +20,8 @@ var (
 	selectBacklog   = "SELECT count(*), (SELECT time FROM outbox WHERE " + isPending + " ORDER BY position LIMIT 1) FROM outbox WHERE " + isPending
 	markPublished   = "UPDATE outbox SET published_at = ? WHERE position = ?"
 	markFirst       = "UPDATE outbox SET published_at = ? WHERE " + isPending + " AND position <= ?"
-	republish       = fmt.Sprintf("UPDATE outbox SET published_at = %[1]d WHERE published_at < %[1]d"+
-		" AND published_at >= (SELECT MAX(published_at) FROM outbox WHERE published_at < %[1]d) - ? RETURNING 1", int64(never))
+	republish       = fmt.Sprintf("UPDATE outbox SET published_at = %[1]d WHERE published_at < %[1]d AND published_at >="+
+		" MAX(?, (SELECT MAX(published_at) FROM outbox WHERE published_at < %[1]d) - ?) RETURNING 1", int64(never))
 	trim = "DELETE FROM outbox WHERE position IN (SELECT position FROM outbox WHERE published_at < ? LIMIT ?) RETURNING 1"
 )
 
@@ -82,8 +82,8 @@ func (d *Driver) Published(ctx context.Context, _ int, messages []repo.Message, 
 }
 
 // Republish implements repo.Outbox.
-func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration) (int, error) {
-	return d.count(ctx, newStatement(republish, within.Microseconds()))
+func (d *Driver) Republish(ctx context.Context, _ int, within time.Duration, since time.Time) (int, error) {
+	return d.count(ctx, newStatement(republish, since.UnixMicro(), within.Microseconds()))
 }
 
 // Trim implements repo.Outbox.

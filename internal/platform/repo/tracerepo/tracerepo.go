@@ -107,9 +107,9 @@ func (d *traced) Published(ctx context.Context, shard int, ids []repo.Message, a
 	return err
 }
 
-func (d *traced) Republish(ctx context.Context, shard int, within time.Duration) (int, error) {
+func (d *traced) Republish(ctx context.Context, shard int, within time.Duration, since time.Time) (int, error) {
 	ctx, c := d.republish.begin(ctx, "")
-	n, err := d.Driver.Republish(ctx, shard, within)
+	n, err := d.Driver.Republish(ctx, shard, within, since)
 	c.count("sluice.messages", n)
 	c.end(err)
 	return n, err

@@ -67,7 +67,7 @@ func each(ctx context.Context, d repo.Driver) map[string]error {
 	_, out["history"] = d.History(ctx, key, 0, 5)
 	_, out["pending"] = d.Pending(ctx, 0, 5)
 	out["published"] = d.Published(ctx, 0, nil, time.Now())
-	_, out["republish"] = d.Republish(ctx, 0, time.Minute)
+	_, out["republish"] = d.Republish(ctx, 0, time.Minute, time.Time{})
 	_, out["trim"] = d.Trim(ctx, 0, time.Now(), 5)
 	_, _, out["backlog"] = d.Backlog(ctx, 0)
 	_, out["purge"] = d.Purge(ctx, "things", time.Now(), 5)
