@@ -42,7 +42,7 @@ func lookups(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lookup", "config.yaml"), []byte("version_policy: {all: true}\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "lookup", "config.yaml"), []byte("slo: 10s\nversion_policy: {all: true}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -116,7 +116,7 @@ func known(flag, value string, values []string) error {
 
 // check refuses what cannot be, before the file is uploaded.
 func (in *batchFlags) check() error {
-	if in.ratio < 0 || in.ratio > 1 {
+	if !(in.ratio >= 0 && in.ratio <= 1) { // which NaN is not
 		return usagef("--max-error-ratio is a share, from 0 to 1, got %v", in.ratio)
 	}
 	for _, f := range []struct {
@@ -236,7 +236,9 @@ func until(text string, now time.Time) (string, error) {
 	if d, err := time.ParseDuration(text); err == nil && d > 0 {
 		return now.Add(d).UTC().Format(time.RFC3339Nano), nil
 	}
-	if _, err := time.Parse(time.RFC3339, text); err != nil {
+	if at, err := time.Parse(time.RFC3339, text); err == nil && !at.After(now) {
+		return "", usagef("--deadline %s has passed", text)
+	} else if err != nil {
 		return "", usagef("--deadline is a time such as 2026-01-31T18:00:00Z, or so long from now, such as 90m, got %q", text)
 	}
 	return text, nil

@@ -47,7 +47,7 @@ func (p *program) poll(ctx context.Context, path, again string, read func(json.R
 		}
 		if why := now.waits; why != nil && why.Code != told {
 			told = why.Code
-			fmt.Fprintf(p.err, "\nsluice: it waits, and goes on by itself: %s (%s)\n", plain(why.Message), plain(why.Code))
+			fmt.Fprintf(p.err, "\nsluice: it waits: %s (%s)\n", plain(why.Message), plain(why.Code))
 		}
 		if pause.For(ctx, look); ctx.Err() != nil {
 			fmt.Fprintf(p.err, "\nsluice: it goes on without this program: sluice %s %s\n", again, filepath.Base(path))

@@ -101,6 +101,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	case *short || *only != "":
 		fmt.Fprintf(out, "\n%s is left as it is: this was a part of a run\n", *write)
 		return nil
+	case len(b.left) > 0: // the tables would say that nobody left is better
+		return fmt.Errorf("%s is left as it is, since peers were left out", *write)
 	}
 	return replace(*write, &text)
 }

@@ -132,6 +132,9 @@ func (s *Scenario) checkRates(t *Traffic) error {
 		if r.Relative && s.Capacity == nil {
 			return fmt.Errorf("a rate of %s needs the capacity to be measured", r)
 		}
+		if !r.Relative && r.Value > mostRate {
+			return fmt.Errorf("%.3g requests a second are more than the generator can send: ask for at most %.0f", r.Value, mostRate)
+		}
 		sends = sends || r.Value > 0
 	}
 	if !sends {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,10 +45,8 @@ type run struct {
 // Run runs a scenario and reports what it saw. An error is a run that could not
 // be; what did not hold is in the report.
 func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error) {
-	if o.HTTP != "" {
-		if err := s.foreign(o); err != nil {
-			return nil, err
-		}
+	if err := s.fits(o); err != nil {
+		return nil, err
 	}
 	r := &run{s: s, options: o, series: map[string]*Series{}, lag: map[string]*load.Histogram{}}
 	if r.world, err = start(ctx, s, o); err != nil {
@@ -67,8 +66,15 @@ func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error
 	return r.report(witness.Others()), nil
 }
 
-// foreign refuses what needs a server of ours, and what needs an address that is not given.
-func (s *Scenario) foreign(o Options) error {
+// fits refuses what cannot be run against the server of the options, if they name one: what needs
+// a server of ours, or an address that is not given, and what would hold since nothing is asserted.
+func (s *Scenario) fits(o Options) error {
+	if o.HTTP == "" {
+		return nil
+	}
+	if len(s.Assert) > 0 && !slices.ContainsFunc(s.Assert, func(a Assertion) bool { return !a.ofMemory() }) {
+		return fmt.Errorf("scenario %s asserts nothing but memory, which is not measured of a server that is there", s.Name)
+	}
 	if len(s.Server.Tenants) > 0 || s.Server.Nodes > 1 {
 		return fmt.Errorf("scenario %s has tenants or nodes of its own: it cannot run against a server that is there", s.Name)
 	}

@@ -143,7 +143,7 @@ type Batch struct {
 	Progress    BatchProgress     `json:"progress"`
 	Quote       *BatchQuote       `json:"quote,omitempty" doc:"What the batch was expected to take when it was accepted, where the model's pace was known."`
 	Usage       BatchUsage        `json:"usage"`
-	Waiting     *BatchWaiting     `json:"waiting,omitempty" doc:"What the batch waits for, where nobody can go on with it: a process that has the model, or room on a disk. It goes on by itself."`
+	Waiting     *BatchWaiting     `json:"waiting,omitempty" doc:"What the batch waits for, where nobody can go on with it: a process that has the model, or room on a disk. It goes on by itself once there is."`
 	Error       *BatchFailure     `json:"error,omitempty"`
 	Errors      []BatchRowError   `json:"errors,omitempty" doc:"Of rows, the first hundred."`
 	Results     *BatchResults     `json:"results,omitempty" doc:"What can be downloaded now."`

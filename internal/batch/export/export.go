@@ -76,7 +76,8 @@ func (p Progress) Percent() float64 {
 	return min(100, 100*float64(p.Scanned)/float64(p.Total))
 }
 
-// Waiting is what an export waits for that is there again some day: room on a disk, a server.
+// Waiting is what an export waits for that is there again some day: room on a disk, a server;
+// and since when, however often it has been tried.
 type Waiting struct {
 	Code    string    `json:"code"`
 	Message string    `json:"message"`
@@ -124,7 +125,8 @@ const (
 	notice     = time.Minute      // for which what was said of an export that waits is believed to be heard
 	maxTries   = 5
 	patience   = time.Hour      // for which what is not there, or full, fails no export that was accepted
-	longest    = 4              // of waits, as a power of two of seconds
+	longest    = 4              // of waits, as a power of two of seconds,
+	slowest    = 8              // and of those for room, where an attempt has filled what there was
 	remembered = 24 * time.Hour // for which it is told how an export has ended that has no files
 )
 
@@ -214,7 +216,7 @@ func (e *Export) Advance(attempt int, p Progress, parts []Part, now time.Time) e
 	if err := e.mine(attempt); err != nil {
 		return err
 	}
-	e.Due, e.Progress, e.Parts, e.Waits = now.Add(lease), p, parts, nil
+	e.Due, e.Progress, e.Parts = now.Add(lease), p, parts
 	e.record(true)
 	return nil
 }
@@ -237,18 +239,15 @@ func (e *Export) Stop(attempt int, why error, stopped bool, now time.Time, keep 
 		return err
 	}
 	e.Parts = nil
-	f := fault.Of(why)
+	f, waits := fault.Of(why), e.Waits
+	e.Waits = nil
 	switch {
 	case stopped: // the worker, in order
 		e.Tries--
 		e.move(Queued, now.Add(notice), e.Keep)
-	case slices.Contains(comesBack, fault.CodeOf(f)) && now.Sub(e.CreatedAt) < patience:
+	case slices.Contains(comesBack, fault.CodeOf(f)) && (waits == nil || now.Sub(waits.Since) < patience):
 		e.Tries--
-		if e.Waits == nil || e.Waits.Code != fault.CodeOf(f) {
-			e.Waits = &Waiting{fault.CodeOf(f), f.Text(), now}
-		}
-		e.After = now.Add(time.Second << min(e.Attempt, longest))
-		e.move(Queued, e.After, e.Keep)
+		e.wait(f, waits, now)
 	case f.Kind.Retryable() && e.Tries < maxTries:
 		e.After = now.Add(time.Second << e.Tries)
 		e.move(Queued, e.After, e.Keep)
@@ -256,6 +255,20 @@ func (e *Export) Stop(attempt int, why error, stopped bool, now time.Time, keep 
 		e.fail(Failure{fault.CodeOf(f), f.Text()}, now, keep)
 	}
 	return nil
+}
+
+// wait has the export tried again when what it waits for may be there.
+func (e *Export) wait(f *fault.Error, before *Waiting, now time.Time) {
+	e.Waits = &Waiting{fault.CodeOf(f), f.Text(), now}
+	if before != nil {
+		e.Waits.Since = before.Since
+	}
+	most := longest
+	if e.Progress.Scanned > 0 {
+		most = slowest
+	}
+	e.After = now.Add(time.Second << min(e.Attempt, most))
+	e.move(Queued, e.After, e.Keep)
 }
 
 func (e *Export) fail(f Failure, now time.Time, keep time.Duration) {

@@ -240,7 +240,7 @@ func (e *edge) view(x *export.Export, now time.Time) Export {
 	if f := x.Failure; f != nil {
 		v.Error = &ExportError{f.Code, f.Message}
 	}
-	if w := x.Waits; w != nil {
+	if w := x.Waits; w != nil && x.Status == export.Queued {
 		v.Waiting = &Waiting{w.Code, w.Message, api.Time{Time: w.Since}}
 	}
 	if x.Status != export.Completed {
