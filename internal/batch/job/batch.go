@@ -191,8 +191,9 @@ var Batches = repo.Kind[ID, Batch]{
 	},
 }
 
-// entry is how the JSON of an entry of the ledger begins, and nothing else does.
-var entry = []byte(`{"b":`)
+// entry is how the JSON of an entry of the ledger begins, and nothing else does: metadata that
+// begins with b has a text there.
+var entry = []byte(`{"b":{`)
 
 var (
 	status  = spec.TextField("status", func(b *Batch) Status { return b.Status })
