@@ -265,6 +265,7 @@ func TestCommands(t *testing.T) {
 		{line: `batch submit ` + rows + ` -m iris --results csv,arrow`, code: exitUsage, errs: "--results is one of"},
 		{line: `batch submit ` + rows + ` -m iris --results csv --out r.xlsx`, code: exitUsage, errs: "none of --results"},
 		{line: `batch submit ` + rows + ` -m iris --max-error-ratio 1.5`, code: exitUsage, errs: "from 0 to 1"},
+		{line: `batch submit ` + rows + ` -m iris --max-error-ratio NaN`, code: exitUsage, errs: "from 0 to 1"},
 		{line: `batch submit ` + rows + ` -m iris --metadata a`, code: exitUsage, errs: "--metadata is NAME=VALUE"},
 		{line: `batch watch batch_2`, code: exitFailed, out: "batch_2  failed", errs: "the model is gone (model_gone)"},
 		{line: `batch results batch_1`, out: "results"},

@@ -47,7 +47,7 @@ func TestUntil(t *testing.T) {
 			t.Errorf("%q is %s, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"0s", "-1h", "2030-01-02", "soon"} {
+	for _, text := range []string{"0s", "-1h", "2030-01-02", "soon", "2030-01-02T03:04:05+01:00"} {
 		if got, err := until(text, now); err == nil {
 			t.Errorf("%q is %s", text, got)
 		}

@@ -77,6 +77,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		"for: 1s}":                     {"for: 59m59s}", "loadtest/soak"},
 		"for: 1s},":                    {"for: 1000000h},", "at most 1h"},
 		"one: 20, two: 0.5x":           {"all: 0", "above 0"},
+		"one: 20, two: 0.5":            {"one: 2000000, two: 0.5", "more than the generator can send"},
 		", rate: {one: 20, two: 0.5x}": {"", "above 0"},
 		"model: m, protocol":           {"model: m, connections: 2000000000, protocol", "65536 connections"},
 		"model: m, protocol: b":        {"model: m, rows: [0], protocol: b", "1 to 1048576"},
@@ -298,5 +299,15 @@ func TestScenariosThatNeedOurServerSaySo(t *testing.T) {
 		if _, err := Run(t.Context(), s, Options{HTTP: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "cannot run against") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if s, err = Read("../scenarios/samples.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.fits(Options{HTTP: "127.0.0.1:1"}); err != nil {
+		t.Error(err)
+	}
+	s.Assert = []Assertion{{Metric: "memory"}, {Metric: "memory_growth"}} // of which nothing would be judged
+	if err := s.fits(Options{HTTP: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "nothing but memory") {
+		t.Errorf("it holds, since nothing is asserted: %v", err)
 	}
 }

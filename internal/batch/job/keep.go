@@ -13,21 +13,6 @@ func (b *Batch) expire(now time.Time, t Timing) {
 	}
 }
 
-// Waiting is what a batch waits for that is there again some day: room on a disk, a server.
-type Waiting struct {
-	Code    string    `json:"code"`
-	Message string    `json:"message"`
-	Since   time.Time `json:"since"`
-}
-
-// Wait notes why a step came to nothing that is tried again. The next one that is done, or
-// that the batch is in another state, ends it.
-func (b *Batch) Wait(code, message string, now time.Time) {
-	if b.Waits == nil || b.Waits.Code != code {
-		b.Waits = &Waiting{code, message, now}
-	}
-}
-
 // remembered is for how long it is told of a batch that its results have expired: who comes
 // late for them shall not be told that there never was such a batch.
 const remembered = 24 * time.Hour
