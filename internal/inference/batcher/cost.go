@@ -26,6 +26,7 @@ type Cost struct {
 type column struct {
 	nanos []atomic.Uint64 // float64 bits by size; meaningful once the column is known
 	seen  []float64       // how often each cell was observed; under Cost.mu
+	shape []float64       // what cells that were not run are in proportion to; under Cost.mu
 	run   []bool          // which cells rest on a run, and not on the sweep alone; under Cost.mu
 	top   int             // cells up to the largest size ever observed; under Cost.mu
 	// source is the column to read for this one: itself once it is known,
@@ -59,6 +60,7 @@ func (c *Cost) init(sizes []int, executors int) {
 	for k := range c.columns {
 		c.columns[k].nanos = make([]atomic.Uint64, len(sizes))
 		c.columns[k].seen = make([]float64, len(sizes))
+		c.columns[k].shape = make([]float64, len(sizes))
 		c.columns[k].run = make([]bool, len(sizes))
 		c.columns[k].source.Store(-1)
 	}

@@ -1,6 +1,7 @@
 package batcher
 
 import (
+	"cmp"
 	"math"
 	"time"
 )
@@ -15,7 +16,8 @@ const (
 	fastRate   = 1.0 / 2
 	fastFrom   = -.5
 	maxError   = 1.0 // of the estimate
-	trustAfter = 4   // observations of a cell before errors are bounded
+	firstError = 3.0 // the same for a cell's first observations: the estimate is a guess then, of other sizes or of fewer runs at a time
+	trustAfter = 4   // observations of a cell that make it more than a guess
 	maxSpread  = 3.0
 )
 
@@ -40,6 +42,7 @@ func (c *Cost) Seed(n, k int, d time.Duration) {
 	col.seen[i] = max(col.seen[i], trustAfter)
 	c.flatten(col)
 	c.reach(col, i+1)
+	col.reshape()
 }
 
 // Observe learns that a run of n rows took d with, on average over its time,
@@ -59,7 +62,7 @@ func (c *Cost) Observe(n int, others float64, d time.Duration) {
 	if towardsNext < .3 || c.columns[k+1].source.Load() != int32(k+1) {
 		towardsNext = 0
 	}
-	c.open(k, n, float64(d))
+	c.open(k, n, cmp.Or(c.estimate(n, k), float64(d))) // as runs beside fewer or more are; then it is learned, like any
 
 	est := c.estimate(n, k)*(1-towardsNext) + c.estimate(n, k+1)*towardsNext
 	c.learnSpread(float64(d) / est)
@@ -84,6 +87,7 @@ func (c *Cost) open(k, n int, d float64) {
 			col.set(i, d*max(1, float64(size)/float64(n)))
 		}
 	}
+	col.reshape()
 	col.source.Store(int32(k))
 	for j := range c.columns { // unknown columns read the nearest known one, the lower first
 		s := c.columns[j].source.Load()
@@ -95,46 +99,46 @@ func (c *Cost) open(k, n int, d float64) {
 
 func abs(x int) int { return max(x, -x) }
 
-// adjust moves the cells around n towards d, by weight.
+// adjust moves the cells around n towards d, by weight. The nearer of the two is one that was run from then on.
 func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 	i, w := c.locate(n)
-	near := i
+	near, reached := i, i+1
 	if w > .5 {
 		near++
 	}
-	before := col.at(near)
-	if col.seen[i] == 0 {
-		col.set(i, d)
-		est = d
-	}
-	if w > 0 && col.seen[i+1] == 0 {
-		// Known below n only: on the line through that cell and d, but neither
-		// falling nor dearer by the row than at n.
-		up := float64(c.sizes[i+1])
-		v := col.at(i) + (d-col.at(i))/w
-		col.set(i+1, min(max(v, d), d*up/float64(n)))
-		est = d
-	}
-	c.move(col, i, weight*(1-w), d/est-1)
 	if w > 0 {
-		c.move(col, i+1, weight*w, d/est-1)
-		i++
+		reached++
 	}
-	col.follow(near, col.at(near)/before)
+	col.run[near] = true
+	if col.run[i] {
+		col.move(i, weight*(1-w), d/est-1)
+	}
+	if w > 0 && col.run[i+1] {
+		col.move(i+1, weight*w, d/est-1)
+	}
+	col.follow()
 	c.flatten(col)
-	c.reach(col, i+1)
+	c.reach(col, reached)
 }
 
 // follow has the cells that no run has been of keep their proportion to the nearest one that has:
 // the sweep ran the model with the least that its shapes allow, of most columns a single row, and where
 // requests are longer all sizes are dearer. One size alone that is would make others seem a
-// bargain, and more runs at a time, of which other sizes are known, a loss.
-func (col *column) follow(cell int, factor float64) {
-	col.run[cell] = true
-	for i := range col.run {
-		if !col.run[i] && col.nearestRun(i) == cell {
-			col.set(i, max(col.at(i)*factor, 1))
+// bargain, and more runs at a time, of which other sizes are known, a loss. The proportion is that of
+// the shape, and not what the cells happen to be: steps taken one upon the other would add up their errors.
+func (col *column) follow() {
+	for i, run := range col.run {
+		if !run {
+			near := col.nearestRun(i)
+			col.set(i, max(col.at(near)*col.shape[i]/col.shape[near], 1))
 		}
+	}
+}
+
+// reshape makes what the cells now are the proportions that those keep which no run has been of.
+func (col *column) reshape() {
+	for i := range col.shape {
+		col.shape[i] = col.at(i)
 	}
 }
 
@@ -150,19 +154,21 @@ func (col *column) nearestRun(i int) int {
 	}
 }
 
-// move changes a cell by a part of a relative error.
-func (c *Cost) move(col *column, i int, weight, relative float64) {
-	rate := learnRate
+// move changes a cell by a part of a relative error. What is far above a guess is not believed at once: it moves the
+// guess, and the next run settles it.
+func (col *column) move(i int, weight, relative float64) {
+	rate, most := learnRate, maxError
 	if relative < fastFrom {
 		rate = fastRate
 	}
-	if col.seen[i] < trustAfter {
-		rate = max(rate, 1/(1+col.seen[i]))
-	} else {
-		relative = min(relative, maxError)
+	guess := col.seen[i] < trustAfter
+	if guess {
+		rate, most = max(rate, 1/(1+col.seen[i])), firstError
 	}
-	col.set(i, col.at(i)*(1+rate*weight*relative))
-	col.seen[i] += max(weight, .01)
+	col.set(i, col.at(i)*(1+rate*weight*min(relative, most)))
+	if !guess || relative <= most {
+		col.seen[i] += max(weight, .01)
+	}
 }
 
 // reach notes that the first cells of a column rest on observations, and
@@ -191,6 +197,7 @@ func (c *Cost) extend(col *column) {
 			ratio = c.widest.at(i) / c.widest.at(i-1)
 		}
 		col.set(i, col.at(i-1)*ratio)
+		col.shape[i] = col.shape[i-1] * ratio
 	}
 }
 
