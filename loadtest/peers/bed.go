@@ -90,6 +90,9 @@ func (b *bed) measure(ctx context.Context, chosen []*peer) error {
 			return err
 		}
 	}
+	if err := objective(repository, overloadModel, overloadSLO); err != nil {
+		return err
+	}
 	if b.binary == "" {
 		b.binary = filepath.Join(b.dir, "api")
 		if err := target.BuildSluice(ctx, b.binary); err != nil {

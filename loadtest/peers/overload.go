@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -21,6 +24,21 @@ const (
 
 // overloadCell is where the capacity was measured: the one way that all servers take.
 var overloadCell = cell{overloadModel, load.JSON, 64}
+
+// objective has a model's config say what answers have to keep: what Sluice does not expect to keep it refuses, and by a
+// shorter one it would refuse what counts here.
+func objective(repository, name string, slo time.Duration) error {
+	path := filepath.Join(repository, name, "config.yaml")
+	config, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	line := regexp.MustCompile(`(?m)^slo: .*$`)
+	if !line.Match(config) {
+		return fmt.Errorf("%s: expected a line slo: to replace", path)
+	}
+	return os.WriteFile(path, line.ReplaceAll(config, []byte("slo: "+slo.String())), 0o600)
+}
 
 // flooded is what a server did that was asked for too much.
 type flooded struct {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/internal/inference/tensor"
 	"sluice/loadtest/load"
@@ -125,5 +126,26 @@ func TestWhoFailsIsLeftOutWhole(t *testing.T) {
 	}
 	if b.leave(two, errors.New("it ended")); !b.alone() {
 		t.Error("nobody is left, and that is not seen")
+	}
+}
+
+func TestObjective(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "m", "config.yaml")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string]string{
+		"max_batch_size: 32\nslo: 200ms\ntask: x\n": "max_batch_size: 32\nslo: 1s\ntask: x\n",
+		"max_batch_size: 32\n":                      "",
+	} {
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := objective(dir, "m", time.Second)
+		got, _ := os.ReadFile(path)
+		if want == "" && err == nil || want != "" && (err != nil || string(got) != want) {
+			t.Errorf("%q became %q, %v", config, got, err)
+		}
 	}
 }

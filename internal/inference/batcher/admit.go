@@ -68,6 +68,7 @@ func (b *Batcher[T]) admitOnline(t *Task[T], now time.Duration) error {
 		late = b.late(t, now, waiting)
 	}
 	if late > 0 {
+		t.tenant.edge = b.pressure(now, t.due)
 		return b.tooLate(now, late, t.due)
 	}
 	return nil

@@ -2,13 +2,14 @@ package batcher
 
 import "time"
 
-// Foresee returns the refusal that an online task of the tenant's is bound to meet
-// whose caller's time began at since, however small it is; nil if it may be
+// Foresee returns the refusal that an online task of the tenant's is to meet
+// whose caller's time began at since; nil if it may be
 // accepted. Who asks before making the task saves that where there is too much to do:
 // reading a request can cost as much as answering it.
 //
 // It forecasts as Submit does, but for the best that may be: a single row that goes
-// in a run which is queued anyway. Where a priority, a timeout or fairness may let a
+// in a run which is queued anyway; or for one like the tenant's last, if that was
+// refused and the queue is hardly shorter since. Where a priority, a timeout or fairness may let a
 // task in, it foresees nothing.
 func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 	if b.now()-time.Duration(b.shed.Load()) > b.cfg.SLO || b.cfg.Explicit.timeouts() || b.cfg.Explicit.PriorityLevels > 0 {
@@ -28,7 +29,7 @@ func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 		return nil
 	}
 	due := since.Sub(b.epoch) + b.cfg.SLO
-	late := b.earliest(now, due) - due
+	late := max(b.earliest(now, due)-due, b.edge(own, now, due))
 	switch {
 	case b.online.tasks >= b.cfg.MaxQueue && b.tenants.giver(own) == nil:
 		b.arrival(now)
@@ -45,4 +46,25 @@ func (b *Batcher[T]) earliest(now, due time.Duration) time.Duration {
 	ahead := max(b.demand.until(now, due)-b.price(b.limit-1), 0)
 	guess := b.residual(now) + ahead/time.Duration(b.parallel) + b.cost.P95(1, b.parallel-1)
 	return now + time.Duration(float64(guess)*b.optimism.value) + b.wakeLag
+}
+
+// edge returns by how much a task would be late that is like the tenant's last one, which was; not positive if it may
+// be in time now. At twice what there is the queue is always as long as it may be, and the best that may be is in time
+// whenever a run has begun: every request would be read to find that others were faster. So who was refused is
+// refused until the queue is shorter by half a run, if that leaves it with work for two.
+func (b *Batcher[T]) edge(tn *tenant[T], now, due time.Duration) time.Duration {
+	full := b.price(b.limit)
+	if tn.edge == 0 || b.demand.total < 2*full {
+		return 0
+	}
+	over := b.pressure(now, due) - tn.edge + full/time.Duration(2*b.parallel)
+	if over <= 0 {
+		tn.edge = 0
+	}
+	return over
+}
+
+// pressure is how long the queue is for a task that is due then, and what it lacks of a whole SLO.
+func (b *Batcher[T]) pressure(now, due time.Duration) time.Duration {
+	return b.backlog(now) + b.cfg.SLO - (due - now)
 }

@@ -1,7 +1,9 @@
 package batcher
 
 import (
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +48,7 @@ func TestForeseenIsRefused(t *testing.T) {
 				synctest.Wait()
 				s.task.Since = time.Now().Add(-s.since)
 				before := b.clock
+				b.tenants.get(s.task.Tenant).edge = 0 // the best that may be is the law here; TestFewAreReadInVain has the rest
 				forecast := b.Foresee(s.task.Tenant, s.task.Since)
 				b.gap, b.lastArrival, b.crowd = before.gap, before.lastArrival, before.crowd // it was no other arrival
 				replies = append(replies, b.send(b.t.Context(), s.task))
@@ -114,4 +117,76 @@ func TestTheCallersTimeCounts(t *testing.T) {
 		}
 		wantCode(t, b.send(b.t.Context(), &Task[string]{Rows: 1, Since: time.Now().Add(-time.Second)}).err, CodeTimeout)
 	})
+}
+
+// At three times what there is, little is read only to be refused, and as much is done as if all were read.
+func TestFewAreReadInVain(t *testing.T) {
+	for name, sizes := range map[string][]int{"one size": {1}, "two sizes": {1, 4}} {
+		t.Run(name, func(t *testing.T) {
+			all, asked := flood{sizes: sizes}.play(t), flood{sizes: sizes, ask: true}.play(t)
+			t.Logf("all read: %+v; asked before: %+v", all, asked)
+			if asked.rows < all.rows*98/100 {
+				t.Errorf("%d rows were done, and %d where nothing was foreseen", asked.rows, all.rows)
+			}
+			if asked.late > 0 {
+				t.Errorf("%d were answered late", asked.late)
+			}
+			if asked.vain > asked.accepted/2 || all.vain < all.accepted {
+				t.Errorf("%d were read in vain, and %d where nothing was foreseen", asked.vain, all.vain)
+			}
+			for i := range sizes {
+				if asked.of[i] < all.of[i]*8/10 {
+					t.Errorf("%d of %d rows were accepted, and %d where nothing was foreseen", asked.of[i], sizes[i], all.of[i])
+				}
+			}
+		})
+	}
+}
+
+// flood is traffic of three times what there is.
+type flood struct {
+	sizes []int // of requests, each as often
+	ask   bool  // what is foreseen to be refused is not sent
+}
+
+// flooded is what came of it.
+type flooded struct {
+	rows, accepted, vain, late int64
+	of                         [2]int64 // accepted, by size
+}
+
+func (f flood) play(t *testing.T) (out flooded) {
+	t.Helper()
+	const slo, span = 200 * millisecond, 20 * time.Second
+	takes := linear(8*millisecond, millisecond/2)
+	inBubble(t, Config{MaxRows: 16, SLO: slo}, takes, func(b *bench) {
+		rng, mean := rand.New(rand.NewPCG(1, 1)), 0
+		for _, n := range f.sizes {
+			mean += n
+		}
+		gap := float64(takes(16)) / 16 * float64(mean) / float64(len(f.sizes)) / 3
+		for began := time.Now(); time.Since(began) < span; {
+			time.Sleep(time.Duration(rng.ExpFloat64() * gap))
+			kind := rng.IntN(len(f.sizes))
+			if f.ask && b.Foresee("", time.Now()) != nil {
+				continue
+			}
+			sent := time.Now()
+			b.wg.Go(func() {
+				_, err := b.Submit(b.t.Context(), &Task[string]{Rows: f.sizes[kind]})
+				switch {
+				case err != nil:
+					atomic.AddInt64(&out.vain, 1)
+				case time.Since(sent) > slo:
+					atomic.AddInt64(&out.late, 1)
+				default:
+					atomic.AddInt64(&out.accepted, 1)
+					atomic.AddInt64(&out.of[kind], 1)
+					atomic.AddInt64(&out.rows, int64(f.sizes[kind]))
+				}
+			})
+		}
+		b.wg.Wait()
+	})
+	return out
 }
