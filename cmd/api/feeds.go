@@ -32,7 +32,7 @@ func eventPermissions() []access.Declaration {
 
 // newHub returns the hub of all events.
 func newHub(a *app) (*feed.Hub, error) {
-	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, End: map[string][]string{
+	return feed.NewHub(a.node.Events(), feed.Config{Log: a.log, Metrics: a.registry, Known: a.known, End: map[string][]string{
 		job.Predictions.Name:        {"prediction.succeeded", "prediction.failed", "prediction.cancelled", "prediction.expired"},
 		batch.Batches.Name:          {"batch.completed", "batch.failed", "batch.cancelled", "batch.expired"},
 		export.Exports.Name:         {"export.completed", "export.failed", "export.cancelled"},
@@ -67,44 +67,47 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	stream := func(target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
 		return func(c echo.Context) error { return h.Serve(c.Response(), c.Request(), target(c)) }
 	}
-	// Of what is not there nothing will ever be told: who misspells it is told that.
-	of := func(find func(ctx context.Context, id string) error, target func(c echo.Context) feedhttp.Target) echo.HandlerFunc {
-		serve := stream(target)
-		return func(c echo.Context) error {
-			if err := find(c.Request().Context(), c.ParamValues()[0]); err != nil {
-				return err
-			}
-			return serve(c)
-		}
-	}
 	events := routes.On(e, web.Always(eventsRead))
 	events.Add(http.MethodGet, "/v1/events", func(c echo.Context) error { return h.List(c.Response(), c.Request(), feedhttp.Target{}) })
 	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
-	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", of(a.hasBatch, func(c echo.Context) feedhttp.Target {
+	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: batch.Batches.Name, Subject: c.Param("id"), Oldest: true}
 	}))
 	predictions := routes.On(e, web.Always(job.Read))
-	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", of(a.hasPrediction, func(c echo.Context) feedhttp.Target {
+	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true}
 	}))
-	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", of(a.hasModel, func(c echo.Context) feedhttp.Target {
+	ofModel := stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Labels: map[string]string{"model": c.Param("model")}}
-	}))
+	})
+	predictions.Add(http.MethodGet, "/v1/models/:model/predictions/events", func(c echo.Context) error {
+		if err := a.hasModel(c.Param("model")); err != nil {
+			return err
+		}
+		return ofModel(c)
+	})
 }
 
-func (a *app) hasPrediction(ctx context.Context, id string) error {
-	_, err := cqrs.Ask(ctx, a.node.Bus, job.Find{ID: job.ID(id)})
-	return err
-}
-
-func (a *app) hasBatch(ctx context.Context, id string) error {
-	_, err := cqrs.Ask(ctx, a.node.Bus, batch.Find{ID: batch.ID(id)})
+// known says NotFound of a thing that is not there: of that nothing will ever be told, and who misspells it is told that. Who may
+// follow events but not read the thing is told nothing of it.
+func (a *app) known(ctx context.Context, kind, id string) error {
+	p, ok := access.From(ctx)
+	may := func(read access.Permission) bool { return ok && p.Can(read) }
+	var err error
+	switch {
+	case kind == job.Predictions.Name && may(job.Read):
+		_, err = cqrs.Ask(ctx, a.node.Bus, job.Find{ID: job.ID(id)})
+	case kind == batch.Batches.Name && may(batch.Read):
+		_, err = cqrs.Ask(ctx, a.node.Bus, batch.Find{ID: batch.ID(id)})
+	case kind == export.Exports.Name && may(export.Read):
+		_, err = cqrs.Ask(ctx, a.node.Bus, export.Find{ID: export.ID(id)})
+	}
 	return err
 }
 
 // hasModel says whether there is such a model, by its name alone, since events are
 // labelled with that. Whether it is ready is no matter: a feed outlasts that.
-func (a *app) hasModel(_ context.Context, name string) error {
+func (a *app) hasModel(name string) error {
 	if _, err := a.models.Public.Versions(name); fault.Is(err, fault.NotFound) {
 		return err
 	}

@@ -319,16 +319,28 @@ func (s *spy) follow(t *testing.T, r web.Route, things map[string]*theirs) {
 		}
 		got = s.send(t, "GET", path+all, "", s.acme)
 	}
-	queries := []string{"", all}
-	for resource, th := range things {
-		queries = append(queries, all+"&kind="+strings.ReplaceAll(resource[len("/v1/"):], "-", "_")+"&id="+th.live)
-	}
-	for _, q := range queries {
-		got := s.send(t, r.Method, path+q, "", s.rival)
-		if got.status != 200 || slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(got.body, secret) }) {
+	for _, q := range []string{"", all} {
+		if got := s.sees(t, r.Method, path+q); got.status != 200 {
 			t.Errorf("%s %s%s answers rival %d %s", r.Method, path, q, got.status, got.body)
 		}
 	}
+	for resource, th := range things {
+		of := path + all + "&kind=" + strings.ReplaceAll(resource[len("/v1/"):], "-", "_") + "&id="
+		live, ghost := s.sees(t, r.Method, of+th.live), s.sees(t, r.Method, of+th.ghost)
+		if live.status != ghost.status || live.status != 200 && live.status != 404 {
+			t.Errorf("%s %s answers rival %d, and %d of what is nobody's", r.Method, of+th.live, live.status, ghost.status)
+		}
+	}
+}
+
+// sees asks as rival, who is to see nothing of acme's.
+func (s *spy) sees(t *testing.T, method, path string) answer {
+	t.Helper()
+	got := s.send(t, method, path, "", s.rival)
+	if slices.ContainsFunc(s.secrets, func(secret string) bool { return strings.Contains(got.body, secret) }) {
+		t.Errorf("%s %s answers rival %d %s", method, path, got.status, got.body)
+	}
+	return got
 }
 
 // repeat sends what acme has sent, with the same Idempotency-Key: rival gets an

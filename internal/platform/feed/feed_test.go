@@ -203,6 +203,24 @@ func TestSpillMeetsRetention(t *testing.T) {
 	}
 }
 
+// Of what is not there nothing will ever be told.
+func TestSubjectsAreKnown(t *testing.T) {
+	absent := fault.New(fault.NotFound, "there is no such job").WithCode("job_not_found")
+	m := newMemory()
+	m.add("start")
+	h := newTestHub(t, m, Config{Known: func(_ context.Context, kind, id string) error {
+		if kind == "job" && id == "a" {
+			return nil
+		}
+		return absent
+	}})
+	subscribe(t, h, Request{Filter: Filter{Kind: "job", Subject: "a"}})
+	subscribe(t, h, Request{Filter: Filter{Kind: "job"}}) // of all, of which there may be none yet
+	if _, err := h.Subscribe(t.Context(), Request{Filter: Filter{Tenant: "t", Kind: "job", Subject: "b"}}); !errors.Is(err, absent) {
+		t.Errorf("of an absent one: %v", err)
+	}
+}
+
 func TestEndOfAFilter(t *testing.T) {
 	m := newMemory()
 	m.add("start", "done", "late")

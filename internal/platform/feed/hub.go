@@ -149,6 +149,11 @@ func (h *Hub) subscribe(ctx context.Context, r *Request) (*Subscription, error) 
 	if err := h.check(r); err != nil {
 		return nil, err
 	}
+	if r.Topic == nil && r.Filter.Subject != "" && h.cfg.Known != nil {
+		if err := h.cfg.Known(ctx, r.Filter.Kind, r.Filter.Subject); err != nil {
+			return nil, err
+		}
+	}
 	if err := h.find(ctx, r); err != nil {
 		return nil, err
 	}
