@@ -3,6 +3,7 @@ package batcher
 import (
 	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -99,26 +100,38 @@ func (c *Cost) open(k, n int, d float64) {
 
 func abs(x int) int { return max(x, -x) }
 
-// adjust moves the cells around n towards d, by weight. The nearer of the two is one that was run from then on.
+// From ofItsOwn of a run's rows on the farther of two cells learns something of its own, and no longer follows others, once
+// the nearer has been observed sureAfter times.
+const (
+	ofItsOwn  = .25
+	sureAfter = 32
+)
+
+// adjust moves the cells around n towards d, by weight: the nearer one, and the farther where that has shown, or may now
+// show, something of its own. What the nearer one is not sure of yet the other cannot have.
 func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 	i, w := c.locate(n)
-	near, reached := i, i+1
-	if w > .5 {
-		near++
-	}
+	near, far, part, reached := i, i+1, w, i+1
 	if w > 0 {
 		reached++
 	}
-	col.run[near] = true
-	if col.run[i] {
-		col.move(i, weight*(1-w), d/est-1)
+	if w > .5 {
+		near, far, part = i+1, i, 1-w
 	}
-	if w > 0 && col.run[i+1] {
-		col.move(i+1, weight*w, d/est-1)
+	if part > 0 && col.hasOwn(near, far, part) {
+		col.move(far, weight*part, d/est-1)
+	} else {
+		part = 0
 	}
+	col.move(near, weight*(1-part), d/est-1)
 	col.follow()
 	c.flatten(col)
 	c.reach(col, reached)
+}
+
+// hasOwn says that a cell learns from runs which are farther from it than from another.
+func (col *column) hasOwn(near, far int, part float64) bool {
+	return col.run[far] || part >= ofItsOwn && col.run[near] && col.seen[near] >= sureAfter
 }
 
 // follow has the cells that no run has been of keep their proportion to the nearest one that has:
@@ -154,18 +167,20 @@ func (col *column) nearestRun(i int) int {
 	}
 }
 
-// move changes a cell by a part of a relative error. What is far above a guess is not believed at once: it moves the
-// guess, and the next run settles it.
+// move changes a cell by a part of a relative error, from a run. What is far above a guess is not believed at once: it moves the
+// guess, and the next run settles it. Parts are exponents: two cells that are moved by one run again and
+// again keep their proportion, and do not drift apart, the one up and the other down.
 func (col *column) move(i int, weight, relative float64) {
 	rate, most := learnRate, maxError
 	if relative < fastFrom {
 		rate = fastRate
 	}
+	col.run[i] = true
 	guess := col.seen[i] < trustAfter
 	if guess {
 		rate, most = max(rate, 1/(1+col.seen[i])), firstError
 	}
-	col.set(i, col.at(i)*(1+rate*weight*min(relative, most)))
+	col.set(i, col.at(i)*math.Pow(1+rate*min(relative, most), weight))
 	if !guess || relative <= most {
 		col.seen[i] += max(weight, .01)
 	}
@@ -203,16 +218,19 @@ func (c *Cost) extend(col *column) {
 
 // flatten restores that more rows never cost less: neighbours in the wrong
 // order meet in the middle, by how well each is known (isotonic regression by
-// pooling adjacent violators).
+// pooling adjacent violators). Those that were never run give way to those that were.
 func (c *Cost) flatten(col *column) {
 	type pool struct {
 		sum, weight float64
 		cells       int
 	}
 	var pools [maxCells]pool
-	n := 0
+	n, ran := 0, slices.Contains(col.run, true)
 	for i := range c.sizes {
 		known := min(col.seen[i], 32) + 1e-3
+		if ran && !col.run[i] {
+			known = 1e-9
+		}
 		p := pool{known * col.at(i), known, 1}
 		for n > 0 && pools[n-1].sum/pools[n-1].weight > p.sum/p.weight {
 			n--
