@@ -70,13 +70,20 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	events := routes.On(e, web.Always(eventsRead))
 	events.Add(http.MethodGet, "/v1/events", func(c echo.Context) error { return h.List(c.Response(), c.Request(), feedhttp.Target{}) })
 	events.Add(http.MethodGet, "/v1/events/stream", stream(func(echo.Context) feedhttp.Target { return feedhttp.Target{Open: true} }))
-	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", stream(func(c echo.Context) feedhttp.Target {
-		return feedhttp.Target{Kind: batch.Batches.Name, Subject: c.Param("id"), Oldest: true}
-	}))
+	of := func(kind string) echo.HandlerFunc {
+		serve := stream(func(c echo.Context) feedhttp.Target {
+			return feedhttp.Target{Kind: kind, Subject: c.Param("id"), Oldest: true}
+		})
+		return func(c echo.Context) error {
+			if err := a.known(c.Request().Context(), kind, c.Param("id")); err != nil {
+				return err
+			}
+			return serve(c)
+		}
+	}
+	routes.On(e, web.Always(batch.Read)).Add(http.MethodGet, "/v1/batches/:id/events", of(batch.Batches.Name))
 	predictions := routes.On(e, web.Always(job.Read))
-	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", stream(func(c echo.Context) feedhttp.Target {
-		return feedhttp.Target{Kind: job.Predictions.Name, Subject: c.Param("id"), Oldest: true}
-	}))
+	predictions.Add(http.MethodGet, "/v1/predictions/:id/events", of(job.Predictions.Name))
 	ofModel := stream(func(c echo.Context) feedhttp.Target {
 		return feedhttp.Target{Kind: job.Predictions.Name, Labels: map[string]string{"model": c.Param("model")}}
 	})
@@ -88,7 +95,7 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	})
 }
 
-// known says NotFound of a thing that is not there: of that nothing will ever be told, and who misspells it is told that. Who may
+// known says NotFound of a thing that is not there: of that nothing will be told any more, and who misspells it is told that. Who may
 // follow events but not read the thing is told nothing of it.
 func (a *app) known(ctx context.Context, kind, id string) error {
 	p, ok := access.From(ctx)
@@ -101,6 +108,8 @@ func (a *app) known(ctx context.Context, kind, id string) error {
 		_, err = cqrs.Ask(ctx, a.node.Bus, batch.Find{ID: batch.ID(id)})
 	case kind == export.Exports.Name && may(export.Read):
 		_, err = cqrs.Ask(ctx, a.node.Bus, export.Find{ID: export.ID(id)})
+	case kind == evaluation.Evaluations.Name && may(evaluation.Read):
+		_, err = cqrs.Ask(ctx, a.node.Bus, evaluation.Find{ID: evaluation.ID(id)})
 	}
 	return err
 }

@@ -26,6 +26,7 @@ func (b *Batcher[T]) admit(t *Task[T], now time.Duration) error {
 	if err := b.admitOnline(t, now); err != nil {
 		return err
 	}
+	t.tenant.edge = 0
 	b.tenants.charge(t.tenant, t.work, now)
 	b.pending++
 	return nil

@@ -73,8 +73,8 @@ func (c *Cost) Observe(n int, others float64, d time.Duration) {
 	}
 }
 
-// open makes column k known. Its cells start as the nearest column's, scaled
-// by what the first observation says; in the very first column smaller runs
+// open makes column k known. Its cells start as the nearest column's, in proportion to
+// what n rows take there and d; in the very first column smaller runs
 // cost no less and larger runs in proportion, which errs on the slow side.
 func (c *Cost) open(k, n int, d float64) {
 	if c.columns[k].source.Load() == int32(k) {
@@ -119,14 +119,27 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 		near, far, part = i+1, i, 1-w
 	}
 	if part > 0 && col.hasOwn(near, far, part) {
-		col.move(far, weight*part, d/est-1)
+		c.teach(col, far, n, weight*part, d, est)
 	} else {
 		part = 0
 	}
-	col.move(near, weight*(1-part), d/est-1)
+	c.teach(col, near, n, weight*(1-part), d, est)
 	col.follow()
 	c.flatten(col)
 	c.reach(col, reached)
+}
+
+// teach moves a cell by a run of n rows in d, up to what that says of the cell's size at most: that more rows take no less, and
+// no more than in proportion. Where runs of two sizes contradict that, as those of unlike shapes may, the cells between and
+// around them would have no place to come to rest.
+func (c *Cost) teach(col *column, i, n int, weight, d, est float64) {
+	before, ratio := col.at(i), float64(c.sizes[i])/float64(n)
+	col.move(i, weight, d/est-1)
+	if after := col.at(i); after > before {
+		col.set(i, max(before, min(after, d*max(1, ratio))))
+	} else {
+		col.set(i, min(before, max(after, d*min(1, ratio))))
+	}
 }
 
 // hasOwn says that a cell learns from runs which are farther from it than from another.
@@ -229,7 +242,7 @@ func (c *Cost) flatten(col *column) {
 	for i := range c.sizes {
 		known := min(col.seen[i], 32) + 1e-3
 		if ran && !col.run[i] {
-			known = 1e-9
+			known = 1e-20
 		}
 		p := pool{known * col.at(i), known, 1}
 		for n > 0 && pools[n-1].sum/pools[n-1].weight > p.sum/p.weight {

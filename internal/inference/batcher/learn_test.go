@@ -86,3 +86,32 @@ func TestTableComesToTheTruth(t *testing.T) {
 		}
 	})
 }
+
+// TestShapesContradict: one table is for all shapes. Where fewer rows of long texts take longer than more rows of short ones,
+// or a size is much dearer than the one below, no other cell goes to nothing or beyond all bounds.
+func TestShapesContradict(t *testing.T) {
+	observe := func(c *Cost, first, second int, takes, takesSecond time.Duration) {
+		for range 20_000 {
+			c.Observe(first, 0, takes)
+			c.Observe(second, 0, takesSecond)
+		}
+	}
+	for _, first := range []int{12, 15} {
+		c := seeded(16, linear(20*millisecond, 0))
+		for range 40 {
+			c.Observe(8, 0, 20*millisecond)
+		}
+		observe(c, first, 16, 10*millisecond, 40*millisecond)
+		if est := c.Estimate(8, 0); est < 5*millisecond || est > 40*millisecond {
+			t.Errorf("with %d rows in 10 ms and 16 in 40: 8 rows take %v", first, est)
+		}
+	}
+	c := seeded(64, linear(20*millisecond, 0))
+	for range 40 {
+		c.Observe(32, 0, 40*millisecond)
+	}
+	observe(c, 16, 17, 20*millisecond, 40*millisecond)
+	if est := c.Estimate(32, 0); est > 80*millisecond {
+		t.Errorf("with 16 rows in 20 ms and 17 in 40: 32 rows take %v", est)
+	}
+}

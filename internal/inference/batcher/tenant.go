@@ -11,7 +11,7 @@ type tenant[T any] struct {
 	last       *Task[T]
 	bulkFinish time.Duration // virtual time at which its bulk work so far is paid for
 	used       usage         // of late, online
-	edge       time.Duration // the pressure at which its last task was refused; 0 once it is lower
+	edge       time.Duration // the pressure at which its last task was refused as late; 0 where that was accepted
 }
 
 // usage is accepted work that fades: after as long as memory all of it, so that a

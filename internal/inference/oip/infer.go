@@ -21,7 +21,7 @@ import (
 const HeaderLength = "Inference-Header-Content-Length"
 
 // foreseenFrom is how large a body is, in bytes, before which it is asked whether the
-// request is bound to be refused: reading it can cost as much as answering it. A smaller
+// request's refusal is foreseen: reading it can cost as much as answering it. A smaller
 // one is mostly there with the head, and Predict asks before it decodes.
 const foreseenFrom = 16 << 10
 

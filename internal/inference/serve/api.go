@@ -48,8 +48,8 @@ type Online interface {
 
 // Foreseer are Models that know some of their refusals beforehand.
 type Foreseer interface {
-	// Foresee returns the refusal that Predict is bound to end with, however small the
-	// request is and whatever is in it; nil where it may be answered. Of the codec it
+	// Foresee returns the refusal that Predict would end with for the best that may be, or for a
+	// request like the tenant's last; nil where it may be answered. Of the codec it
 	// asks for what the request's head says. A request that it refuses is not for
 	// Predict any more.
 	Foresee(ctx context.Context, c Codec) error

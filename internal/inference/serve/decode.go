@@ -13,7 +13,7 @@ import (
 // core. Decoding that many bytes of JSON takes some tens of microseconds.
 const largeBody = 16 << 10
 
-// decode has the codec decode the request, unless it is bound to be refused. Reading
+// decode has the codec decode the request, unless its refusal is foreseen. Reading
 // a large request can cost as much as answering it: in overload that time would be
 // missing for those that are accepted, and all that are being decoded at once would
 // wait for each other.

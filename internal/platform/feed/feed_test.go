@@ -203,19 +203,26 @@ func TestSpillMeetsRetention(t *testing.T) {
 	}
 }
 
-// Of what is not there nothing will ever be told.
+// Who waits for what will happen to a thing that is not there is told so.
 func TestSubjectsAreKnown(t *testing.T) {
 	absent := fault.New(fault.NotFound, "there is no such job").WithCode("job_not_found")
 	m := newMemory()
 	m.add("start")
 	h := newTestHub(t, m, Config{Known: func(_ context.Context, kind, id string) error {
-		if kind == "job" && id == "a" {
+		switch {
+		case kind == "job" && id == "a":
 			return nil
+		case id == "c":
+			return fault.New(fault.Unavailable, "the store is away")
 		}
 		return absent
 	}})
 	subscribe(t, h, Request{Filter: Filter{Kind: "job", Subject: "a"}})
-	subscribe(t, h, Request{Filter: Filter{Kind: "job"}}) // of all, of which there may be none yet
+	subscribe(t, h, Request{Filter: Filter{Kind: "job"}})               // of all, of which there may be none yet
+	subscribe(t, h, Request{Filter: Filter{Kind: "job", Subject: "c"}}) // who knows
+	for _, start := range []Start{{Oldest: true}, after("e1", 0)} {     // what happened to it may still be kept
+		subscribe(t, h, Request{Filter: Filter{Kind: "job", Subject: "b"}, Start: start})
+	}
 	if _, err := h.Subscribe(t.Context(), Request{Filter: Filter{Tenant: "t", Kind: "job", Subject: "b"}}); !errors.Is(err, absent) {
 		t.Errorf("of an absent one: %v", err)
 	}

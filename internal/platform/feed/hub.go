@@ -135,7 +135,7 @@ type Request struct {
 }
 
 // Subscribe opens a subscription, which has to be closed. Errors: fault.Invalid;
-// fault.Exhausted and fault.Unavailable at a limit; ErrEnded if nothing will
+// fault.Exhausted and fault.Unavailable at a limit; fault.NotFound of what is not known; ErrEnded if nothing will
 // follow the cursor; fault.Gone with code "cursor_lost" where it is strict.
 func (h *Hub) Subscribe(ctx context.Context, r Request) (*Subscription, error) {
 	s, err := h.subscribe(ctx, &r)
@@ -149,8 +149,8 @@ func (h *Hub) subscribe(ctx context.Context, r *Request) (*Subscription, error) 
 	if err := h.check(r); err != nil {
 		return nil, err
 	}
-	if r.Topic == nil && r.Filter.Subject != "" && h.cfg.Known != nil {
-		if err := h.cfg.Known(ctx, r.Filter.Kind, r.Filter.Subject); err != nil {
+	if r.Topic == nil && r.Filter.Subject != "" && r.Start == (Start{}) && h.cfg.Known != nil {
+		if err := h.cfg.Known(ctx, r.Filter.Kind, r.Filter.Subject); fault.Is(err, fault.NotFound) {
 			return nil, err
 		}
 	}

@@ -56,6 +56,15 @@ func TestEventsOfAFilter(t *testing.T) {
 	live.expect(`e1-5 job.moved {"n":5}`)
 }
 
+func TestOfWhatIsNotThere(t *testing.T) {
+	b := open(t, setup{hub: feed.Config{Known: func(context.Context, string, string) error {
+		return fault.New(fault.NotFound, "there is no such job").WithCode("job_not_found")
+	}}})
+	b.subscribe(&feedpb.SubscribeRequest{Kind: "job", Id: "a"}).expect("NotFound job_not_found")
+	b.publish("a", "job.made")
+	b.subscribe(&feedpb.SubscribeRequest{Kind: "job", Id: "a", After: "earliest"}).expect("open e1-0 spill", `e1-1 job.made {"n":1}`)
+}
+
 func TestEnd(t *testing.T) {
 	b := open(t, setup{})
 	b.publish("a", "job.made")
