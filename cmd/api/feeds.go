@@ -109,7 +109,7 @@ func (a *app) known(ctx context.Context, kind, id string) error {
 	case kind == export.Exports.Name && may(export.Read):
 		_, err = cqrs.Ask(ctx, a.node.Bus, export.Find{ID: export.ID(id)})
 	case kind == evaluation.Evaluations.Name && may(evaluation.Read):
-		_, err = cqrs.Ask(ctx, a.node.Bus, evaluation.Find{ID: evaluation.ID(id)})
+		_, err = a.evaluations.Find(ctx, evaluation.ID(id))
 	}
 	return err
 }

@@ -325,10 +325,13 @@ func (s *spy) follow(t *testing.T, r web.Route, things map[string]*theirs) {
 		}
 	}
 	for resource, th := range things {
-		of := path + all + "&kind=" + strings.ReplaceAll(resource[len("/v1/"):], "-", "_") + "&id="
-		live, ghost := s.sees(t, r.Method, of+th.live), s.sees(t, r.Method, of+th.ghost)
+		of := "&kind=" + strings.ReplaceAll(resource[len("/v1/"):], "-", "_") + "&id="
+		if got := s.sees(t, r.Method, path+all+of+th.live); got.status != 200 {
+			t.Errorf("%s %s answers rival %d %s", r.Method, path+all+of+th.live, got.status, got.body)
+		}
+		live, ghost := s.sees(t, r.Method, path+"?limit=500"+of+th.live), s.sees(t, r.Method, path+"?limit=500"+of+th.ghost) // what is to come
 		if live.status != ghost.status || live.status != 200 && live.status != 404 {
-			t.Errorf("%s %s answers rival %d, and %d of what is nobody's", r.Method, of+th.live, live.status, ghost.status)
+			t.Errorf("%s %s answers rival %d, and %d of what is nobody's", r.Method, path+of+th.live, live.status, ghost.status)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 		return nil
 	}
 	due := since.Sub(b.epoch) + b.cfg.SLO
-	late := max(b.earliest(now, due)-due, b.edge(own, now, due))
+	late := max(b.earliest(now, due)-due, b.likeLast(own, now, due))
 	switch {
 	case b.online.tasks >= b.cfg.MaxQueue && b.tenants.giver(own) == nil:
 		b.arrival(now)
@@ -48,20 +48,16 @@ func (b *Batcher[T]) earliest(now, due time.Duration) time.Duration {
 	return now + time.Duration(float64(guess)*b.optimism.value) + b.wakeLag
 }
 
-// edge returns by how much a task would be late that is like the tenant's last one, which was; not positive if it may
+// likeLast returns by how much a task would be late that is like the tenant's last one, which was; not positive if it may
 // be in time now. At twice what there is the queue is always as long as it may be, and the best that may be is in time
 // whenever a run has begun: every request would be read to find that others were faster. So who was refused is
 // refused until the queue is shorter by half a run, if that leaves it with work for two.
-func (b *Batcher[T]) edge(tn *tenant[T], now, due time.Duration) time.Duration {
+func (b *Batcher[T]) likeLast(tn *tenant[T], now, due time.Duration) time.Duration {
 	full := b.price(b.limit)
 	if tn.edge == 0 || b.demand.total < 2*full {
 		return 0
 	}
-	over := b.pressure(now, due) - tn.edge + full/time.Duration(2*b.parallel)
-	if over <= 0 {
-		tn.edge = 0
-	}
-	return over
+	return b.pressure(now, due) - tn.edge + full/time.Duration(2*b.parallel)
 }
 
 // pressure is how long the queue is for a task that is due then, and what it lacks of a whole SLO.

@@ -133,13 +133,8 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 // no more than in proportion. Where runs of two sizes contradict that, as those of unlike shapes may, the cells between and
 // around them would have no place to come to rest.
 func (c *Cost) teach(col *column, i, n int, weight, d, est float64) {
-	before, ratio := col.at(i), float64(c.sizes[i])/float64(n)
-	col.move(i, weight, d/est-1)
-	if after := col.at(i); after > before {
-		col.set(i, max(before, min(after, d*max(1, ratio))))
-	} else {
-		col.set(i, min(before, max(after, d*min(1, ratio))))
-	}
+	ratio := float64(c.sizes[i]) / float64(n)
+	col.move(i, weight, d/est-1, d*min(1, ratio), d*max(1, ratio))
 }
 
 // hasOwn says that a cell learns from runs which are farther from it than from another.
@@ -180,10 +175,10 @@ func (col *column) nearestRun(i int) int {
 	}
 }
 
-// move changes a cell by a part of a relative error, from a run. What is far above a guess is not believed at once: it moves the
+// move changes a cell by a part of a relative error, from a run: not down beyond low, nor up beyond high. What is far above a guess is not believed at once: it moves the
 // guess, and the next run settles it. Parts are exponents: two cells that are moved by one run again and
 // again keep their proportion, and do not drift apart, the one up and the other down.
-func (col *column) move(i int, weight, relative float64) {
+func (col *column) move(i int, weight, relative, low, high float64) {
 	rate, most := learnRate, maxError
 	if relative < fastFrom {
 		rate = fastRate
@@ -193,7 +188,14 @@ func (col *column) move(i int, weight, relative float64) {
 	if guess {
 		rate, most = max(rate, 1/(1+col.seen[i])), firstError
 	}
-	col.set(i, col.at(i)*math.Pow(1+rate*min(relative, most), weight))
+	before := col.at(i)
+	after := before * math.Pow(1+rate*min(relative, most), weight)
+	if after > before {
+		after = max(before, min(after, high))
+	} else {
+		after = min(before, max(after, low))
+	}
+	col.set(i, after)
 	if !guess || relative <= most {
 		col.seen[i] += max(weight, .01)
 	}

@@ -60,14 +60,14 @@ type downloading struct{ of }
 // CommandName implements cqrs.Command.
 func (downloading) CommandName() string { return "evaluations.download" }
 
-// Find asks for one evaluation.
-type Find struct {
+// find asks for one evaluation.
+type find struct {
 	cqrs.Returns[*Evaluation]
-	ID ID
+	id ID
 }
 
 // QueryName implements cqrs.Query.
-func (Find) QueryName() string { return "evaluations.read" }
+func (find) QueryName() string { return "evaluations.read" }
 
 // List asks for a page of evaluations; what is empty selects all.
 type List struct {
@@ -112,8 +112,8 @@ func (s *Service) register(b *cqrs.Bus) {
 		}
 		return &e, e.Usable()
 	})
-	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q Find) (*Evaluation, error) {
-		e, err := Evaluations.Get(ctx, from, q.ID)
+	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q find) (*Evaluation, error) {
+		e, err := Evaluations.Get(ctx, from, q.id)
 		return &e, err
 	})
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q List) (spec.Page[Evaluation], error) {

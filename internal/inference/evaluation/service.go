@@ -183,7 +183,7 @@ func (s *Service) Now() time.Time { return s.store.Now() }
 
 // Find returns an evaluation.
 func (s *Service) Find(ctx context.Context, id ID) (*Evaluation, error) {
-	return cqrs.Ask(ctx, s.bus, Find{ID: id})
+	return cqrs.Ask(ctx, s.bus, find{id: id})
 }
 
 // List returns a page of evaluations.

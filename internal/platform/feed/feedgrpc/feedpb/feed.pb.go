@@ -27,7 +27,7 @@ const (
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of what to be told; empty for all. An id needs its kind. Such as kind
-	// "predictions", id "pred_...".
+	// "predictions", id "pred_...". One that is not there is NOT_FOUND, unless after says where to begin.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Id   string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// Types of events, such as "prediction.succeeded"; none for all.
