@@ -267,7 +267,7 @@ type Trace struct {
 // Runtime tunes the Go runtime.
 type Runtime struct {
 	GOGC        int  `key:"gogc" default:"400" min:"10" max:"10000" help:"heap growth in percent between collections; 400 instead of Go's 100 spends memory to save CPU, for the live heap is small (GOGC, where set, wins)"`
-	MaxGarbage  Size `key:"max_garbage" default:"64MiB" min:"0" max:"16TiB" help:"most garbage between collections where gogc would leave more, but as much as lives; 0 leaves what gogc says"`
+	MaxGarbage  Size `key:"max_garbage" default:"64MiB" min:"0" max:"16TiB" help:"most garbage between collections where gogc would leave more, with what lives without pointers up to a half of it, but as much as has pointers; 0 leaves what gogc says"`
 	MemoryLimit Size `key:"memory_limit" default:"0" min:"0" max:"16TiB" help:"soft limit of Go's own memory, which collects more often near it; 0 is half of the machine's or container's memory (GOMEMLIMIT, where set, wins)"`
 }
 

@@ -10,21 +10,30 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Garbage stays within its bound, or as much as lives, and never exceeds what the
-// percentage says.
+// Garbage stays within its bound, or as much as has pointers, never exceeds what the percentage says,
+// and is less the more buffers there are, but no less than half.
 func TestAllowance(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := &allowance{gogc: rapid.IntRange(10, 10_000).Draw(t, "gogc"), garbage: rapid.Uint64Range(1, 1<<40).Draw(t, "garbage")}
-		looked := rapid.Uint64Range(0, 1<<45).Draw(t, "looked")
-		p := a.percent(looked)
-		if p > a.gogc || p < min(a.gogc, 100) {
-			t.Fatalf("%d percent of %d bytes, with a most of %d", p, looked, a.gogc)
+		points := rapid.Uint64Range(0, 1<<45).Draw(t, "points")
+		buffers := rapid.Uint64Range(0, 1<<45).Draw(t, "buffers")
+		l := alive{looked: points + buffers, points: points}
+		p := a.percent(l)
+		if p > a.gogc || p < 1 {
+			t.Fatalf("%d percent of %+v, with a most of %d", p, l, a.gogc)
 		}
-		if garbage := uint64(p) * looked / 100; garbage > max(a.garbage, looked) {
-			t.Fatalf("%d bytes of garbage beside %d, more than %d", garbage, looked, a.garbage)
+		garbage, percent := uint64(p)*l.looked/100, l.looked/100+1
+		if garbage > max(a.garbage, points, percent) {
+			t.Fatalf("%d bytes of garbage beside %+v, more than %d", garbage, l, a.garbage)
 		}
-		if more := a.percent(looked / 2); more < p {
-			t.Fatalf("%d percent of half of it, %d of all", more, p)
+		if p < a.gogc && garbage+percent < max(a.garbage/2, points) {
+			t.Fatalf("%d bytes of garbage beside %+v, less than half of %d", garbage, l, a.garbage)
+		}
+		if p < a.gogc && garbage+buffers+percent < a.garbage {
+			t.Fatalf("%d bytes of garbage beside %+v leave a part of %d to nobody", garbage, l, a.garbage)
+		}
+		if more := a.percent(alive{looked: points + buffers/2, points: points}); more < p {
+			t.Fatalf("%d percent beside half of the buffers, %d beside all", more, p)
 		}
 	})
 }
@@ -67,7 +76,7 @@ func TestGarbageIsBounded(t *testing.T) {
 		}
 	}
 	held := make([]byte, buffers)
-	until("with large buffers", func() bool { g := goal(); return g > buffers && g < buffers+2*buffers })
+	until("with large buffers", func() bool { g := goal(); return g > buffers && g < buffers+garbage })
 	runtime.KeepAlive(held)
 	until("without them", func() bool { return goal() < buffers })
 }
