@@ -3,8 +3,12 @@ package main
 import (
 	"bytes"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"sluice/loadtest/load"
 )
 
 func TestGoalLines(t *testing.T) {
@@ -68,9 +72,33 @@ func TestMedian(t *testing.T) {
 }
 
 func TestBadFlagsAreRefusedBeforeAnythingStarts(t *testing.T) {
-	for _, args := range [][]string{{"-only", "nothing"}, {"-rounds", "7"}} {
+	for _, args := range [][]string{
+		{"-only", "nothing"}, {"-rounds", "7"}, {"latency"}, {"-short", "latency", "-only", "noop"},
+		{"-with", "GOGC"}, {"-with", "=7"}, {"-profile", filepath.Join(t.TempDir(), "nothing")},
+	} {
 		if err := run(t.Context(), args, new(bytes.Buffer)); err == nil {
 			t.Errorf("%v was accepted", args)
+		}
+	}
+}
+
+// What was not sent took for ever: a p99 is that of all that was due.
+func TestOfDue(t *testing.T) {
+	answered := func(n, unsent int) *load.Result {
+		r := &load.Result{Latency: &load.Histogram{}, Due: n + unsent, Unsent: unsent}
+		r.OK = n
+		for i := range n {
+			r.Latency.Record(time.Duration(i+1) * time.Millisecond)
+		}
+		return r
+	}
+	for _, c := range []struct {
+		n, unsent int
+		least     float64
+		most      float64
+	}{{1000, 0, 980, 1000}, {1000, 9, 990, 1010}, {1000, 11, math.Inf(1), math.Inf(1)}, {0, 5, math.Inf(1), math.Inf(1)}} {
+		if got := ofDue(answered(c.n, c.unsent), .99); got < c.least || got > c.most {
+			t.Errorf("%d answered and %d unsent: p99 %v", c.n, c.unsent, got)
 		}
 	}
 }

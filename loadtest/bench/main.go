@@ -80,11 +80,25 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q is no flag, and what follows it would not be read: parts are named by -only", flags.Arg(0))
+	}
 	chosen, err := choose(*only)
 	if err != nil {
 		return err
 	}
-	limit, mode := 20*time.Minute, "full run"
+	settings := strings.Fields(*with)
+	for _, setting := range settings {
+		if name, _, ok := strings.Cut(setting, "="); !ok || name == "" {
+			return fmt.Errorf("-with %q: a setting is NAME=value, as in SLUICE_RUNTIME_GOGC=200", setting)
+		}
+	}
+	if *profiles != "" {
+		if info, err := os.Stat(*profiles); err != nil || !info.IsDir() {
+			return fmt.Errorf("-profile %s: there is no such folder", *profiles)
+		}
+	}
+	limit, mode := 35*time.Minute, "full run"
 	if *short {
 		limit, mode = 5*time.Minute, "short run: figures are rough"
 	}
@@ -98,7 +112,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	b.profiles = *profiles
 	if *against != "" || *with != "" {
-		chosen = []part{{"trial", trial(*against, strings.Fields(*with))}}
+		chosen = []part{{"trial", trial(*against, settings)}}
 	}
 	b.report.line("%s", mode)
 	b.report.line("machine  %s", machine.Describe())

@@ -74,6 +74,10 @@ func main() {
 	flag.BoolVar(&s.selftest, "selftest", false, "build defects in, and fail unless each is found")
 	only := flag.String("only", "", "scenarios, or parts of the names of defects, separated by commas; empty runs all that need no services")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "crash: %q is no flag, and what follows it would not be read: scenarios are named by -only\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1 << 32)
 	}

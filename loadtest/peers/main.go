@@ -59,6 +59,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q is no flag, and what follows it would not be read: peers are named by -only", flags.Arg(0))
+	}
 	chosen, err := choose(*only)
 	if err != nil {
 		return err

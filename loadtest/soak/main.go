@@ -32,6 +32,10 @@ func main() {
 	clients := flag.Int("clients", 2, "concurrent clients")
 	growth := flag.Float64("growth", 24, "most megabytes by which memory may grow after the first tenth of the swaps")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "soak: %q is no flag, and what follows it would not be read\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	if err := soak(context.Background(), *swaps, *clients, *growth); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
