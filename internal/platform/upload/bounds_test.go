@@ -104,6 +104,13 @@ func TestSniffMagics(t *testing.T) {
 		{book, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "without a password"}, {"text/csv", "PAR1\x15\x04", "not text/csv"},
 		{"text/csv", "PAR1,x\r\n1,2\r\n", ""}, {"text/csv", "PARE\tx\n", ""}, {columns, "PAR1,x\n", "the content is text"},
 		{"application/octet-stream", "PARE\x2c\x00\x00\x00", ""},
+		// A NUL is a matter of its row, whose error has its line; UTF-16 may come without a mark.
+		{"text/csv", "a,b\n1,\x00\n", ""}, {"text/csv", "PAR1,b\nx,1\x00\n", ""}, {"text/plain", "\x00", ""}, {"text/csv", "a\x00,\x00b\x00\n\x00", ""},
+		{"application/jsonl", "{\"a\":\"\x00\"}\n", ""}, {"application/jsonl", "{\"a\":\"\xff\"}\n", ""}, {"application/jsonl", "\xff\xfe{\x00", ""}, {"application/jsonl", "\x00\n\x00{", ""}, {"text/csv", "\xfe\xff\x00a", ""},
+		{"application/json", "\xff\xfea\x00", "text, not"}, {"application/json", "a\x00", "binary data of another kind"},
+		{columns, "a\x00\x01", "binary data of another kind"},
+		{"text/csv", "\x89PNG\r\n\x1a\n\x00", "is PNG, not text/csv"}, {"text/csv", "\x7fELF\x02", "an ELF program"}, {"text/csv", "%PDF-1.7\n", "is PDF"},
+		{"text/csv", "\x1f\x8b\x08", "gzip"}, {"text/csv", "PK\x03\x04", "ZIP"}, {"text/csv", "ARROW1\x00\x00", "Arrow"}, {"text/csv", "\xff\xff\xff\xff\x10", "Arrow"},
 	} {
 		err := fits(tt.declared, []byte(tt.head))
 		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
