@@ -95,7 +95,7 @@ type Result struct {
 	Latency *Histogram // of OK answers
 	First   *Histogram // of those that have events: to the first
 	Refusal *Histogram // of refusals
-	Lag     *Histogram // open loop: how late the generator was in sending
+	Lag     *Histogram // open loop: how late the generator was itself, without what the server had it wait for
 
 	// Err is the first failure, nil if Failed is 0.
 	Err error

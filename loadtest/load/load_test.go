@@ -199,6 +199,9 @@ func TestOpenLoopCountsFromTheDueTime(t *testing.T) {
 	if behind := r.Latency.Quantile(0.25); behind < 300*time.Millisecond {
 		t.Errorf("the request behind the stalled one took %s: its wait must count", behind)
 	}
+	if late := r.Lag.Max(); late > 150*time.Millisecond || r.Lag.Count() != uint64(r.Due) {
+		t.Errorf("%d requests of %d were late by up to %s: the wait for a connection is the server's, not the generator's", r.Lag.Count(), r.Due, late)
+	}
 }
 
 // When requests are due depends on the rate alone: neither a server that stalls nor a generator that
