@@ -53,7 +53,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	short := flags.Bool("short", false, "take two fifths of the time: figures are rough")
 	against := flags.String("against", "", "folder of earlier reports, whose rates and arrivals are repeated and whose figures are compared")
 	results := flags.String("out", filepath.Join("loadtest", "results"), "folder for reports")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil // it was told
+	} else if err != nil {
 		return err
 	}
 	o.Key = os.Getenv("SLUICE_CLIENT_KEY")
@@ -71,7 +73,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f.check(scenarios); err != nil { // before minutes are spent
+	if err := f.check(scenarios, o); err != nil { // before minutes are spent
 		return err
 	}
 	dir, err := os.MkdirTemp("", "sluice-drive-")
@@ -100,6 +102,9 @@ func addresses(o *scenario.Options) error {
 		return errors.New("-server is started, and -url is there already: name one of them")
 	}
 	for name, addr := range map[string]*string{"-url": &o.HTTP, "-grpc": &o.GRPC} {
+		if strings.HasPrefix(*addr, "https://") {
+			return fmt.Errorf("%s %s: there is no TLS here: name an address of the server that speaks plain HTTP, such as 127.0.0.1:8000", name, *addr)
+		}
 		*addr = strings.TrimSuffix(strings.TrimPrefix(*addr, "http://"), "/")
 		if port, ok := strings.CutPrefix(*addr, "localhost:"); ok {
 			*addr = "127.0.0.1:" + port
@@ -136,8 +141,8 @@ func read(files []string, short bool) ([]*scenario.Scenario, error) {
 // folders are where runs have their files, reports go to, and earlier ones are, if any.
 type folders struct{ work, results, against string }
 
-// check fails where reports cannot be written, or there is nothing to compare them with.
-func (f folders) check(scenarios []*scenario.Scenario) error {
+// check fails where a scenario cannot be run, reports cannot be written, or there is nothing to compare them with.
+func (f folders) check(scenarios []*scenario.Scenario, o scenario.Options) error {
 	if err := os.MkdirAll(f.results, 0o750); err != nil {
 		return fmt.Errorf("-out: %w", err)
 	}
@@ -148,12 +153,18 @@ func (f folders) check(scenarios []*scenario.Scenario) error {
 	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
 		return fmt.Errorf("-out: %w", err)
 	}
+	var wrong []error // all of them, so that they are left out or mended at once
 	for _, s := range scenarios {
-		if _, err := earlier(f.against, s.Name, new(scenario.Options)); err != nil {
-			return err
+		wrong = append(wrong, s.Fits(o))
+		before, err := earlier(f.against, s.Name, new(scenario.Options))
+		if err == nil && before != nil {
+			err = s.Comparable(before)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("-against: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 // all runs the scenarios one after the other; one that fails does not keep the
@@ -169,7 +180,7 @@ func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options
 		}
 		before, err := earlier(f.against, s.Name, &o)
 		if err != nil {
-			return err
+			return fmt.Errorf("-against: %w", err)
 		}
 		began := time.Now()
 		report, err := scenario.Run(ctx, s, o)
@@ -204,7 +215,7 @@ func earlier(folder, name string, o *scenario.Options) (*scenario.Report, error)
 	}
 	before, err := scenario.ReadReport(folder, name)
 	if err != nil {
-		return nil, fmt.Errorf("-against: %w", err)
+		return nil, err
 	}
 	o.Capacity, o.Seed = before.Capacity, before.Seed
 	return before, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,12 +29,19 @@ func write(t *testing.T, name, text string) string {
 func TestWhatIsWrongIsSaidBeforeAnythingRuns(t *testing.T) {
 	one := write(t, "one.yaml", strings.Replace(scenarioFile, "NAME", "a", 1))
 	same := write(t, "same.yaml", strings.Replace(scenarioFile, "NAME", "a", 1))
+	slip := write(t, "slip.yaml", strings.Replace(scenarioFile, "NAME", "b\nserver: {models: [{name: wirter}]}", 1))
+	brief := filepath.Dir(write(t, "a.json", `{"scenario":"a","traffic":[{"name":"x","phases":[{"name":"one","seconds":1,"due":20,"ok":20,"good":20}]}]}`))
 	file := write(t, "file", "")
 	for _, tt := range []struct{ args, want string }{
 		{"-url 10.0.0.1:80 " + one, "-url: load: target \"10.0.0.1:80\" is not a loopback address"},
 		{"-url http://example.com " + one, "-url"},
 		{"-url 127.0.0.1 " + one, "missing port"},
 		{"-url localhost:1 -grpc 10.0.0.1:80 " + one, "-grpc: load: target"},
+		{"-url https://127.0.0.1:8443 " + one, "-url https://127.0.0.1:8443: there is no TLS"},
+		{"-url 127.0.0.1:1 -grpc https://127.0.0.1:8443 " + one, "-grpc https://127.0.0.1:8443: there is no TLS"},
+		{"-server /bin/true -out " + t.TempDir() + " " + one, `no model in server.models "m"`},
+		{"-server /bin/true -out " + t.TempDir() + " " + slip, `there is no model "wirter"`},
+		{"-url 127.0.0.1:1 -against " + brief + " -out " + t.TempDir() + " " + one, "no phase is as long as it was before, and 6 seconds"},
 		{"-grpc 127.0.0.1:1 " + one, "-grpc is the second address"},
 		{"-url 127.0.0.1:1 -server /bin/true " + one, "name one of them"},
 		{"-out " + file + " -url 127.0.0.1:1 " + one, "-out: "},
@@ -49,6 +57,13 @@ func TestWhatIsWrongIsSaidBeforeAnythingRuns(t *testing.T) {
 		if strings.Contains(out.String(), "==") {
 			t.Errorf("%s: a scenario began: %s", tt.args, &out)
 		}
+	}
+}
+
+// Who asks for help has no error.
+func TestHelpIsNoError(t *testing.T) {
+	if err := run(t.Context(), []string{"-h"}, io.Discard); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"iter"
 	"math/bits"
 	"time"
 )
@@ -18,21 +19,32 @@ const (
 type Histogram struct {
 	counts [numBuckets]uint32
 	n      uint64
+	low    int // the first bucket that has any, if any has
 	max    time.Duration
 }
 
 // Record counts one duration; negative ones count as zero.
 func (h *Histogram) Record(d time.Duration) {
 	d = max(d, 0)
-	h.counts[bucket(uint64(d))]++
+	at := bucket(uint64(d))
+	if h.n == 0 || at < h.low {
+		h.low = at
+	}
+	h.counts[at]++
 	h.n++
 	h.max = max(h.max, d)
 }
 
 // Add counts everything that o counted.
 func (h *Histogram) Add(o *Histogram) {
-	for i, c := range o.counts {
-		h.counts[i] += c
+	if o.n == 0 {
+		return
+	}
+	if h.n == 0 || o.low < h.low {
+		h.low = o.low
+	}
+	for i := o.low; i <= bucket(uint64(o.max)); i++ { // a few of thousands
+		h.counts[i] += o.counts[i]
 	}
 	h.n += o.n
 	h.max = max(h.max, o.max)
@@ -49,7 +61,8 @@ func (h *Histogram) Max() time.Duration { return h.max }
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := q * float64(h.n)
 	seen := 0.0
-	for i, c := range h.counts {
+	for i := h.low; i < numBuckets; i++ {
+		c := h.counts[i]
 		if c == 0 {
 			continue
 		}
@@ -61,6 +74,27 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 		seen += float64(c)
 	}
 	return h.max
+}
+
+// Buckets yields what was counted in coarser buckets, sixteen for each power of two: a duration that none in it exceeds,
+// and how many there are, in ascending order and without empty ones.
+func (h *Histogram) Buckets() iter.Seq2[time.Duration, uint64] {
+	const merged = 1 << (subBits - 4)
+	return func(yield func(time.Duration, uint64) bool) {
+		for i := 0; i < numBuckets; i += merged {
+			count := uint64(0)
+			for _, c := range h.counts[i : i+merged] {
+				count += uint64(c)
+			}
+			most := h.max
+			if low, _ := bounds(i + merged); i+merged < numBuckets {
+				most = min(most, time.Duration(low)) // #nosec G115 -- at most 2^maxOctave
+			}
+			if count > 0 && !yield(most, count) {
+				return
+			}
+		}
+	}
 }
 
 // bucket returns the bucket of a duration: below 2^subBits ns one for each,

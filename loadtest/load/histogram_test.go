@@ -2,6 +2,7 @@ package load
 
 import (
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -51,5 +52,32 @@ func TestHistogramTakesAnything(t *testing.T) {
 		if bucket(low) != i || bucket(low+width-1) != i {
 			t.Fatalf("bucket %d holds %d..%d, which are in %d and %d", i, low, low+width-1, bucket(low), bucket(low+width-1))
 		}
+	}
+}
+
+// Buckets hold everything once, in order, each up to its bound.
+func TestBucketsHoldEverything(t *testing.T) {
+	var h Histogram
+	draw := rand.New(rand.NewPCG(1, 2))
+	all := []time.Duration{0, 1, 200 * time.Second}
+	for range 5000 {
+		all = append(all, time.Duration(math.Exp(draw.Float64()*25)))
+	}
+	for _, d := range all {
+		h.Record(d)
+	}
+	slices.Sort(all)
+	seen, last := uint64(0), time.Duration(-1)
+	for most, count := range h.Buckets() {
+		seen += count
+		if most <= last || count == 0 || all[seen-1] > most || all[seen-count] < last || all[seen-1] < last {
+			t.Fatalf("%d up to %s, after %s", count, most, last)
+		}
+		if last = most; most > 200 && most < 100*time.Second && float64(most)/float64(all[seen-1]) > 1.07 {
+			t.Errorf("the bucket up to %s has nothing above %s", most, all[seen-1])
+		}
+	}
+	if seen != h.Count() {
+		t.Errorf("%d of %d", seen, h.Count())
 	}
 }

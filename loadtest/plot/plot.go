@@ -20,8 +20,22 @@ type Chart struct {
 // Line is one line. A value that is NaN interrupts it.
 type Line struct {
 	Name string
+	Look Look
 	X, Y []float64
 }
+
+// Look tells lines apart: those of one thing have its colour, and each kind of them a pattern of dashes.
+type Look struct {
+	Of   int // from 0: the thing
+	Dash int // from 0, which is unbroken
+}
+
+// stroke is how a line looks: beyond the colours there are, lines are thicker.
+func (l Look) stroke() string {
+	return fmt.Sprintf(`fill="none" stroke="%s" stroke-width="%.1f" stroke-dasharray="%s"`, l.colour(), 1.5+1.5*float64(l.Of/len(colours)), dashes[l.Dash%len(dashes)])
+}
+
+func (l Look) colour() string { return colours[l.Of%len(colours)] }
 
 // Mark is a vertical line with a name, such as the beginning of a phase.
 type Mark struct {
@@ -30,17 +44,22 @@ type Mark struct {
 }
 
 const (
-	width, height          = 820.0, 320.0
-	left, right, top, base = 64.0, 150.0, 34.0, 280.0
+	width, height          = 850.0, 320.0
+	left, right, top, base = 64.0, 180.0, 34.0, 280.0
 )
 
 var colours = []string{"#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#bf3989", "#0a7ea4"}
+
+var dashes = []string{"none", "2 2", "7 3", "7 3 2 3", "12 4"}
+
+// row is the height of a line's name, and sample the length of the piece of it beside.
+const row, sample = 15.0, 24.0
 
 // SVG returns the chart.
 func (c Chart) SVG() []byte {
 	var b strings.Builder
 	x, y := c.axes()
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11">`+"\n", width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11">`+"\n", width, max(height, top+12+row*float64(len(c.Lines)))) // all names are in it
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="#fff"/><text x="%.0f" y="18" font-size="13">%s</text>`+"\n", left, html.EscapeString(c.Title))
 	for _, v := range y.ticks() {
 		fmt.Fprintf(&b, `<path d="M%.1f %.1fH%.1f" stroke="#ddd"/><text x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n", left, y.at(v), width-right, left-6, y.at(v)+4, label(v))
@@ -54,12 +73,9 @@ func (c Chart) SVG() []byte {
 		fmt.Fprintf(&b, `<path d="M%.1f %.1fV%.1f" stroke="#888" stroke-dasharray="3 3"/><text x="%.1f" y="%.1f" fill="#666">%s</text>`+"\n", x.at(m.At), top, base, x.at(m.At)+3, top+9, html.EscapeString(m.Name))
 	}
 	for i, l := range c.Lines {
-		colour, dashes := colours[i%len(colours)], ""
-		if i >= len(colours) { // each colour is taken once, and then broken
-			dashes = fmt.Sprintf(` stroke-dasharray="%d 3"`, 3*(i/len(colours)))
-		}
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="1.5"%s/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n",
-			c.path(l, x, y), colour, dashes, width-right+8, top+12+15*float64(i), colour, html.EscapeString(l.Name))
+		at := top + 12 + row*float64(i)
+		fmt.Fprintf(&b, `<path d="%sM%.1f %.1fh%.0f" %s/><text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n",
+			c.path(l, x, y), width-right+8, at-4, sample, l.Look.stroke(), width-right+12+sample, at, l.Look.colour(), html.EscapeString(l.Name))
 	}
 	b.WriteString("</svg>\n")
 	return []byte(b.String())

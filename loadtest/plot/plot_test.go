@@ -3,6 +3,7 @@ package plot
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -54,17 +55,37 @@ func TestAChartIsAlwaysAPicture(t *testing.T) {
 	})
 }
 
-// No two lines look alike, also where there are more than colours.
+// No two lines look alike, also where there are more things than colours; those of one thing have one colour, and all
+// names are in the picture, each beside a piece of its line.
 func TestLinesDiffer(t *testing.T) {
 	var c Chart
-	for range 2*len(colours) + 1 {
-		c.Lines = append(c.Lines, Line{Name: "l", X: []float64{0, 1}, Y: []float64{1, 2}})
+	for of := range 2*len(colours) + 1 {
+		for dash := range dashes {
+			c.Lines = append(c.Lines, Line{Name: "l", Look: Look{of, dash}, X: []float64{0, 1}, Y: []float64{1, 2}})
+		}
 	}
-	looks := map[string]bool{}
-	for line := range strings.Lines(string(c.SVG())) {
-		if _, look, ok := strings.Cut(line, `fill="none" `); ok {
-			look, _, _ = strings.Cut(look, "/>")
-			looks[look] = true
+	svg := string(c.SVG())
+	var tall float64
+	if _, err := fmt.Sscanf(svg[strings.Index(svg, "viewBox"):], `viewBox="0 0 850 %g"`, &tall); err != nil {
+		t.Fatal(err)
+	}
+	looks, colour := map[string]bool{}, map[int]string{}
+	for line := range strings.Lines(svg) {
+		path, look, ok := strings.Cut(line, `" fill="none" `)
+		if !ok {
+			continue
+		}
+		look, name, _ := strings.Cut(look, "/>")
+		of := len(looks) / len(dashes)
+		looks[look] = true
+		this := strings.Fields(look)[0]
+		if colour[of] != "" && colour[of] != this {
+			t.Errorf("lines of thing %d are %s and %s", of, colour[of], this)
+		}
+		colour[of] = this
+		var x, y float64
+		if _, err := fmt.Sscanf(name, `<text x="%g" y="%g"`, &x, &y); err != nil || y > tall || !strings.HasSuffix(path, "h24") {
+			t.Errorf("its name lies at %v of %v: %v, %s", y, tall, err, path)
 		}
 	}
 	if len(looks) != len(c.Lines) {

@@ -99,7 +99,7 @@ func (s *Scenario) checkTraffic(t *Traffic) error {
 	case t.Name == "" || t.Model == "":
 		return fmt.Errorf("it needs a name and a model")
 	case !slices.Contains(Protocols, t.Protocol):
-		return fmt.Errorf("protocol %q is none of %v", t.Protocol, Protocols)
+		return unknown("protocol", t.Protocol, Protocols)
 	case t.Arrivals != "poisson" && t.Arrivals != "constant":
 		return fmt.Errorf("arrivals are poisson or constant, not %q", t.Arrivals)
 	case t.Connections < 1 || t.Connections > mostConnections || t.Retries < 0 || t.SLO < 0:
@@ -107,7 +107,7 @@ func (s *Scenario) checkTraffic(t *Traffic) error {
 	case slices.Min(t.Rows) < 1 || slices.Max(t.Rows) > mostRows || slices.ContainsFunc(t.Tokens, func(n int) bool { return n < 1 || n > mostRows }):
 		return fmt.Errorf("rows and tokens are 1 to %d", mostRows)
 	case t.Tenant != "" && !slices.Contains(s.Server.Tenants, t.Tenant):
-		return fmt.Errorf("there is no tenant %q", t.Tenant)
+		return unknown("tenant", t.Tenant, s.Server.Tenants)
 	case t.Tenant == "" && len(s.Server.Tenants) > 0:
 		return fmt.Errorf("it needs one of the tenants")
 	case t.Protocol == "slow" && t.Trickle < 1:
@@ -127,7 +127,7 @@ func (s *Scenario) checkRates(t *Traffic) error {
 	sends := false
 	for phase, r := range t.Rate {
 		if phase != "all" && s.phase(phase) < 0 {
-			return fmt.Errorf("there is no phase %q", phase)
+			return unknown("phase", phase, append(s.phaseNames(), "all"))
 		}
 		if r.Relative && s.Capacity == nil {
 			return fmt.Errorf("a rate of %s needs the capacity to be measured", r)

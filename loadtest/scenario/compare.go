@@ -20,6 +20,20 @@ func ReadReport(folder, scenario string) (*Report, error) {
 	return r, nil
 }
 
+// Comparable fails where no phase can be compared with an earlier run: none is as long as it was, and long enough to have a spread.
+func (s *Scenario) Comparable(before *Report) error {
+	for i, p := range s.Phases {
+		from, to := whole(s.begins(i), s.begins(i)+p.For)
+		for _, t := range s.Traffic {
+			q, ok := before.phase(t.Name, p.Name)
+			if ok && q.Length == p.For.Seconds() && to-from >= fewestDrawn && q.GoodSpread != (Spread{}) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("scenario %s: no phase is as long as it was before, and %d seconds or more, of which a spread is told: take both with or without -short, with longer phases", s.Name, fewestDrawn)
+}
+
 // Comparison is a figure of two runs.
 type Comparison struct {
 	Figure                  string

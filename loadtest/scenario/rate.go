@@ -44,15 +44,19 @@ func (r Rate) of(capacity float64) float64 {
 	return r.Value
 }
 
+// rate returns that of a phase.
+func (t *Traffic) rate(phase string) Rate {
+	if own, ok := t.Rate[phase]; ok {
+		return own
+	}
+	return t.Rate["all"]
+}
+
 // steps returns the rates of traffic over all phases.
 func (s *Scenario) steps(t *Traffic, capacity float64) []load.Step {
 	var steps []load.Step
 	for _, p := range s.Phases {
-		rate, ok := t.Rate[p.Name]
-		if !ok {
-			rate = t.Rate["all"]
-		}
-		v := rate.of(capacity)
+		v := t.rate(p.Name).of(capacity)
 		if t.Burst == nil {
 			steps = append(steps, load.Step{Rate: v, For: p.For})
 			continue

@@ -3,13 +3,11 @@ package scenario
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"sluice/loadtest/load"
 	"sluice/loadtest/machine"
 	"sluice/loadtest/plot"
 )
@@ -43,42 +41,6 @@ type Outcome struct {
 	Seconds []Figure `json:"seconds"`
 }
 
-// Figure is what became of the requests that were due in some time. Times are in
-// milliseconds.
-type Figure struct {
-	Name      string  `json:"name,omitempty"`
-	Length    float64 `json:"seconds"`
-	Due       int     `json:"due"`
-	OK        int     `json:"ok"`
-	Good      int     `json:"good"`
-	Refused   int     `json:"refused"`
-	Failed    int     `json:"failed"`
-	Unsent    int     `json:"unsent"`
-	P50       float64 `json:"p50_ms"`
-	P90       float64 `json:"p90_ms"`
-	P99       float64 `json:"p99_ms"`
-	P999      float64 `json:"p999_ms"`
-	Max       float64 `json:"max_ms"`
-	FirstP99  float64 `json:"first_event_p99_ms,omitempty"`
-	RefusalMS float64 `json:"refusal_p99_ms,omitempty"`
-	QueuedP99 float64 `json:"queued_p99_ms,omitempty"` // as the server says, as the next two
-	ServedP50 float64 `json:"served_p50_ms,omitempty"`
-	ServedP99 float64 `json:"served_p99_ms,omitempty"`
-
-	// Of phases that are long enough.
-	GoodSpread Spread `json:"good_per_second_spread,omitzero"`
-	P50Spread  Spread `json:"p50_ms_spread,omitzero"`
-	P99Spread  Spread `json:"p99_ms_spread,omitzero"`
-}
-
-func figure(name string, length time.Duration, c *Cell) Figure {
-	q := func(h *load.Histogram, at float64) float64 { return math.Round(1000*millis(h.Quantile(at))) / 1000 }
-	return Figure{Name: name, Length: length.Seconds(), Due: c.Due, OK: c.OK, Good: c.Good, Refused: c.Refused, Failed: c.Failed, Unsent: c.Unsent,
-		P50: q(&c.Latency, .5), P90: q(&c.Latency, .9), P99: q(&c.Latency, .99), P999: q(&c.Latency, .999), Max: q(&c.Latency, 1),
-		FirstP99: q(&c.First, .99), RefusalMS: q(&c.Refusal, .99),
-		QueuedP99: q(&c.Queued, .99), ServedP50: q(&c.Served, .5), ServedP99: q(&c.Served, .99)}
-}
-
 func (r *run) report(others float64) *Report {
 	out := &Report{Scenario: r.s.Name, About: r.s.About, Machine: machine.Describe(), Others: others, Foreign: r.options.HTTP != "", Began: r.began.UTC(), Capacity: r.capacity, Seed: r.options.Seed,
 		CPU: r.cpu.Seconds(), Memory: r.memory.mb}
@@ -94,6 +56,7 @@ func (r *run) report(others float64) *Report {
 		}
 		for n, p := range r.s.Phases {
 			f := figure(p.Name, p.For, &series.phases[n])
+			f.Buckets = buckets(&series.phases[n].Latency)
 			f.GoodSpread, f.P50Spread, f.P99Spread = series.spreads(n)
 			o.Phases = append(o.Phases, f)
 		}
@@ -130,7 +93,11 @@ func (r *Report) Lines() string {
 		if v.Holds {
 			verdict = "holds"
 		}
-		fmt.Fprintf(&b, "%s %s: %s: measured %s %s\n", verdict, r.Scenario, v.Assertion, number(v.Measured), v.Unit)
+		was := "measured "
+		if v.Unmeasured != "" {
+			was = "not measured: "
+		}
+		fmt.Fprintf(&b, "%s %s: %s: %s%s\n", verdict, r.Scenario, v.Assertion, was, v.measured())
 	}
 	return b.String()
 }
@@ -152,76 +119,4 @@ func (r *Report) Write(folder string) error {
 		}
 	}
 	return nil
-}
-
-// Markdown is the report for people.
-func (r *Report) Markdown() string {
-	var b strings.Builder
-	others := "others"
-	if r.Foreign {
-		others = "others, the server among them,"
-	}
-	fmt.Fprintf(&b, "# %s\n\n%s\n\n%s; %s took %.0f %% of the cores.", r.Scenario, strings.TrimSpace(r.About), r.Machine, others, 100*r.Others)
-	if r.Capacity > 0 {
-		fmt.Fprintf(&b, " Capacity %.0f requests/s.", r.Capacity)
-	}
-	b.WriteString("\n\n| traffic | phase | due/s | answered/s | in time/s | refused | failed | unsent | p50 | p90 | p99 | p99.9 | max ms | by the server p50 | p99 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
-	none := Spread{}
-	for _, t := range r.Traffic {
-		for _, p := range t.Phases {
-			fmt.Fprintf(&b, "| %s | %s | %.1f | %.1f | %s | %d | %d | %d | %s | %s | %s | %s | %s | %s | %s |\n", t.Name, p.Name, float64(p.Due)/p.Length, float64(p.OK)/p.Length,
-				spreadOf(float64(p.Good)/p.Length, p.GoodSpread), p.Refused, p.Failed, p.Unsent, known(p.P50, p.P50Spread), known(p.P90, none), known(p.P99, p.P99Spread), known(p.P999, none), known(p.Max, none), known(p.ServedP50, none), known(p.ServedP99, none))
-		}
-	}
-	fmt.Fprintf(&b, "\n![latency](%s-latency.svg)\n\n![rates](%s-rate.svg)\n\n| | asserted | measured |\n|---|---|---|\n", r.Scenario, r.Scenario)
-	for _, v := range r.Verdicts {
-		verdict := "**fails**"
-		if v.Holds {
-			verdict = "holds"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s %s |\n", verdict, v.Assertion, number(v.Measured), v.Unit)
-	}
-	for _, t := range r.Traffic {
-		if t.Error != "" {
-			fmt.Fprintf(&b, "\nThe first failure of %s: `%s`\n", t.Name, strings.ReplaceAll(t.Error, "`", "'"))
-		}
-		fmt.Fprintf(&b, "\nThe generator of %s was late by %s ms at the 99th percentile.\n", t.Name, number(t.LagP99))
-	}
-	return b.String()
-}
-
-// known is a time that was measured; there is none where nobody answered, or where the server does not say.
-func known(ms float64, in Spread) string {
-	if ms == 0 {
-		return ""
-	}
-	return spreadOf(ms, in)
-}
-
-// line draws something of every second.
-func (t *Outcome) line(name string, of func(Figure) float64) plot.Line {
-	l := plot.Line{Name: name}
-	for i, s := range t.Seconds {
-		l.X, l.Y = append(l.X, float64(i)+.5), append(l.Y, of(s))
-	}
-	return l
-}
-
-func (r *Report) latency() plot.Chart {
-	c := plot.Chart{Title: r.Scenario + ": latency of what was due in each second", X: "s", Y: "ms", Log: true, Marks: r.marks}
-	for i := range r.Traffic {
-		t := &r.Traffic[i]
-		c.Lines = append(c.Lines, t.line(t.Name+" p50", func(f Figure) float64 { return f.P50 }), t.line(t.Name+" p99", func(f Figure) float64 { return f.P99 }))
-	}
-	return c
-}
-
-func (r *Report) rates() plot.Chart {
-	c := plot.Chart{Title: r.Scenario + ": requests a second", X: "s", Y: "1/s", Marks: r.marks}
-	for i := range r.Traffic {
-		t := &r.Traffic[i]
-		c.Lines = append(c.Lines, t.line(t.Name+" due", func(f Figure) float64 { return float64(f.Due) }), t.line(t.Name+" in time", func(f Figure) float64 { return float64(f.Good) }),
-			t.line(t.Name+" refused", func(f Figure) float64 { return float64(f.Refused) }))
-	}
-	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +44,7 @@ type run struct {
 // Run runs a scenario and reports what it saw. An error is a run that could not
 // be; what did not hold is in the report.
 func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error) {
-	if err := s.fits(o); err != nil {
+	if err := s.Fits(o); err != nil {
 		return nil, err
 	}
 	r := &run{s: s, options: o, series: map[string]*Series{}, lag: map[string]*load.Histogram{}}
@@ -64,31 +63,6 @@ func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error
 		return nil, err
 	}
 	return r.report(witness.Others()), nil
-}
-
-// fits refuses what cannot be run against the server of the options, if they name one: what needs
-// a server of ours, or an address that is not given, and what would hold since nothing is asserted.
-func (s *Scenario) fits(o Options) error {
-	if o.HTTP == "" {
-		return nil
-	}
-	if !slices.ContainsFunc(s.Assert, func(a Assertion) bool { return !a.ofMemory() }) {
-		return fmt.Errorf("scenario %s asserts nothing but memory, which is not measured of a server that is there", s.Name)
-	}
-	if len(s.Server.Tenants) > 0 || s.Server.Nodes > 1 {
-		return fmt.Errorf("scenario %s has tenants or nodes of its own: it cannot run against a server that is there", s.Name)
-	}
-	for _, a := range s.Actions {
-		if a.Do == "restart" {
-			return fmt.Errorf("scenario %s restarts nodes: it cannot run against a server that is there", s.Name)
-		}
-	}
-	for _, t := range s.Traffic {
-		if t.Protocol == "grpc" && o.GRPC == "" {
-			return fmt.Errorf("traffic %s of scenario %s goes over gRPC: the server's address for it is missing (-grpc)", t.Name, s.Name)
-		}
-	}
-	return nil
 }
 
 // measure measures the capacity.
@@ -186,20 +160,6 @@ func (r *run) send(ctx context.Context, t *traffic, seed uint64) error {
 	r.lag[t.Name] = seen.Lag
 	r.mu.Unlock()
 	return nil
-}
-
-// watch reads the memory four times a second until ctx ends.
-func (m *memory) watch(ctx context.Context, w *world) {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			m.at, m.mb = append(m.at, time.Since(m.begin)), append(m.mb, w.rss())
-		}
-	}
 }
 
 func (r *run) log(format string, args ...any) {

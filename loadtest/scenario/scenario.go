@@ -140,6 +140,20 @@ func (s *Scenario) traffic(name string) *Traffic {
 	return &s.Traffic[i]
 }
 
+func (s *Scenario) trafficNames() (names []string) {
+	for _, t := range s.Traffic {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+func (s *Scenario) phaseNames() (names []string) {
+	for _, p := range s.Phases {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
 // length is how long all phases take.
 func (s *Scenario) length() (d time.Duration) {
 	for _, p := range s.Phases {

@@ -57,15 +57,23 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for old, bad := range map[string][2]string{
-		"protocol: binary":             {"protocol: carrier-pigeon", "carrier-pigeon"},
-		"0.5x":                         {"fast", "a rate is a number"},
-		"one: 20":                      {"one: -1", "a rate is a number"},
-		"two: 0.5x":                    {"three: 5", "no phase"},
-		"capacity: {of: x":             {"capacity: {of: y", "capacity"},
-		"metric: p99":                  {"metric: p98", "no metric"},
-		"of: x, phase":                 {"phase", "of some traffic"},
-		"at_most: 1.1":                 {"at_least: 1, at_most: 1.1", "either"},
-		"phase: two":                   {"phase: three", "no such phase"},
+		"protocol: binary":          {"protocol: carrier-pigeon", "no protocol \"carrier-pigeon\""},
+		"0.5x":                      {"fast", "a rate is a number"},
+		"one: 20":                   {"one: -1", "a rate is a number"},
+		"two: 0.5x":                 {"twoo: 5", `did you mean "two"`},
+		"capacity: {of: x":          {"capacity: {of: y", "capacity"},
+		"metric: p99":               {"metric: p98", "no metric"},
+		"of: x, phase":              {"phase", "of some traffic"},
+		"of: x, phas":               {"of: xx, phas", `did you mean "x"`},
+		"at_most: 1.1":              {"at_least: 1, at_most: 1.1", "either"},
+		"phase: two":                {"phase: tow", `did you mean "two"`},
+		"phase: two, rel":           {"phase: none, rel", "no phase"},
+		"relative_to: one":          {"relative_to: on", `did you mean "one"`},
+		"two: 0.5x}":                {"two: 0}", "no rate in phase two"},
+		"{one: 20, two":             {"{two", "no rate in phase one"},
+		"metric: p99, of: x, phase": {"metric: first_p99, of: x, phase", "have no events"},
+		"{metric: p99, of: x, phase: two, relative_to: one, at_most": {"{metric: recovery, of: x, phase: two, relative_to: one, at_least", "at_most so many"},
+		"at_most: 1.1, sl":             {"at_most: .inf, sl", "must be a number"},
 		"for: 2s":                      {"for: 0s", "it needs a name"},
 		"model: m":                     {"modell: m", "modell"},
 		"assert: [{":                   {"actions: [{do: restart, phase: one}]\nassert: [{", "second node"},
@@ -122,11 +130,11 @@ func TestRecoveryIsTheLastSecondThatIsNotNormal(t *testing.T) {
 	for second, ms := range []int{5, 10, 7, 500, 500, 90, 11, 12, 10, 11, 9} { // normal is up to 11
 		r.record(load.Sample{Due: begin.Add(time.Duration(second) * time.Second), Latency: time.Duration(ms) * time.Millisecond})
 	}
-	if got := r.recovery(2, 0); got != 3*time.Second {
-		t.Errorf("recovered after %s, want 3 s", got)
+	if got, came := r.recovery(2, 0); got != 3*time.Second || !came {
+		t.Errorf("recovered after %s, %t, want 3 s", got, came)
 	}
 	r.record(load.Sample{Due: begin.Add(10 * time.Second), Outcome: load.Refused})
-	if got := r.recovery(2, 0); got != 6*time.Second {
+	if got, came := r.recovery(2, 0); came {
 		t.Errorf("recovered after %s of 6 s, although the last second refuses", got)
 	}
 	if r.phases[0].OK != 3 || r.phases[1].OK != 2 || r.phases[2].OK != 6 || r.phases[2].Due != 7 {
@@ -149,13 +157,13 @@ func TestWhatCountsIsWhenAnswersCameAndNotOneOfThem(t *testing.T) {
 		t.Errorf("the phases answered %v in time", got)
 	}
 	add(6500*time.Millisecond, 90*time.Millisecond)
-	if got := r.recovery(2, 0); got != 0 {
-		t.Errorf("one slow request of 301: recovered after %s", got)
+	if got, came := r.recovery(2, 0); got != 0 || !came {
+		t.Errorf("one slow request of 301: recovered after %s, %t", got, came)
 	}
 	for range 7 {
 		add(6500*time.Millisecond, 90*time.Millisecond)
 	}
-	if got := r.recovery(2, 0); got != 3*time.Second {
+	if got, came := r.recovery(2, 0); came {
 		t.Errorf("eight slow requests of 308, at the end: recovered after %s", got)
 	}
 }
@@ -172,8 +180,8 @@ func TestASlowSecondIsNotNormal(t *testing.T) {
 		}
 		r.record(load.Sample{Due: begin.Add(time.Duration(i) * 100 * time.Millisecond), Latency: latency})
 	}
-	if got := r.recovery(1, 0); got != time.Second {
-		t.Errorf("recovered after %s, want 1 s", got)
+	if got, came := r.recovery(1, 0); got != time.Second || !came {
+		t.Errorf("recovered after %s, %t, want 1 s", got, came)
 	}
 }
 
@@ -303,11 +311,11 @@ func TestScenariosThatNeedOurServerSaySo(t *testing.T) {
 	if s, err = Read("../scenarios/samples.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.fits(Options{HTTP: "127.0.0.1:1"}); err != nil {
+	if err := s.Fits(Options{HTTP: "127.0.0.1:1"}); err != nil {
 		t.Error(err)
 	}
 	s.Assert = []Assertion{{Metric: "memory"}, {Metric: "memory_growth"}} // of which nothing would be judged
-	if err := s.fits(Options{HTTP: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "nothing but memory") {
+	if err := s.Fits(Options{HTTP: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "nothing but memory") {
 		t.Errorf("it holds, since nothing is asserted: %v", err)
 	}
 }

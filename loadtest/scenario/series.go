@@ -9,40 +9,6 @@ import (
 	"sluice/loadtest/load"
 )
 
-// Cell is what became of the requests that were due in some time.
-type Cell struct {
-	Due, OK, Good, Refused, Failed, Unsent int
-	Ended                                  int // answered in time then, whenever they were due
-	Latency, First, Refusal                load.Histogram
-	Queued, Served                         load.Histogram // as the server says
-}
-
-func (c *Cell) record(s load.Sample, slo time.Duration) {
-	c.Due++
-	switch s.Outcome {
-	case load.OK:
-		c.OK++
-		if slo == 0 || s.Latency <= slo {
-			c.Good++
-		}
-		c.Latency.Record(s.Latency)
-		if s.First > 0 {
-			c.First.Record(s.First)
-		}
-		if s.Timing.Total > 0 {
-			c.Queued.Record(s.Timing.Queue)
-			c.Served.Record(s.Timing.Total)
-		}
-	case load.Refused:
-		c.Refused++
-		c.Refusal.Record(s.Latency)
-	case load.Failed:
-		c.Failed++
-	case load.Unsent:
-		c.Unsent++
-	}
-}
-
 // Series is the requests of one kind of traffic by phase and by second.
 type Series struct {
 	slo    time.Duration
@@ -90,24 +56,23 @@ func (r *Series) phase(at time.Duration) int {
 
 // recovery returns how long after the beginning of a phase the 99th percentile of
 // what is still due in it is at most a tenth above that of an earlier phase, as far as can be
-// told, nothing is refused, and no second has a tenth of its requests above that. It is the phase's whole
-// length where that never came. Both percentiles are taken at the end of their 95 % intervals that is nearer to the other: with some
+// told, nothing is refused, failed or unsent, and no second has a tenth of its requests above that. It reports whether that
+// came at all. Both percentiles are taken at the end of their 95 % intervals that is nearer to the other: with some
 // hundred requests, of which the slowest few decide, two equal phases differ by more than a tenth.
-func (r *Series) recovery(phase, before int) time.Duration {
+func (r *Series) recovery(phase, before int) (after time.Duration, came bool) {
 	normal := p99(&r.phases[before].Latency, +1)
 	normal += normal / 10
-	seconds := r.within(phase)
 	var rest load.Histogram
-	back := len(seconds)
-	for i, c := range slices.Backward(seconds) {
+	for i, c := range slices.Backward(r.within(phase)) {
 		if c.Refused+c.Failed+c.Unsent > 0 || c.Latency.Quantile(0.9) > normal {
 			break
 		}
-		if rest.Add(&c.Latency); p99(&rest, -1) <= normal {
-			back = i
+		rest.Add(&c.Latency)
+		if rest.Count() > 0 && p99(&rest, -1) <= normal {
+			after, came = time.Duration(i)*time.Second, true
 		}
 	}
-	return time.Duration(back) * time.Second
+	return after, came
 }
 
 // p99 returns an end of the one-sided 95 % interval of the 99th percentile, the upper one for side 1 and

@@ -43,22 +43,22 @@ func (r *Series) spreads(phase int) (good, p50, p99 Spread) {
 	var rates, medians, tails []float64
 	for range resamples {
 		var latency load.Histogram
-		answered := 0
+		good, lost := 0, 0
 		for range blocks {
 			at := draw.IntN(len(seconds))
 			for next := range block {
 				c := &seconds[(at+next)%len(seconds)]
 				latency.Add(&c.Latency)
-				answered += c.Good
+				good, lost = good+c.Good, lost+c.lost()
 			}
 		}
-		rates = append(rates, float64(answered)/float64(block*blocks))
-		medians = append(medians, millis(latency.Quantile(.5)))
-		tails = append(tails, millis(latency.Quantile(.99)))
+		rates = append(rates, float64(good)/float64(block*blocks))
+		medians = append(medians, ms(&latency, lost, .5))
+		tails = append(tails, ms(&latency, lost, .99))
 	}
-	whole, factor := sum(seconds), widening(blocks)
-	return middle(rates).widened(float64(whole.Good)/float64(len(seconds)), factor),
-		middle(medians).widened(millis(whole.Latency.Quantile(.5)), factor), middle(tails).widened(millis(whole.Latency.Quantile(.99)), factor)
+	all, factor := sum(seconds), widening(blocks)
+	return middle(rates).widened(float64(all.Good)/float64(len(seconds)), factor),
+		middle(medians).widened(ms(&all.Latency, all.lost(), .5), factor), middle(tails).widened(ms(&all.Latency, all.lost(), .99), factor)
 }
 
 // widening is by how much the interval of a bootstrap over n samples is too narrow: their own spread is
@@ -76,11 +76,18 @@ func (s Spread) widened(value, factor float64) Spread {
 
 // within are the seconds that lie in a phase as a whole.
 func (r *Series) within(phase int) []Cell {
-	from := 0
+	begin := time.Duration(0)
 	if phase > 0 {
-		from = int((r.ends[phase-1] + time.Second - 1) / time.Second)
+		begin = r.ends[phase-1]
 	}
-	return r.second[from:max(from, int(r.ends[phase]/time.Second))]
+	from, to := whole(begin, r.ends[phase])
+	return r.second[from:to]
+}
+
+// whole are the first of the seconds that lie between two times as a whole, and the one after the last.
+func whole(begin, end time.Duration) (from, to int) {
+	from = int((begin + time.Second - 1) / time.Second)
+	return from, max(from, int(end/time.Second))
 }
 
 // middle is where 95 % of some values lie.

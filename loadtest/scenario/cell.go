@@ -1,0 +1,84 @@
+package scenario
+
+import (
+	"time"
+
+	"sluice/loadtest/load"
+)
+
+// Cell is what became of the requests that were due in some time.
+type Cell struct {
+	Due, OK, Good, Refused, Failed, Unsent int
+	Ended                                  int // answered in time then, whenever they were due
+	Latency, First, Refusal                load.Histogram
+	Queued, Served                         load.Histogram // as the server says
+}
+
+func (c *Cell) record(s load.Sample, slo time.Duration) {
+	c.Due++
+	switch s.Outcome {
+	case load.OK:
+		c.OK++
+		if slo == 0 || s.Latency <= slo {
+			c.Good++
+		}
+		c.Latency.Record(s.Latency)
+		if s.First > 0 {
+			c.First.Record(s.First)
+		}
+		if s.Timing.Total > 0 {
+			c.Queued.Record(s.Timing.Queue)
+			c.Served.Record(s.Timing.Total)
+		}
+	case load.Refused:
+		c.Refused++
+		c.Refusal.Record(s.Latency)
+	case load.Failed:
+		c.Failed++
+	case load.Unsent:
+		c.Unsent++
+	}
+}
+
+// add counts everything that another counted.
+func (c *Cell) add(o *Cell) {
+	c.Due, c.OK, c.Good, c.Ended = c.Due+o.Due, c.OK+o.OK, c.Good+o.Good, c.Ended+o.Ended
+	c.Refused, c.Failed, c.Unsent = c.Refused+o.Refused, c.Failed+o.Failed, c.Unsent+o.Unsent
+	c.Latency.Add(&o.Latency)
+	c.First.Add(&o.First)
+	c.Refusal.Add(&o.Refusal)
+	c.Queued.Add(&o.Queued)
+	c.Served.Add(&o.Served)
+}
+
+func sum(cells []Cell) *Cell {
+	total := &Cell{}
+	for i := range cells {
+		total.add(&cells[i])
+	}
+	return total
+}
+
+// lost is what has no latency though it was not refused: a percentile counts it as later than
+// every answer, since a server that stalls would else have the better figures the more it keeps waiting.
+func (c *Cell) lost() int { return c.Unsent + c.Failed }
+
+// quantile returns the time that a share q of what has one, and of so many that are later than all, does not exceed.
+// Where it lies among these, it is the greatest that was measured, and beyond.
+func quantile(h *load.Histogram, lost int, q float64) (at time.Duration, beyond bool) {
+	measured := float64(h.Count())
+	rank := q * (measured + float64(lost))
+	switch {
+	case rank > measured:
+		return h.Max(), true
+	case lost == 0:
+		return h.Quantile(q), false
+	}
+	return h.Quantile(rank / measured), false
+}
+
+// ms is a quantile in milliseconds, or the greatest that was measured where it is beyond.
+func ms(h *load.Histogram, lost int, q float64) float64 {
+	at, _ := quantile(h, lost, q)
+	return millis(at)
+}
