@@ -1,6 +1,9 @@
 package batcher
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A run that has begun gives way to a light tenant's task that would have to wait for
 // it: it is told to end, and what was in it is run again. What that costs is bounded:
@@ -9,6 +12,7 @@ const (
 	worthIt = 1.1 // times as late as by itself: what a light task does not wait for
 	dear    = 4   // times as much in vain as a light task would wait, that it is not worth
 	often   = 3   // times that a task's run is interrupted at most
+	waited  = 0.5 // of a light task's run: who has waited for longer runs undisturbed
 	most    = 0.1 // of the run time there is: what may be forgone for such tasks
 )
 
@@ -61,6 +65,27 @@ func (b *Batcher[T]) forgo(d, now time.Duration) bool {
 	}
 	b.forgone.work = forgone
 	return true
+}
+
+// undisturbed decides whether no others' run is to begin beside one, which is about to begin itself: where a light task
+// leads it that has waited for long, and takes noticeably longer beside others. What that costs is what an
+// executor does meanwhile that nobody has, less what the run itself is shorter.
+func (b *Batcher[T]) undisturbed(r *run[T], now time.Duration) bool {
+	lead := r.batch[0]
+	own, beside := b.cost.Estimate(r.rows, 0), b.cost.Estimate(r.rows, b.parallel-1)
+	if !lead.light || float64(now-lead.arrived) < waited*float64(own) || float64(beside) <= worthIt*float64(own) {
+		return false
+	}
+	idle := own
+	if len(b.runs) > 0 {
+		idle = max(now+own-b.firstEnd(now), 0)
+	}
+	return b.forgo(max(time.Duration(b.parallel-1)*idle-(beside-own), 0), now)
+}
+
+// keptOut says that a task waits for a run that is to be undisturbed.
+func (b *Batcher[T]) keptOut(t *Task[T]) bool {
+	return !t.light && slices.ContainsFunc(b.runs, func(r *run[T]) bool { return r.undisturbed })
 }
 
 // again puts the members of an interrupted run that did not come to their end back into

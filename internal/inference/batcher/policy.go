@@ -71,6 +71,7 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 		return b.windowOpens(bk, now)
 	case others == b.bulks:
 		return now // waiting for company is never worth it, and waiting for bulk work neither
+	case b.keptOut(bk.tasks.head()):
 	case others < b.parallel && bk.tasks.head().light:
 		return now
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):

@@ -14,7 +14,8 @@ type run[T any] struct {
 	bulk  bool // nobody waits for it
 	at    int  // in Batcher.runs
 
-	yields bool // it was told to end, for another
+	yields      bool // it was told to end, for another
+	undisturbed bool // none but light tasks' runs begin beside it
 
 	start   time.Duration
 	end     time.Duration   // predicted
@@ -163,6 +164,7 @@ func (b *Batcher[T]) begin(r *run[T], now time.Duration) {
 	b.trials.began(others >= b.parallel)
 	r.start, r.end = now, now+b.cost.Estimate(max(r.rows, 1), others)
 	r.busy, r.members, r.err, r.yields = b.busyTime, len(r.batch), nil, false
+	r.undisturbed = b.undisturbed(r, now)
 	r.serial++
 	r.at = others
 	b.runs = append(b.runs, r)
