@@ -1,9 +1,6 @@
 package batcher
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // A run that has begun gives way to a light tenant's task that would have to wait for
 // it: it is told to end, and what was in it is run again. What that costs is bounded:
@@ -83,9 +80,20 @@ func (b *Batcher[T]) undisturbed(r *run[T], now time.Duration) bool {
 	return b.forgo(max(time.Duration(b.parallel-1)*idle-(beside-own), 0), now)
 }
 
-// keptOut says that a task waits for a run that is to be undisturbed.
-func (b *Batcher[T]) keptOut(t *Task[T]) bool {
-	return !t.light && slices.ContainsFunc(b.runs, func(r *run[T]) bool { return r.undisturbed })
+// keptOut returns from when a run of the bucket may begin for runs that are to be undisturbed: once those were to
+// end, or in time for its head.
+func (b *Batcher[T]) keptOut(bk *bucket[T], now time.Duration) time.Duration {
+	until, head := now, bk.tasks.head()
+	for _, r := range b.runs {
+		if r.undisturbed && !head.light {
+			until = max(until, r.end)
+		}
+	}
+	if until == now {
+		return now
+	}
+	latest := head.due - b.cost.P95(min(bk.rows, b.limit), len(b.runs)) - b.wakeLag
+	return max(min(until, latest), now)
 }
 
 // again puts the members of an interrupted run that did not come to their end back into

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,4 +228,51 @@ func TestFloodOfSizesNeverSwept(t *testing.T) {
 	if beside.refused > 0 || float64(beside.at(.99)) > 1.1*1.25*float64(alone.at(.99)) {
 		t.Errorf("alone %v, with the flood %v", &alone, &beside)
 	}
+}
+
+// TestUndisturbedRunsEnd: others' runs begin beside one that is to be undisturbed once it was to end, though it
+// does not.
+func TestUndisturbedRunsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := cores{slower: .25}
+		hang, hung := make(chan struct{}), atomic.Bool{}
+		b, err := New(func(ctx context.Context, batch []*Task[struct{}]) error {
+			if batch[0].Tenant == "quiet" && hung.CompareAndSwap(false, true) {
+				<-hang
+				return nil
+			}
+			return device.run(context.WithoutCancel(ctx), batch) // who comes waits for it
+		}, Config{MaxRows: 64, SLO: time.Second, Executors: 2, Cost: device.cost()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		answered := 0
+		var mu sync.Mutex
+		ask := func(tenant string, n int) {
+			for range n {
+				wg.Go(func() {
+					if _, err := b.Submit(t.Context(), &Task[struct{}]{Rows: 16, Tenant: tenant, Bucket: uint64(n % 3)}); err == nil && tenant == "noisy" {
+						mu.Lock()
+						answered++
+						mu.Unlock()
+					}
+				})
+			}
+			time.Sleep(time.Millisecond)
+		}
+		ask("noisy", 60) // some 200 ms of both executors
+		ask("quiet", 1)
+		time.Sleep(400 * time.Millisecond)
+		mu.Lock()
+		if !hung.Load() || answered < 50 {
+			t.Errorf("%d of 60 were answered beside a run that hangs: %v", answered, hung.Load())
+		}
+		mu.Unlock()
+		close(hang)
+		wg.Wait()
+		if err := b.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

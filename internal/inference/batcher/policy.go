@@ -66,12 +66,13 @@ func (b *Batcher[T]) next(now time.Duration) (*Task[T], time.Duration) {
 // progress: now, later, or never for not before one of them ends.
 func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 	others := len(b.runs)
-	switch {
+	switch kept := b.keptOut(bk, now); {
 	case b.cfg.Explicit.windowed():
 		return b.windowOpens(bk, now)
 	case others == b.bulks:
 		return now // waiting for company is never worth it, and waiting for bulk work neither
-	case b.keptOut(bk.tasks.head()):
+	case kept > now:
+		return kept
 	case others < b.parallel && bk.tasks.head().light:
 		return now
 	case others < b.parallel && (!b.pays || bk.rows >= b.knee || !b.disturbs(bk.rows, others)):
