@@ -46,6 +46,10 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close does nothing: net/http closes the body itself, and what is left of one whose request
+// failed is read before that; see guard.settle.
+func (b *body) Close() error { return nil }
+
 // TooLarge is the error where a request's body is larger than limit bytes; key
 // names the setting that raises it.
 func TooLarge(limit int64, key string) error {

@@ -189,6 +189,7 @@ func (g *guard) finish(c echo.Context, x *exchange) {
 	}
 	g.account(c, x, abort)
 	if abort {
+		x.unsent = nil // a part of it
 		panic(http.ErrAbortHandler)
 	}
 }

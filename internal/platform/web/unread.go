@@ -45,7 +45,38 @@ func (g *guard) fail(c echo.Context, x *exchange) {
 	res.Writer, x.unsent = w.ResponseWriter, w
 }
 
-// settle sends the answer that fail has left. It is deferred, and comes after the request
+// Refusals returns the writer of a handler that writes its failures itself: an answer of 400
+// and more to a request whose body was not read is held as those are that fail writes, and
+// sent as they are. Such a handler writes the whole of it before it returns.
+func Refusals(c echo.Context) http.ResponseWriter {
+	w := c.Response().Writer
+	x, ok := c.Request().Context().Value(exchangeKey{}).(*exchange)
+	if !ok || x.body.ReadCloser == nil {
+		return w
+	}
+	return &refusals{w, x, c.Request()}
+}
+
+type refusals struct {
+	http.ResponseWriter
+	x *exchange
+	r *http.Request
+}
+
+// Unwrap lets http.ResponseController find what this writer does not do.
+func (w *refusals) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *refusals) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && w.x.unsent == nil {
+		if w.x.rest = w.x.body.unread(w.r); w.x.rest > 0 {
+			w.x.unsent = &unsent{ResponseWriter: w.ResponseWriter, head: w.r.Method == http.MethodHead}
+			w.ResponseWriter = w.x.unsent
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// settle sends the answer that fail, or a handler, has left. It is deferred, and comes after the request
 // was accounted for and has left its place: whoever is refused takes none among those being
 // served, however slowly it sends. What is not read before the answer closes the connection
 // (RFC 9112 section 9.6), and is read behind it, within bounds.

@@ -23,6 +23,12 @@ func refusing(e *echo.Echo) {
 	e.Match([]string{"POST", "HEAD"}, "/full", func(echo.Context) error {
 		return fault.New(fault.Unavailable, "there is too much to do").WithRetryAfter(time.Second)
 	})
+	e.POST("/written", func(c echo.Context) error {
+		res, whole := c.Response(), c.Response().Writer
+		defer func() { res.Writer = whole }()
+		res.Writer = Refusals(c)
+		return c.String(http.StatusForbidden, "the handler's own answer")
+	})
 	e.POST("/private", func(echo.Context) error { return access.ErrNoCredential })
 }
 
@@ -65,21 +71,23 @@ func answer(t *testing.T, r *bufio.Reader) (status int, closes bool) {
 // connection is kept where no more is left than net/http would read.
 func TestRefusedBeforeTheBodyIsRead(t *testing.T) {
 	b := startRefusing(t, func(c *Config) { c.MaxBody = 32 << 20 })
-	for _, n := range []int{1, 4000, 64 << 10, skipFirst, skipFirst + 1, 32 << 20} {
-		c := b.dial()
-		r := bufio.NewReader(c)
-		post(t, c, "/full", n, n, "")
-		status, closes := answer(t, r)
-		if status != 503 || closes != (n > skipFirst) {
-			t.Errorf("%d bytes: %d, the connection is closed: %v", n, status, closes)
-		}
-		if closes {
-			silent(t, c, r)
-			continue
-		}
-		post(t, c, "/echo", 5, 5, "")
-		if status, _ := answer(t, r); status != 200 {
-			t.Errorf("behind %d bytes: %d", n, status)
+	for path, want := range map[string]int{"/full": 503, "/written": 403} {
+		for _, n := range []int{1, 4000, 64 << 10, skipFirst, skipFirst + 1, 32 << 20} {
+			c := b.dial()
+			r := bufio.NewReader(c)
+			post(t, c, path, n, n, "")
+			status, closes := answer(t, r)
+			if status != want || closes != (n > skipFirst) {
+				t.Errorf("%d bytes to %s: %d, the connection is closed: %v", n, path, status, closes)
+			}
+			if closes {
+				silent(t, c, r)
+				continue
+			}
+			post(t, c, "/echo", 5, 5, "")
+			if status, _ := answer(t, r); status != 200 {
+				t.Errorf("behind %d bytes to %s: %d", n, path, status)
+			}
 		}
 	}
 }
@@ -175,7 +183,7 @@ func TestRefusedBodiesHideNoRequest(t *testing.T) {
 		"longer than allowed":   long(2<<20, 100),
 		"asks first, and sends": "Expect: 100-continue\r\n" + long(200<<10, 0) + smuggled,
 	} {
-		for path, want := range map[string]int{"/full": 503, "/private": 401, "/nowhere": 404, "/echo": 0} {
+		for path, want := range map[string]int{"/full": 503, "/written": 403, "/private": 401, "/nowhere": 404, "/echo": 0} {
 			for _, head := range []string{"POST %s HTTP/1.1\r\n", "HEAD %s HTTP/1.1\r\n", "POST %s HTTP/1.0\r\nConnection: keep-alive\r\n"} {
 				switch {
 				case strings.Contains(head, "1.0") && strings.Contains(body, chunked), // has no chunks

@@ -75,8 +75,8 @@ func (e *edge) registerParts(a *api.API, op func(id, method, path, summary strin
 	list.Description = "Whoever has an address can put that part until it expires, without a credential: it belongs in no log."
 	api.Register(a, list, e.parts)
 	put := op("put-upload-part", http.MethodPut, "/uploads/{id}/parts/{number}", "Put a part of an upload", web.Public)
-	put.Description = "At the address that the list of parts has, where that is of this server. The answer's ETag can be named when the upload is completed."
-	put.Consumes, put.MaxBody, put.Stream = []string{"application/octet-stream"}, e.service.Limits().MaxAppend, true
+	put.Description = "At the address that the list of parts has, where that is of this server. Whatever Content-Type says, the content is a part. The answer's ETag can be named when the upload is completed."
+	put.Consumes, put.MaxBody, put.Stream = []string{api.AnyType}, e.service.Limits().MaxAppend, true
 	api.RegisterRaw(a, put, e.put)
 	complete := op("complete-upload", http.MethodPost, "/uploads/{id}/complete", "Complete an upload of parts", upload.Write)
 	complete.Description = "The content is read once and hashed, which takes as long as it is large. An upload that is complete is answered as it is."

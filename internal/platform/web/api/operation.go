@@ -23,6 +23,9 @@ const (
 	KeyRequired                    // without a key it is refused
 )
 
+// AnyType as what an operation consumes has it take bodies whatever type they are said to be.
+const AnyType = "*/*"
+
 // Operation describes an operation to the router and to the OpenAPI document.
 type Operation struct {
 	ID      string // unique in the document, such as "create-job"
@@ -46,7 +49,7 @@ type Operation struct {
 	Secret bool
 	// Produces are the media types of success, if not application/json.
 	Produces []string
-	// Consumes are media types of bodies beside application/json.
+	// Consumes are media types of bodies beside application/json; AnyType is all of them.
 	Consumes []string
 	// Events serves the operation instead, without a timeout and uncompressed, for
 	// clients that ask for text/event-stream. Its error is from before anything was

@@ -1,15 +1,19 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -28,6 +32,9 @@ func rawBed(t *testing.T) *bed {
 	return start(t, setting{more: func(_ *echo.Echo, b *bed) {
 		RegisterRaw(b.api, Operation{ID: "append", Method: "PATCH", Path: "/raw/{id}", Summary: "Append", Permission: canWrite, Consumes: []string{"application/x-part"}, MaxBody: 100},
 			func(_ context.Context, w http.ResponseWriter, r *http.Request, in *rawIn) error {
+				if in.ID == "lost" {
+					return fault.New(fault.NotFound, "nothing has that name")
+				}
 				n, err := io.Copy(io.Discard, r.Body)
 				if err != nil {
 					return err
@@ -77,6 +84,50 @@ func TestRawReadsByItself(t *testing.T) {
 		if a := b.send("PATCH", tc.path, tc.body, tc.who, tc.headers...); a.StatusCode != tc.status || a.problem(t).Code != tc.code {
 			t.Errorf("%s: %d %s", name, a.StatusCode, a.text)
 		}
+	}
+}
+
+// Whoever looks at the answer only once it has sent everything, as many clients do, sees why
+// it was refused: by the API, by the operation, or by huma.
+func TestRawRefusesBeforeTheBodyIsRead(t *testing.T) {
+	b := rawBed(t)
+	const typed, offset, known = "Content-Type: application/x-part\r\n", "Upload-Offset: 7\r\n", "Authorization: Bearer " + writer + "\r\n"
+	for name, tc := range map[string]struct {
+		id, headers, code string
+	}{
+		"nobody":       {"a", typed + offset, "credential_missing"},
+		"another type": {"a", "Content-Type: image/png\r\n" + offset + known, "unsupported_media_type"},
+		"no offset":    {"a", typed + known, "validation_failed"},
+		"too large":    {"a", typed + offset + known, "body_too_large"},
+		"not there":    {"lost", typed + offset + known, "not_found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", b.server.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			const size = 1 << 20
+			if _, err := fmt.Fprintf(c, "PATCH /v1/raw/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n", tc.id, size, tc.headers); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if _, err := c.Write(make([]byte, size/2)); err != nil {
+					t.Fatalf("the rest cannot be sent: %v", err)
+				}
+				time.Sleep(700 * time.Millisecond) // net/http resets what it closes half a second after the answer
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if a := (answer{resp, string(text)}); err != nil || a.problem(t).Code != tc.code || !resp.Close {
+				t.Errorf("%d %s, %v, the connection is closed: %v", resp.StatusCode, text, err, resp.Close)
+			}
+		})
 	}
 }
 

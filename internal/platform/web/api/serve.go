@@ -29,10 +29,11 @@ func (a *API) serve(ctx huma.Context, r *route, next func(huma.Context)) {
 	for name, values := range a.life {
 		res.Header()[name] = values
 	}
-	raw := res.Writer
+	whole := res.Writer
+	raw := web.Refusals(c)
 	out := encode.Begin(raw, c.Request())
 	res.Writer = out
-	defer func() { res.Writer = raw }() // what went wrong is answered without compression
+	defer func() { res.Writer = whole }() // what went wrong is answered without compression
 	res.Before(func() { revalidate(c) })
 	do := func() { next(patient{ctx}) }
 	if r.Events != nil && names(c.Request().Header["Accept"], "text/event-stream") {
@@ -134,7 +135,7 @@ func (r *route) checkType(req *http.Request) error {
 	contentType := req.Header.Get("Content-Type")
 	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
-	if media == "" || media == "application/json" || slices.Contains(r.Consumes, media) {
+	if media == "" || media == "application/json" || slices.Contains(r.Consumes, media) || slices.Contains(r.Consumes, AnyType) {
 		return nil
 	}
 	if strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json") {
