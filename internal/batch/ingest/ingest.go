@@ -113,6 +113,7 @@ type Chunk struct {
 	Good    []int          // which rows of the chunk these are, ascending
 	Lines   []int64        // of all rows, where the file has lines
 	Errors  []RowError     // of the others, ascending
+	Sum     uint32         // of the bytes of all rows, in text: it tells whether they are those that were read before; 0: unknown
 }
 
 // RowError says why a row cannot be used.
@@ -166,7 +167,7 @@ type Reader interface {
 
 // reset empties the chunk for rows of the spec.
 func (c *Chunk) reset(s *Spec, kept table.Type) {
-	c.Rows, c.Good, c.Lines, c.Errors = 0, c.Good[:0], c.Lines[:0], c.Errors[:0]
+	c.Rows, c.Good, c.Lines, c.Errors, c.Sum = 0, c.Good[:0], c.Lines[:0], c.Errors[:0], 0
 	clearColumn(&c.IDs, table.String)
 	if len(c.Kept) != len(s.Keep) {
 		c.Kept = make([]table.Column, len(s.Keep))

@@ -123,6 +123,7 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 	if r.ended {
 		return io.EOF
 	}
+	r.scan.sum = 0
 	for begin := r.scan.at.Offset; c.Rows < l.Rows && (c.Rows == 0 || r.scan.at.Offset-begin < l.Bytes); {
 		before := r.scan.at.Offset
 		record, err := r.scan.record()
@@ -138,6 +139,7 @@ func (r *textReader) Read(c *Chunk, l Limit) error {
 			r.take(c, nil, wrong)
 			return nil
 		}
+		c.Sum = r.scan.sum // not of empty lines behind the last: who reads so many rows does not come to them
 		r.take(c, record, wrong)
 		r.pace.took(r.scan.at.Offset - before)
 	}

@@ -13,6 +13,7 @@ import (
 type Chunk struct {
 	Begin  ingest.Position `json:"b"`
 	Rows   int             `json:"n"`
+	Sum    uint32          `json:"s,omitempty"` // see ingest.Chunk
 	Twice  []int           `json:"2,omitempty"` // rows whose id another row has before them, ascending
 	Twices Object          `json:"w,omitzero"`  // the same, as JSON, where they are more than MaxTwice
 	Fence  int             `json:"f,omitempty"`

@@ -14,7 +14,6 @@ import (
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/platform/blob"
-	"sluice/internal/platform/fault"
 )
 
 // compute runs one chunk, or of one that was run before the rows that failed.
@@ -26,7 +25,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 	entry := &b.Chunks[c.Chunk]
 	memory := t.take()
 	chunk := &memory.chunk
-	if err := t.onSpare(ctx, func() error { return t.read(b, entry, chunk) }); err != nil {
+	if err := t.onSpare(ctx, func() error { return t.read(b, c.Chunk, chunk) }); err != nil {
 		return err
 	}
 	again, err := t.failedBefore(ctx, entry)
@@ -77,9 +76,10 @@ func (t *turn) options() ingest.Options {
 	return o
 }
 
-// read fills the chunk with the rows of the ledger's entry. The file stays open for
-// the next, as long as the turn lives.
-func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err error) {
+// read fills the chunk with the rows of the ledger's entry, which must be those that it was
+// cut from. The file stays open for the next, as long as the turn lives.
+func (t *turn) read(b *job.Batch, i int, chunk *ingest.Chunk) (err error) {
+	entry := &b.Chunks[i]
 	if t.open != nil && t.open.Position().Offset > entry.Begin.Offset {
 		t.close()
 	}
@@ -93,8 +93,32 @@ func (t *turn) read(b *job.Batch, entry *job.Chunk, chunk *ingest.Chunk) (err er
 		return err
 	}
 	err = t.open.Read(chunk, ingest.Limit{Rows: entry.Rows, Bytes: math.MaxInt64})
-	if errors.Is(err, io.EOF) || err == nil && chunk.Rows != entry.Rows {
-		return fault.New(fault.Unprocessable, "the file is not the one that was validated: it has fewer rows").WithCode("input_changed")
+	switch {
+	case errors.Is(err, io.EOF) || err == nil && chunk.Rows != entry.Rows:
+		return changed("it has fewer rows")
+	case err != nil:
+		return err
+	case entry.Sum != 0 && chunk.Sum != entry.Sum: // a ledger of before has none
+		return changed("it has other content")
+	}
+	return t.endsWith(b.Chunks[i+1:])
+}
+
+// endsWith says whether what has been read ends where the rows of the ledger's next entry
+// begin, or the file.
+func (t *turn) endsWith(next []job.Chunk) error {
+	if len(next) > 0 {
+		if at := t.open.Position(); at.Offset != next[0].Begin.Offset || at.Row != next[0].Begin.Row {
+			return changed("its rows are elsewhere")
+		}
+		return nil
+	}
+	err := t.open.Read(new(ingest.Chunk), ingest.Limit{Rows: 1, Bytes: 1})
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return changed("it has more rows")
 	}
 	return err
 }

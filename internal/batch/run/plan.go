@@ -64,7 +64,7 @@ func (t *turn) cut(ctx context.Context, b *job.Batch) (chunks []job.Chunk, err e
 		if rows += int64(chunk.Rows); rows > t.cfg.MaxRows {
 			return chunks, fault.New(fault.Unprocessable, "the file has more than %d rows: split it", t.cfg.MaxRows).WithCode("batch_too_many_rows")
 		}
-		entry := job.Chunk{Begin: begin, Rows: chunk.Rows}
+		entry := job.Chunk{Begin: begin, Rows: chunk.Rows, Sum: chunk.Sum}
 		if err := t.noteTwice(ctx, b, &entry, seen.twice(chunk, b.Spec.ID != "")); err != nil {
 			return chunks, err
 		}
