@@ -24,6 +24,7 @@ type arrowFile struct {
 	size   int64
 	ratio  int64 // see Inflation
 	whole  bool  // it is a file: dictionaries may be behind those who use them
+	footer bool  // of a file is there, at its end
 	fields []arrowField
 
 	batches      []arrowPart
@@ -70,9 +71,10 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 	for err == nil {
 		err = guarded(func() error {
 			m, err := readMessage(heads, at, f.size)
-			if err == nil {
-				err = f.add(&m, at)
+			if err != nil {
+				return err
 			}
+			err = f.add(&m, at)
 			at = m.end
 			return err
 		})
@@ -84,9 +86,18 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 		return nil, err
 	case !errors.Is(err, io.EOF):
 		f.broken = err
+	case f.whole && (!f.footer || f.size-at > maxArrowEnd):
+		f.broken = errArrowEnd
 	}
 	return f, nil
 }
+
+// maxArrowEnd is how many bytes may be between the last message and the footer: a mark, and what
+// aligns it. No record batch has so few.
+const maxArrowEnd = 64
+
+// errArrowEnd is said of files; a stream may end without a word.
+var errArrowEnd error = fault.New(fault.Unprocessable, "the Arrow file does not end with its footer and ARROW1 behind the last record batch, as one does that was written to its end: close its writer, and upload the whole file again").WithCode(codeDamaged)
 
 // bounds returns where the messages begin, and finds out where they end.
 func (f *arrowFile) bounds() (begin int64, err error) {
@@ -107,6 +118,7 @@ func (f *arrowFile) bounds() (begin int64, err error) {
 	if bytes.HasSuffix(tail, []byte(arrowMagic)) {
 		if footer := int64(binary.LittleEndian.Uint32(tail)); footer < f.size-int64(len(tail))-8 {
 			f.size -= footer + int64(len(tail))
+			f.footer = true
 		}
 	}
 	return 8, nil

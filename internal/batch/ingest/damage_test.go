@@ -190,6 +190,44 @@ func TestArrowDamageCostsItsBatch(t *testing.T) {
 	}
 }
 
+// An Arrow file that ends, or seems to, behind one of its batches does not pass for one that has
+// no more of them. A stream may end there.
+func TestArrowEndsBetweenBatches(t *testing.T) {
+	const n, batch = 24, 6
+	rows := make([]arrowRow, n)
+	for i := range rows {
+		rows[i] = arrowRow{a: new(float32(i)), n: new(uint64(i)), word: new("w"), list: []float64{1, 2, 3}, pair: []int16{1, 2}, yes: new(true)}
+	}
+	for _, whole := range []bool{false, true} {
+		good := arrowOf(t, rows, batch, whole)
+		opened, err := openArrowFile(t.Context(), file(good), Options{})
+		if err != nil || len(opened.batches) != n/batch || opened.broken != nil {
+			t.Fatalf("%d batches, %v, %v", len(opened.batches), err, opened.broken)
+		}
+		for i, p := range opened.batches[1:] {
+			zeros := bytes.Clone(good)
+			clear(zeros[p.at+4 : p.at+8]) // of which one says that there are no more messages
+			for what, data := range map[string][]byte{"cut": good[:p.at], "a footer of another": append(bytes.Clone(good[:p.at]), "\xff\xff\xff\x7fARROW1"...), "ended": zeros} {
+				got, err := alike(t, what, data, Arrow, ofArrow)
+				answered := (i + 1) * batch
+				if !whole {
+					if what == "cut" && (err != nil || len(got) != answered) {
+						t.Errorf("a stream that is cut behind batch %d: %d rows, %v", i, len(got), err)
+					}
+					continue
+				}
+				if err != nil || len(got) != answered+1 || got[answered-1].Code != "" || got[answered].Code != CodeRest {
+					t.Errorf("%s behind batch %d: %d rows, %v", what, i, len(got), err)
+				}
+			}
+		}
+		first := opened.batches[0].at
+		if _, err := Inspect(t.Context(), file(good[:first]), File{Format: Arrow}, ofArrow, Options{}); whole && (fault.CodeOf(err) != codeDamaged || !strings.Contains(err.Error(), "close its writer")) {
+			t.Errorf("cut before the first batch: %v", err)
+		}
+	}
+}
+
 // A workbook is read up to where it is damaged; that it is shows also where it can be
 // read to its end, by its checksum.
 func TestBookDamage(t *testing.T) {
