@@ -68,7 +68,7 @@ func Problems() []problem.Type {
 		{Code: "file_encrypted", Title: "The file is encrypted", Fix: "Decrypt it before the upload, or write it without encryption."},
 		{Code: "file_too_many_pages", Title: "A column of the file has too many pages", Fix: "Write the Parquet file with larger pages, or with fewer rows in a group."},
 		{Code: "header_unknown", Title: "It is not clear whether the file has a header", Fix: "Set csv.header to true or false, or name the columns of each input in columns."},
-		{Code: "format_mismatch", Title: "The file is of another format", Fix: "Leave format out, so that it is found out, or set what detail names."},
+		{Code: "format_mismatch", Title: "The file is of another format", Fix: "Leave format out, so that it is found out, or set what detail names; a file in a form that is not read has to be written in another, as detail says."},
 		{Code: "sheet_unknown", Title: "It is not clear which sheet is meant", Fix: "Name one of the sheets that errors has in sheet."},
 		{Code: "workbook_texts_too_large", Title: "The workbook's texts are too large", Fix: "Save the sheet as CSV."},
 		{Code: "file_dictionary_too_large", Title: "The dictionaries of the file are too large", Fix: "Write these columns as texts, without a dictionary."},

@@ -46,17 +46,15 @@ func (f *File) recognize(ctx context.Context, src Source, o Options) error {
 	if err != nil {
 		return err
 	}
-	head := make([]byte, 8)
+	head := make([]byte, magicSize)
 	n, err := io.ReadFull(body, head)
 	_ = body.Close()
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
-	found := Format("")
-	for _, m := range magics {
-		if rest, is := bytes.CutPrefix(head[:n], []byte(m.begin)); is && (!m.word || bytes.ContainsFunc(rest, control)) {
-			found = m.format
-		}
+	found := formatOf(head[:n])
+	if f.Format != "" && !f.Format.Text() && compression(head[:n]) != "" {
+		return f.Format.packed()
 	}
 	if err := found.unread(); err != nil {
 		return err
@@ -72,18 +70,44 @@ func (f *File) recognize(ctx context.Context, src Source, o Options) error {
 	return nil
 }
 
+// magicSize is how much of the content tells what is not text.
+const magicSize = 8
+
+// formatOf tells a format that is not text by how content begins; empty: it may be text.
+func formatOf(head []byte) (found Format) {
+	head = head[:min(len(head), magicSize)]
+	for _, m := range magics {
+		if rest, is := bytes.CutPrefix(head, []byte(m.begin)); is && (!m.word || bytes.ContainsFunc(rest, control)) {
+			found = m.format
+		}
+	}
+	return found
+}
+
+// packed says that a file which is not text is compressed as text may be.
+func (f Format) packed() error {
+	return fault.New(fault.Unprocessable, "the file is compressed as a whole, and within it is %s, which is read at any place: decompress it before the upload; only CSV and JSON Lines may be compressed", f).WithCode("format_mismatch")
+}
+
 // control says whether a character is in no text.
 func control(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' }
 
-// textual tells JSON Lines from CSV: they begin with an object.
+// textual tells JSON Lines from CSV: they begin with an object. So does an array of them, of
+// which Inspect says what to do.
 func (f *File) textual(ctx context.Context, src Source, o Options) error {
 	_, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
 	if err != nil {
 		return err
 	}
 	f.Format = CSV
-	if head = bytes.TrimSpace(head); len(head) > 0 && head[0] == '{' {
+	if bytes.HasPrefix(bytes.TrimSpace(head), []byte("{")) || jsonArray(head) {
 		f.Format = JSONL
 	}
 	return nil
+}
+
+// jsonArray says whether content begins as a JSON array of objects.
+func jsonArray(head []byte) bool {
+	inner, is := bytes.CutPrefix(bytes.TrimSpace(head), []byte("["))
+	return is && bytes.HasPrefix(bytes.TrimSpace(inner), []byte("{"))
 }

@@ -250,7 +250,7 @@ func (s *sheet) value(kind, style string, value []byte) ([]byte, *RowError) {
 		i, err := strconv.Atoi(string(bytes.TrimSpace(value)))
 		text, ok := s.book.shared(i)
 		if err != nil || !ok {
-			return nil, bad(CodeMissing, "the cell's text is not in the workbook")
+			return nil, bad(CodeMissing, "the cell's text is not in the workbook, which is damaged: save it anew in a spreadsheet program")
 		}
 		s.shared += int64(len(text))
 		return text, nil

@@ -188,13 +188,8 @@ func Sniff(ctx context.Context, src Source, known string, limit Inflation) (Codi
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return Coding{}, nil, err
 	}
-	c := Coding{}
-	switch start = start[:n]; {
-	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
-		c.Compression = "gzip"
-	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}), n == 4 && start[0]&0xf0 == 0x50 && string(start[1:]) == "\x2a\x4d\x18": // a frame to be skipped, as pzstd begins
-		c.Compression = "zstd"
-	}
+	start = start[:n]
+	c := Coding{Compression: compression(start)}
 	plain, free, err := c.decode(io.MultiReader(bytes.NewReader(start), body), limit.withDefaults())
 	if err != nil {
 		return c, nil, damaged(err)
@@ -221,6 +216,17 @@ func Sniff(ctx context.Context, src Source, known string, limit Inflation) (Codi
 		}
 	}
 	return c, head, nil
+}
+
+// compression tells how content that begins so is compressed; empty: it is not.
+func compression(start []byte) string {
+	switch {
+	case bytes.HasPrefix(start, []byte{0x1f, 0x8b}):
+		return "gzip"
+	case bytes.HasPrefix(start, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(start) >= 4 && start[0]&0xf0 == 0x50 && string(start[1:4]) == "\x2a\x4d\x18": // a frame to be skipped, as pzstd begins
+		return "zstd"
+	}
+	return ""
 }
 
 // headSize is how much of the content is looked at to tell its form, in bytes.

@@ -95,6 +95,12 @@ func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File,
 	if len(head) == 0 {
 		return f, fault.New(fault.Unprocessable, "the file is empty").WithCode("file_empty")
 	}
+	if found := formatOf(head); coding.Compression != "" && found != "" {
+		return f, found.packed()
+	}
+	if f.Format == JSONL && jsonArray(head) {
+		return f, fault.New(fault.Unprocessable, "the file is a JSON array, and JSON Lines are wanted: each object on a line of its own, without brackets around them all and commas between (jq -c '.[]' makes them)").WithCode("format_mismatch")
+	}
 	if f.Format == JSONL {
 		return f, nil
 	}

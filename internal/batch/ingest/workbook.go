@@ -73,6 +73,9 @@ func openBook(ctx context.Context, src Source, o Options) (*book, error) {
 	b.zip.RegisterDecompressor(zip.Deflate, flate.NewReader)
 	main := "xl/workbook.xml"
 	links, err := b.links("_rels/.rels", "")
+	if errors.Is(err, errNoPart) {
+		return nil, fault.New(fault.Unprocessable, "the file is a ZIP archive, and no workbook: upload what is in it; CSV and JSON Lines may be compressed with gzip or zstd").WithCode("format_mismatch")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,13 @@ func describeBook(ctx context.Context, src Source, f File, s *Spec, o Options) (
 		}
 	}
 	f.Columns = names
-	return f, f.lacks(s)
+	err = f.lacks(s)
+	for _, c := range rows.cells {
+		if err != nil && c.wrong != nil { // the column is perhaps there
+			return f, fault.New(fault.Unprocessable, "row %d of the sheet %q, which names the columns, cannot be read: %s", rows.number, fault.Clip(f.Sheet, 80), c.wrong.Message).WithCode(c.wrong.Code)
+		}
+	}
+	return f, err
 }
 
 // choose returns the sheet that is read: the one that is named, or else the only one
