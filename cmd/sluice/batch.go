@@ -62,10 +62,10 @@ func (p *program) batchList() *cobra.Command {
 	var status, model string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "list", Short: "List batches", Args: exactly(0, "no arguments"),
+		Use: "list", Short: "List batches, the latest first", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path := with(with("/v1/batches?", "status", status), "model", model)
-			return p.table(batchColumns, p.client.All(cmd.Context(), path, limit))
+			return p.latest(cmd.Context(), batchColumns, path, limit)
 		},
 	}
 	cmd.Flags().StringVar(&status, "status", "", "in_progress, completed, failed, …")

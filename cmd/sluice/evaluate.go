@@ -21,9 +21,9 @@ var (
 // evaluations are the commands about what versions are asked again.
 func (p *program) evaluations() []*cobra.Command {
 	var limit int
-	list := &cobra.Command{Use: "evaluations", Short: "List evaluations, or get one", Args: exactly(0, "no arguments"),
+	list := &cobra.Command{Use: "evaluations", Short: "List evaluations, the latest first, or get one", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.table(evaluationColumns, p.client.All(cmd.Context(), "/v1/evaluations", limit))
+			return p.latest(cmd.Context(), evaluationColumns, "/v1/evaluations?", limit)
 		}}
 	list.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
 	list.AddCommand(&cobra.Command{
@@ -32,7 +32,11 @@ func (p *program) evaluations() []*cobra.Command {
 			if len(args) < 1 || len(args) > 2 {
 				return usagef("expected the id of an evaluation, and maybe a file")
 			}
-			return p.watchEvaluation(cmd.Context(), args[0], strings.Join(args[1:], ""))
+			out := strings.Join(args[1:], "")
+			if err := writable(out); err != nil {
+				return err
+			}
+			return p.watchEvaluation(cmd.Context(), args[0], out)
 		},
 	})
 	return []*cobra.Command{p.evaluate(), list}
@@ -54,6 +58,9 @@ func (p *program) evaluate() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if candidate == "" {
 				return usagef("--candidate is needed: the number of a version, or an alias")
+			}
+			if err := writable(out); err != nil {
+				return err
 			}
 			source := map[string]any{}
 			for name, value := range map[string]string{"from": from, "to": to, "arm": arm} {

@@ -41,6 +41,9 @@ func (p *program) export() *cobra.Command {
 			if in.preview {
 				return p.previewExport(cmd.Context(), body)
 			}
+			if err := writable(in.out); err != nil {
+				return err
+			}
 			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/exports", Body: body})
 			if err != nil {
 				return err
@@ -65,7 +68,11 @@ func (p *program) export() *cobra.Command {
 				if len(args) < 1 || len(args) > 2 {
 					return usagef("expected the id of an export, and maybe a file")
 				}
-				return p.watchExport(cmd.Context(), args[0], strings.Join(args[1:], ""))
+				out := strings.Join(args[1:], "")
+				if err := writable(out); err != nil {
+					return err
+				}
+				return p.watchExport(cmd.Context(), args[0], out)
 			},
 		})
 	return cmd
@@ -178,9 +185,9 @@ func condition(text string) (map[string]any, error) {
 
 func (p *program) exportList() *cobra.Command {
 	var limit int
-	cmd := &cobra.Command{Use: "list", Short: "List exports", Args: exactly(0, "no arguments"),
+	cmd := &cobra.Command{Use: "list", Short: "List exports, the latest first", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.table(exportColumns, p.client.All(cmd.Context(), "/v1/exports", limit))
+			return p.latest(cmd.Context(), exportColumns, "/v1/exports?", limit)
 		}}
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
 	return cmd

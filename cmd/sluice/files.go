@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"os"
@@ -98,6 +99,43 @@ func (p *program) download() *cobra.Command {
 	return cmd
 }
 
+// writable says why nothing can be written to out: commands that have the server do much for
+// a file ask before that. A file is made and removed, since only that tells.
+func writable(out string) error {
+	if out == "" || out == "-" {
+		return nil
+	}
+	special, err := device(out)
+	if err != nil || special {
+		return err
+	}
+	part, err := partOf(out)
+	if err != nil {
+		return err
+	}
+	_ = part.Close() // nothing was written
+	return os.Remove(part.Name())
+}
+
+// device reports whether out is there and no file, such as /dev/null or a pipe: it is written
+// to, and not replaced. A folder is an error.
+func device(out string) (bool, error) {
+	info, err := os.Stat(out)
+	if err == nil && info.IsDir() {
+		return false, usagef("%s is a folder: name a file in it", out)
+	}
+	return err == nil && !info.Mode().IsRegular(), nil
+}
+
+// partOf makes a file that becomes out when it is whole.
+func partOf(out string) (*os.File, error) {
+	part, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+".part-*")
+	if err != nil {
+		return nil, usagef("%s cannot be written: %w", out, errors.Unwrap(err)) // without the part's own name
+	}
+	return part, nil
+}
+
 // fetch downloads into a file, which appears when it is whole, or to the standard
 // output.
 func (p *program) fetch(ctx context.Context, path, out string) error {
@@ -106,9 +144,20 @@ func (p *program) fetch(ctx context.Context, path, out string) error {
 	if out == "-" {
 		return p.client.Download(ctx, path, p.out, bar.of)
 	}
-	part, err := os.CreateTemp(filepath.Dir(out), "."+filepath.Base(out)+".part-*")
+	special, err := device(out)
 	if err != nil {
-		return usage{err}
+		return err
+	}
+	if special {
+		file, err := os.OpenFile(out, os.O_WRONLY, 0)
+		if err != nil {
+			return usage{err}
+		}
+		return errors.Join(p.client.Download(ctx, path, file, bar.of), file.Close())
+	}
+	part, err := partOf(out)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = os.Remove(part.Name()) }() // it is gone where all went well
 	err = p.client.Download(ctx, path, part, bar.of)

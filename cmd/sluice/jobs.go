@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,10 +42,7 @@ func (p *program) jobsList() *cobra.Command {
 			if dead {
 				q.Set("dead_letter", "true")
 			}
-			if limit > 0 {
-				q.Set("limit", strconv.Itoa(min(limit, 100)))
-			}
-			return p.table(jobColumns, p.client.All(cmd.Context(), "/v1/predictions?"+q.Encode(), limit))
+			return p.latest(cmd.Context(), jobColumns, "/v1/predictions?"+q.Encode(), limit)
 		},
 	}
 	flags := cmd.Flags()

@@ -42,6 +42,10 @@ func fake(t *testing.T) string {
 			w.WriteHeader(401)
 			return
 		}
+		if r.URL.Query().Get("model") == "many" { // of which the latest are asked for
+			fmt.Fprintf(w, `{"data":[{"id":"pred_3","model":%q},{"id":"pred_2"}],"has_more":true,"next_cursor":"c"}`, r.URL.RawQuery)
+			return
+		}
 		fmt.Fprintf(w, `{"data":[{"id":"pred_1","status":"failed","model":"iris","client_ref":"\u001b[2J","attempts":2,"error":{"code":"poison"}}],"has_more":false,"q":%q}`, r.URL.RawQuery)
 	})
 	mux.HandleFunc("GET /v1/predictions/pred_1/events", func(w http.ResponseWriter, _ *http.Request) {
@@ -231,6 +235,8 @@ func TestCommands(t *testing.T) {
 		{line: `predict iris --row {} --async --stream`, code: exitUsage, errs: "async"},
 		{line: `predict`, code: exitUsage, errs: "the name of a model"},
 		{line: `jobs list`, out: "pred_1  failed  iris   -        ·[2J  2"},
+		{line: `jobs list --model many --limit 1`, out: "pred_3  -       model=many&order=desc&limit=2", errs: "the latest 1, and there are more"},
+		{line: `jobs list --limit -1`, code: exitUsage, errs: "--limit"},
 		{line: `jobs list -o json`, out: `"client_ref":"\u001b[2J"`},
 		{line: `jobs get pred_1 --wait 3s`, out: `{"outputs":[]}`},
 		{line: `jobs tail pred_1`, out: "e-1  T  pred_1  prediction.failed  {\"status\":\"failed\"}\ne-1  end  {}\n"},

@@ -49,6 +49,9 @@ func (p *program) batchSubmit() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := writable(in.out); err != nil {
+				return err
+			}
 			u, err := p.send(cmd.Context(), args[0], "", "")
 			if err != nil {
 				return err

@@ -304,6 +304,7 @@ type idIn struct {
 
 type listIn struct {
 	api.PageQuery
+	api.OrderQuery
 	Status string `query:"status" enum:"validating,in_progress,paused,finalizing,cancelling,completed,failed,cancelled,expired"`
 	Model  string `query:"model" maxLength:"255"`
 }
@@ -336,7 +337,8 @@ func (a *API) Register(v *api.API) {
 		return o, err
 	})
 	api.Register(v, op("list-batches", http.MethodGet, "/batches", "List batches", job.Read), func(ctx context.Context, in *listIn) (*listOut, error) {
-		page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, Query: spec.Query[job.Batch]{Limit: in.Limit, After: in.Cursor}})
+		query := spec.Query[job.Batch]{Order: spec.Order[job.Batch]{Descending: in.Descending()}, Limit: in.Limit, After: in.Cursor}
+		page, err := cqrs.Ask(ctx, a.bus, job.List{Status: job.Status(in.Status), Model: in.Model, Query: query})
 		if err != nil {
 			return nil, err
 		}

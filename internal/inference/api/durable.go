@@ -31,6 +31,7 @@ type getIn struct {
 
 type listIn struct {
 	api.PageQuery
+	api.OrderQuery
 	Status    string `query:"status" enum:"queued,running,cancelling,succeeded,failed,cancelled,expired"`
 	Model     string `query:"model" maxLength:"255"`
 	ClientRef string `query:"client_ref" maxLength:"255"`
@@ -80,7 +81,7 @@ func (a *API) changed(ctx context.Context, prefix string, p *job.Prediction, err
 
 func (a *API) list(ctx context.Context, prefix string, in *listIn) (*listOut, error) {
 	ask := job.List{Status: job.Status(in.Status), Model: in.Model, ClientRef: in.ClientRef, Priority: job.Priority(in.Priority), Dead: in.Dead,
-		Query: spec.Query[job.Prediction]{Limit: in.Limit, After: in.Cursor}}
+		Query: spec.Query[job.Prediction]{Order: spec.Order[job.Prediction]{Descending: in.Descending()}, Limit: in.Limit, After: in.Cursor}}
 	page, err := cqrs.Ask(ctx, a.bus, ask)
 	for range settlings {
 		if err != nil || !a.settleAll(ctx, page.Items) {

@@ -76,6 +76,7 @@ type List struct {
 	Model  string
 	Limit  int
 	After  string
+	Newest bool // comes first, and else the oldest
 }
 
 // QueryName implements cqrs.Query.
@@ -117,7 +118,7 @@ func (s *Service) register(b *cqrs.Bus) {
 		return &e, err
 	})
 	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q List) (spec.Page[Evaluation], error) {
-		query := spec.Query[Evaluation]{Limit: q.Limit, After: q.After}
+		query := spec.Query[Evaluation]{Order: spec.Order[Evaluation]{Descending: q.Newest}, Limit: q.Limit, After: q.After}
 		switch {
 		case q.Status != "" && q.Model != "":
 			query.Where = spec.And(ofStatus.Eq(q.Status), ofModel.Eq(q.Model))

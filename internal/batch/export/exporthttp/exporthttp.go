@@ -57,6 +57,7 @@ type contentIn struct {
 
 type listIn struct {
 	api.PageQuery
+	api.OrderQuery
 	Status string `query:"status" enum:"queued,running,completed,failed,cancelled,expired"`
 }
 
@@ -141,7 +142,8 @@ func (e *edge) cancel(ctx context.Context, in *idIn) (*out, error) {
 }
 
 func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
-	page, err := e.service.List(ctx, export.List{Status: export.Status(in.Status), Query: spec.Query[export.Export]{Limit: in.Limit, After: in.Cursor}})
+	query := spec.Query[export.Export]{Order: spec.Order[export.Export]{Descending: in.Descending()}, Limit: in.Limit, After: in.Cursor}
+	page, err := e.service.List(ctx, export.List{Status: export.Status(in.Status), Query: query})
 	if err != nil {
 		return nil, err
 	}

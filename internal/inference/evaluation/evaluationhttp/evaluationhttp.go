@@ -45,6 +45,7 @@ type diffIn struct {
 
 type listIn struct {
 	api.PageQuery
+	api.OrderQuery
 	Status string `query:"status" enum:"queued,running,completed,failed,cancelled"`
 	Model  string `query:"model" maxLength:"255"`
 }
@@ -136,7 +137,7 @@ func (e *edge) cancel(ctx context.Context, in *idIn) (*out, error) {
 }
 
 func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
-	page, err := e.service.List(ctx, evaluation.List{Status: evaluation.Status(in.Status), Model: in.Model, Limit: in.Limit, After: in.Cursor})
+	page, err := e.service.List(ctx, evaluation.List{Status: evaluation.Status(in.Status), Model: in.Model, Limit: in.Limit, After: in.Cursor, Newest: in.Descending()})
 	if err != nil {
 		return nil, err
 	}

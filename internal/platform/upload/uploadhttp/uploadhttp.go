@@ -110,6 +110,7 @@ type appendIn struct {
 
 type listIn struct {
 	api.PageQuery
+	api.OrderQuery
 	State string `query:"state" enum:"open,complete,failed,expired"`
 }
 
@@ -224,7 +225,8 @@ func (e *edge) get(ctx context.Context, in *idIn) (*out, error) {
 }
 
 func (e *edge) list(ctx context.Context, in *listIn) (*listOut, error) {
-	page, err := e.service.List(ctx, upload.List{State: upload.State(in.State), Query: spec.Query[upload.Upload]{Limit: in.Limit, After: in.Cursor}})
+	query := spec.Query[upload.Upload]{Order: spec.Order[upload.Upload]{Descending: in.Descending()}, Limit: in.Limit, After: in.Cursor}
+	page, err := e.service.List(ctx, upload.List{State: upload.State(in.State), Query: query})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,14 @@ func NewPage[T any](items []T, next string) Page[T] {
 	return Page[T]{Data: items, NextCursor: next, HasMore: next != ""}
 }
 
+// OrderQuery is part of the inputs of operations that list in the order of creation: embed it.
+type OrderQuery struct {
+	Order string `query:"order" enum:"asc,desc" default:"asc" doc:"asc: the oldest first. desc: the newest. A cursor holds for the order that it comes from."`
+}
+
+// Descending reports whether the newest come first.
+func (o OrderQuery) Descending() bool { return o.Order == "desc" }
+
 // PageQuery is part of the inputs of operations that list: embed it.
 type PageQuery struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"The most items of a page."`
