@@ -39,8 +39,7 @@ type book struct {
 	sheets []bookSheet
 	dates  []dateStyle // by style
 	since  int64       // the day that dates count from: of 1904, or of 1900
-	text   []byte      // that is shared, one after the other
-	ends   []uint32
+	texts  texts       // that cells share
 }
 
 // bookSheet is a sheet by its name, and where it is.
@@ -240,7 +239,7 @@ func (b *book) contents(main string) error {
 		}
 	}
 	if texts := part(func(l link) bool { return strings.HasSuffix(l.kind, "/sharedStrings") }); texts != "" {
-		if err := b.texts(texts); err != nil && !errors.Is(err, errNoPart) {
+		if err := b.share(texts); err != nil && !errors.Is(err, errNoPart) {
 			return err
 		}
 	}
@@ -253,8 +252,8 @@ var errSheets error = fault.New(fault.Unprocessable, "the workbook has more than
 // errShared is said of workbooks whose cells share too many texts.
 var errShared error = fault.New(fault.Unprocessable, "the texts that the workbook's cells share are more than %d, or have more than %d bytes: save the sheet as CSV", maxSharedCount, maxSharedText).WithCode("workbook_texts_too_large")
 
-// texts reads the texts that cells share.
-func (b *book) texts(name string) error {
+// share reads the texts that cells share.
+func (b *book) share(name string) error {
 	body, err := b.open(name)
 	if err != nil {
 		return err
@@ -262,6 +261,7 @@ func (b *book) texts(name string) error {
 	defer body.Close()
 	bounded := &budget{r: bufio.NewReaderSize(body, 64<<10), left: b.o.bookPart}
 	d := xml.NewDecoder(bounded)
+	var one []byte
 	for text := (richText{}); ; {
 		t, err := d.RawToken()
 		if errors.Is(err, io.EOF) {
@@ -270,11 +270,12 @@ func (b *book) texts(name string) error {
 		if err != nil {
 			return err
 		}
-		b.text = text.add(t, b.text)
+		one = text.add(t, one)
 		if e, is := t.(xml.EndElement); is && e.Name.Local == "si" {
-			b.ends, bounded.left = append(b.ends, uint32(len(b.text))), b.o.bookPart
+			b.texts.add(one)
+			one, bounded.left = one[:0], b.o.bookPart
 		}
-		if int64(len(b.text)) > b.o.bookText || len(b.ends) > maxSharedCount {
+		if int64(b.texts.size+len(one)) > b.o.bookText || b.texts.count > maxSharedCount {
 			return errShared
 		}
 	}
@@ -282,14 +283,10 @@ func (b *book) texts(name string) error {
 
 // shared returns a text that cells share.
 func (b *book) shared(i int) ([]byte, bool) {
-	if i < 0 || i >= len(b.ends) {
+	if i < 0 || i >= b.texts.count {
 		return nil, false
 	}
-	begin := uint32(0)
-	if i > 0 {
-		begin = b.ends[i-1]
-	}
-	return b.text[begin:b.ends[i]], true
+	return b.texts.at(i), true
 }
 
 // richText collects a text that may have parts of different looks, without how it is
