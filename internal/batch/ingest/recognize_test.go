@@ -27,7 +27,7 @@ func TestFormsThatAreNotRead(t *testing.T) {
 		"an array, marked":   {"\ufeff" + array, []Format{"", JSONL}, "format_mismatch", "each object on a line of its own"},
 		"an array as gzip":   {zip("gzip", array), []Format{"", JSONL}, "format_mismatch", "each object on a line of its own"},
 		"any archive":        {string(archiveOf(t, 3)), []Format{"", XLSX}, "format_mismatch", "is a ZIP archive, and no workbook: upload what is in it"},
-		"without its texts":  {string(bookWith(t, "xl/sharedStrings.xml", nil)), []Format{"", XLSX}, CodeMissing, "which is damaged: save it anew"},
+		"without its texts":  {string(bookWith(t, "xl/sharedStrings.xml", nil)), []Format{"", XLSX}, "columns_missing", "which is damaged: save it anew"},
 	} {
 		for _, said := range tt.said {
 			_, err := Inspect(t.Context(), file(tt.data), File{Format: said}, two, Options{})

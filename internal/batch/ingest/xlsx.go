@@ -59,7 +59,7 @@ func describeBook(ctx context.Context, src Source, f File, s *Spec, o Options) (
 	err = f.lacks(s)
 	for _, c := range rows.cells {
 		if err != nil && c.wrong != nil { // the column is perhaps there
-			return f, fault.New(fault.Unprocessable, "row %d of the sheet %q, which names the columns, cannot be read: %s", rows.number, fault.Clip(f.Sheet, 80), c.wrong.Message).WithCode(c.wrong.Code)
+			return f, fault.New(fault.Unprocessable, "row %d of the sheet %q, which names the columns, cannot be read: %s", rows.number, fault.Clip(f.Sheet, 80), c.wrong.Message).WithCode("columns_missing")
 		}
 	}
 	return f, err
