@@ -69,8 +69,11 @@ func (b *Batcher[T]) forgo(d, now time.Duration) bool {
 // executor does meanwhile that nobody has, less what the run itself is shorter.
 func (b *Batcher[T]) undisturbed(r *run[T], now time.Duration) bool {
 	lead := r.batch[0]
+	if !lead.light || b.cfg.Explicit.windowed() {
+		return false
+	}
 	own, beside := b.cost.Estimate(r.rows, 0), b.cost.Estimate(r.rows, b.parallel-1)
-	if !lead.light || float64(now-lead.arrived) < waited*float64(own) || float64(beside) <= worthIt*float64(own) {
+	if float64(now-lead.arrived) < waited*float64(own) || float64(beside) <= worthIt*float64(own) {
 		return false
 	}
 	idle := own
