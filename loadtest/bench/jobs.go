@@ -154,10 +154,11 @@ func (b *bench) acceptedJobs(ctx context.Context) error {
 // ofDue returns a quantile of the latency, in milliseconds, of all that was due: what was not sent, or not
 // answered, took for ever.
 func ofDue(r *load.Result, q float64) float64 {
-	if q *= float64(r.Due) / float64(max(r.OK, 1)); q > 1 {
+	at, beyond := r.Latency.Beside(r.Due-r.OK, q)
+	if beyond {
 		return math.Inf(1)
 	}
-	return millis(r.Latency.Quantile(q))
+	return millis(at)
 }
 
 // jobResults has clients wait for the results of predictions: as many as there

@@ -76,6 +76,20 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return h.max
 }
 
+// Beside returns the time that a share q of what was counted, and of so many that are later than all of it, does not
+// exceed. Where it lies among these, it is the greatest that was counted, and beyond.
+func (h *Histogram) Beside(later int, q float64) (at time.Duration, beyond bool) {
+	measured := float64(h.n)
+	rank := q * (measured + float64(later))
+	switch {
+	case rank > measured:
+		return h.max, true
+	case later == 0:
+		return h.Quantile(q), false
+	}
+	return h.Quantile(rank / measured), false
+}
+
 // Buckets yields what was counted in coarser buckets, sixteen for each power of two: a duration that none in it exceeds,
 // and how many there are, in ascending order and without empty ones.
 func (h *Histogram) Buckets() iter.Seq2[time.Duration, uint64] {

@@ -63,22 +63,8 @@ func sum(cells []Cell) *Cell {
 // every answer, since a server that stalls would else have the better figures the more it keeps waiting.
 func (c *Cell) lost() int { return c.Unsent + c.Failed }
 
-// quantile returns the time that a share q of what has one, and of so many that are later than all, does not exceed.
-// Where it lies among these, it is the greatest that was measured, and beyond.
-func quantile(h *load.Histogram, lost int, q float64) (at time.Duration, beyond bool) {
-	measured := float64(h.Count())
-	rank := q * (measured + float64(lost))
-	switch {
-	case rank > measured:
-		return h.Max(), true
-	case lost == 0:
-		return h.Quantile(q), false
-	}
-	return h.Quantile(rank / measured), false
-}
-
 // ms is a quantile in milliseconds, or the greatest that was measured where it is beyond.
 func ms(h *load.Histogram, lost int, q float64) float64 {
-	at, _ := quantile(h, lost, q)
+	at, _ := h.Beside(lost, q)
 	return millis(at)
 }

@@ -54,7 +54,7 @@ func figure(name string, length time.Duration, c *Cell) Figure {
 		ms   *float64
 	}{{"p50_ms", &c.Latency, .5, &f.P50}, {"p90_ms", &c.Latency, .9, &f.P90}, {"p99_ms", &c.Latency, .99, &f.P99}, {"p999_ms", &c.Latency, .999, &f.P999},
 		{"max_ms", &c.Latency, 1, &f.Max}, {"first_event_p99_ms", &c.First, .99, &f.FirstP99}} {
-		at, beyond := quantile(p.h, c.lost(), p.q)
+		at, beyond := p.h.Beside(c.lost(), p.q)
 		if *p.ms = micros(at); beyond && at > 0 {
 			f.AtLeast = append(f.AtLeast, p.name)
 		}

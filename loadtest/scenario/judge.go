@@ -157,7 +157,7 @@ func (p percentile) of(c *Cell) reading {
 	if p.lost {
 		lost = c.lost()
 	}
-	at, beyond := quantile(times, lost, p.q)
+	at, beyond := times.Beside(lost, p.q)
 	if beyond {
 		return reading{none: fmt.Sprintf("above %s ms: of %d due %d were not sent for want of a connection, and %d failed", number(millis(at)), c.Due, c.Unsent, c.Failed)}
 	}

@@ -116,13 +116,13 @@ func TestLostOnesMoveQuantiles(t *testing.T) {
 	for ms := range 100 {
 		h.Record(time.Duration(ms+1) * time.Millisecond)
 	}
-	if at, beyond := quantile(&h, 100, .25); beyond || at < 49*time.Millisecond || at > 51*time.Millisecond {
+	if at, beyond := h.Beside(100, .25); beyond || at < 49*time.Millisecond || at > 51*time.Millisecond {
 		t.Errorf("a quarter of twice as many: %s, %t", at, beyond)
 	}
-	if at, beyond := quantile(&h, 100, .51); !beyond || at != 100*time.Millisecond {
+	if at, beyond := h.Beside(100, .51); !beyond || at != 100*time.Millisecond {
 		t.Errorf("more than there are: %s, %t", at, beyond)
 	}
-	if at, beyond := quantile(new(load.Histogram), 0, .5); beyond || at != 0 {
+	if at, beyond := new(load.Histogram).Beside(0, .5); beyond || at != 0 {
 		t.Errorf("of nothing: %s, %t", at, beyond)
 	}
 }
