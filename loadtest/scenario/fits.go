@@ -5,13 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"sluice/internal/platform/typo"
 )
 
-// Fits refuses what cannot be run with the options: models that the server would not have; and against a server
-// that they name, what needs one of ours, or an address that is not given, and what would hold since nothing is asserted.
+// Fits refuses a scenario that cannot be run with the options. Ours must have all models that it uses. Against a server
+// that is there, it may need neither tenants, nodes nor restarts, and must assert more than memory, which is not measured.
 func (s *Scenario) Fits(o Options) error {
 	if o.HTTP == "" {
 		return s.fitsOurs(o)
@@ -19,7 +18,7 @@ func (s *Scenario) Fits(o Options) error {
 	return s.fitsForeign(o)
 }
 
-// fitsOurs refuses models that there are not, and those that are asked for and not served.
+// fitsOurs refuses models without files, and traffic and actions for models that are not served.
 func (s *Scenario) fitsOurs(o Options) error {
 	var served []string
 	for _, m := range s.Server.Models {
@@ -46,18 +45,12 @@ func (s *Scenario) fitsOurs(o Options) error {
 	return nil
 }
 
-// unknown says that a name is none of those that there are, and which is meant where it is a slip of the pen.
+// unknown says that a name is not known, and which was probably meant.
 func unknown(what, name string, known []string) error {
-	best, least := "", 1+len(name)/2
-	for _, k := range known {
-		if d := typo.Distance(strings.ToLower(name), strings.ToLower(k)); d < least {
-			best, least = k, d
-		}
+	if near := typo.Nearest(name, known); near != "" {
+		return fmt.Errorf("there is no %s %q: did you mean %q?", what, name, near)
 	}
-	if best == "" {
-		return fmt.Errorf("there is no %s %q, only %v", what, name, known)
-	}
-	return fmt.Errorf("there is no %s %q: did you mean %q?", what, name, best)
+	return fmt.Errorf("there is no %s %q, only %v", what, name, known)
 }
 
 func (s *Scenario) fitsForeign(o Options) error {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"sluice/internal/platform/typo"
 )
 
 // section reads one group of settings. Every key that is asked for becomes a
@@ -107,7 +109,7 @@ func (s *section) end() {
 		if slices.ContainsFunc(s.known, func(k string) bool { return s.named(m, k) }) {
 			continue
 		}
-		if near := nearest(m.name, s.known); near != "" {
+		if near := typo.Nearest(m.name, s.known); near != "" {
 			s.fail(m.line, s.path, "unknown key %.80q: did you mean %q?", m.name, near)
 		} else {
 			s.fail(m.line, s.path, "unknown key %.80q: use one of %s", m.name, strings.Join(slices.Compact(slices.Sorted(slices.Values(s.known))), ", "))

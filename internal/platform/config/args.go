@@ -10,10 +10,10 @@ type argument struct {
 
 // parseArgs reads --name=value, --name value and, for switches, --name.
 func (l *loader) parseArgs(args []string) (parsed []argument, help bool) {
-	byFlag, known := map[string]field{configFlag: {}}, []string{configFlag, "help"}
+	byFlag, known := map[string]field{configFlag: {}}, []string{"--" + configFlag, "--help"}
 	for _, f := range l.fields {
 		byFlag[f.flag()] = f
-		known = append(known, f.flag())
+		known = append(known, "--"+f.flag())
 	}
 	for i := 0; i < len(args); i++ {
 		if args[i] == "-h" || args[i] == "--help" || args[i] == "-help" {
@@ -28,7 +28,7 @@ func (l *loader) parseArgs(args []string) (parsed []argument, help bool) {
 		f, ok := byFlag[name]
 		switch {
 		case !ok:
-			l.problem("unknown flag --%s; the nearest known one is --%s", name, nearest(name, known))
+			l.problem("unknown flag --%s; %s", name, hint("--"+name, known))
 			if !hasValue && i+1 < len(args) && !strings.HasPrefix(args[i+1], "-") {
 				i++ // its value, most likely
 			}

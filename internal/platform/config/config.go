@@ -4,7 +4,7 @@
 // source: http.max_body in the file, SLUICE_HTTP_MAX_BODY in the environment,
 // --http-max-body on the command line. A later source overrides an earlier
 // one: defaults < file < environment < flags. Nothing is ignored: an unknown
-// key anywhere is an error that names the nearest known one, and every number
+// key anywhere is an error that names the one probably meant, and every number
 // has bounds.
 //
 // To add a section, declare its struct below with these tags on each field:

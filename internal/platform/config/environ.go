@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -34,13 +36,9 @@ func (l *loader) fromEnv(vars map[string]string) {
 			l.apply(f, value, "environment variable "+name)
 		}
 	}
-	isKnown := map[string]bool{}
-	for _, k := range known {
-		isKnown[k] = true
-	}
-	for _, name := range sortedKeys(vars) {
-		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, clientPrefix) && !isKnown[name] && !isServiceLink(name, vars[name]) {
-			l.problem("unknown environment variable %s; the nearest known one is %s", name, nearest(name, known))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, clientPrefix) && !slices.Contains(known, name) && !isServiceLink(name, vars[name]) {
+			l.problem("unknown environment variable %s; %s", name, hint(name, known))
 		}
 	}
 }

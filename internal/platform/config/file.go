@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -67,14 +68,15 @@ func (l *loader) setting(path, key string, line int, value *yaml.Node) {
 		for _, f := range l.fields {
 			known = append(known, f.key)
 		}
-		l.problem("%s:%d: unknown key %q; the nearest known one is %s", path, line, key, nearest(key, known))
+		l.problem("%s:%d: unknown key %q; %s", path, line, key, hint(key, known))
 		return
 	}
 	f := l.fields[i]
 	_, isList := f.value.Interface().([]string)
+	source := fmt.Sprintf("%s:%d: %s", path, line, key)
 	switch {
 	case value.Kind == yaml.ScalarNode && value.Tag != "!!null":
-		l.apply(f, value.Value, position(path, line)+key)
+		l.apply(f, value.Value, source)
 	case value.Kind == yaml.SequenceNode && isList:
 		var items []string
 		for _, item := range value.Content {
@@ -84,10 +86,17 @@ func (l *loader) setting(path, key string, line int, value *yaml.Node) {
 			}
 			items = append(items, item.Value)
 		}
-		l.apply(f, strings.Join(items, ","), position(path, line)+key)
+		l.apply(f, strings.Join(items, ","), source)
 	case isList:
 		l.problem("%s:%d: %s needs a list or a text separated by commas", path, line, key)
 	default:
 		l.problem("%s:%d: %s needs one plain value", path, line, key)
 	}
+}
+
+func inSection(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return " in section " + strings.TrimSuffix(prefix, ".")
 }

@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/typo"
 )
 
 const envPrefix = "SLUICE_"
 
-// clientPrefix is of what the command-line client reads, which may run beside.
+// clientPrefix begins the variables of the command-line client: they may be set
+// here too, and are left alone.
 const clientPrefix = envPrefix + "CLIENT_"
 
 // configEnv and configFlag name the configuration file: they are not settings.
@@ -82,10 +84,23 @@ func load(dst any, args, environ []string) (*loader, error) {
 			l.problem("%s%s", err, l.origin(f))
 		}
 	}
-	if len(l.problems) > 0 {
-		return nil, fault.New(fault.Invalid, "configuration: %s", strings.Join(l.problems, "\nconfiguration: "))
+	return l, invalid(l.problems)
+}
+
+// invalid makes one error of everything that is wrong, nil where nothing is.
+func invalid(problems []string) error {
+	if len(problems) == 0 {
+		return nil
 	}
-	return l, nil
+	return fault.New(fault.Invalid, "configuration: %s", strings.Join(problems, "\nconfiguration: "))
+}
+
+// hint names the known name that was probably meant by one that is not known.
+func hint(name string, known []string) string {
+	if near := typo.Nearest(name, known); near != "" {
+		return "the nearest known one is " + near
+	}
+	return "--help lists all"
 }
 
 func (l *loader) problem(format string, args ...any) {

@@ -3,9 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -103,15 +101,4 @@ func (f field) limits() string {
 		return ""
 	}
 	return " [" + strings.Join(parts, "; ") + "]"
-}
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
-
-func position(path string, line int) string { return fmt.Sprintf("%s:%d: ", path, line) }
-
-func inSection(prefix string) string {
-	if prefix == "" {
-		return ""
-	}
-	return " in section " + strings.TrimSuffix(prefix, ".")
 }

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"sluice/internal/platform/fault"
 )
 
 // validate checks what the tags cannot express.
@@ -48,10 +46,7 @@ func (c *Config) validate() error {
 			add("%s is empty, expected a folder", l.key)
 		}
 	}
-	if len(problems) > 0 {
-		return fault.New(fault.Invalid, "configuration: %s", strings.Join(problems, "\nconfiguration: "))
-	}
-	return nil
+	return invalid(problems)
 }
 
 // checkAuth checks that what a token's issuer needs comes together.
@@ -71,9 +66,8 @@ func (c *Config) checkAuth(add func(format string, args ...any)) {
 	}
 }
 
-// checkStores checks the schemes of what data is kept in; the rest of the
-// addresses is for those who open them. They may hold secrets: no message has
-// any of them.
+// checkStores checks the schemes of the stores' addresses; whoever opens a store
+// checks the rest. Addresses may hold secrets, so no message repeats one.
 func (c *Config) checkStores(add func(format string, args ...any)) {
 	for _, s := range []struct {
 		key, url string

@@ -1,10 +1,27 @@
 package typo
 
 import (
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
+
+func TestNearest(t *testing.T) {
+	known := []string{"name", "size", "material", "max_batch_size", "http", "http.max_body", "http.addr", "intra_threads", "inter_threads"}
+	for name, want := range map[string]string{
+		"neme": "name", "Name": "name", "siez": "size", "nme": "name", "materiel": "material", "maxBatchSize": "max_batch_size",
+		"max_batch": "max_batch_size", "max_body": "http.max_body", "http.max_boddy": "http.max_body", "htpp": "http",
+		"colour": "", "": "", "n": "", "body": "", "http.zzz": "", "threads": "", strings.Repeat("name", 100): "",
+	} {
+		if got := Nearest(name, known); got != want {
+			t.Errorf("%.20q: %q, want %q", name, got, want)
+		}
+	}
+	if got := Nearest("b", []string{"aa", "a", "c"}); got != "a" {
+		t.Errorf("of equally near names %q is returned, not the first", got)
+	}
+}
 
 func TestDistance(t *testing.T) {
 	for _, tc := range []struct {

@@ -62,7 +62,7 @@ func (r *route) detail(ctx huma.Context, d *huma.ErrorDetail) fault.Detail {
 		out.Code = "missing_field"
 	}
 	if len(steps) > 0 {
-		if name := nearest(steps[len(steps)-1], known); name != "" {
+		if name := typo.Nearest(steps[len(steps)-1], known); name != "" {
 			out.Message += fmt.Sprintf(": did you mean %q?", name)
 		}
 	}
@@ -149,16 +149,4 @@ func parameters(ctx huma.Context) []string {
 		}
 	}
 	return names
-}
-
-// nearest returns the known name that differs least from name, if that is little
-// enough to be a mistake in typing; else "".
-func nearest(name string, known []string) string {
-	best, least := "", 1+len(name)/2
-	for _, k := range known {
-		if d := typo.Distance(strings.ToLower(name), strings.ToLower(k)); d < least {
-			best, least = k, d
-		}
-	}
-	return best
 }

@@ -58,15 +58,6 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"name", "size", "material"}
-	for name, want := range map[string]string{"neme": "name", "Name": "name", "materiel": "material", "colour": "", "": "", "siez": "size"} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("%q: %q, want %q", name, got, want)
-		}
-	}
-}
-
 func FuzzPointer(f *testing.F) {
 	for _, s := range []string{"body", "body.a[3].b", "body[0]", "query.x", "body.a/b~c.é", "", ".", "[", "body.[]"} {
 		f.Add(s)
