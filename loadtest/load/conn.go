@@ -56,10 +56,13 @@ var errUnreachable = errors.New("the server does not take connections")
 
 // Do sends a request and reads its answer. Like every HTTP client it dials
 // again, once, where the server has closed the connection while it was idle.
-func (c *conn) Do(r *Request) (Answer, error) {
+func (c *conn) Do(r *Request) (Answer, error) { return c.do(r.Wire, c.exchange) }
+
+// do has a request exchanged for its answer, after dialling where that is needed.
+func (c *conn) do(wire []byte, exchange func(wire []byte) (Answer, error)) (Answer, error) {
 	redialled := false
 	if c.tcp != nil {
-		a, err := c.exchange(r.Wire)
+		a, err := exchange(wire)
 		if !errors.Is(err, errIdleClosed) {
 			return a, err
 		}
@@ -68,24 +71,40 @@ func (c *conn) Do(r *Request) (Answer, error) {
 	if err := c.dial(); err != nil {
 		return Answer{Redialled: redialled}, err
 	}
-	a, err := c.exchange(r.Wire)
+	a, err := exchange(wire)
 	a.Redialled = redialled
 	return a, err
 }
 
 func (c *conn) exchange(wire []byte) (Answer, error) {
-	if _, err := c.tcp.Write(wire); err != nil {
+	if err := c.write(wire); err != nil {
 		c.Close()
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-			return Answer{}, errIdleClosed
-		}
-		return Answer{}, fmt.Errorf("write: %w", err)
+		return Answer{}, err
 	}
 	a, keep, err := c.read()
 	if err != nil || !keep {
 		c.Close()
 	}
 	return a, err
+}
+
+func (c *conn) write(wire []byte) error {
+	_, err := c.tcp.Write(wire)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET):
+		return errIdleClosed
+	}
+	return fmt.Errorf("write: %w", err)
+}
+
+// unanswered names the error of a read that got no byte of an answer.
+func unanswered(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return errIdleClosed
+	}
+	return fmt.Errorf("read: %w", err)
 }
 
 func (c *conn) dial() error {
@@ -135,10 +154,11 @@ func (c *conn) read() (Answer, bool, error) {
 			c.grow(2 * n)
 		}
 		m, err := c.tcp.Read(c.buf[n:])
-		if n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
-			return Answer{}, false, errIdleClosed
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case n == 0:
+			return Answer{}, false, unanswered(err)
+		default:
 			return Answer{}, false, fmt.Errorf("read: %w", err)
 		}
 		from := max(n-3, 0) // the blank line may span two reads
@@ -183,14 +203,15 @@ func (c *conn) readChunks(h header, from, to int) (Answer, bool, error) {
 		err = fmt.Errorf("inference header of %d bytes in a body of %d", h.inference, len(body))
 	}
 	if err == nil { // the blank line behind the last chunk; fields there are nobody's
-		if line, lineErr := wire.ReadString('\n'); lineErr != nil || strings.TrimSpace(line) != "" {
-			err = fmt.Errorf("no blank line behind the last chunk: %.40q, %w", line, lineErr)
+		var line string
+		if line, err = wire.ReadString('\n'); err == nil && strings.TrimSpace(line) != "" {
+			err = fmt.Errorf("%.40q follows the last chunk, expected a blank line", line)
 		}
 	}
 	if err != nil {
 		return Answer{}, false, fmt.Errorf("read: %w", err)
 	}
-	return Answer{Status: h.status, HeaderLength: h.inference, Body: body}, !h.close, nil
+	return Answer{Status: h.status, HeaderLength: h.inference, Body: body, Timing: h.timing}, !h.close, nil
 }
 
 func (c *conn) grow(size int) {

@@ -20,7 +20,7 @@ func Events(addr string, n int) ([]Conn, error) {
 	}
 	conns := make([]Conn, n)
 	for i := range conns {
-		conns[i] = &eventConn{conn: conn{addr: addr}}
+		conns[i] = &eventConn{conn: conn{addr: addr}, reader: bufio.NewReaderSize(nil, 16<<10)}
 	}
 	return conns, nil
 }
@@ -35,23 +35,7 @@ type eventConn struct {
 const maxEvent = 1 << 20
 
 // Do sends a request and reads its events.
-func (c *eventConn) Do(r *Request) (Answer, error) {
-	redialled := false
-	if c.tcp != nil {
-		a, err := c.events(r.Wire)
-		if !errors.Is(err, errIdleClosed) {
-			return a, err
-		}
-		redialled = true
-	}
-	if err := c.dial(); err != nil {
-		return Answer{Redialled: redialled}, err
-	}
-	c.reader = bufio.NewReaderSize(c.tcp, 16<<10)
-	a, err := c.events(r.Wire)
-	a.Redialled = redialled
-	return a, err
-}
+func (c *eventConn) Do(r *Request) (Answer, error) { return c.do(r.Wire, c.events) }
 
 func (c *eventConn) events(wire []byte) (a Answer, err error) {
 	defer func() {
@@ -59,14 +43,12 @@ func (c *eventConn) events(wire []byte) (a Answer, err error) {
 			c.Close()
 		}
 	}()
-	if _, err := c.tcp.Write(wire); err != nil {
-		return Answer{}, errIdleClosed
+	if err := c.write(wire); err != nil {
+		return Answer{}, err
 	}
+	c.reader.Reset(c.tcp)
 	if _, err := c.reader.Peek(1); err != nil {
-		if errors.Is(err, io.EOF) {
-			return Answer{}, errIdleClosed
-		}
-		return Answer{}, fmt.Errorf("read: %w", err)
+		return Answer{}, unanswered(err)
 	}
 	resp, err := http.ReadResponse(c.reader, nil)
 	if err != nil {
@@ -78,6 +60,9 @@ func (c *eventConn) events(wire []byte) (a Answer, err error) {
 		return Answer{Status: resp.StatusCode, HeaderLength: -1, Body: body}, err
 	}
 	a, err = readEvents(resp.Body)
+	if err == nil && c.reader.Buffered() > 0 {
+		err = fmt.Errorf("%d bytes follow the answer", c.reader.Buffered())
+	}
 	if err == nil && resp.Close {
 		c.Close()
 	}

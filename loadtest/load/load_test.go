@@ -183,7 +183,7 @@ func TestOpenLoopCountsFromTheDueTime(t *testing.T) {
 		_, _ = io.WriteString(w, "ok")
 	})
 	addr := serve(t, h)
-	r, err := dial(t, addr, 100).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}}, Constant(100), 300*time.Millisecond)
+	r, err := dial(t, addr, 100).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}}, evenly(100), 300*time.Millisecond)
 	if err != nil || r.OK != r.Due || r.Failed != 0 || r.Due < 25 {
 		t.Fatalf("100 connections: %v, %+v", err, counts(r))
 	}
@@ -192,7 +192,7 @@ func TestOpenLoopCountsFromTheDueTime(t *testing.T) {
 	}
 	// With one connection the other requests wait behind the stalled one.
 	stalled.Store(false)
-	r, err = dial(t, addr, 1).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}}, Constant(100), 300*time.Millisecond)
+	r, err = dial(t, addr, 1).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}}, evenly(100), 300*time.Millisecond)
 	if err != nil || r.Due != r.OK+r.Unsent || r.OK != 2 {
 		t.Fatalf("one connection: %v, %+v; want the stalled request, one behind it, the others unsent", err, counts(r))
 	}
@@ -218,7 +218,7 @@ func TestDueTimesAreThoseOfTheRate(t *testing.T) {
 		defer mu.Unlock()
 		due = append(due, s.Due)
 	}
-	r, err := dial(t, addr, 2).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}, Seen: seen}, Constant(200), 300*time.Millisecond)
+	r, err := dial(t, addr, 2).Open(t.Context(), Load{Requests: []*Request{{Wire: Post(addr, "/", "", nil)}}, Seen: seen}, evenly(200), 300*time.Millisecond)
 	if err != nil || r.Due != 59 || len(due) != r.Due || r.Unsent == 0 {
 		t.Fatalf("%v, %+v, %d samples; want 59 due, every 5 ms before 300 ms are over, of which some found no connection", err, counts(r), len(due))
 	}
@@ -279,7 +279,7 @@ func TestCancelEndsARun(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := dial(t, addr, 2).Open(ctx, l, Constant(1000), time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := dial(t, addr, 2).Open(ctx, l, evenly(1000), time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("open loop: %v", err)
 	}
 }
@@ -307,6 +307,7 @@ func TestAnswers(t *testing.T) {
 		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", "hello"},
 		{"chunks cut short", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n9\r\nhel", "error: unexpected EOF"},
 		{"chunks and a lying inference header", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nInference-Header-Content-Length: 3\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "error: inference header"},
+		{"chunks and no blank line", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nsurplus\r\n\r\n", "error: expected a blank line"},
 		{"no length", "HTTP/1.1 200 OK\r\n\r\nhello", "error: neither Content-Length nor chunks"},
 		{"not HTTP", "SSH-2.0-OpenSSH_9.6 and more\r\n\r\n", "error: not an HTTP/1.1 answer"},
 		{"negative length", "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "error: malformed field"},
@@ -333,6 +334,14 @@ func TestAnswers(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestChunkedAnswersHaveTimings(t *testing.T) {
+	const wire = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nServer-Timing: queue;dur=1, total;dur=2\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+	a, err := answerOf(t, wire, len(wire))
+	if want := (Timing{Queue: time.Millisecond, Total: 2 * time.Millisecond}); err != nil || a.Timing != want {
+		t.Errorf("got %+v, %v, want %+v", a.Timing, err, want)
 	}
 }
 
@@ -495,4 +504,10 @@ func counts(r *Result) tally {
 		return tally{}
 	}
 	return tally{r.Due, r.Unsent, r.OK, r.Good, r.Refused, r.Failed, r.Checked}
+}
+
+// evenly spaces requests evenly at a rate per second.
+func evenly(rate float64) Arrivals {
+	gap := time.Duration(float64(time.Second) / rate)
+	return func() time.Duration { return gap }
 }

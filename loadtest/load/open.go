@@ -3,24 +3,16 @@ package load
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 )
 
 // Arrivals yields the gaps between requests of an open loop.
 type Arrivals func() time.Duration
 
-// Constant spaces requests evenly at a rate per second.
-func Constant(rate float64) Arrivals {
-	gap := time.Duration(float64(time.Second) / rate)
-	return func() time.Duration { return gap }
-}
-
 // Poisson spaces requests like independent callers of a total rate per second.
 // Equal seeds give equal arrivals.
 func Poisson(rate float64, seed uint64) Arrivals {
-	rng := rand.New(rand.NewPCG(seed, 0x6c6f6164)) // #nosec G404 -- reproducible arrivals, no secret
-	return func() time.Duration { return time.Duration(rng.ExpFloat64() * float64(time.Second) / rate) }
+	return Steps([]Step{{Rate: rate, For: never}}, true, seed)
 }
 
 // Open sends requests as they become due for the duration, whatever the server

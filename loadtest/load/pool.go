@@ -43,16 +43,15 @@ func Dial(addr string, n int) (*Pool, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("load: a pool needs at least one connection, not %d", n)
 	}
-	p := &Pool{conns: make([]Conn, n)}
 	first := &conn{addr: addr}
-	for i := range p.conns {
-		p.conns[i] = &conn{addr: addr}
-	}
-	p.conns[0] = first
 	if err := first.dial(); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	return p, nil
+	conns := []Conn{first}
+	for range n - 1 {
+		conns = append(conns, &conn{addr: addr})
+	}
+	return NewPool(conns...), nil
 }
 
 // Close closes the connections. No run may be in progress.
