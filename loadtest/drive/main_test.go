@@ -41,7 +41,7 @@ func TestWhatIsWrongIsSaidBeforeAnythingRuns(t *testing.T) {
 		{"-url 127.0.0.1:1 -grpc https://127.0.0.1:8443 " + one, "-grpc https://127.0.0.1:8443: there is no TLS"},
 		{"-server /bin/true -out " + t.TempDir() + " " + one, `no model in server.models "m"`},
 		{"-server /bin/true -out " + t.TempDir() + " " + slip, `there is no model "wirter"`},
-		{"-url 127.0.0.1:1 -against " + brief + " -out " + t.TempDir() + " " + one, "no phase is as long as it was before, and 6 seconds"},
+		{"-url 127.0.0.1:1 -against " + brief + " -out " + t.TempDir() + " " + one, "no phase is as long as before and takes 6 seconds"},
 		{"-grpc 127.0.0.1:1 " + one, "-grpc is the second address"},
 		{"-url 127.0.0.1:1 -server /bin/true " + one, "name one of them"},
 		{"-out " + file + " -url 127.0.0.1:1 " + one, "-out: "},

@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"sluice/internal/client"
-	"sluice/loadtest/target"
+	"sluice/internal/platform/pause"
 )
 
-// act does what an action says, once it is time, and returns when it is done.
+// act carries out an action once it is due, and returns when it is done.
 func (r *run) act(ctx context.Context, a Action, begin time.Time) error {
 	at := begin.Add(r.s.begins(r.s.phase(a.Phase)) + a.After)
-	select {
-	case <-time.After(time.Until(at)):
-	case <-ctx.Done():
+	if !pause.For(ctx, time.Until(at)) {
 		return ctx.Err()
 	}
 	r.log("%s begins", a.Do)
@@ -42,21 +40,17 @@ func (r *run) act(ctx context.Context, a Action, begin time.Time) error {
 	return nil
 }
 
-// restart ends the nodes one after the other, the way that an operator does, and
-// starts each again before the next.
+// restart stops the nodes one after the other, as an operator does, and starts
+// each again before it stops the next.
 func (w *world) restart(ctx context.Context) error {
 	for i, n := range w.nodes {
-		if err := n.server.Stop(); err != nil {
+		if err := n.server.Load().Stop(); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
-		next, err := target.StartSluice(ctx, n.cfg)
-		if err != nil {
+		if err := n.start(ctx); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
-		n.server.Process = next.Process
-		select { // the health check of the balancer has to see it
-		case <-time.After(300 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause.For(ctx, 300*time.Millisecond) { // the balancer's health check has to see it
 			return ctx.Err()
 		}
 	}
@@ -78,17 +72,15 @@ func (w *world) promote(ctx context.Context, model string) error {
 			return err
 		}
 		header = http.Header{"If-Match": {a.Header.Get("ETag")}}
-		select { // so long that it is in effect everywhere
-		case <-time.After(500 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause.For(ctx, 500*time.Millisecond) { // until every node follows
 			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// batch has a model answer so many rows, and waits until it has. It fails unless
-// all of them succeed.
+// batch runs a batch of so many rows and waits for its end. It fails unless every
+// row succeeds.
 func (w *world) batch(ctx context.Context, model string, rows int) error {
 	path := filepath.Join(w.settings.Folder, "rows.jsonl")
 	if err := w.rows(ctx, model, rows, path); err != nil {
@@ -134,9 +126,7 @@ func (w *world) batch(ctx context.Context, model string, rows int) error {
 		case "failed", "cancelled", "expired":
 			return fmt.Errorf("the batch %s: %s", batch.Status, batch.Error)
 		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause.For(ctx, 200*time.Millisecond) {
 			return errors.Join(fmt.Errorf("the batch is %s, %d of %d rows", batch.Status, batch.Counts.Succeeded, rows), ctx.Err())
 		}
 	}

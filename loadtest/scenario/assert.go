@@ -13,13 +13,13 @@ type Assertion struct {
 	Metric string `yaml:"metric"`
 	Of     string `yaml:"of"`    // traffic; none for memory
 	Phase  string `yaml:"phase"` // none means all of them together
-	// RelativeTo makes the value a multiple of the same in another phase, or, of
-	// recovery, says which phase is normal.
+	// RelativeTo makes the value a multiple of that in another phase; for recovery
+	// it names the phase that is normal.
 	RelativeTo string   `yaml:"relative_to"`
 	AtMost     *float64 `yaml:"at_most"`
 	AtLeast    *float64 `yaml:"at_least"`
-	// Slack, in the metric's own unit, is how much more than in the other phase is
-	// too little to matter.
+	// Slack, in the metric's own unit, is how far the value may be above that in the
+	// other phase whatever the multiple.
 	Slack float64 `yaml:"slack"`
 }
 
@@ -50,10 +50,10 @@ func (a Assertion) String() string {
 	return s
 }
 
-// ofMemory reports whether it is of the memory of servers of ours.
+// ofMemory reports whether it is about memory, which is measured of our servers only.
 func (a Assertion) ofMemory() bool { return a.Metric == "memory" || a.Metric == "memory_growth" }
 
-// relative reports whether it is of a multiple of what there is in another phase.
+// relative reports whether it bounds a multiple of the value in another phase.
 func (a Assertion) relative() bool {
 	return a.RelativeTo != "" && a.Metric != "recovery" && a.Metric != "memory_growth"
 }
@@ -65,13 +65,15 @@ func (s *Scenario) checkAssertion(a Assertion) error {
 	case Metrics[a.Metric] == "":
 		return unknown("metric", a.Metric, slices.Sorted(maps.Keys(Metrics)))
 	case (a.AtMost == nil) == (a.AtLeast == nil):
-		return errors.New("it is either at_most or at_least")
+		return errors.New("it needs either at_most or at_least")
 	case !finite(a.AtMost) || !finite(a.AtLeast):
 		return errors.New("what it is compared with must be a number")
 	case a.Of != "" && t == nil:
 		return unknown("traffic", a.Of, s.trafficNames())
-	case ofServer != (t == nil):
-		return errors.New("it must be of some traffic, and of none where it is the server's")
+	case ofServer && t != nil:
+		return errors.New("it is measured of the server: leave of out")
+	case !ofServer && t == nil:
+		return errors.New("it needs the name of some traffic (of)")
 	case (a.Metric == "recovery" || a.Metric == "memory_growth") && (a.Phase == "" || a.RelativeTo == ""):
 		return errors.New("it needs a phase, and one that it is relative to")
 	case a.Metric == "goodput_share" && a.Phase == "":
@@ -93,5 +95,5 @@ func (s *Scenario) checkAssertion(a Assertion) error {
 	return nil
 }
 
-// finite reports whether it is a number, if it is there.
+// finite reports whether a bound, if given, is a finite number.
 func finite(v *float64) bool { return v == nil || !math.IsNaN(*v) && !math.IsInf(*v, 0) }

@@ -6,7 +6,7 @@ import (
 	"sluice/loadtest/load"
 )
 
-// Cell is what became of the requests that were due in some time.
+// Cell counts what became of the requests that were due in a span of time.
 type Cell struct {
 	Due, OK, Good, Refused, Failed, Unsent int
 	Ended                                  int // answered in time then, whenever they were due
@@ -59,11 +59,11 @@ func sum(cells []Cell) *Cell {
 	return total
 }
 
-// lost is what has no latency though it was not refused: a percentile counts it as later than
-// every answer, since a server that stalls would else have the better figures the more it keeps waiting.
+// lost counts what was neither answered nor refused. Percentiles count it as later than every answer: a
+// server that stalls would otherwise look better the more requests it keeps waiting.
 func (c *Cell) lost() int { return c.Unsent + c.Failed }
 
-// ms is a quantile in milliseconds, or the greatest that was measured where it is beyond.
+// ms is a quantile in milliseconds, counting lost requests as the latest: the greatest time measured where it lies among those.
 func ms(h *load.Histogram, lost int, q float64) float64 {
 	at, _ := h.Beside(lost, q)
 	return millis(at)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What a scenario may ask for: more is a slip of the pen, and would take the machine's memory.
+// Bounds of what a scenario may ask for: more is a slip, and would take all of the machine's memory.
 const (
 	mostTime        = time.Hour // each second of each traffic has histograms of its own
 	mostConnections = 1 << 16
@@ -17,7 +17,7 @@ const (
 	leastBurst      = time.Millisecond
 )
 
-// plainName is what names of reports' files may be.
+// plainName matches what may be part of a file's name.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func (s *Scenario) check() error {
@@ -25,11 +25,10 @@ func (s *Scenario) check() error {
 	case s.Name == "" || len(s.Phases) == 0 || len(s.Traffic) == 0 || len(s.Assert) == 0:
 		return fmt.Errorf("a scenario has a name, phases, traffic and something to assert")
 	case !plainName.MatchString(s.Name):
-		return fmt.Errorf("name %q: the reports' files have it, so it is of letters, digits, points and dashes", s.Name)
+		return fmt.Errorf("name %q: it names the reports' files: use letters, digits, points, dashes and underscores, and begin with a letter or digit", s.Name)
 	case s.Server.Nodes < 0:
 		return fmt.Errorf("server: there cannot be %d nodes", s.Server.Nodes)
 	}
-	s.Server.Nodes = max(s.Server.Nodes, 1)
 	if err := s.checkPhases(); err != nil {
 		return err
 	}
@@ -43,7 +42,7 @@ func (s *Scenario) check() error {
 		}
 	}
 	if c := s.Capacity; c != nil && (s.traffic(c.Of) == nil || c.Connections < 1 || c.Connections > mostConnections || c.For <= 0) {
-		return fmt.Errorf("capacity: it is of some traffic, over 1 to %d connections, for some time", mostConnections)
+		return fmt.Errorf("capacity: it needs the name of some traffic (of), 1 to %d connections, and a time (for)", mostConnections)
 	}
 	for _, a := range s.Actions {
 		if err := s.checkAction(a); err != nil {
@@ -76,9 +75,9 @@ func (s *Scenario) checkPhases() error {
 func (s *Scenario) checkAction(a Action) error {
 	switch {
 	case !slices.Contains(doings, a.Do) || s.phase(a.Phase) < 0:
-		return fmt.Errorf("action %q in phase %q: what can be done is %v, in one of the phases", a.Do, a.Phase, doings)
+		return fmt.Errorf("action %q in phase %q: it must be one of %v, in one of the phases", a.Do, a.Phase, doings)
 	case a.Do != "restart" && a.Model == "" || a.Do == "batch" && (a.Rows < 1 || a.Rows > mostRows) || a.Do == "restart" && s.Server.Nodes < 2:
-		return fmt.Errorf("action %q: it needs a model, a batch 1 to %d rows, and a restart a second node", a.Do, mostRows)
+		return fmt.Errorf("action %q: a restart needs a second node (nodes: 2), a batch a model and 1 to %d rows, all others a model", a.Do, mostRows)
 	case a.After < 0:
 		return fmt.Errorf("action %q: it cannot begin %s before its phase", a.Do, -a.After)
 	}
@@ -86,15 +85,6 @@ func (s *Scenario) checkAction(a Action) error {
 }
 
 func (s *Scenario) checkTraffic(t *Traffic) error {
-	if t.Connections == 0 {
-		t.Connections = 64
-	}
-	if len(t.Rows) == 0 {
-		t.Rows = []int{1}
-	}
-	if t.Arrivals == "" {
-		t.Arrivals = "poisson"
-	}
 	switch {
 	case t.Name == "" || t.Model == "":
 		return fmt.Errorf("it needs a name and a model")
@@ -103,13 +93,13 @@ func (s *Scenario) checkTraffic(t *Traffic) error {
 	case t.Arrivals != "poisson" && t.Arrivals != "constant":
 		return fmt.Errorf("arrivals are poisson or constant, not %q", t.Arrivals)
 	case t.Connections < 1 || t.Connections > mostConnections || t.Retries < 0 || t.SLO < 0:
-		return fmt.Errorf("it has 1 to %d connections, and neither retries nor an slo below 0", mostConnections)
+		return fmt.Errorf("it needs 1 to %d connections, and retries and slo not below 0", mostConnections)
 	case slices.Min(t.Rows) < 1 || slices.Max(t.Rows) > mostRows || slices.ContainsFunc(t.Tokens, func(n int) bool { return n < 1 || n > mostRows }):
 		return fmt.Errorf("rows and tokens are 1 to %d", mostRows)
 	case t.Tenant != "" && !slices.Contains(s.Server.Tenants, t.Tenant):
 		return unknown("tenant", t.Tenant, s.Server.Tenants)
 	case t.Tenant == "" && len(s.Server.Tenants) > 0:
-		return fmt.Errorf("it needs one of the tenants")
+		return fmt.Errorf("it needs one of the tenants %v", s.Server.Tenants)
 	case t.Protocol == "slow" && t.Trickle < 1:
 		return fmt.Errorf("slow clients need trickle, in bytes")
 	case streams(t.Protocol) && t.Body == "":
@@ -155,5 +145,5 @@ func (s *Scenario) checkLoad(capacity float64) error {
 	return nil
 }
 
-// streams reports whether answers of a protocol are events.
+// streams reports whether a protocol answers with events.
 func streams(protocol string) bool { return protocol == "events" || protocol == "generate" }

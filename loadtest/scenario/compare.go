@@ -20,7 +20,7 @@ func ReadReport(folder, scenario string) (*Report, error) {
 	return r, nil
 }
 
-// Comparable fails where no phase can be compared with an earlier run: none is as long as it was, and long enough to have a spread.
+// Comparable fails where no phase can be compared with an earlier run: it has to be as long as it was, and long enough for a spread.
 func (s *Scenario) Comparable(before *Report) error {
 	for i, p := range s.Phases {
 		from, to := whole(s.begins(i), s.begins(i)+p.For)
@@ -31,7 +31,7 @@ func (s *Scenario) Comparable(before *Report) error {
 			}
 		}
 	}
-	return fmt.Errorf("scenario %s: no phase is as long as it was before, and %d seconds or more, of which a spread is told: take both with or without -short, with longer phases", s.Name, fewestDrawn)
+	return fmt.Errorf("scenario %s: no phase is as long as before and takes %d seconds or more, as a spread needs: run both with or both without -short, or make the phases longer", s.Name, fewestDrawn)
 }
 
 // Comparison is a figure of two runs.

@@ -7,9 +7,9 @@ import (
 	"sluice/loadtest/load"
 )
 
-// Figure is what became of the requests that were due in some time. Times are in milliseconds. Of what was
-// not refused, the percentiles count what failed or was not sent as later than every answer; where one lies
-// there, it is the greatest that was measured, and in AtLeast.
+// Figure is what became of the requests that were due in a span of time. Times are in milliseconds. Percentiles
+// leave out refusals, and count what failed or was not sent as later than every answer. One that lies among those
+// is given as the greatest time measured, and named in AtLeast.
 type Figure struct {
 	Name      string   `json:"name,omitempty"`
 	Length    float64  `json:"seconds"`
@@ -32,13 +32,13 @@ type Figure struct {
 	ServedP99 float64  `json:"served_p99_ms,omitempty"`
 	Buckets   []Bucket `json:"latency_buckets,omitempty"` // of phases
 
-	// Of phases that are long enough.
+	// Spreads, for phases that are long enough.
 	GoodSpread Spread `json:"good_per_second_spread,omitzero"`
 	P50Spread  Spread `json:"p50_ms_spread,omitzero"`
 	P99Spread  Spread `json:"p99_ms_spread,omitzero"`
 }
 
-// Bucket is how many answers took at most so long, and longer than those of the bucket before.
+// Bucket counts the answers that took at most so long, and longer than those of the bucket before.
 type Bucket struct {
 	Most  float64 `json:"at_most_ms"`
 	Count uint64  `json:"count"`

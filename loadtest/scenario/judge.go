@@ -13,7 +13,7 @@ type Verdict struct {
 	Measured  float64 `json:"measured"`
 	Unit      string  `json:"unit"`
 	Holds     bool    `json:"holds"`
-	// Unmeasured says why there is nothing to compare, such as that nothing was answered. It never holds then.
+	// Unmeasured says why there is no value, such as that nothing was answered. The assertion does not hold then.
 	Unmeasured string `json:"unmeasured,omitempty"`
 }
 
@@ -61,13 +61,13 @@ func (r *run) read(a Assertion) reading {
 		return reading{none: "in " + a.RelativeTo + ": " + there.none}
 	case a.Metric == "memory_growth":
 		return reading{value: here.value - there.value}
-	case there.value == 0 && a.AtLeast != nil: // of which everything is a multiple
+	case there.value == 0 && a.AtLeast != nil: // anything would be an infinite multiple of it
 		return reading{none: "it is 0 in " + a.RelativeTo}
 	}
 	return reading{value: here.value / max(there.value, 1e-9)}
 }
 
-// slight reports whether a value is more than in the other phase by too little to matter.
+// slight reports whether a value exceeds that in the other phase by no more than the slack.
 func (r *run) slight(a Assertion) bool {
 	return a.Slack > 0 && a.relative() && r.value(a, a.Phase).value-r.value(a, a.RelativeTo).value <= a.Slack
 }
@@ -129,7 +129,7 @@ func (r *run) value(a Assertion, phase string) reading {
 	return reading{value: r.goodput(cells, r.s.phase(phase)) / best}
 }
 
-// percentile is how one is taken of a phase.
+// percentile says how a metric that is one is read from a phase.
 type percentile struct {
 	times func(*Cell) *load.Histogram
 	q     float64
@@ -164,8 +164,8 @@ func (p percentile) of(c *Cell) reading {
 	return reading{value: millis(at)}
 }
 
-// goodput is what was answered in time within a phase: by when it was due, a phase at whose end
-// a queue is full would have the answers to all of it.
+// goodput is the rate of answers in time that came within a phase. Counted by when they were due, a phase
+// that ends with a full queue would be credited with answers that came later.
 func (r *run) goodput(cells []Cell, phase int) float64 {
 	return float64(cells[phase].Ended) / r.s.Phases[phase].For.Seconds()
 }

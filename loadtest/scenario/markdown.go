@@ -58,7 +58,7 @@ func (t *Outcome) firsts() string {
 	return fmt.Sprintf("\nThe first event of %s came within %s at the 99th percentile.\n", t.Name, strings.Join(phases, ", "))
 }
 
-// known is a time that was measured; there is none where nobody answered, or where the server does not say.
+// known writes a time, or nothing where none was measured.
 func (f *Figure) known(name string, ms float64, in Spread) string {
 	switch {
 	case ms == 0:

@@ -24,7 +24,7 @@ func (r *Report) latency() plot.Chart {
 	return c
 }
 
-// rates draws what was due and answered in time, and beside these what is there of the rest.
+// rates draws what was due and what was answered in time, and the other outcomes where there were any.
 func (r *Report) rates() plot.Chart {
 	c := plot.Chart{Title: r.Scenario + ": requests a second", X: "s", Y: "1/s", Marks: r.marks}
 	for i := range r.Traffic {

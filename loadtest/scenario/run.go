@@ -13,7 +13,7 @@ import (
 	"sluice/loadtest/machine"
 )
 
-// Options say against what a scenario runs.
+// Options say what a scenario runs against.
 type Options struct {
 	// HTTP and GRPC are the loopback addresses of a server that is there; without
 	// them one is started from Binary.
@@ -21,12 +21,12 @@ type Options struct {
 	Binary          string
 	Folder          string                   // for models, data and logs
 	ModelDir        func(name string) string // where a model is
-	Log             io.Writer                // is told what happens
+	Log             io.Writer                // of what happens; nil keeps none
 	Seed            uint64
-	Capacity        float64 // rates are multiples of it instead of what is measured, which warms the server all the same
+	Capacity        float64 // replaces the measured capacity, which is measured all the same since that warms the server
 }
 
-// run is a scenario that is run.
+// run is one run of a scenario.
 type run struct {
 	s        *Scenario
 	options  Options
@@ -41,8 +41,8 @@ type run struct {
 	began    time.Time
 }
 
-// Run runs a scenario and reports what it saw. An error is a run that could not
-// be; what did not hold is in the report.
+// Run runs a scenario and reports what it saw. It fails where the run could not be
+// made; assertions that do not hold are in the report.
 func Run(ctx context.Context, s *Scenario, o Options) (report *Report, err error) {
 	if err := s.Fits(o); err != nil {
 		return nil, err

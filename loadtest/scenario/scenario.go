@@ -8,12 +8,14 @@
 // measurement is package load's: an open loop, and latency from the time at
 // which a request was due.
 //
-// Limits: servers on this machine only. Against a server that it has not started
-// itself it can neither restart nodes nor measure memory: scenarios that restart or
-// have tenants are refused, and what is asserted of memory is left out. Answers are compared with those that the server gave at rest.
+// Limits: servers on this machine only. A server that the run has not started can be
+// neither restarted, given tenants nor measured for memory: scenarios that need the
+// first two are refused, and assertions about memory are left out. Answers are
+// compared with those that the server gave at rest, so a server that is always wrong passes.
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -124,7 +126,23 @@ func Parse(text []byte) (*Scenario, error) {
 	if err := yaml.Load(text, &s, yaml.WithKnownFields()); err != nil {
 		return nil, err
 	}
+	s.fill()
 	return &s, s.check()
+}
+
+// fill sets what the file leaves out.
+func (s *Scenario) fill() {
+	if s.Server.Nodes == 0 {
+		s.Server.Nodes = 1
+	}
+	for i := range s.Traffic {
+		t := &s.Traffic[i]
+		t.Connections = cmp.Or(t.Connections, 64)
+		t.Arrivals = cmp.Or(t.Arrivals, "poisson")
+		if len(t.Rows) == 0 {
+			t.Rows = []int{1}
+		}
+	}
 }
 
 // phase returns the index of a phase, -1 if there is none.

@@ -18,7 +18,13 @@ import (
 	"sluice/loadtest/load"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(envNode) != "" {
+		serveNode()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // Every scenario of the repository can be read, and names what there is.
 func TestScenariosOfTheRepository(t *testing.T) {

@@ -28,7 +28,7 @@ func newSeries(s *Scenario, t *Traffic, begin time.Time) *Series {
 	return r
 }
 
-// record counts a request where it was due, and its good answer where that came too.
+// record counts a request in the phase and second in which it was due, and a good answer also in the phase in which it came.
 func (r *Series) record(s load.Sample) {
 	at := s.Due.Sub(r.begin)
 	r.mu.Lock()
@@ -54,11 +54,11 @@ func (r *Series) phase(at time.Duration) int {
 	return phase
 }
 
-// recovery returns how long after the beginning of a phase the 99th percentile of
-// what is still due in it is at most a tenth above that of an earlier phase, as far as can be
-// told, nothing is refused, failed or unsent, and no second has a tenth of its requests above that. It reports whether that
-// came at all. Both percentiles are taken at the end of their 95 % intervals that is nearer to the other: with some
-// hundred requests, of which the slowest few decide, two equal phases differ by more than a tenth.
+// recovery returns how long after the beginning of a phase all is normal again until its end, and whether it is at
+// all. Normal is up to a tenth above the 99th percentile of an earlier phase: the 99th percentile of the rest is within
+// that, no second has a tenth of its requests beyond it, and nothing is refused, failed or unsent. Of both percentiles
+// that end of the 95 % interval is taken which is nearer to the other: among some hundred requests the slowest few
+// decide, and two equal phases differ by more than a tenth.
 func (r *Series) recovery(phase, before int) (after time.Duration, came bool) {
 	normal := p99(&r.phases[before].Latency, +1)
 	normal += normal / 10
@@ -75,8 +75,8 @@ func (r *Series) recovery(phase, before int) (after time.Duration, came bool) {
 	return after, came
 }
 
-// p99 returns an end of the one-sided 95 % interval of the 99th percentile, the upper one for side 1 and
-// the lower one for -1: as a binomial count of how many lie below it has it, in its normal approximation.
+// p99 returns an end of the one-sided 95 % interval of the 99th percentile, the upper one for side 1 and the
+// lower one for -1. How many lie below the percentile is binomial, which is taken as normal here.
 func p99(h *load.Histogram, side float64) time.Duration {
 	n := float64(h.Count())
 	if n == 0 {

@@ -9,18 +9,17 @@ import (
 	"sluice/loadtest/load"
 )
 
-// Spread is where a figure would lie in 95 of a hundred equal runs, as far as one run can
-// tell: the interval of a bootstrap (Efron 1979) whose samples are blocks of seconds (Politis and Romano 1992), since
-// requests of the same second share a queue, and seconds that follow each other what others do with the machine. It is
-// widened for how few blocks there are, as Student's t is wider than the normal distribution. Zero
-// where a phase has too few seconds.
+// Spread is where a figure would lie in 95 of a hundred equal runs, as far as one run can tell; zero where a phase
+// has too few seconds. It is the interval of a bootstrap (Efron 1979) over blocks of seconds (Politis and Romano
+// 1992): requests of one second share a queue, and neighbouring seconds what others do on the machine. It is widened
+// for the small number of blocks, as Student's t is wider than the normal distribution.
 type Spread struct {
 	Low  float64 `json:"low"`
 	High float64 `json:"high"`
 }
 
-// overlaps reports whether two spreads have a value in common, up to what a histogram
-// cannot tell apart.
+// overlaps reports whether two spreads have a value in common, to within the
+// resolution of a histogram.
 func (s Spread) overlaps(o Spread) bool {
 	const rounding = 1.0 / 64
 	return s.Low <= o.High*(1+rounding) && o.Low <= s.High*(1+rounding)
@@ -29,7 +28,7 @@ func (s Spread) overlaps(o Spread) bool {
 const (
 	resamples   = 400
 	block       = 2 // seconds
-	fewestDrawn = 6 // seconds of which a spread is told
+	fewestDrawn = 6 // seconds that a phase needs for a spread
 )
 
 // spreads are those of a phase's good answers a second and of its median and 99th percentile, in milliseconds.
@@ -61,9 +60,9 @@ func (r *Series) spreads(phase int) (good, p50, p99 Spread) {
 		middle(medians).widened(ms(&all.Latency, all.lost(), .5), factor), middle(tails).widened(ms(&all.Latency, all.lost(), .99), factor)
 }
 
-// widening is by how much the interval of a bootstrap over n samples is too narrow: their own spread is
-// that of n - 1, and how far it is off itself is in Student's t (its expansion for many samples, within 3 % from
-// three on).
+// widening is the factor by which the interval of a bootstrap over n samples is too narrow: the samples' own spread
+// counts n instead of n - 1, and how uncertain it is itself is in Student's t (its expansion for many samples, within
+// 3 % from three on).
 func widening(n int) float64 {
 	free := float64(n - 1)
 	return (1 + (1.21+(1.44+1.3/free)/free)/free) * math.Sqrt(float64(n)/free)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"sluice/internal/client"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/tensor"
 	"sluice/loadtest/load"
@@ -24,8 +23,8 @@ type traffic struct {
 	pool *load.Pool
 }
 
-// prepare makes the requests of some traffic, and connections. Each request is
-// sent once, over one connection; answers are compared with what came then.
+// prepare makes the connections and requests of some traffic. Each request is
+// sent once; later answers are compared with the one that came then.
 func (w *world) prepare(ctx context.Context, t *Traffic, connections int) (*traffic, error) {
 	out := &traffic{Traffic: t, load: load.Load{SLO: t.SLO, Retries: t.Retries, CheckEvery: 32}}
 	conns, err := w.connect(t, connections)
@@ -145,22 +144,16 @@ func (w *world) rehearse(t *traffic, i int) error {
 	for o := range want {
 		want[o].Data = slices.Clone(want[o].Data)
 		if want[o].Datatype != tensor.FP32 {
-			return nil // only that can be compared
+			return nil // workload.Compare knows no other
 		}
 	}
-	r.Check = func(a load.Answer) error {
-		got, err := decode(a)
-		if err != nil {
-			return err
-		}
-		return workload.Compare(got, want)
-	}
+	r.Check = workload.CheckerOf(decode, want)
 	return nil
 }
 
 // ports returns the inputs of a model, as the server's metadata has them.
 func (w *world) ports(ctx context.Context, name string) ([]model.Port, error) {
-	c, err := client.New(client.Config{URL: "http://" + w.http, Key: w.keys[""]})
+	c, err := w.client()
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/client"
@@ -25,10 +26,18 @@ type world struct {
 	settings   Options
 }
 
-// node is a server of ours that may be restarted.
+// node is a server of ours. A restart replaces it while others look at it.
 type node struct {
 	cfg    target.Config
-	server *target.Sluice
+	server atomic.Pointer[target.Sluice] // nil before the first start
+}
+
+func (n *node) start(ctx context.Context) error {
+	s, err := target.StartSluice(ctx, n.cfg)
+	if err == nil {
+		n.server.Store(s)
+	}
+	return err
 }
 
 // start starts the servers of a scenario and makes its tenants.
@@ -59,11 +68,11 @@ func start(ctx context.Context, s *Scenario, o Options) (*world, error) {
 			n.cfg.Env = append(n.cfg.Env, "SLUICE_AUTH_MODE=required", "SLUICE_LIMIT_TENANT_RATE=0", "SLUICE_LIMIT_KEY_RATE=0")
 		}
 		w.nodes, addrs = append(w.nodes, n), append(addrs, free[0])
-		if n.server, err = target.StartSluice(ctx, n.cfg); err != nil {
+		if err := n.start(ctx); err != nil {
 			return nil, w.stopAfter(ctx, err)
 		}
 	}
-	w.http, w.grpc = w.nodes[0].server.HTTP, w.nodes[0].server.GRPC
+	w.http, w.grpc = w.nodes[0].cfg.Addrs[0], w.nodes[0].cfg.Addrs[1]
 	var err error
 	if w.balancer, err = load.NewBalancer(addrs...); err == nil {
 		err = w.tenants(ctx, s.Server.Tenants)
@@ -74,11 +83,8 @@ func start(ctx context.Context, s *Scenario, o Options) (*world, error) {
 	return w, nil
 }
 
-// place puts a model into the repository.
+// place copies a model into the repository.
 func (m Model) place(repository, from string) error {
-	if _, err := os.Stat(filepath.Join(from, "1")); err != nil {
-		return fmt.Errorf("there is no model %q: %w", m.Name, err)
-	}
 	folder := filepath.Join(repository, m.Name)
 	for v := range max(m.Versions, 1) {
 		if err := os.CopyFS(filepath.Join(folder, strconv.Itoa(v+1)), os.DirFS(filepath.Join(from, "1"))); err != nil {
@@ -159,7 +165,7 @@ func (w *world) watch(ctx context.Context, i int) {
 // none of ours.
 func (w *world) rss() (mb float64) {
 	for _, n := range w.nodes {
-		if b, err := n.server.RSS(); err == nil { // one that restarts has none
+		if b, err := n.server.Load().RSS(); err == nil { // one that restarts has none
 			mb += float64(b) / 1e6
 		}
 	}
@@ -169,15 +175,15 @@ func (w *world) rss() (mb float64) {
 // cpu returns the CPU time that the nodes have used since they started.
 func (w *world) cpu() (total time.Duration) {
 	for _, n := range w.nodes {
-		if t, err := n.server.CPU(); err == nil {
+		if t, err := n.server.Load().CPU(); err == nil {
 			total += t
 		}
 	}
 	return total
 }
 
-// stopAfter stops the servers after an error, if any. What they say then is no news where the run was
-// interrupted: a terminal's interrupt ends them, too.
+// stopAfter stops the servers and joins their errors to that of the run. Where the run was interrupted only
+// its own error is returned: a terminal's interrupt ends the servers, too.
 func (w *world) stopAfter(ctx context.Context, err error) error {
 	stopped := w.stop()
 	if ctx.Err() != nil {
@@ -189,11 +195,12 @@ func (w *world) stopAfter(ctx context.Context, err error) error {
 func (w *world) stop() error {
 	var errs []error
 	for i, n := range w.nodes {
-		if n.server == nil {
+		server := n.server.Load()
+		if server == nil {
 			continue
 		}
-		if err := n.server.Stop(); err != nil {
-			errs = append(errs, fmt.Errorf("node %d: %w; its log ends:\n%s", i, err, n.server.Tail()))
+		if err := server.Stop(); err != nil {
+			errs = append(errs, fmt.Errorf("node %d: %w; its log ends:\n%s", i, err, server.Tail()))
 		}
 	}
 	return errors.Join(errs...)
