@@ -18,28 +18,27 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"sluice/internal/platform/pause"
 	"sluice/loadtest/target"
 	"sluice/loadtest/workload"
 )
 
-// batchModel is the model that answers files, and batchWidth what a row of it has.
+// batchModel is the model that answers files, and batchWidth the numbers in one of its rows.
 const (
 	batchModel = "mid_mlp"
 	batchWidth = 784
 )
 
-// measureBatch compares files that are answered with the runtime called from Go, at
-// its best batch size on all cores, in turns; and looks at what that takes of memory,
-// and of online requests.
+// measureBatch compares batches of files with the runtime called from Go, at its best
+// batch size on all cores, in turns, and looks at the server's memory meanwhile.
 func measureBatch(ctx context.Context, b *bench) error {
 	f, err := b.newFiler(ctx, "batch")
 	if err != nil {
 		return err
 	}
 	defer f.server.Stop() //nolint:errcheck // what is measured is over
-	watching, stop := context.WithCancel(ctx)
+	ctx, stop := pause.Beat(ctx, 50*time.Millisecond, f.noteMemory)
 	defer stop()
-	go f.watchMemory(watching)
 	for _, c := range []struct {
 		goal, format string
 		rows         int
@@ -60,39 +59,32 @@ func measureBatch(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// newFiler starts a server that has the model of files alone.
+// newFiler starts a server with only the model that answers files.
 func (b *bench) newFiler(ctx context.Context, name string) (*filer, error) {
 	repository := filepath.Join(b.dir, name+"-models")
 	if err := os.CopyFS(filepath.Join(repository, batchModel), os.DirFS(modelDir(batchModel))); err != nil {
 		return nil, err
 	}
 	s, err := b.start(ctx, name, repository, filepath.Join(b.dir, name+"-data"))
-	return &filer{bench: b, server: s, peak: new(atomic.Int64)}, err
+	return &filer{bench: b, server: s}, err
 }
 
-// filer has files answered.
+// filer runs batches on a server.
 type filer struct {
 	*bench
 	server *target.Sluice
-	peak   *atomic.Int64 // resident memory, bytes
-	upload string        // the last
+	peak   atomic.Int64 // resident memory, bytes
+	upload string       // the last
 
 	accepted atomic.Int64 // batches beside requests
 }
 
-// watchMemory keeps the most memory that the server had.
-func (f *filer) watchMemory(ctx context.Context) {
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		select {
-		case <-ctx.Done():
-			tick.Stop()
-			return
-		case <-tick.C:
-			if n, err := f.server.RSS(); err == nil {
-				f.peak.Store(max(f.peak.Load(), n))
-			}
-		}
+// noteMemory keeps the most memory that the server had.
+func (f *filer) noteMemory(context.Context) error {
+	if n, err := f.server.RSS(); err == nil { // one that has ended fails elsewhere
+		f.peak.Store(max(f.peak.Load(), n))
 	}
+	return nil
 }
 
 // compare measures raw, a file, and raw again.
@@ -144,7 +136,7 @@ func (f *filer) compare(ctx context.Context, goal, format string, rows int, writ
 	return nil
 }
 
-// rawCost is what the runtime does with rows that are there.
+// rawCost is what rows cost the runtime alone.
 type rawCost struct {
 	rate   float64 // rows per second on all cores
 	perRow time.Duration
@@ -188,7 +180,7 @@ func writeFile(path string, rows int, write func(io.Writer, int) error) (int64, 
 	return info.Size(), err
 }
 
-// pixel is an element of a row: no two rows are equal.
+// pixel is an element of a row, and makes every row another.
 func pixel(row, column int) float32 {
 	h := uint32(row*batchWidth+column) * 2654435761
 	return float32(h>>24) / 256
@@ -288,7 +280,7 @@ func (f *filer) send(ctx context.Context, path string, size int64) (string, erro
 	return up.ID, nil
 }
 
-// submitted is what is looked at of a batch.
+// submitted is a batch as the API shows it.
 type submitted struct {
 	ID, Status  string
 	CreatedAt   time.Time      `json:"created_at"`
@@ -296,14 +288,14 @@ type submitted struct {
 	Counts      map[string]int `json:"row_counts"`
 }
 
-// submit has the last upload answered.
+// submit submits the last upload as a batch.
 func (f *filer) submit(ctx context.Context, format string) (v submitted, err error) {
 	body := fmt.Sprintf(`{"input":{"upload_id":%q},"format":%q,"model":%q,"output":{"format":"csv"}}`, f.upload, format, batchModel)
 	err = f.call(ctx, http.MethodPost, "/v1/batches", nil, bytes.NewReader([]byte(body)), &v)
 	return v, err
 }
 
-// stages are how long a batch was seen to be in each state, and how many cores the server had then.
+// stages notes how long a batch was in each state, and how many cores the server used meanwhile.
 type stages struct {
 	server *target.Sluice
 	state  string
@@ -312,7 +304,7 @@ type stages struct {
 	text   strings.Builder
 }
 
-// see says which state the batch is in.
+// see notes the state that the batch is in now.
 func (s *stages) see(state string) error {
 	if state == s.state {
 		return nil
@@ -329,7 +321,7 @@ func (s *stages) see(state string) error {
 
 func (s *stages) String() string { return strings.TrimSuffix(s.text.String(), "; ") }
 
-// answer has the last upload answered, and returns how long its rows took.
+// answer runs a batch of the last upload, and returns how long that took.
 func (f *filer) answer(ctx context.Context, format string, rows int) (time.Duration, error) {
 	v, err := f.submit(ctx, format)
 	all := stages{server: f.server}

@@ -95,15 +95,27 @@ func (b *bench) workload(ctx context.Context, s *target.Sluice, name string, row
 	return w, w.Address(s.HTTP, e)
 }
 
-// watch watches whether the machine is ours alone.
+// watch watches what others take of the machine beside this program and the
+// server on the benchmark models, which the part may have yet to start.
 func (b *bench) watch() machine.Witness {
 	return machine.Watch(func() time.Duration {
 		if b.server == nil {
 			return 0
 		}
-		cpu, _ := b.server.CPU() // of one that has ended: counted among those
-		return cpu
+		return usedBy(b.server)
 	})
+}
+
+// aside watches what others take of the machine beside this program and a server.
+func aside(s *target.Sluice) machine.Witness {
+	return machine.Watch(func() time.Duration { return usedBy(s) })
+}
+
+// usedBy is the CPU time of a server, 0 of one that has ended: a Witness counts
+// ended children by itself.
+func usedBy(s *target.Sluice) time.Duration {
+	cpu, _ := s.CPU()
+	return cpu
 }
 
 // rounds is how often raw and served measurements alternate.
@@ -131,6 +143,12 @@ func median(values []float64) float64 {
 		return 0
 	}
 	return (s[(n-1)/2] + s[n/2]) / 2
+}
+
+// quantile returns the time, in milliseconds, that a share q of all does not exceed. It sorts them.
+func quantile(times []time.Duration, q float64) float64 {
+	slices.Sort(times)
+	return millis(times[int(q*float64(len(times)-1))])
 }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

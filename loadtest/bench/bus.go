@@ -45,12 +45,8 @@ func measureBus(_ context.Context, b *bench) error {
 			}
 		})
 	}
-	rounds := 5
-	if b.short {
-		rounds = 1
-	}
 	var over, allocs []float64
-	for range rounds {
+	for range b.rounds() {
 		bare := run(func() error {
 			return store.Do(ctx, repo.Scope{Tenant: "acme"}, func(ctx context.Context, tx *repo.Tx) error {
 				_, err := handler(ctx, tx, nothing{})

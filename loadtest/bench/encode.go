@@ -30,7 +30,7 @@ func measureEncode(ctx context.Context, b *bench) error {
 	took, grown := map[encode.Format]float64{}, 0.0
 	for _, f := range formats {
 		debug.FreeOSMemory()
-		before, err := peak(true)
+		before, err := resetPeak()
 		if err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func measureEncode(ctx context.Context, b *bench) error {
 		if took[f], err = encodeRows(ctx, rows, w.Write, w.Close); err != nil {
 			return err
 		}
-		after, err := peak(false)
+		after, err := peak()
 		if err != nil {
 			return err
 		}
@@ -98,14 +98,16 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// peak returns the most memory that this process has had, in megabytes, since the last
-// reset.
-func peak(reset bool) (float64, error) {
-	if reset {
-		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200); err != nil {
-			return 0, err
-		}
+// resetPeak makes the peak what this process takes now, and returns that.
+func resetPeak() (float64, error) {
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200); err != nil {
+		return 0, err
 	}
+	return peak()
+}
+
+// peak returns the most memory, in megabytes, that this process has had since resetPeak.
+func peak() (float64, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/platform/blob"
 	"sluice/internal/platform/blob/fsblob"
 	"sluice/internal/platform/cqrs"
+	"sluice/internal/platform/pause"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/queue/memqueue"
 	"sluice/internal/platform/relay"
@@ -26,8 +27,8 @@ import (
 
 // measureExport compares rows per second of whole exports, from the request to the
 // files in their folder, with those of the encoder alone: rows of ten columns that are
-// made as they are read, so that the encoder is what takes longest. It may be the disk,
-// though, which is told beside it: how long an object of as many bytes takes it.
+// made as they are read, so that the encoder is what takes longest. Where the disk may
+// be slower still, the time of writing an object of as many bytes is told beside it.
 func measureExport(ctx context.Context, b *bench) (err error) {
 	rows := 1_000_000
 	if b.short {
@@ -193,7 +194,7 @@ func (b *bench) newExporter(ctx context.Context, rows int) (*exporter, func() er
 	}, nil
 }
 
-// put returns how long an object of so many bytes takes, which are there.
+// put returns how long it takes to write an object of so many bytes.
 func (x *exporter) put(ctx context.Context, size int64) (time.Duration, error) {
 	const key = "acme/floor"
 	block := make([]byte, 1<<20)
@@ -207,7 +208,7 @@ func (x *exporter) put(ctx context.Context, size int64) (time.Duration, error) {
 	return took, x.bucket.Delete(ctx, key)
 }
 
-// readerOf is a function that reads.
+// readerOf makes a function a reader.
 type readerOf func(p []byte) (int, error)
 
 func (r readerOf) Read(p []byte) (int, error) { return r(p) }
@@ -232,9 +233,7 @@ func (x *exporter) export(ctx context.Context, f encode.Format, rows int) (time.
 		case now.Final():
 			return 0, 0, fmt.Errorf("the export of %s is %s with %d rows: %+v", f, now.Status, now.Progress.Rows, now.Failure)
 		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause.For(ctx, 5*time.Millisecond) {
 			return 0, 0, ctx.Err()
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"sluice/loadtest/target"
-
 	"golang.org/x/sync/errgroup"
+
+	"sluice/loadtest/target"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // without and with one consumer that never reads take turns; a consumer that got
 // anything but the next event, or not all of them, fails the measurement. What a
 // connection takes is what the server has grown by, after a collection: how much
-// garbage may lie beside it is runtime.gogc's affair.
+// garbage lies beside it depends on runtime.gogc.
 func measureFeeds(ctx context.Context, b *bench) (err error) {
 	phase, rounds := 2*time.Second, 10
 	if b.short {
@@ -67,8 +67,10 @@ func measureFeeds(ctx context.Context, b *bench) (err error) {
 	each := func(bytes float64) float64 { return bytes / (feedConsumers - 1) / 1024 }
 	rate := float64(f.published) / f.publishing.Seconds()
 	b.report.line("%d consumers at %.1f events/s: %d deliveries, none missing, repeated or out of order", feedConsumers, rate, f.delivered)
+	slices.Sort(ratios)
+	quarter := (len(ratios) - 1) / 4
 	b.report.line("p50 %.1f ms, p99 %.1f ms; with a stalled consumer %.1f and %.1f ms (medians of %d phases each; the ratios of p99 are within %.2f and %.2f, half of them within %.2f and %.2f)",
-		median(p50[false]), median(p99[false]), median(p50[true]), median(p99[true]), rounds, slices.Min(ratios), slices.Max(ratios), quantile(ratios, .25), quantile(ratios, .75))
+		median(p50[false]), median(p99[false]), median(p50[true]), median(p99[true]), rounds, ratios[0], ratios[len(ratios)-1], ratios[quarter], ratios[len(ratios)-1-quarter])
 	b.report.line("each connection: %.1f KiB in use, %.1f KiB resident with garbage; CPU per delivery: server %.1f us, consumers %.1f us",
 		each(after.used-f.before.used), each(after.resident-f.before.resident), micros(f.served)/float64(f.delivered), micros(f.own)/float64(f.delivered))
 	b.report.set("feed_rate", rate)
@@ -77,18 +79,13 @@ func measureFeeds(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-func quantile(values []float64, q float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	return s[int(q*float64(len(s)-1))]
-}
-
 // footprint is what a server takes, in bytes.
 type footprint struct {
 	resident float64 // what the system has given to it, garbage and all
 	used     float64 // heap and stacks right after a collection
 }
 
-// memory has the server collect its garbage, and looks what it needs.
+// memory returns what the server takes after a collection.
 func (f *feeds) memory(ctx context.Context) (m footprint, err error) {
 	rss, err := f.server.RSS()
 	if err != nil {
@@ -270,8 +267,7 @@ func (f *feeds) run(ctx context.Context, stall bool) (latencies, error) {
 		return latencies{}, fmt.Errorf("the stalled consumer was sent %d events: it did not stall", surplus)
 	}
 	f.delivered, f.own, f.served = f.delivered+len(all), f.own+ownAfter-own, f.served+servedAfter-served
-	slices.Sort(all)
-	return latencies{millis(all[len(all)/2]), millis(all[len(all)*99/100])}, nil
+	return latencies{quantile(all, .5), quantile(all, .99)}, nil
 }
 
 // settle is how long consumers have to catch up after a phase.

@@ -117,12 +117,12 @@ func perSecond(goroutines int, length time.Duration, do func() error) (float64, 
 	}
 }
 
-// acceptedRate is the rate that has to be accepted, and at which it has to be soon.
+// acceptedRate is the rate at which predictions have to be accepted in time.
 const acceptedRate = 3000
 
 // acceptedJobs has clients submit to a server that leaves the running to others: at
-// the rate that is to be reached, and then as much as they can, which leaves more
-// behind than relay and audit log keep up with.
+// acceptedRate first, and then as much as they can, since that leaves a backlog for
+// relay and audit log.
 func (b *bench) acceptedJobs(ctx context.Context) error {
 	return b.submit(ctx, "accept", "respond-async", http.StatusAccepted, func(c *submitters) error {
 		before, err := c.server.CPU()
@@ -151,8 +151,8 @@ func (b *bench) acceptedJobs(ctx context.Context) error {
 	}, "SLUICE_JOB_CONCURRENCY=0", "SLUICE_JOB_MAX_QUEUED_PER_TENANT=100000000", "SLUICE_JOB_MAX_QUEUED=100000000", "SLUICE_JOB_MAX_WAIT=720h")
 }
 
-// ofDue returns a quantile of the latency, in milliseconds, of all that was due: what was not sent, or not
-// answered, took for ever.
+// ofDue returns a quantile of the latency of all that was due, in milliseconds. What was not sent or not
+// answered counts as infinitely late.
 func ofDue(r *load.Result, q float64) float64 {
 	at, beyond := r.Latency.Beside(r.Due-r.OK, q)
 	if beyond {
@@ -161,8 +161,8 @@ func ofDue(r *load.Result, q float64) float64 {
 	return millis(at)
 }
 
-// jobResults has clients wait for the results of predictions: as many as there
-// can be, and then half of that.
+// jobResults has clients wait for the results of predictions: as many as they can,
+// and then at half of that rate.
 func (b *bench) jobResults(ctx context.Context) error {
 	return b.submit(ctx, "results", "wait=10", http.StatusOK, func(c *submitters) error {
 		most, err := c.most(ctx)

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -47,11 +46,12 @@ func measureList(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	filled := time.Since(began)
-	server, err := serveOrders(ctx, store)
+	addr, stop, err := serveOrders(ctx, store)
 	if err != nil {
 		return err
 	}
-	l := lister{base: "http://" + server.Addr() + "/v1/orders?order=-cents", client: &http.Client{Timeout: 10 * time.Second}}
+	defer func() { err = errors.Join(err, stop()) }()
+	l := lister{base: "http://" + addr + "/v1/orders?order=-cents", client: &http.Client{Timeout: 10 * time.Second}}
 	defer l.client.CloseIdleConnections()
 	cursors, err := l.walk(ctx)
 	if err != nil {
@@ -68,15 +68,10 @@ func measureList(ctx context.Context, b *bench) (err error) {
 			*list = append(*list, time.Since(began))
 		}
 	}
-	f, d := p99(first), p99(deep)
+	f, d := quantile(first, .99), quantile(deep, .99)
 	b.report.line("%d rows (filled in %.0f s): a page of 50 takes p99 %.2f ms at the beginning, %.2f ms anywhere", rows, filled.Seconds(), f, d)
 	b.report.set("list_depth_p99", d/f)
 	return nil
-}
-
-func p99(times []time.Duration) float64 {
-	slices.Sort(times)
-	return float64(times[len(times)*99/100].Microseconds()) / 1000
 }
 
 // fill adds orders, many in a unit of work.
@@ -100,15 +95,15 @@ func fill(ctx context.Context, store *repo.Store, rows int) error {
 	return nil
 }
 
-// serveOrders serves the orders as a resource until ctx ends.
-func serveOrders(ctx context.Context, store *repo.Store) (*web.Server, error) {
+// serveOrders serves the orders as a resource until stop is called.
+func serveOrders(ctx context.Context, store *repo.Store) (addr string, stop func() error, err error) {
 	const read access.Permission = "orders:read"
 	everybody := func(ctx context.Context, _ web.Credentials) (context.Context, error) {
 		return access.With(ctx, &access.Principal{Tenant: orderScope.Tenant, Subject: "key_1", Permissions: access.SetOf(read)}), nil
 	}
 	bus, err := cqrs.NewBus(store, cqrs.Config{})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	routes := web.NewRoutes(everybody, nil)
 	server, err := web.New(web.Config{
@@ -127,13 +122,15 @@ func serveOrders(ctx context.Context, store *repo.Store) (*web.Server, error) {
 		}.Register(a, bus)
 	})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if err := server.Listen(ctx); err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	go func() { _ = server.Run(ctx) }() // ends with the benchmark
-	return server, nil
+	ctx, end := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	return server.Addr(), func() error { end(); return <-ended }, nil
 }
 
 // lister reads pages of the list.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,8 +67,7 @@ func measureClickHouse(ctx context.Context, b *bench) (err error) {
 		}
 		trips = append(trips, time.Since(began))
 	}
-	slices.Sort(trips)
-	b.report.line("a statement that does nothing takes %.2f ms, which is what each costs by HTTP: an append is two", trips[len(trips)/2].Seconds()*1000)
+	b.report.line("a statement that does nothing takes %.2f ms, which is what each costs by HTTP: an append is two", quantile(trips, .5))
 	return b.measureDay(ctx, store, "ClickHouse", "log_append_clickhouse", "log_day_clickhouse")
 }
 
@@ -112,8 +110,7 @@ func (b *bench) measureDay(ctx context.Context, store record.Store, name, append
 		}
 		times = append(times, time.Since(began))
 	}
-	slices.Sort(times)
-	summary := float64(times[len(times)/2].Microseconds()) / 1000
+	summary := quantile(times, .5)
 	b.report.line("%d predictions appended to %s at %.0f/s; a day of them sums up by arm in %.1f ms", total, name, rate, summary)
 	b.report.set(appended, rate)
 	b.report.set(summed, summary)

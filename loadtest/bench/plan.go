@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -9,7 +10,6 @@ import (
 	"sluice/internal/client"
 	"sluice/internal/client/plan"
 	"sluice/loadtest/load"
-	"sluice/loadtest/machine"
 	"sluice/loadtest/target"
 	"sluice/loadtest/workload"
 )
@@ -26,10 +26,10 @@ const (
 const planConns = 128
 
 // measurePlan compares what `sluice plan` predicts with a real run: how much a node can
-// do, and the latencies of an open loop at 30, 60 and 80 % of that. The prediction
-// is made before, from what the node has measured at loading and from its answers
-// to a single connection. It fails where the capacity is off, or a quantile beyond its band, by more than the factors above, unless the run is a
-// short one or others had too much of the machine to tell.
+// do, and the latencies of an open loop at 30, 60 and 80 % of that. The prediction is
+// made before, from what the node has measured at loading and from its answers to a
+// single connection. It fails where the capacity or a quantile is off by more than the
+// factors above, unless the run is a short one or others had too much of the machine.
 func measurePlan(ctx context.Context, b *bench) error {
 	s, err := b.benchServer(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func measurePlan(ctx context.Context, b *bench) error {
 		if off, ok := worst[what.name]; ok {
 			b.report.set(what.name, off)
 			if off > what.off && !b.short { // a short run is too short for a 99th percentile
-				err = fmt.Errorf("plan: %s is off by a factor of %.2f, more than %.2f", what.name, off, what.off)
+				err = errors.Join(err, fmt.Errorf("%s is off by a factor of %.2f, more than %.2f", what.name, off, what.off))
 			}
 		}
 	}
@@ -114,7 +114,7 @@ func (b *bench) planModel(ctx context.Context, s *target.Sluice, name string, bu
 	return nil
 }
 
-// bounds says between which times a latency is expected; of most there may be no knowing.
+// bounds says between which times a latency is expected; the upper one may be unknown.
 func bounds(least, most time.Duration) string {
 	if most == math.MaxInt64 {
 		return fmt.Sprintf("%.2f or more", millis(least))
@@ -122,9 +122,9 @@ func bounds(least, most time.Duration) string {
 	return fmt.Sprintf("%.2f to %.2f", millis(least), millis(most))
 }
 
-// handling returns what a request costs of the CPU beside its run while there are many,
-// the generator's included, which is on the same cores: nearly all of what one costs
-// whose model does next to nothing.
+// handling returns the CPU time of a request beside its run while there are many: nearly
+// all that a request costs whose model does next to nothing. The generator's is included,
+// since it is on the same cores.
 func (b *bench) handling(ctx context.Context, s *target.Sluice) (time.Duration, error) {
 	w, err := b.workload(ctx, s, "tiny_mlp", 1, load.Binary)
 	if err != nil {
@@ -143,9 +143,8 @@ func (b *bench) handling(ctx context.Context, s *target.Sluice) (time.Duration, 
 }
 
 // know returns what a prediction rests on: the node's costs, and what one connection
-// shows of requests beside their runs: CPU time, here the generator's too, which is on the
-// same cores, how much longer than the median the slowest take, and what others take of the
-// machine.
+// shows of requests beside their runs: their CPU time, the generator's included, how much
+// longer than the median the slowest take, and what others take of the machine.
 func (b *bench) know(ctx context.Context, s *target.Sluice, w *workload.Workload) (plan.Node, plan.Demand, error) {
 	var node plan.Node
 	d := plan.Demand{Rate: 1, Rows: 1, P99: time.Minute, Slice: slice}
@@ -178,15 +177,4 @@ func (b *bench) know(ctx context.Context, s *target.Sluice, w *workload.Workload
 	d.Others = min(watch.Others(), 0.9)
 	d.Jitter = max(one.Latency.Quantile(.99)-one.Latency.Quantile(.5), 0)
 	return node, d, nil
-}
-
-// aside watches what others take of the machine beside a server and this program.
-func aside(s *target.Sluice) machine.Witness {
-	return machine.Watch(func() time.Duration {
-		cpu, err := s.CPU()
-		if err != nil {
-			return 0
-		}
-		return cpu
-	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -90,10 +89,7 @@ func measureRelay(ctx context.Context, b *bench) (err error) {
 	if n := l.count(); n < 2*sent {
 		return fmt.Errorf("%d of %d messages were relayed", n, 2*sent)
 	}
-	slices.Sort(l.times)
-	at := func(q float64) float64 {
-		return float64(l.times[int(q*float64(len(l.times)-1))].Microseconds()) / 1000
-	}
+	at := func(q float64) float64 { return quantile(l.times, q) }
 	b.report.line("%d messages at %d/s: relayed after p50 %.1f ms, p99 %.1f ms, at most %.1f ms", len(l.times), relayRate, at(.5), at(.99), at(1))
 	b.report.set("relay_lag_p99", at(.99))
 	return err

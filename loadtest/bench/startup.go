@@ -4,6 +4,8 @@ import (
 	"context"
 	"path/filepath"
 	"time"
+
+	"sluice/internal/platform/pause"
 )
 
 // measureStart starts the server on the sample models, first with an empty
@@ -22,10 +24,7 @@ func measureStart(ctx context.Context, b *bench) error {
 		} else {
 			warm = append(warm, s.Ready.Seconds())
 		}
-		select { // what start-up left behind is at rest by then
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
+		pause.For(ctx, time.Second) // what start-up left behind is at rest by then
 		rss, err := s.RSS()
 		if err == nil {
 			memory = append(memory, float64(rss)/1e6)

@@ -64,12 +64,12 @@ func (b *bench) openStore(ctx context.Context, name string, cfg sqliterepo.Confi
 // measureStore compares units of work that share commits with as many that have
 // a transaction each: both durable, 64 at a time, in turns.
 func measureStore(ctx context.Context, b *bench) error {
-	rounds, length := 5, 2*time.Second
+	length := 2 * time.Second
 	if b.short {
-		rounds, length = 1, time.Second
+		length = time.Second
 	}
 	rates := map[string][]float64{}
-	for round := range rounds {
+	for round := range b.rounds() {
 		for name, batch := range map[string]int{"shared": 0, "one each": 1} {
 			store, done, err := b.openStore(ctx, fmt.Sprintf("%s-%d.db", name[:3], round), sqliterepo.Config{Batch: batch})
 			if err != nil {
