@@ -15,6 +15,9 @@ const (
 	// checkFresh is how long the outcome of a check counts, so that probes cannot
 	// wear out what they ask after.
 	checkFresh = time.Second
+	// failureFresh is that of a failure: shorter, since what was not ready a moment
+	// ago, such as a model that was loading, may be ready now, and work waits for it.
+	failureFresh = 50 * time.Millisecond
 )
 
 // Health is the program's state as probes see it: not started, ready,
@@ -37,7 +40,7 @@ type CheckResult struct {
 
 // AddCheck adds a condition for being ready. The check must be quick, honour
 // its context, and explain itself in its error without secrets. It runs at most
-// once a second, and never twice at a time.
+// once a second, twenty times while it fails, and never twice at a time.
 func (h *Health) AddCheck(name string, run func(context.Context) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,7 +65,7 @@ func (h *Health) Startup() CheckResult {
 }
 
 // Ready returns the outcomes of all readiness checks, which run side by side
-// where the last outcome is older than a second. It takes at most two seconds.
+// where the last outcome is not fresh. It takes at most two seconds.
 func (h *Health) Ready(ctx context.Context) (results []CheckResult, ready bool) {
 	results = append(results, h.Startup())
 	if h.Draining() {
@@ -107,7 +110,7 @@ func (c *check) refresh(ctx context.Context) <-chan struct{} {
 		return c.flight
 	}
 	done := make(chan struct{})
-	if !c.ended.IsZero() && time.Since(c.ended) < checkFresh {
+	if c.fresh() {
 		close(done)
 		return done
 	}
@@ -115,6 +118,15 @@ func (c *check) refresh(ctx context.Context) <-chan struct{} {
 	// The outcome is for every probe, so it does not depend on the one that asked.
 	go c.fly(context.WithoutCancel(ctx), done)
 	return done
+}
+
+// fresh reports whether the last outcome still counts.
+func (c *check) fresh() bool {
+	limit := checkFresh
+	if c.last.Status == "fail" {
+		limit = failureFresh
+	}
+	return !c.ended.IsZero() && time.Since(c.ended) < limit
 }
 
 func (c *check) fly(ctx context.Context, done chan struct{}) {

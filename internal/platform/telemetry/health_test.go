@@ -64,7 +64,7 @@ func testProbes(t *testing.T) {
 		t.Errorf("readyz answers %s", body)
 	}
 	broken.Store(false)
-	time.Sleep(checkFresh)
+	time.Sleep(failureFresh) // what gets ready is not kept waiting for a second
 	expect("repaired", map[string]int{"/readyz": 200})
 	h.SetDraining()
 	expect("draining", map[string]int{"/livez": 200, "/startupz": 200, "/readyz": 503, "/healthz": 503})
