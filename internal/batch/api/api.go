@@ -73,7 +73,7 @@ func Problems() []problem.Type {
 		{Code: "workbook_texts_too_large", Title: "The workbook's texts are too large", Fix: "Save the sheet as CSV."},
 		{Code: "file_dictionary_too_large", Title: "The dictionaries of the file are too large", Fix: "Write these columns as texts, without a dictionary."},
 		{Code: "file_batch_too_large", Title: "The record batches of the file are too large", Fix: "Write record batches of fewer rows, or without compression."},
-		{Code: "column_type", Title: "A column's type cannot be read", Fix: "Write its values as numbers or texts, or as lists of them, or leave it out."},
+		{Code: "column_type", Title: "A column's type cannot be read", Fix: "Write its values as numbers or texts, or as lists of them, or leave it out. Dates, times and UUIDs can be repeated in the results, but are no inputs."},
 		{Code: "columns_invalid", Title: "The columns cannot be understood", Fix: "Name for each input of the model as many columns as it has elements in a row, or one whose cells are lists of that many."},
 		{Code: "model_not_batchable", Title: "The model takes no files of rows", Fix: "Use a model that batches, without state, whose inputs have fixed shapes beyond their rows."},
 		{Code: "dialect_invalid", Title: "The dialect cannot be understood", Fix: "Leave csv out, so that it is found out, or set what detail names."},

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,14 +16,12 @@ import (
 // arrowMagic begins and ends a file of Arrow IPC; a stream has none.
 const arrowMagic = "ARROW1"
 
-// arrowFile is what the messages of a file or a stream say, without their bodies. A
-// file is read as the stream that it has between its magic and its footer.
+// arrowFile is what the messages of a file or a stream say, without their bodies.
 type arrowFile struct {
 	raw    io.ReaderAt
 	size   int64
 	ratio  int64 // see Inflation
 	whole  bool  // it is a file: dictionaries may be behind those who use them
-	footer bool  // of a file is there, at its end
 	fields []arrowField
 
 	batches      []arrowPart
@@ -66,19 +63,7 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 		return nil, err
 	}
 	f := &arrowFile{raw: raw, size: size, ratio: o.Inflation.withDefaults().Ratio}
-	heads := &readAhead{r: raw, size: size, step: 64 << 10}
-	at, err := f.bounds()
-	for err == nil {
-		err = guarded(func() error {
-			m, err := readMessage(heads, at, f.size)
-			if err != nil {
-				return err
-			}
-			err = f.add(&m, at)
-			at = m.end
-			return err
-		})
-	}
+	err = f.read(&readAhead{r: raw, size: size, step: 64 << 10})
 	switch {
 	case f.fields == nil && errors.Is(err, io.EOF):
 		return nil, io.ErrUnexpectedEOF
@@ -86,42 +71,8 @@ func openArrowFile(ctx context.Context, src Source, o Options) (*arrowFile, erro
 		return nil, err
 	case !errors.Is(err, io.EOF):
 		f.broken = err
-	case f.whole && (!f.footer || f.size-at > maxArrowEnd):
-		f.broken = errArrowEnd
 	}
 	return f, nil
-}
-
-// maxArrowEnd is how many bytes may be between the last message and the footer: a mark, and what
-// aligns it. No record batch has so few.
-const maxArrowEnd = 64
-
-// errArrowEnd is said of files; a stream may end without a word.
-var errArrowEnd error = fault.New(fault.Unprocessable, "the Arrow file does not end with its footer and ARROW1 behind the last record batch, as one does that was written to its end: close its writer, and upload the whole file again").WithCode(codeDamaged)
-
-// bounds returns where the messages begin, and finds out where they end.
-func (f *arrowFile) bounds() (begin int64, err error) {
-	head, tail := make([]byte, 8), make([]byte, 4+len(arrowMagic))
-	if f.size < int64(len(head)+len(tail)) {
-		return 0, nil
-	}
-	if n, err := f.raw.ReadAt(head, 0); n < len(head) {
-		return 0, short(err)
-	}
-	if !bytes.HasPrefix(head, []byte(arrowMagic)) {
-		return 0, nil
-	}
-	f.whole = true
-	if n, err := f.raw.ReadAt(tail, f.size-int64(len(tail))); n < len(tail) {
-		return 0, short(err)
-	}
-	if bytes.HasSuffix(tail, []byte(arrowMagic)) {
-		if footer := int64(binary.LittleEndian.Uint32(tail)); footer < f.size-int64(len(tail))-8 {
-			f.size -= footer + int64(len(tail))
-			f.footer = true
-		}
-	}
-	return 8, nil
 }
 
 // add notes a message.
@@ -203,14 +154,16 @@ func (f *arrowFile) field(name string) (*arrowField, error) {
 	return &f.fields[i], nil
 }
 
-// first returns the number of a field's first buffer in a batch whose views have so many.
-func (f *arrowFile) first(field *arrowField, views []int64) (at int) {
+// first returns the place of a field's first buffer in a batch whose views have so many.
+func (f *arrowFile) first(field *arrowField, views []int64) (at arrowPlace) {
+	left := views
 	for i := range f.fields {
 		if &f.fields[i] == field {
 			break
 		}
-		at += f.fields[i].count(&views)
+		at.buffer += f.fields[i].count(&left)
 	}
+	at.view = len(views) - len(left)
 	return at
 }
 
@@ -276,6 +229,9 @@ func describeArrow(ctx context.Context, src Source, f File, s *Spec, o Options) 
 		field, err := file.field(name)
 		if err == nil && field.lists() {
 			err = s.onlyInput(name)
+		}
+		if err == nil {
+			err = s.fits(name, &field.leaf().meaning)
 		}
 		if err != nil {
 			return f, err

@@ -110,7 +110,7 @@ type arrowOpener struct {
 // its views.
 func (f *arrowField) count(views *[]int64) int {
 	n := f.buffers
-	if f.kind == arrowBinView || f.kind == arrowTextView {
+	if f.views() {
 		n += int((*views)[0])
 		*views = (*views)[1:]
 	}

@@ -18,6 +18,7 @@ type arrowColumn struct {
 	data  *arrowBuffer
 	child *arrowColumn
 	words []parquet.Value // that numbers stand for
+	pool  *arrowPool      // of views
 
 	cells
 	size  int64  // bytes of the row
@@ -35,9 +36,19 @@ func (c *arrowColumn) close() {
 	c.child.close()
 }
 
-// column opens a field, whose buffers begin with number at, before a row.
-func (o *arrowOpener) column(f *arrowField, at int, row int64) (c *arrowColumn, err error) {
-	c = &arrowColumn{field: f, cells: cells{unsigned: f.leaf().unsigned}}
+// arrowPlace is where the buffers of a field begin in a batch.
+type arrowPlace struct {
+	buffer int
+	view   int // fields of views before it
+}
+
+// behind is the place behind some buffers.
+func (p arrowPlace) behind(buffers int) arrowPlace { p.buffer += buffers; return p }
+
+// column opens a field, whose buffers are at a place, before a row.
+func (o *arrowOpener) column(f *arrowField, place arrowPlace, row int64) (c *arrowColumn, err error) {
+	at := place.buffer
+	c = &arrowColumn{field: f, cells: cells{unsigned: f.leaf().unsigned, meaning: f.leaf().meaning}}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -49,16 +60,20 @@ func (o *arrowOpener) column(f *arrowField, at int, row int64) (c *arrowColumn, 
 	if c.valid, err = o.bits(at, row); err != nil {
 		return c, err
 	}
-	switch f.kind {
-	case arrowBool:
+	switch {
+	case f.kind == arrowBool:
 		c.data, err = o.bits(at+1, row)
-	case arrowInt, arrowFloat:
+	case f.fixed():
 		c.data, err = o.from(at+1, row*int64(f.bits/8))
-	case arrowFixedList:
+	case f.views():
+		if c.data, err = o.from(at+1, row*viewSize); err == nil {
+			c.pool = &arrowPool{o: o, first: at + 2, count: o.views[place.view]}
+		}
+	case f.kind == arrowFixedList:
 		if row > math.MaxInt64/max(int64(f.width), 1) {
 			return c, io.ErrUnexpectedEOF
 		}
-		c.child, err = o.column(&f.children[0], at+1, row*int64(f.width))
+		c.child, err = o.column(&f.children[0], place.behind(1), row*int64(f.width))
 	default:
 		if c.ends, err = o.from(at+1, row*int64(f.offset()/8)); err != nil || c.ends == nil {
 			return c, err
@@ -71,7 +86,7 @@ func (o *arrowOpener) column(f *arrowField, at int, row int64) (c *arrowColumn, 
 		case c.last < 0:
 			return c, io.ErrUnexpectedEOF
 		case f.kind == arrowList || f.kind == arrowLargeList:
-			c.child, err = o.column(&f.children[0], at+2, c.last)
+			c.child, err = o.column(&f.children[0], place.behind(2), c.last)
 		default:
 			c.data, err = o.from(at+2, c.last)
 		}
@@ -141,26 +156,26 @@ func (c *arrowColumn) next(row *arrowColumn) error {
 
 // value reads what is in the place of a value, also where that counts for nothing.
 func (c *arrowColumn) value(row *arrowColumn, valid bool) (v parquet.Value, err error) {
-	switch c.field.kind {
-	case arrowNull:
+	switch f := c.field; {
+	case f.kind == arrowNull:
 		return v, nil
-	case arrowBool:
-		if c.data == nil {
-			return v, io.ErrUnexpectedEOF
-		}
+	case f.kind == arrowFixedList:
+		return v, c.elements(row, int64(f.width), valid)
+	case c.data == nil && (f.kind == arrowBool || f.fixed() || f.views()):
+		return v, io.ErrUnexpectedEOF
+	case f.kind == arrowBool:
 		set, err := c.data.nextBit()
 		return parquet.BooleanValue(set), err
-	case arrowInt, arrowFloat:
-		if c.data == nil {
-			return v, io.ErrUnexpectedEOF
-		}
+	case f.views():
+		return c.view(row, valid)
+	case f.bits > 64:
+		return c.text(row, int64(f.bits/8), valid)
+	case f.fixed():
 		bits, err := c.data.number(c.field.bits)
 		if err != nil || !valid {
 			return v, err
 		}
 		return c.number(bits)
-	case arrowFixedList:
-		return v, c.elements(row, int64(c.field.width), valid)
 	}
 	n, err := c.length()
 	if err != nil {
@@ -185,6 +200,8 @@ func (c *arrowColumn) number(bits uint64) (v parquet.Value, err error) {
 			return v, errors.New("a number stands for nothing in its dictionary")
 		}
 		return c.words[signed], nil
+	case f.kind == arrowFloat && f.bits == 16:
+		return parquet.FloatValue(fromHalf(uint16(bits))), nil
 	case f.kind == arrowFloat && f.bits == 32:
 		return parquet.FloatValue(math.Float32frombits(uint32(bits))), nil
 	case f.kind == arrowFloat:
@@ -226,13 +243,18 @@ func (c *arrowColumn) text(row *arrowColumn, n int64, valid bool) (v parquet.Val
 	if !valid || row.size > row.most {
 		return v, c.data.skip(n)
 	}
-	begin := len(row.arena)
-	row.arena = append(row.arena, make([]byte, n)...)
-	text := row.arena[begin:]
+	text := row.room(n)
 	if _, err := io.ReadFull(c.data, text); err != nil {
 		return v, short(err)
 	}
 	return parquet.ByteArrayValue(text), nil
+}
+
+// room is memory for n bytes of the row.
+func (c *arrowColumn) room(n int64) []byte {
+	begin := len(c.arena)
+	c.arena = append(c.arena, make([]byte, n)...)
+	return c.arena[begin:]
 }
 
 // maxElements is how many elements of a list are passed over at most.
@@ -265,7 +287,7 @@ func (c *arrowColumn) elements(row *arrowColumn, n int64, valid bool) error {
 // dictionary reads the values of a dictionary, all of a batch, and returns them behind
 // others with the bytes that they take.
 func (o *arrowOpener) dictionary(f *arrowField, rows int64, values []parquet.Value, room int64) ([]parquet.Value, int64, error) {
-	c, err := o.column(f, 0, 0)
+	c, err := o.column(f, arrowPlace{}, 0)
 	if err != nil {
 		return values, 0, err
 	}

@@ -136,6 +136,10 @@ const (
 	arrowBinary    = 4
 	arrowText      = 5
 	arrowBool      = 6
+	arrowDecimal   = 7
+	arrowDate      = 8
+	arrowTime      = 9
+	arrowTimestamp = 10
 	arrowList      = 12
 	arrowStruct    = 13
 	arrowUnion     = 14
@@ -155,8 +159,9 @@ const (
 type arrowField struct {
 	name     string
 	kind     int8
-	bits     int // of a number
+	bits     int // of a value, where all have as many
 	unsigned bool
+	meaning  meaning
 	width    int32 // elements of a list of fixed size
 	buffers  int   // its own, before those of its children
 	children []arrowField
@@ -202,6 +207,8 @@ func (b *fieldBudget) field(t *fbTable, depth int) (f arrowField, err error) {
 		f.buffers = 0
 	case arrowBool:
 		f.bits = 1
+	case arrowDecimal, arrowDate, arrowTime, arrowTimestamp:
+		f.bits, f.meaning = arrowMeaning(f.kind, &of)
 	case arrowBinary, arrowText, arrowLargeBin, arrowLargeText, arrowListView, arrowLargeView:
 		f.buffers = 3
 	case arrowStruct:
@@ -240,14 +247,22 @@ func (f *arrowField) readable(lists bool) bool {
 	case arrowInt:
 		return (f.bits == 8 || f.bits == 16 || f.bits == 32 || f.bits == 64) && (f.values == nil || f.values.values == nil && f.values.readable(false))
 	case arrowFloat:
-		return f.bits == 32 || f.bits == 64
-	case arrowNull, arrowBool, arrowText, arrowLargeText, arrowBinary, arrowLargeBin:
+		return f.bits == 16 || f.bits == 32 || f.bits == 64
+	case arrowDecimal, arrowDate, arrowTime, arrowTimestamp:
+		return f.meaning.is()
+	case arrowNull, arrowBool, arrowText, arrowLargeText, arrowBinary, arrowLargeBin, arrowBinView, arrowTextView:
 		return true
 	case arrowList, arrowLargeList, arrowFixedList:
 		return lists && len(f.children) == 1 && f.children[0].kind != arrowNull && (f.width > 0 || f.kind != arrowFixedList) && f.children[0].readable(true)
 	}
 	return false
 }
+
+// fixed says whether each value of a field has as many bytes.
+func (f *arrowField) fixed() bool { return f.bits >= 8 }
+
+// views says whether the texts of a field are kept as views.
+func (f *arrowField) views() bool { return f.kind == arrowBinView || f.kind == arrowTextView }
 
 // lists says whether the rows of a field are lists.
 func (f *arrowField) lists() bool {
@@ -279,7 +294,7 @@ func (f *arrowField) of() string {
 		return "list of " + f.child()
 	}
 	names := map[int8]string{
-		7: "decimal", 8: "date", 9: "time", 10: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
+		arrowDecimal: "decimal", arrowDate: "date", arrowTime: "time", arrowTimestamp: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
 		15: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
 	}
 	if name, is := names[f.kind]; is {

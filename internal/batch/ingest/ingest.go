@@ -88,6 +88,15 @@ func (s *Spec) onlyInput(name string) error {
 	return fault.New(fault.Unprocessable, "the column %q has lists, which can be inputs of the model, but not a row's name nor repeated in the results", fault.Clip(name, 80)).WithCode("column_type")
 }
 
+// fits refuses a column as an input whose values are no numbers, such as instants.
+func (s *Spec) fits(name string, m *meaning) error {
+	input := func(in Input) bool { return slices.Contains(in.Columns, name) }
+	if !m.is() || m.number || !slices.ContainsFunc(s.Inputs, input) {
+		return nil
+	}
+	return fault.New(fault.Unprocessable, "the column %q is a %s, which can be a row's name and be repeated in the results, but is no input of a model: write it as the number or text that the model takes", fault.Clip(name, 80), m.name).WithCode("column_type")
+}
+
 // Position is a place between two rows of a file.
 type Position struct {
 	Offset int64 `json:"offset"`         // bytes of the decoded content; in columnar files the row, in a workbook its number in the sheet

@@ -148,7 +148,7 @@ func (l *leaf) read(most int64) (size int64, err error) {
 			break
 		}
 		l.at++
-		if size += each; v.Kind() == parquet.ByteArray && !v.IsNull() {
+		if size += each; (v.Kind() == parquet.ByteArray || v.Kind() == parquet.FixedLenByteArray) && !v.IsNull() {
 			size += int64(len(v.ByteArray()))
 		}
 		if size <= most {

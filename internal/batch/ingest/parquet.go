@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/format"
@@ -113,6 +112,10 @@ func describeParquet(ctx context.Context, src Source, f File, s *Spec) (File, er
 		if err == nil && leaf.MaxRepetitionLevel > 0 {
 			err = s.onlyInput(name)
 		}
+		if err == nil {
+			m, _ := parquetMeaning(leaf.Node.Type())
+			err = s.fits(name, &m)
+		}
 		if err != nil {
 			return f, err
 		}
@@ -132,8 +135,7 @@ func leafOf(file *parquet.File, name string) (parquet.LeafColumn, error) {
 	if len(found) != 1 || !onlyLists(file.Root().Column(name)) {
 		return parquet.LeafColumn{}, fault.New(fault.Unprocessable, "the column %q has fields of its own: only values and lists of values can be read", fault.Clip(name, 80)).WithCode("column_type")
 	}
-	t := found[0].Node.Type()
-	if k := t.Kind(); k == parquet.Int96 || k == parquet.FixedLenByteArray || slices.ContainsFunc(untold, func(s string) bool { return strings.HasPrefix(t.String(), s) }) {
+	if t := found[0].Node.Type(); !told(t) {
 		return found[0], fault.New(fault.Unprocessable, "the column %q is of the type %s, which cannot be read: write it as a number or a text", fault.Clip(name, 80), t).WithCode("column_type")
 	}
 	return found[0], nil
@@ -150,8 +152,8 @@ func onlyLists(c *parquet.Column) bool {
 	return true
 }
 
-// untold are logical types whose values are not what their bare numbers say.
-var untold = []string{"DECIMAL", "DATE", "TIME", "INTERVAL"}
+// told says whether it is known what the values of a type are.
+func told(t parquet.Type) bool { _, ok := parquetMeaning(t); return ok }
 
 // unsigned says whether a column's whole numbers have no sign, though they are kept in
 // types that have one.
@@ -194,8 +196,9 @@ func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options
 		if err != nil {
 			return nil, err
 		}
+		m, _ := parquetMeaning(column.Node.Type())
 		l := &leaf{
-			cells: cells{unsigned: unsigned(column)}, column: column.ColumnIndex,
+			cells: cells{unsigned: unsigned(column), meaning: m}, column: column.ColumnIndex,
 			flat: column.MaxRepetitionLevel == 0, nested: column.MaxRepetitionLevel > 1, by: decodedBy(file, column),
 			input: name != s.ID && !slices.Contains(s.Keep, name), buf: make([]parquet.Value, 1024),
 		}

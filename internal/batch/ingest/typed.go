@@ -15,6 +15,7 @@ type cells struct {
 	values   []parquet.Value
 	floats   []byte // instead of values, where they are nothing but 32-bit floats: these, little-endian
 	unsigned bool   // its whole numbers are
+	meaning  meaning
 }
 
 // typedRows puts rows of typed columns into chunks.
@@ -43,7 +44,7 @@ func (r *typedRows) add(c *Chunk, large bool) {
 	}
 	var wrong *RowError
 	if p := r.layout.id; p >= 0 {
-		if text, is := r.columns[p].shown(); is && text != "" && len(text) <= maxID && encoded([]byte(text)) == nil {
+		if text, is, _ := r.columns[p].shown(); is && text != "" && len(text) <= maxID && encoded([]byte(text)) == nil {
 			c.IDs.AppendString(text)
 		} else {
 			c.IDs.AppendNull()
@@ -52,8 +53,11 @@ func (r *typedRows) add(c *Chunk, large bool) {
 		}
 	}
 	for i, p := range r.layout.keep {
-		text, is := r.columns[p].shown()
-		if e := encoded([]byte(text)); e != nil {
+		text, is, e := r.columns[p].shown()
+		if e == nil {
+			e = encoded([]byte(text))
+		}
+		if e != nil {
 			is = false
 			if e.Column = r.spec.Keep[i]; wrong == nil {
 				wrong = e
@@ -118,7 +122,7 @@ func (r *typedRows) tensors(c *Chunk) *RowError {
 				if n++; n > in.Width {
 					break
 				}
-				if t.Data, wrong = appendValue(t.Data, in.Type, v, r.columns[p].unsigned); wrong != nil {
+				if t.Data, wrong = r.columns[p].appendElement(t.Data, in.Type, v); wrong != nil {
 					break
 				}
 			}
@@ -143,11 +147,19 @@ func (r *typedRows) tensors(c *Chunk) *RowError {
 	return nil
 }
 
-// appendValue appends the element that a value is.
-func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *RowError) {
-	if v.IsNull() {
+// appendElement appends the element that a value of the column is.
+func (l *cells) appendElement(dst []byte, t Type, v parquet.Value) ([]byte, *RowError) {
+	switch {
+	case v.IsNull():
 		return dst, bad(CodeMissing, "there is no value")
+	case l.meaning.is():
+		return l.meaning.appendElement(dst, t, v)
 	}
+	return appendValue(dst, t, v, l.unsigned)
+}
+
+// appendValue appends the element that a value is whose bytes say what it is.
+func appendValue(dst []byte, t Type, v parquet.Value, unsigned bool) ([]byte, *RowError) {
 	switch k := v.Kind(); {
 	case k == parquet.ByteArray && t == Bytes:
 		return appendBytes(dst, v.ByteArray()), nil
@@ -219,17 +231,23 @@ func appendReal(dst []byte, t Type, x float64) ([]byte, *RowError) {
 }
 
 // shown is the text of a row that has one value.
-func (l *cells) shown() (string, bool) {
+func (l *cells) shown() (text string, is bool, wrong *RowError) {
 	if len(l.values) != 1 || l.values[0].IsNull() {
-		return "", false
+		return "", false, nil
 	}
 	v := l.values[0]
 	switch k := v.Kind(); {
+	case l.meaning.is():
+		text, ok := l.meaning.show(nil, v)
+		if !ok {
+			return "", false, l.meaning.wrong()
+		}
+		return string(text), true, nil
 	case k == parquet.ByteArray:
-		return string(v.ByteArray()), true
+		return string(v.ByteArray()), true, nil
 	case l.unsigned && (k == parquet.Int32 || k == parquet.Int64):
 		_, n := whole(v)
-		return strconv.FormatUint(n, 10), true
+		return strconv.FormatUint(n, 10), true, nil
 	}
-	return v.String(), true
+	return v.String(), true, nil
 }
