@@ -80,6 +80,14 @@ type doubtful struct {
 	repo.Driver
 	kind string
 	lose bool // and has not
+	deaf bool // histories cannot be read
+}
+
+func (d *doubtful) History(ctx context.Context, key repo.Key, after int64, limit int) ([]repo.Message, error) {
+	if d.deaf {
+		return nil, fault.New(fault.Unavailable, "the store cannot be reached").WithCode("store_unavailable")
+	}
+	return d.Driver.History(ctx, key, after, limit)
 }
 
 func (d *doubtful) Commit(ctx context.Context, c *repo.Changeset) error {

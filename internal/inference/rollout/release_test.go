@@ -98,6 +98,18 @@ func (s *stage) replays(t testing.TB) {
 	}
 }
 
+// Of a history that cannot be read nobody is told that it was changed.
+func TestUnreadHistoriesDoNotDiffer(t *testing.T) {
+	s := newStage(t, false, 100)
+	s.replays(t)
+	s.driver.deaf = true
+	r, err := cqrs.Ask(as("key_a"), s.bus, ReplayRelease{ID: s.id})
+	coded(t, "without a store", err, "store_unavailable")
+	if r.Differs != nil && err == nil {
+		t.Errorf("the history differs: %v", r.Differs)
+	}
+}
+
 // A candidate that is as good walks step by step to the alias; nothing happens
 // without numbers, and the alias changes hands in one step.
 func TestGoodCandidateIsPromoted(t *testing.T) {

@@ -19,7 +19,7 @@ const (
 	Pause    Action = "pause"
 	Resume   Action = "resume"
 	RollBack Action = "rollback"
-	Agree    Action = "approve" // by somebody else than who has begun it
+	Agree    Action = "approve" // by another person than the one who began it
 )
 
 // beginRelease begins a release whose alias is held.
@@ -29,7 +29,7 @@ type beginRelease struct {
 	plan release.Plan
 }
 
-// ActOnRelease has a person's action done.
+// ActOnRelease carries out a person's action.
 type ActOnRelease struct {
 	cqrs.Returns[*LoadedRelease]
 	ID     release.ID
@@ -51,8 +51,8 @@ type ListReleases struct {
 	Limit        int
 }
 
-// ReleaseEvents asks for what happened to a release, at most Limit from the first
-// above After on.
+// ReleaseEvents asks for what happened to a release: at most Limit events behind the
+// sequence After.
 type ReleaseEvents struct {
 	cqrs.Returns[[]eventstore.Recorded]
 	ID    release.ID
@@ -72,12 +72,11 @@ type LastDecision struct {
 	ID release.ID
 }
 
-// Replayed is what came of that: the events that were gone through, and what does
-// not follow.
+// Replayed is the outcome of ReplayRelease.
 type Replayed struct {
-	Events  int
+	Events  int // gone through
 	State   release.State
-	Differs error // nil where everything follows
+	Differs error // what does not follow from its numbers; nil where everything does
 }
 
 // CommandName implements cqrs.Command.
@@ -112,7 +111,7 @@ func (c beginRelease) Target() (kind, id string) { return release.Releases.Name,
 // Target implements cqrs.Targeted.
 func (c ActOnRelease) Target() (kind, id string) { return release.Releases.Name, string(c.ID) }
 
-// registerReleases adds the commands and queries to the bus.
+// registerReleases adds the commands and queries of releases to the bus.
 func registerReleases(b *cqrs.Bus) {
 	begin := func(ctx context.Context, tx *repo.Tx, c beginRelease) (*LoadedRelease, error) {
 		events, err := release.Start(c.plan)
@@ -143,17 +142,7 @@ func registerReleases(b *cqrs.Bus) {
 	}, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, events, cqrs.Platform())
 	cqrs.HandleQuery(b, Read, replay, cqrs.Platform())
-	cqrs.HandleQuery(b, Read, func(ctx context.Context, from repo.Reading, q LastDecision) (last *release.Judged, err error) {
-		for r, err := range release.Releases.History(ctx, from, q.ID, 0) {
-			if err != nil {
-				return nil, err
-			}
-			if j, ok := r.Event.(release.Judged); ok {
-				last = &j
-			}
-		}
-		return last, nil
-	}, cqrs.Platform())
+	cqrs.HandleQuery(b, Read, lastDecision, cqrs.Platform())
 }
 
 // act does what a person wants with a release.
@@ -182,6 +171,7 @@ func act(ctx context.Context, tx *repo.Tx, c ActOnRelease) (*LoadedRelease, erro
 	return &r, named(err, "release", string(c.ID))
 }
 
+// events returns what happened to a release.
 func events(ctx context.Context, from repo.Reading, q ReleaseEvents) ([]eventstore.Recorded, error) {
 	var out []eventstore.Recorded
 	for r, err := range release.Releases.History(ctx, from, q.ID, q.After) {
@@ -195,13 +185,32 @@ func events(ctx context.Context, from repo.Reading, q ReleaseEvents) ([]eventsto
 	return out, nil
 }
 
+// lastDecision returns the latest judgement of a release.
+func lastDecision(ctx context.Context, from repo.Reading, q LastDecision) (last *release.Judged, err error) {
+	for r, err := range release.Releases.History(ctx, from, q.ID, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if j, ok := r.Event.(release.Judged); ok {
+			last = &j
+		}
+	}
+	return last, nil
+}
+
+// replay makes every decision of a release again. A history that cannot be read is an
+// error: nothing is known of whether it differs.
 func replay(ctx context.Context, from repo.Reading, q ReplayRelease) (Replayed, error) {
 	if _, err := release.Releases.Get(ctx, from, q.ID); err != nil {
 		return Replayed{}, named(err, "release", string(q.ID))
 	}
 	var out Replayed
+	var unread error
 	history := func(yield func(eventstore.Recorded, error) bool) {
 		for r, err := range release.Releases.History(ctx, from, q.ID, 0) {
+			if err != nil {
+				unread = err
+			}
 			out.Events++
 			if !yield(r, err) {
 				return
@@ -209,5 +218,5 @@ func replay(ctx context.Context, from repo.Reading, q ReplayRelease) (Replayed, 
 		}
 	}
 	out.State, out.Differs = release.Replay(history)
-	return out, nil
+	return out, unread
 }
