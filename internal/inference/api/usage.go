@@ -14,7 +14,7 @@ import (
 
 type usageIn struct {
 	From    string   `query:"from" maxLength:"40" doc:"The beginning of the first hour (RFC 3339); a day before to without it."`
-	To      string   `query:"to" maxLength:"40" doc:"The end of the last hour; that of the hour that it is without it."`
+	To      string   `query:"to" maxLength:"40" doc:"The end of the last hour; that of the current hour without it."`
 	GroupBy []string `query:"group_by" enum:"hour,day,model,version,mode" maxItems:"5" doc:"What is told apart, separated by commas; nothing without it. Hours and days are those of UTC."`
 }
 
@@ -34,17 +34,17 @@ type UsageGroup struct {
 	Start   *api.Time `json:"start,omitempty"`
 	Model   string    `json:"model,omitempty"`
 	Version string    `json:"version,omitempty" doc:"That answered or, where none did, that was asked for."`
-	Mode    string    `json:"mode,omitempty" enum:"online,durable,batch"`
+	Mode    string    `json:"mode,omitempty" enum:"online,durable,batch,evaluation"`
 	UsageAmount
 }
 
 // UsageAmount is how much it was.
 type UsageAmount struct {
-	Requests    int64   `json:"requests" doc:"Online requests that were answered, and durable predictions that ended."`
+	Requests    int64   `json:"requests" doc:"Online requests that were answered; durable predictions, batches and evaluations that ended."`
 	Succeeded   int64   `json:"succeeded"`
-	Failed      int64   `json:"failed" doc:"Of the durable predictions."`
-	Cancelled   int64   `json:"cancelled" doc:"Of the durable predictions."`
-	Expired     int64   `json:"expired" doc:"Of the durable predictions."`
+	Failed      int64   `json:"failed" doc:"Of the durable predictions and batches."`
+	Cancelled   int64   `json:"cancelled" doc:"Of the durable predictions and batches."`
+	Expired     int64   `json:"expired" doc:"Of the durable predictions and batches."`
 	Rows        int64   `json:"rows" doc:"That models have answered."`
 	ComputeMS   float64 `json:"compute_ms" doc:"Time of the models' runs in milliseconds, by the share of the rows."`
 	InputBytes  int64   `json:"input_bytes" doc:"Of the tensors of these rows."`
