@@ -76,15 +76,15 @@ type API struct {
 	waiting   *waiting
 	lives     *lives
 	sockets   sockets
-	stopping  chan struct{} // closed when clients shall leave
+	stopping  chan struct{} // closed when clients are to leave
 	stop      sync.Once
-	killed    context.Context //nolint:containedctx // ends when clients have had the time to
+	killed    context.Context //nolint:containedctx // ends when clients have had time to leave
 	kill      context.CancelFunc
 	cfg       Config
 }
 
 // New returns the API of the models, whose durable predictions go through the
-// bus. It watches the store's commits, for those who wait for an end.
+// bus. It watches the store's commits to wake requests that wait for a prediction's end.
 func New(models *stream.Models, memory *budget.Budget, store *repo.Store, bus *cqrs.Bus, payloads job.Payloads, admission Admission, cfg Config) *API {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = 16 << 20
@@ -97,10 +97,9 @@ func New(models *stream.Models, memory *budget.Budget, store *repo.Store, bus *c
 	return a
 }
 
-// Drain tells the clients of WebSockets to leave, lets predictions that are answered
-// as events come to their end, and returns when all have or with ctx's error.
-// Shortly before ctx ends, predictions that still run are cancelled, so that their
-// clients can be told.
+// Drain tells the clients of WebSockets to leave and lets predictions that are answered as
+// events finish. It returns once all have ended, or with ctx's error. Predictions that still
+// run shortly before ctx ends are cancelled, so that their clients can be told.
 func (a *API) Drain(ctx context.Context) error {
 	a.stop.Do(func() { close(a.stopping) })
 	return errors.Join(a.lives.drain(ctx), a.sockets.wait(ctx))
@@ -142,6 +141,13 @@ func Problems() []problem.Type {
 		{Code: "prediction_deadline_passed", Title: "The deadline has passed", Fix: "Send deadline_at in the future, or leave it out."},
 		{Code: "cancel_after_invalid", Title: "Cancel-After cannot be understood", Fix: "Send a time such as 30s or 5m, of at most 24h."},
 		{Code: "rows_invalid", Title: "The rows do not fit the model", Fix: "Give every row each input of the model, with as many values as its shape has."},
+		{Code: "inputs_ambiguous", Title: "The inputs are there twice", Fix: "Send inputs and rows in the request or in the upload, not in both; the same goes for outputs and parameters."},
+		{Code: "upload_invalid", Title: "The upload's content cannot be read", Fix: "Upload one JSON object with inputs or rows, and maybe outputs and parameters."},
+		{Code: "upload_unsupported", Title: "Inputs cannot come from an upload here", Fix: "Send inputs or rows."},
+		{Code: "subprotocol_missing", Title: "The WebSocket offers no subprotocol that is spoken here", Fix: "Offer the one that detail names in Sec-WebSocket-Protocol."},
+		{Code: "streams_full", Title: "The server has as many streams as it may", Fix: "Open the stream again after as long as Retry-After says, or on another server."},
+		{Code: "streams_per_tenant", Title: "The tenant has as many streams as it may", Fix: "Close some, or share one."},
+		{Code: "stream_taken", Title: "The stream has a consumer already", Fix: "Close the other connection; where that was cut off, try again after as long as Retry-After says."},
 		{Code: "inputs_missing", Title: "There is nothing to predict from", Fix: "Send either inputs, as tensors, or rows."},
 		{Code: "usage_range_invalid", Title: "The time of the report is wrong", Fix: "Send from and to as whole hours in RFC 3339, from before to, at most 400 days apart."},
 		{Code: "usage_report_too_large", Title: "The report would be too large", Fix: "Ask for a shorter time, or group by less."},
@@ -213,7 +219,7 @@ type Metrics struct {
 	BatchSize int     `json:"batch_size"`
 }
 
-// timing is the value of Server-Timing (W3C): nothing of what was not run yet.
+// timing is the value of Server-Timing (W3C), "" before a model has run.
 func (m *Metrics) timing() string {
 	if m == nil {
 		return ""
