@@ -111,7 +111,7 @@ func (m *identityModels) Predict(ctx context.Context, c serve.Codec) error {
 	s.LastInference.Store(1)
 	s.Inferences.Add(max(req.Inputs[0].Rows(), 1))
 	s.Executions.Add(1)
-	s.ObserveBatch(int(req.Inputs[0].Rows()), 1, 2, 3)
+	s.ObserveBatch(int(req.Inputs[0].Rows()), 2)
 	for _, d := range []*serve.Duration{&s.Success, &s.Queue, &s.ComputeInput, &s.ComputeInfer, &s.ComputeOutput} {
 		d.Add(time.Microsecond)
 	}

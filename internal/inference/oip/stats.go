@@ -98,8 +98,9 @@ func statsOf(v *serve.Version) modelStats {
 		ResponseStats: map[string]struct{}{}, BatchStats: []batchStats{}, MemoryUsage: []struct{}{},
 	}
 	for b := range s.Batches() {
+		beside := statDuration{Count: b.Runs.Count} // requests are decoded and encoded outside of runs
 		stats.BatchStats = append(stats.BatchStats,
-			batchStats{b.Rows, statDuration(b.Input), statDuration(b.Infer), statDuration(b.Output)})
+			batchStats{b.Rows, beside, statDuration(b.Runs), beside})
 	}
 	return stats
 }

@@ -15,26 +15,22 @@ func (d *Duration) Snapshot() DurationSnapshot {
 
 // ObserveBatch counts one run of the given rows. Runs of more than maxStatBatch
 // rows are counted as such a run.
-func (s *Stats) ObserveBatch(rows int, input, infer, output time.Duration) {
-	b := &s.batches[min(max(rows, 0), maxStatBatch)]
-	b.input.Add(input)
-	b.infer.Add(infer)
-	b.output.Add(output)
+func (s *Stats) ObserveBatch(rows int, took time.Duration) {
+	s.batches[min(max(rows, 0), maxStatBatch)].Add(took)
 }
 
 // BatchStat says what the runs of one size took.
 type BatchStat struct {
-	Rows                 int
-	Input, Infer, Output DurationSnapshot
+	Rows int
+	Runs DurationSnapshot
 }
 
 // Batches yields the sizes that have run, ascending.
 func (s *Stats) Batches() iter.Seq[BatchStat] {
 	return func(yield func(BatchStat) bool) {
 		for rows := range s.batches {
-			b := &s.batches[rows]
-			stat := BatchStat{Rows: rows, Input: b.input.Snapshot(), Infer: b.infer.Snapshot(), Output: b.output.Snapshot()}
-			if stat.Infer.Count > 0 && !yield(stat) {
+			stat := BatchStat{rows, s.batches[rows].Snapshot()}
+			if stat.Runs.Count > 0 && !yield(stat) {
 				return
 			}
 		}

@@ -14,14 +14,13 @@ func TestBatchStats(t *testing.T) {
 		t.Errorf("before any run: %v", got)
 	}
 	for _, rows := range []int{4, 1, 4, maxStatBatch, maxStatBatch + 1, 1 << 40, -1} {
-		s.ObserveBatch(rows, time.Nanosecond, 2*time.Nanosecond, 3*time.Nanosecond)
+		s.ObserveBatch(rows, 2*time.Nanosecond)
 	}
-	n := func(count, each int64) DurationSnapshot { return DurationSnapshot{count, count * each} }
 	want := []BatchStat{
-		{0, n(1, 1), n(1, 2), n(1, 3)},
-		{1, n(1, 1), n(1, 2), n(1, 3)},
-		{4, n(2, 1), n(2, 2), n(2, 3)},
-		{maxStatBatch, n(3, 1), n(3, 2), n(3, 3)},
+		{0, DurationSnapshot{1, 2}},
+		{1, DurationSnapshot{1, 2}},
+		{4, DurationSnapshot{2, 4}},
+		{maxStatBatch, DurationSnapshot{3, 6}},
 	}
 	if diff := cmp.Diff(want, slices.Collect(s.Batches())); diff != "" {
 		t.Error(diff)

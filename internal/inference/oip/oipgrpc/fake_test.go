@@ -100,7 +100,7 @@ func (m *identityModels) Predict(ctx context.Context, c serve.Codec) error {
 	v.Stats.LastInference.Store(1)
 	v.Stats.Inferences.Add(1)
 	v.Stats.Executions.Add(1)
-	v.Stats.ObserveBatch(1, 0, time.Microsecond, 0)
+	v.Stats.ObserveBatch(1, time.Microsecond)
 	for _, d := range []*serve.Duration{&v.Stats.Success, &v.Stats.Queue, &v.Stats.ComputeInput, &v.Stats.ComputeInfer, &v.Stats.ComputeOutput} {
 		d.Add(time.Microsecond)
 	}

@@ -64,8 +64,9 @@ func statistics(v *serve.Version) *pb.ModelStatistics {
 		},
 	}
 	for b := range s.Batches() {
+		beside := duration(serve.DurationSnapshot{Count: b.Runs.Count}) // requests are decoded and encoded outside of runs
 		stats.BatchStats = append(stats.BatchStats, &pb.InferBatchStatistics{
-			BatchSize: uint64(b.Rows), ComputeInput: duration(b.Input), ComputeInfer: duration(b.Infer), ComputeOutput: duration(b.Output),
+			BatchSize: uint64(b.Rows), ComputeInput: beside, ComputeInfer: duration(b.Runs), ComputeOutput: beside,
 		})
 	}
 	return stats
