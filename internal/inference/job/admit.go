@@ -13,8 +13,8 @@ import (
 type Limits struct {
 	Queued       int // predictions of all tenants; default 100,000
 	TenantQueued int // of one tenant; default 20,000
-	// Wait is how long a tenant's predictions may wait: the oldest does, or the next
-	// would at the rate at which they leave. Default 1 hour.
+	// Wait is how long a tenant's predictions may wait, whether the oldest has or the next
+	// would, at the rate at which they leave. Default 1 hour.
 	Wait time.Duration
 }
 
@@ -38,10 +38,10 @@ const (
 	codeSlow       = "predictions_too_slow"
 )
 
-// Admit refuses a new prediction of a tenant where too much waits already, with
-// fault.Unavailable and when to come again. It reads nothing: ask before anything
-// of the prediction is kept. Those that are admitted at the same moment may exceed
-// a limit by their number.
+// Admit refuses a new prediction of a tenant where too many wait already, with
+// fault.Unavailable and when to try again. It reads nothing from the store: ask before
+// anything of the prediction is kept. Predictions that are admitted at the same moment may
+// exceed a limit together.
 func (b *Backlog) Admit(tenant string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -71,8 +71,8 @@ func (s *standing) wait(now time.Time) (d time.Duration) {
 	return d
 }
 
-// until is how long it takes until a tenth of what is allowed is free, zero where
-// the rate is not known.
+// until is how long it takes until a tenth of the limit is free, zero where the rate is
+// not known.
 func (s *standing) until(limit int) time.Duration {
 	if s.rate <= 0 {
 		return 0
@@ -80,8 +80,8 @@ func (s *standing) until(limit int) time.Duration {
 	return seconds((float64(s.queued) - 0.9*float64(limit)) / s.rate)
 }
 
-// When those who were refused may come again. Who is told the same moment as
-// others comes at another.
+// Bounds of when refused clients may come again, and the time where none is known. Each is
+// told a moment of its own, so that they do not all come at once.
 const (
 	soonest = time.Second
 	latest  = 5 * time.Minute
@@ -99,7 +99,7 @@ func (b *Backlog) refuse(code string, after time.Duration, format string, args .
 		WithCode(code).WithRetryAfter(after + rand.N(after/4))
 }
 
-// seconds is a duration of so many, and none that overflows.
+// seconds returns a number of seconds as a duration, bounded so that it does not overflow.
 func seconds(s float64) time.Duration {
 	const most = float64(365 * 24 * time.Hour / time.Second)
 	return time.Duration(min(max(s, 0), most) * float64(time.Second))

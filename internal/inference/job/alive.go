@@ -10,15 +10,14 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Why an attempt was stopped that did not get on.
+// Why an attempt was stopped.
 var (
 	errStalled = fault.New(fault.Unavailable, "the model completed no run for too long").WithCode("attempt_stalled")
 	errTooLong = fault.New(fault.Unavailable, "the attempt took too long").WithCode("attempt_too_long")
 	errLease   = fault.New(fault.Unavailable, "the attempt was stopped, because its worker could not tell the queue that it lived").WithCode("lease_lost")
 )
 
-// why returns for what reason an attempt was stopped, and its own error where it
-// was not.
+// why returns why an attempt was stopped, or its own error where it was not.
 func why(run context.Context, err error) error {
 	if cause := context.Cause(run); errors.Is(cause, errStalled) || errors.Is(cause, errTooLong) {
 		return cause
@@ -29,9 +28,9 @@ func why(run context.Context, err error) error {
 	return err
 }
 
-// keepAlive gives signs of life while an attempt gets on, and stops it once it is
-// wanted no more or its model has hung. It ends with ctx. Whether the attempt
-// stops or not, it gives no more signs then, and another worker takes over.
+// keepAlive extends the lease of an attempt while it makes progress, and stops it once it is
+// not wanted any more or its model hangs. It ends with ctx, or after it has stopped the
+// attempt: even if that then runs on, its lease ends and another worker takes over.
 func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery, changed <-chan struct{}, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(w.cfg.Lease / 3)
 	defer tick.Stop()
@@ -63,7 +62,7 @@ func (w *Worker) keepAlive(ctx context.Context, scope repo.Scope, p *Prediction,
 	}
 }
 
-// extend gives one sign of life, and returns whether the attempt is still wanted.
+// extend extends the lease once, and returns whether the attempt is still wanted.
 func (w *Worker) extend(ctx context.Context, scope repo.Scope, p *Prediction, d queue.Delivery) bool {
 	wanted := true
 	err := w.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {

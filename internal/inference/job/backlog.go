@@ -16,13 +16,13 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Backlog knows how much waits to be run, and for how long: what this process
-// commits it counts at once, what others do it learns when it looks at the store,
-// every ten seconds, and every second for a tenant of which much waits. In between
-// its figures are off by what others have accepted and begun meanwhile.
+// Backlog knows how many predictions wait to be run, and for how long. What this process
+// commits it counts at once; what others do it learns by looking at the store, every ten
+// seconds, and every second for tenants of whom many wait. In between its figures lack
+// what others have accepted and begun.
 //
-// A store that cannot count, as CQL, shows at most a window of a tenant's waiting
-// predictions; there the waiting time is what limits.
+// A store that cannot count, such as CQL, shows at most a window of a tenant's waiting
+// predictions; there only the waiting time limits.
 type Backlog struct {
 	store   *repo.Store
 	tenants func(ctx context.Context) iter.Seq2[string, error]
@@ -30,29 +30,28 @@ type Backlog struct {
 	metrics *backlogMetrics
 	log     *slog.Logger
 
-	mu sync.Mutex
-	of map[string]*standing // by tenant; those of which something waits
-	// all sums them up; its oldest is not kept.
-	all standing
+	mu  sync.Mutex
+	of  map[string]*standing // by tenant; those with waiting predictions
+	all standing             // sums queued and rate up; the rest is not kept
 }
 
-// standing is how much of one tenant waits.
+// standing is what is known of one tenant's waiting predictions.
 type standing struct {
-	queued int
-	least  int       // that wait, where more do than could be seen
-	oldest time.Time // when the one that waits longest was accepted; zero: none waits
+	queued int       // how many wait
+	least  int       // how many wait at least, where the store shows no more; else 0
+	oldest time.Time // when the one that waits longest was accepted; zero where none waits
 
 	came, left int       // since the last look
-	was        int       // then
-	moved      time.Time // the last look at which some had left, or the first
-	rate       float64   // at which predictions leave, by second, while many wait; 0: not known
+	was        int       // queued at the last look
+	moved      time.Time // the last look at which some had left, or else the first
+	rate       float64   // at which predictions leave, per second, while many wait; 0 for unknown
 }
 
 const (
 	lookInterval = 10 * time.Second
 	busyInterval = time.Second
-	// busy is of how many waiting predictions the workers are kept busy, so that
-	// the rate at which they leave is the workers' and not the clients'.
+	// busy is from how many waiting predictions on the workers are busy, so that the rate at
+	// which predictions leave is that of the workers and not that of the clients.
 	busy = 32
 )
 
@@ -104,8 +103,8 @@ func (b *Backlog) Look(ctx context.Context) error {
 	return nil
 }
 
-// lookBusy counts what waits of those of whom much does. Who cannot be counted now
-// is counted with all.
+// lookBusy counts the waiting predictions of tenants with many. Where that fails, the next
+// Look counts them.
 func (b *Backlog) lookBusy(ctx context.Context) {
 	b.mu.Lock()
 	var many []string
@@ -125,7 +124,7 @@ func (b *Backlog) lookBusy(ctx context.Context) {
 	}
 }
 
-// look counts what waits of one tenant.
+// look counts the waiting predictions of one tenant.
 func (b *Backlog) look(ctx context.Context, tenant string) error {
 	from := b.store.Read(repo.Scope{Tenant: tenant})
 	waits := spec.Query[Prediction]{Where: status.Eq(Queued), Limit: 1}
@@ -140,14 +139,14 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
-	// What is held, or lets others go first, says nothing of how soon others are run.
+	// Predictions that are held or parked say nothing of how soon others are run.
 	first, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: stands.Eq(announced), Limit: 1}) // ids are in the order of acceptance
 	if err != nil {
 		return err
 	}
 	oldest := time.Time{}
 	if len(first.Items) > 0 {
-		oldest = first.Items[0].Since // not of an earlier life
+		oldest = first.Items[0].Since // CreatedAt would include earlier lives
 	}
 	least := 0
 	if waits.Limit > 1 && page.Next != "" {
@@ -164,16 +163,16 @@ func (b *Backlog) look(ctx context.Context, tenant string) error {
 	return nil
 }
 
-// seen takes over what a look has found. The rate is that of the times at which some
-// left: where none does the workers are away, which says nothing of how fast they will
-// be, and what waits too long for them is told by the oldest.
+// seen takes over what a look has found. The rate is that of the times in which some left:
+// while none do the workers are away, which says nothing of how fast they will be, and the
+// waiting time of the oldest limits.
 func (s *standing) seen(queued int, oldest, now time.Time) {
 	departed := s.left + max(s.was+s.came-s.left-queued, 0) // here, and elsewhere
 	since := now.Sub(s.moved).Seconds()
 	switch {
 	case s.moved.IsZero() || s.was < busy || queued < busy:
 		s.rate, s.moved = 0, now
-	case departed == 0 && s.rate == 0: // nobody has worked yet: that is no part of how long the first took
+	case departed == 0 && s.rate == 0: // no worker has come yet: this time is not part of how long the first took
 		s.moved = now
 	case departed == 0 || since <= 0:
 	case s.rate == 0:
@@ -185,7 +184,7 @@ func (s *standing) seen(queued int, oldest, now time.Time) {
 	s.queued, s.was, s.came, s.left, s.oldest = queued, queued, 0, 0, oldest
 }
 
-// sum brings the figures of all tenants up to date, and forgets who has nothing.
+// sum sums up the figures of all tenants, and forgets tenants without any.
 func (b *Backlog) sum() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -201,7 +200,7 @@ func (b *Backlog) sum() {
 	b.all = all
 }
 
-// standing returns a tenant's; mu is held.
+// standing returns a tenant's standing; mu is held.
 func (b *Backlog) standing(tenant string) *standing {
 	s := b.of[tenant]
 	if s == nil {
@@ -225,7 +224,7 @@ func (b *Backlog) committed(c *repo.Changeset) {
 	}
 }
 
-// count notes that a prediction came to those that wait, or left them.
+// count notes that a prediction began to wait, or does not wait any more.
 func (b *Backlog) count(tenant string, came bool, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -3,7 +3,6 @@ package job
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"sluice/internal/platform/access"
@@ -14,19 +13,20 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// The permissions of predictions; to make one is to have a model answer.
+// The permissions of predictions. Making one is having a model answer.
 const (
 	Run  access.Permission = "models:predict"
 	Read access.Permission = "predictions:read"
 )
 
-// Where it is said that there may be something to do.
+// The stream of hints that predictions are due.
 const (
 	streamJobs = "jobs" // in the outbox
 	streamName = "JOBS" // in the queue
 )
 
-// Stream is the stream of those messages. It keeps what nobody has handled.
+// Stream is the stream of hints that predictions are due. It keeps those that nobody has
+// handled.
 func Stream(replicas int, duplicates time.Duration) queue.Stream {
 	return queue.Stream{Name: streamName, Subjects: []string{streamJobs + ".>"}, Retention: queue.Work, Discard: queue.Refuse, Replicas: replicas, Duplicates: duplicates}
 }
@@ -46,7 +46,7 @@ type Submit struct {
 // CommandName implements cqrs.Command.
 func (Submit) CommandName() string { return "predictions.submit" }
 
-// Cancel says that a prediction is wanted no more.
+// Cancel cancels a prediction.
 type Cancel struct {
 	cqrs.Returns[*Prediction]
 	ID ID
@@ -67,8 +67,8 @@ type Find struct {
 // QueryName implements cqrs.Query.
 func (Find) QueryName() string { return "predictions.read" }
 
-// Follow asks for a prediction that the principal has made itself: who may have
-// one made may wait for its end.
+// Follow asks for a prediction that the caller has made: whoever may make one may wait for
+// its end.
 type Follow struct {
 	cqrs.Returns[*Prediction]
 	ID ID
@@ -77,20 +77,62 @@ type Follow struct {
 // QueryName implements cqrs.Query.
 func (Follow) QueryName() string { return "predictions.follow" }
 
-// Config holds what is common to all that deals with predictions; the zero value
-// has defaults.
+// List asks for a page of predictions; what is empty selects nothing.
+type List struct {
+	cqrs.Returns[spec.Page[Prediction]]
+	Status           Status
+	Model, ClientRef string
+	Priority         Priority
+	Dead             bool // only dead letters
+	Query            spec.Query[Prediction]
+}
+
+// QueryName implements cqrs.Query.
+func (List) QueryName() string { return "predictions.list" }
+
+// query adds the conditions to the query.
+func (q List) query() spec.Query[Prediction] {
+	var rules []spec.Spec[Prediction]
+	// The one that selects the least comes first: some stores follow that.
+	if q.ClientRef != "" {
+		rules = append(rules, clientRef.Eq(q.ClientRef))
+	}
+	if q.Dead {
+		rules = append(rules, dead.Eq(true))
+	}
+	if q.Priority != "" {
+		rules = append(rules, priority.Eq(q.Priority))
+	}
+	if q.Model != "" {
+		rules = append(rules, model.Eq(q.Model))
+	}
+	if q.Status != "" {
+		rules = append(rules, status.Eq(q.Status))
+	}
+	switch len(rules) {
+	case 0:
+	case 1:
+		q.Query.Where = rules[0]
+	default:
+		q.Query.Where = spec.And(rules...)
+	}
+	return q.Query
+}
+
+// Config holds the settings of all that deals with predictions; the zero value has
+// defaults.
 type Config struct {
 	Timing
 	MaxRun time.Duration // of one attempt, however well it gets on; default 10 minutes
 	// MaxStall is for how long an attempt may go on while its model completes no
 	// run, its own or another's; default 2 minutes.
 	MaxStall time.Duration
-	// Deaths of workers that begin the quarantine of a version; default 3, and
-	// never where it is negative.
+	// Deaths is how many deaths of workers put a version into quarantine; default 3. A
+	// negative number never does.
 	Deaths int
 	Drain  time.Duration // for running attempts to end when a worker stops, before they are given back; default 10s
-	// Queued says how many predictions of a tenant wait, for whoever submits; nil
-	// where everything is announced at once.
+	// Queued says how many predictions of a tenant wait, so that Submit parks what exceeds
+	// the window; nil announces everything at once.
 	Queued func(tenant string) int
 }
 
@@ -169,118 +211,18 @@ func Register(b *cqrs.Bus, cfg Config) {
 	})
 }
 
-// hint is what such a message says of its prediction, so that a worker without
-// the model need not read it.
+// hint is the data of such a message: a worker that lacks the model need not read the
+// prediction.
 type hint struct {
 	Model   string `json:"model"`
 	Version string `json:"version,omitempty"`
 }
 
-// announce says in the queue that a prediction may have something to do.
+// announce sends a hint that a prediction is due.
 func announce(tx *repo.Tx, p *Prediction) error {
 	data, err := json.Marshal(hint{p.Model, p.Version})
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "a message cannot be encoded")
 	}
 	return tx.Publish(repo.Message{Stream: streamJobs, Type: "prediction.due", Key: repo.Key{Kind: Predictions.Name, ID: string(p.ID)}, Data: data})
-}
-
-// Reconciler says again what is due, whatever became of the queue's messages.
-type Reconciler struct {
-	store *repo.Store
-	cfg   Config
-}
-
-// NewReconciler returns the reconciler of a store.
-func NewReconciler(store *repo.Store, cfg Config) *Reconciler {
-	return &Reconciler{store, cfg.withDefaults()}
-}
-
-// batch is how many due predictions are looked at a time.
-const batch = 200
-
-// Tenant says again what is due of one tenant, and returns how much that was.
-func (r *Reconciler) Tenant(ctx context.Context, tenant string) (int, error) {
-	scope := repo.Scope{Tenant: tenant, Actor: "system"}
-	n, remindedHeld := 0, 0
-	for p, err := range Predictions.All(ctx, r.store.Read(scope), dueQuery(r.store.Now())) {
-		if err != nil {
-			return n, err
-		}
-		if p.Waits == held && !p.late(r.store.Now()) {
-			if remindedHeld++; remindedHeld > window {
-				continue // the next round's: others must not wait behind them
-			}
-		}
-		if err := r.remind(ctx, scope, p.ID); err != nil {
-			return n, err
-		}
-		n++
-	}
-	return n, nil
-}
-
-// Settle ends a prediction that is overdue, and says again what is due: whoever
-// reads one need not wait for the next round to be told that it has expired.
-func (r *Reconciler) Settle(ctx context.Context, tenant string, id ID) error {
-	return r.remind(ctx, repo.Scope{Tenant: tenant, Actor: "system"}, id)
-}
-
-// remind looks after one prediction. What has changed meanwhile, or is gone, needs
-// that no more.
-func (r *Reconciler) remind(ctx context.Context, scope repo.Scope, id ID) error {
-	err := r.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		overdue := false
-		now, err := update(ctx, tx, id, func(p *Prediction) error { overdue = p.Remind(tx.Now(), r.cfg.Timing); return nil })
-		if err != nil || !overdue {
-			return err
-		}
-		return announce(tx, &now)
-	})
-	if fault.Is(err, fault.NotFound) || errors.Is(err, repo.ErrConflict) {
-		return nil
-	}
-	return err
-}
-
-// List asks for a page of predictions; what is empty selects nothing.
-type List struct {
-	cqrs.Returns[spec.Page[Prediction]]
-	Status           Status
-	Model, ClientRef string
-	Priority         Priority
-	Dead             bool // only dead letters
-	Query            spec.Query[Prediction]
-}
-
-// QueryName implements cqrs.Query.
-func (List) QueryName() string { return "predictions.list" }
-
-// query adds the conditions to the query.
-func (q List) query() spec.Query[Prediction] {
-	var rules []spec.Spec[Prediction]
-	// The one that selects the least comes first: some stores follow that.
-	if q.ClientRef != "" {
-		rules = append(rules, clientRef.Eq(q.ClientRef))
-	}
-	if q.Dead {
-		rules = append(rules, dead.Eq(true))
-	}
-	if q.Priority != "" {
-		rules = append(rules, priority.Eq(q.Priority))
-	}
-	if q.Model != "" {
-		rules = append(rules, model.Eq(q.Model))
-	}
-	if q.Status != "" {
-		rules = append(rules, status.Eq(q.Status))
-	}
-	switch len(rules) {
-	case 0:
-	case 1:
-		q.Query.Where = rules[0]
-	default:
-		q.Query.Where = spec.And(rules...)
-	}
-	return q.Query
 }

@@ -10,9 +10,9 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Postpone puts a prediction off that this worker cannot run, and perhaps no
-// other: the longer it has been so, the longer. One that was held for too long
-// fails, as a dead letter. No attempt is used up.
+// Postpone puts a prediction off that this worker, and perhaps no other, can run: for longer,
+// the longer it has been held already. One that was held for too long fails as a dead
+// letter. No attempt is used up.
 func (p *Prediction) Postpone(why Failure, now time.Time, t Timing) {
 	switch {
 	case p.Status.Final(), p.Status != Queued && now.Before(p.Due):
@@ -39,15 +39,15 @@ func (p *Prediction) Postpone(why Failure, now time.Time, t Timing) {
 	}
 }
 
-// unavailable is why a prediction is held whose model this worker does not have.
+// unavailable is why a prediction is held whose model this worker lacks.
 var unavailable = Failure{"model_unavailable", "no worker serves this version of the model any more", true}
 
 // circulations is how often a message is handed to another worker, within some
 // ten seconds, before its prediction is put off in the store.
 const circulations = 8
 
-// pass leaves a prediction to a worker that has its model. Where none is found
-// soon, the message goes and the reconciler sends another.
+// pass leaves a prediction to a worker that has its model. If none is found soon, the
+// prediction is postponed, and the reconciler announces it again.
 func (w *Worker) pass(ctx context.Context, scope repo.Scope, id ID, d queue.Delivery, cause error) error {
 	if d.Attempt < circulations {
 		return fault.Wrap(fault.Unavailable, cause, "this worker cannot run the prediction; another may").WithCode(unavailable.Code)

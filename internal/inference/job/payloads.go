@@ -18,9 +18,9 @@ import (
 // Message is a question or an answer in a form of the Open Inference Protocol.
 type Message struct {
 	Body []byte
-	// Text is how many bytes of Body are JSON, before those of binary tensors, as
-	// the header Inference-Header-Content-Length says; such a question is answered
-	// in the form that it asks for. Nil is JSON that is answered by JSON.
+	// Text is how many bytes of Body are JSON, before binary tensors, as in the header
+	// Inference-Header-Content-Length; such a question is answered in the form that it asks
+	// for. Nil is JSON that is answered by JSON.
 	Text *int
 }
 
@@ -42,20 +42,20 @@ type Owner struct {
 
 // Payloads keeps what models get and give.
 //
-// Each object is of one prediction, and has a name that nothing ever had: who
-// runs an attempt twice writes two objects, of which one at most is ever named by
-// the prediction. So an object belongs to the prediction that names it, ends
-// with it, and needs no count of references; see Owned for those that none names.
+// Each object is written for one prediction, under a name that is never used again: two
+// attempts write two objects, of which the prediction names at most one. So an object ends
+// with the prediction that names it, and needs no reference count; see Owned for objects
+// that no prediction names.
 type Payloads interface {
 	// Save keeps a message for a prediction, which must name it within minutes.
 	Save(ctx context.Context, of Owner, m Message) (Payload, error)
 	// Load returns a payload's bytes.
 	Load(ctx context.Context, p Payload) ([]byte, error)
-	// Open returns a payload's bytes from offset on, length of them or more. Of
-	// all of them the digest is checked on the way.
+	// Open returns a payload's bytes from offset on, at least length of them. Where that is
+	// all of them their digest is checked.
 	Open(ctx context.Context, p Payload, offset, length int64) (io.ReadCloser, error)
-	// Drop deletes a payload that its prediction will never name. Where that fails,
-	// the sweep does it.
+	// Drop deletes a payload that its prediction will never name. Where that fails the sweep
+	// deletes it.
 	Drop(ctx context.Context, p Payload)
 }
 
@@ -156,9 +156,9 @@ func (b bucket) Drop(ctx context.Context, p Payload) {
 	}
 }
 
-// Owned says whether the prediction that an object was written for names it, for
-// blob.SweepOrphans: what is old and owned by none never will be. It is also so
-// where the prediction's time is over.
+// Owned reports whether the prediction that an object was written for names it, for
+// blob.SweepOrphans: an old object that is not owned never will be. An object also loses its
+// owner when its prediction is forgotten.
 func Owned(ctx context.Context, store *repo.Store, tenant, key string) (bool, error) {
 	id, _, _ := strings.Cut(strings.TrimPrefix(key, tenant+"/"+Folder+"/"), "/")
 	p, err := Predictions.Get(ctx, store.Read(repo.Scope{Tenant: tenant}), ID(id))

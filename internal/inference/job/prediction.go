@@ -1,10 +1,9 @@
 // Package job has durable predictions: accepted once the store has them, run by
 // whichever worker comes first, and ended exactly once.
 //
-// The store is the truth. A message in the queue only says that there may be
-// something to do; a reconciler says it again for what is due, so that losing the
-// queue loses no accepted work. Every attempt has a fence, its number: what an
-// attempt has computed counts only while no later one has begun.
+// The store is the truth. A message in the queue is only a hint that a prediction is due;
+// a reconciler sends it again, so that losing the queue loses no accepted work. Every
+// attempt has a fence, its number: its outcome counts only while no later attempt has begun.
 package job
 
 import (
@@ -31,7 +30,7 @@ type Status string
 const (
 	Queued     Status = "queued"
 	Running    Status = "running"
-	Cancelling Status = "cancelling" // it runs, and is wanted no more
+	Cancelling Status = "cancelling" // cancelled, while a worker still runs it
 	Succeeded  Status = "succeeded"
 	Failed     Status = "failed"
 	Cancelled  Status = "cancelled"
@@ -54,8 +53,8 @@ type Failure struct {
 	Retryable bool   `json:"retryable"`
 }
 
-// Arm is the arm of an experiment that a prediction was given to when it was
-// accepted: it is run by that version, whatever becomes of the experiment.
+// Arm is the arm of an experiment that a prediction was given to when it was accepted. The
+// arm's version runs it, whatever becomes of the experiment.
 type Arm struct {
 	Experiment string `json:"experiment"`
 	Name       string `json:"name"`
@@ -71,7 +70,7 @@ type Prediction struct {
 	// answered.
 	Model     string   `json:"model"`
 	Version   string   `json:"version,omitempty"`
-	Tried     string   `json:"tried,omitempty"` // the version that the attempt under way, or the last, runs
+	Tried     string   `json:"tried,omitempty"` // the version of the current or last attempt
 	Served    string   `json:"served,omitempty"`
 	Digest    string   `json:"digest,omitempty"`
 	Input     Payload  `json:"input"`
@@ -81,8 +80,8 @@ type Prediction struct {
 	Priority  Priority `json:"priority,omitempty"`
 	Arm       Arm      `json:"arm,omitzero"`
 
-	Attempt     int       `json:"attempt"`              // the fence of the attempt under way, or of the last
-	GivenBack   int       `json:"given_back,omitempty"` // attempts of this life that workers which stopped in order gave back
+	Attempt     int       `json:"attempt"`              // the fence of the current or last attempt
+	GivenBack   int       `json:"given_back,omitempty"` // attempts of this life that workers gave back as they stopped
 	Base        int       `json:"base,omitempty"`       // attempts of earlier lives, see Replay
 	Replays     int       `json:"replays,omitempty"`
 	Worker      string    `json:"worker,omitempty"`
@@ -93,10 +92,10 @@ type Prediction struct {
 	CompletedAt time.Time `json:"completed_at,omitzero"`
 	Deadline    time.Time `json:"deadline,omitzero"` // zero: none
 	Keep        time.Time `json:"keep,omitzero"`     // when it may be forgotten; zero while it has not ended
-	// Due is when somebody has to look after it: a worker that is overdue is dead,
-	// and a message that is overdue was lost. Far in the future once it is final.
+	// Due is when the reconciler has to look after it: by then its worker is dead, or its
+	// message was lost. Far in the future once it is final.
 	Due time.Time `json:"due"`
-	// Reminded is when somebody was last told of a worker that is overdue.
+	// Reminded is when its dead worker was last announced.
 	Reminded time.Time `json:"reminded,omitzero"`
 	Metrics  Metrics   `json:"metrics,omitzero"`
 }
@@ -118,15 +117,15 @@ type Used struct {
 	OutputBytes int64 `json:"output_bytes"`
 }
 
-// Awaits says whether a prediction of the tenant that has not ended is to be run by
-// a version of a model, and no other.
+// Awaits reports whether a prediction of the tenant that has not ended is pinned to a version
+// of a model.
 func Awaits(ctx context.Context, from repo.Reading, name, version string) (bool, error) {
 	rule := spec.And(pinned.Eq(version), model.Eq(name), status.In(Queued, Running, Cancelling))
 	page, err := Predictions.Find(ctx, from, spec.Query[Prediction]{Where: rule, Limit: 1})
 	return len(page.Items) > 0, err
 }
 
-// never is the Due of what needs nobody any more.
+// never is the Due of final predictions.
 var never = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Predictions keeps them.
@@ -147,8 +146,8 @@ var (
 	pinned    = spec.TextField("pinned", func(p *Prediction) string { return cmp.Or(p.Arm.Version, p.Version) })
 )
 
-// Changed says that a prediction is in another state. It holds nothing of what
-// was predicted.
+// Changed says that a prediction is in another state. It has nothing of its input or
+// output.
 type Changed struct {
 	Status   Status   `json:"status"`
 	Previous Status   `json:"previous,omitempty"` // empty for one that is new
@@ -208,15 +207,15 @@ func (p *Prediction) late(now time.Time) bool { return !p.Deadline.IsZero() && !
 // needs nobody but Remind for that.
 func (p *Prediction) Overdue(now time.Time) bool { return p.Status == Queued && p.late(now) }
 
-// errStale is what an attempt is told whose result does not count any more.
+// errStale refuses the outcome of an attempt that does not count any more.
 var errStale = fault.New(fault.Conflict, "the attempt is not the latest any more").WithCode("stale_attempt")
 
 // errBusy is returned by Start for a prediction that another worker is at.
 var errBusy = fault.New(fault.Conflict, "another worker is at it").WithCode("attempt_under_way")
 
-// Start begins an attempt with a version of the model, and returns whether there is anything to do: a
-// prediction may be final by now, or end here because its time is over, it was
-// cancelled, or every attempt was used up by workers that died.
+// Start begins an attempt with a version of the model, and returns whether it has begun: the
+// prediction may be final by now, or end here because its deadline has passed, it was
+// cancelled, or workers that died have used up all attempts.
 func (p *Prediction) Start(worker, version string, now time.Time, t Timing) (begun bool, err error) {
 	switch {
 	case p.Status.Final():
@@ -246,7 +245,7 @@ func (p *Prediction) Start(worker, version string, now time.Time, t Timing) (beg
 // used is how many of the allowed attempts were begun.
 func (p *Prediction) used() int { return p.Attempt - p.Base - p.GivenBack }
 
-// current refuses what an outdated attempt says.
+// current refuses an outdated attempt.
 func (p *Prediction) current(fence int) error {
 	if p.Attempt != fence || p.Status != Running && p.Status != Cancelling {
 		return errStale
@@ -254,8 +253,7 @@ func (p *Prediction) current(fence int) error {
 	return nil
 }
 
-// Extend is a sign of life of an attempt. It returns whether the prediction is
-// still wanted.
+// Extend extends the lease of an attempt. It returns whether the prediction is still wanted.
 func (p *Prediction) Extend(fence int, now time.Time, t Timing) (wanted bool, err error) {
 	if err := p.current(fence); err != nil {
 		return false, err
@@ -280,8 +278,8 @@ func (p *Prediction) Succeed(fence int, out Payload, served, digest string, m Me
 	return nil
 }
 
-// Fail ends an attempt without a result: for good, or until it is due again in
-// pause where the cause may pass and there are attempts left.
+// Fail ends an attempt without a result. If the cause may pass and there are attempts left,
+// the prediction is due again after pause; otherwise it has failed.
 func (p *Prediction) Fail(fence int, f Failure, pause time.Duration, now time.Time, t Timing) error {
 	if err := p.current(fence); err != nil {
 		return err
@@ -301,8 +299,8 @@ func (p *Prediction) Fail(fence int, f Failure, pause time.Duration, now time.Ti
 	return nil
 }
 
-// GiveBack ends an attempt whose worker stops in order, which uses up none of the
-// allowed ones: the prediction is due at once.
+// GiveBack ends an attempt whose worker stops. It does not count against the allowed
+// attempts, and the prediction is due at once.
 func (p *Prediction) GiveBack(fence int, now time.Time, t Timing) error {
 	if err := p.current(fence); err != nil {
 		return err
@@ -317,10 +315,10 @@ func (p *Prediction) GiveBack(fence int, now time.Time, t Timing) error {
 	return nil
 }
 
-// Cancel says that the prediction is wanted no more. What is final stays as it is.
+// Cancel cancels the prediction. What is final stays as it is.
 func (p *Prediction) Cancel(now time.Time, t Timing) {
 	switch {
-	case p.Overdue(now): // whoever read it since has been told that
+	case p.Overdue(now): // readers have been told that it expired
 		p.end(Expired, now, t)
 	case p.Status == Queued:
 		p.end(Cancelled, now, t)
@@ -329,12 +327,12 @@ func (p *Prediction) Cancel(now time.Time, t Timing) {
 	}
 }
 
-// Remind says whether somebody has to be told now that the prediction is due, and
-// notes that: it is said again after a while only. It ends what is wanted no more
-// and has no worker: at once where none has begun it, and else where none has come
-// since it was said that the last one died.
+// Remind returns whether the prediction has to be announced now, and notes that, so that it
+// is announced again only after a while. It ends a prediction that is not wanted any more
+// and has no worker: at once if none has begun it, otherwise if no worker has come since
+// the death of the last was announced.
 func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
-	told := !p.Reminded.Before(p.Due) // since that worker's lease has ended
+	told := !p.Reminded.Before(p.Due) // announced since the worker's lease ended
 	switch {
 	case p.Status.Final(), now.Before(p.Due):
 		return false
@@ -353,6 +351,6 @@ func (p *Prediction) Remind(now time.Time, t Timing) (overdue bool) {
 		p.end(Expired, now, t)
 		return false
 	}
-	p.Reminded = now // Due stays: who finds a dead worker's prediction takes it over
+	p.Reminded = now // Due stays: only a worker that takes the prediction over moves it
 	return true
 }

@@ -16,19 +16,18 @@ const (
 	Low    Priority = "low"
 )
 
-// priorities has them, the most urgent first.
+// priorities are all of them, the most urgent first.
 var priorities = [...]Priority{High, Normal, Low}
 
-// held is what Waits is of a prediction that no worker can run at present; of one
-// that waits for room in the queue it is its priority.
+// held is the Waits of a prediction that no worker can run at present. One that waits for
+// room in the queue has its priority there.
 const held = "held"
 
-// announced is where a prediction stands that is queued and waits for a worker
-// only.
+// announced is where a queued prediction stands that only waits for a worker.
 const announced = "announced"
 
-// stands says where a queued prediction is: announced, or what Waits says; empty of
-// any other.
+// stands returns where a queued prediction is: announced, or what Waits says; "" for any
+// other.
 func (p *Prediction) stands() string {
 	if p.Status != Queued {
 		return ""
@@ -39,14 +38,14 @@ func (p *Prediction) stands() string {
 // Urgency returns the prediction's priority.
 func (p *Prediction) Urgency() Priority { return cmp.Or(p.Priority, Normal) }
 
-// Park leaves a prediction that was just accepted in the store, until there is room
-// in the queue. It is due with its deadline only.
+// Park leaves a prediction that was just accepted in the store until there is room in the
+// queue. Until then only its deadline makes it due.
 func (p *Prediction) Park() {
 	p.Waits, p.Due = string(p.Urgency()), p.within(never)
 }
 
-// letIn says whether somebody has to be told now of a prediction that has waited
-// for room, and notes that.
+// letIn returns whether a prediction that has waited for room has to be announced now, and
+// notes that.
 func (p *Prediction) letIn(now time.Time, t Timing) bool {
 	switch {
 	case p.Status != Queued, p.Waits == "", p.Waits == held:

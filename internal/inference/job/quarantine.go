@@ -29,20 +29,20 @@ func quarantineID(model, version string) QuarantineID {
 	return QuarantineID("qtn_" + hex.EncodeToString(sum[:16]))
 }
 
-// Quarantine is a version of a model that workers died of, perhaps. It belongs to
-// the platform, as models do.
+// Quarantine is a version of a model that workers may have died of. It belongs to the
+// platform, as models do.
 type Quarantine struct {
 	aggregate.Root[QuarantineID]
 	Model   string `json:"model"`
 	Version string `json:"version"` // of the model
-	// Deaths are those of workers that ran the version, since a prediction of it
-	// has last succeeded.
+	// Deaths are those of workers that ran the version since a prediction of it last
+	// succeeded.
 	Deaths []Death   `json:"deaths,omitempty"`
 	Active bool      `json:"active"` // it is not run any more
 	Since  time.Time `json:"since,omitzero"`
 }
 
-// Death is a worker's that gave no sign of life any more while it ran a prediction.
+// Death is that of a worker whose lease ended while it ran a prediction.
 type Death struct {
 	Prediction ID        `json:"prediction"`
 	Worker     string    `json:"worker"`
@@ -77,11 +77,10 @@ type ModelReleased struct {
 // EventType implements aggregate.Event.
 func (ModelReleased) EventType() string { return "model.released" }
 
-// Count adds a death; most of them begin the quarantine. One prediction counts
-// once: a poisonous input is no fault of the version's, and ends as a dead letter.
-// Deaths at the same time, less than apart from each other, count once, too: they
-// may have a cause in common, such as a loss of power, and one worker's death is
-// noticed by every prediction that it ran.
+// Count adds a death; with most of them the quarantine begins. A prediction counts once: a
+// poisonous input is no fault of the version's, and ends as a dead letter. Deaths less than
+// apart from each other also count once: they may share a cause, such as a loss of power,
+// and every prediction that a worker ran notices its death.
 func (q *Quarantine) Count(d Death, most int, apart time.Duration, now time.Time) {
 	if q.Active {
 		return
@@ -114,7 +113,7 @@ func (q *Quarantine) Lift() {
 	q.Deaths = nil
 }
 
-// lost returns the death of the worker that a new attempt now replaces.
+// lost returns the death of the worker that a new attempt would replace now.
 func (p *Prediction) lost(now time.Time, t Timing) (Death, bool) {
 	if p.Status != Running && p.Status != Cancelling || now.Before(p.Due) {
 		return Death{}, false
@@ -125,7 +124,7 @@ func (p *Prediction) lost(now time.Time, t Timing) (Death, bool) {
 // quarantined is why a prediction is held, or refused.
 var quarantined = Failure{"model_quarantined", "the version of the model is in quarantine: workers died while they ran it", true}
 
-// errQuarantined refuses a new prediction. It may pass, so that it is retryable.
+// errQuarantined refuses a new prediction. The quarantine may end, so it is retryable.
 var errQuarantined = fault.New(fault.Unavailable, "%s; ask for another version, or try again once an operator has released it", quarantined.Message).
 	WithCode(quarantined.Code).WithRetryAfter(time.Minute)
 

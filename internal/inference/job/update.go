@@ -8,9 +8,8 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// update changes a prediction. All that happens to one goes through here: where it
-// ends, what it has used is counted by the same changeset, whose fence lets only
-// one end it.
+// update changes a prediction. Every change goes through here, so that the changeset that
+// ends one also counts what it has used, exactly once.
 func update(ctx context.Context, tx *repo.Tx, id ID, f func(*Prediction) error) (Prediction, error) {
 	ended := false
 	p, err := Predictions.Update(ctx, tx, id, func(p *Prediction) error {
@@ -25,7 +24,7 @@ func update(ctx context.Context, tx *repo.Tx, id ID, f func(*Prediction) error) 
 	return p, usage.Publish(tx, repo.Key{Kind: Predictions.Name, ID: string(id)}, used(&p))
 }
 
-// used is what a prediction that has ended counts for.
+// used returns the usage of a prediction that has ended.
 func used(p *Prediction) usage.Entry {
 	u := p.Metrics.Used
 	e := usage.Entry{

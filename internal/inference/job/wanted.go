@@ -7,14 +7,14 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// underWay has the attempts of a worker, by their predictions: one that is cancelled
-// in this process stops at once, and not with the worker's next sign of life.
+// underWay has the attempts of a worker by their predictions, so that one that is cancelled
+// in this process stops at once instead of when its lease is extended next.
 type underWay struct {
 	mu sync.Mutex
 	of map[string]chan struct{}
 }
 
-// join returns what tells of changes of a prediction until leave is called.
+// join returns a channel that tells of changes of a prediction until leave is called.
 func (u *underWay) join(id ID) (changed <-chan struct{}, leave func()) {
 	c := make(chan struct{}, 1)
 	u.mu.Lock()
@@ -29,7 +29,7 @@ func (u *underWay) join(id ID) (changed <-chan struct{}, leave func()) {
 	}
 }
 
-// committed tells of what a changeset has changed.
+// committed tells the attempts of what a changeset has changed.
 func (u *underWay) committed(c *repo.Changeset) {
 	for i := range c.Puts {
 		if c.Puts[i].Kind != Predictions.Name {
@@ -45,7 +45,7 @@ func (u *underWay) committed(c *repo.Changeset) {
 	}
 }
 
-// wanted says whether an attempt is still to be made. What cannot be read is.
+// wanted reports whether an attempt is still wanted, also where that cannot be read.
 func (w *Worker) wanted(ctx context.Context, scope repo.Scope, p *Prediction) bool {
 	now, err := Predictions.Get(ctx, w.store.Read(scope), p.ID)
 	return err != nil || now.current(p.Attempt) == nil && now.Status == Running

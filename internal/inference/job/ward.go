@@ -16,8 +16,8 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Ward knows which versions of models are in quarantine, or suspected. What this
-// process changes it knows at once, and what others change within wardInterval.
+// Ward knows which versions of models are in quarantine or suspected: what this process
+// changes at once, and what others change within wardInterval.
 type Ward struct {
 	store *repo.Store
 	cfg   Config
@@ -27,7 +27,7 @@ type Ward struct {
 	active *prometheus.GaugeVec
 
 	mu    sync.Mutex
-	known map[version]Quarantine // those that ever had deaths
+	known map[version]Quarantine // of versions that ever had deaths
 }
 
 // version names a version of a model.
@@ -87,8 +87,8 @@ func (w *Ward) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// note remembers a quarantine, unless it is known in a later state: what was read
-// may be older than what was committed since, and commits are not told in order.
+// note remembers a quarantine, unless a later state of it is known: a reading may be older
+// than a commit, and commits are not told in order.
 func (w *Ward) note(q *Quarantine) {
 	of := version{q.Model, q.Version}
 	if w.known[of].Root.Version > q.Root.Version {

@@ -16,25 +16,24 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// window is how many predictions of a tenant the queue holds that nobody has begun.
-// What else it has waits in the store: so nobody waits for more than a window of
-// each tenant, however much another has.
+// window is how many predictions of a tenant wait in the queue. The others wait in the store,
+// so that nobody waits for more than a window of each tenant, however many another has.
 const window = 256
 
-// Window lets predictions into the queue that wait in the store, as room comes: the
-// urgent first, and of each priority those that were accepted first.
+// Window lets predictions that wait in the store into the queue as there is room: the urgent
+// first, and of each priority those first that were accepted first.
 type Window struct {
 	store *repo.Store
 	cfg   Config
 	log   *slog.Logger
-	field int // of stands, among the columns
+	field int // the place of stands among the columns
 
 	mu      sync.Mutex
 	touched map[string]bool // tenants of whom something may wait in the store
 }
 
-// NewWindow returns the window of a store. It sees what this process leaves in the
-// store; of what others leave there it has to be told.
+// NewWindow returns the window of a store. It sees what this process leaves in the store;
+// Touch tells it what others leave there.
 func NewWindow(store *repo.Store, cfg Config, log *slog.Logger) *Window {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -57,15 +56,15 @@ func (w *Window) committed(c *repo.Changeset) {
 	}
 }
 
-// Touch says that something of a tenant may wait in the store.
+// Touch notes that predictions of a tenant may wait in the store.
 func (w *Window) Touch(tenant string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.touched[tenant] = true
 }
 
-// pace is how often it is looked for room: a window in this time is the most that
-// a tenant with much gets done in a process.
+// pace is how often the window looks for room. A process lets in at most a window of a
+// tenant in this time.
 const pace = 50 * time.Millisecond
 
 // Run lets predictions in until ctx ends.
@@ -77,7 +76,7 @@ func (w *Window) Run(ctx context.Context) error {
 	return nil
 }
 
-// round looks for room of those of whom something waits.
+// round looks for room for tenants with something in the store.
 func (w *Window) round(ctx context.Context) {
 	w.mu.Lock()
 	tenants := slices.Sorted(maps.Keys(w.touched))
@@ -94,8 +93,8 @@ func (w *Window) round(ctx context.Context) {
 	}
 }
 
-// Release lets predictions of a tenant in where a quarter of its window is free, or
-// all that it has fits into it, and says whether more may wait.
+// Release lets predictions of a tenant in if a quarter of its window is free or all that it
+// has fits into it, and returns whether more may wait.
 func (w *Window) Release(ctx context.Context, tenant string) (more bool, err error) {
 	scope := repo.Scope{Tenant: tenant, Actor: "system"}
 	from := w.store.Read(scope)
@@ -105,13 +104,13 @@ func (w *Window) Release(ctx context.Context, tenant string) (more bool, err err
 	}
 	room := window - out
 	if room < window/4 {
-		// Who stays just below the window has nothing left in the store by Submit, so
-		// what is there must not wait for a quarter.
+		// While fewer than a window wait, Submit parks nothing: then what is in the store must
+		// not wait for a quarter to be free.
 		if all, err := count(ctx, from, status.Eq(Queued)); err != nil || room <= 0 || all >= window {
 			return true, err
 		}
 	}
-	share := room / 8 // for each of the less urgent: none waits for ever
+	share := room / 8 // for each of the less urgent, so that none waits for ever
 	for i, p := range priorities {
 		n := room - share*(len(priorities)-1-i)
 		if n <= 0 {
@@ -130,17 +129,16 @@ func (w *Window) Release(ctx context.Context, tenant string) (more bool, err err
 	return more, nil
 }
 
-// count returns how many predictions a rule selects, as far as matters.
+// count returns how many predictions a rule selects, up to a window.
 func count(ctx context.Context, from repo.Reading, rule spec.Spec[Prediction]) (int, error) {
 	n, err := Predictions.CountTo(ctx, from, rule, window)
 	return int(n), err
 }
 
-// apart is how many predictions are let in at a time by a store whose changes are of
-// one prediction each.
+// apart is how many predictions are let in at a time where the store changes each by itself.
 const apart = 16
 
-// announce lets predictions in: together, where the store can.
+// announce lets predictions in, all by one change where the store can do that.
 func (w *Window) announce(ctx context.Context, scope repo.Scope, list []Prediction) error {
 	if w.store.Driver().Features().MultiAggregate {
 		return w.letIn(ctx, scope, list)

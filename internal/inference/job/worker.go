@@ -12,7 +12,6 @@ import (
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/relay"
 	"sluice/internal/platform/repo"
-	"sluice/internal/platform/spec"
 )
 
 // Answer is what a model gave.
@@ -26,8 +25,8 @@ type Answer struct {
 	Used    Used
 }
 
-// Predictor has a model answer: the same way as online requests go, in the class
-// of work that waits for spare rows.
+// Predictor has models answer, on the same way as online requests but in the class of work
+// that waits for spare rows.
 type Predictor interface {
 	// Version returns which version would answer now. An error says that this
 	// process has none.
@@ -44,8 +43,8 @@ type Question struct {
 	Tenant, Model, Version string
 	ClientRef              string
 	Input                  Message
-	Accepted               time.Time // when it was: features are those of then, in each attempt
-	Arm                    Arm       // whose version it is; zero for none
+	Accepted               time.Time // when the prediction was: each attempt gets the features of then
+	Arm                    Arm       // that chose the version; zero for none
 }
 
 // Worker runs predictions that the queue says are due.
@@ -78,8 +77,8 @@ func (w *Worker) Run(ctx context.Context, q queue.Consuming, concurrency int) er
 		MaxAttempts: maxDeliveries, Backoff: queue.Backoff{Min: 100 * time.Millisecond, Max: w.cfg.Lease}}, w.handle)
 }
 
-// maxDeliveries is so high that no message is given up that is one: attempts are
-// counted in the store.
+// maxDeliveries is so high that only malformed messages are given up: attempts are counted
+// in the store.
 const maxDeliveries = 1 << 20
 
 // handle looks after one prediction.
@@ -110,8 +109,8 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	case errors.Is(err, repo.ErrNotFound), err == nil && !begun:
 		return nil // it has ended, or was forgotten
 	case errors.Is(err, errBusy):
-		// Should that worker die, the reconciler says so: at the latest its interval
-		// after the lease.
+		// Should that worker die, the reconciler announces the prediction again, at most its
+		// interval after the lease.
 		return nil
 	case err != nil:
 		return err
@@ -122,7 +121,7 @@ func (w *Worker) handle(ctx context.Context, d queue.Delivery) error {
 	return w.attempt(ctx, scope, p, d, free)
 }
 
-// start begins an attempt; at an orphan only where that is wanted.
+// start begins an attempt; at an orphan only where orphan is set, see adopt.
 func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version string, orphan bool) (p Prediction, begun bool, err error) {
 	p, err = w.take(ctx, scope, id, func(p *Prediction, now time.Time) (err error) {
 		if p.orphaned(now, w.cfg.Timing) && !orphan {
@@ -134,8 +133,8 @@ func (w *Worker) start(ctx context.Context, scope repo.Scope, id ID, version str
 	return p, begun && err == nil, err
 }
 
-// take changes a prediction. Where that takes it from a worker that died, the death
-// is counted before take returns.
+// take changes a prediction. If that takes it from a dead worker, the death is counted
+// before take returns.
 func (w *Worker) take(ctx context.Context, scope repo.Scope, id ID, change func(p *Prediction, now time.Time) error) (p Prediction, err error) {
 	var before Prediction
 	var death Death
@@ -154,8 +153,8 @@ func (w *Worker) take(ctx context.Context, scope repo.Scope, id ID, change func(
 	return p, err
 }
 
-// attempt runs a prediction that this worker has started, and says how it ended. It
-// calls free once the run should have ended: a run that hangs may never.
+// attempt runs a prediction that this worker has started, and commits its outcome. It calls
+// free once the run should have ended, even if the run hangs.
 func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d queue.Delivery, free func()) error {
 	run, end := context.WithTimeoutCause(ctx, w.cfg.MaxRun, errTooLong)
 	defer end()
@@ -186,7 +185,7 @@ func (w *Worker) attempt(ctx context.Context, scope repo.Scope, p Prediction, d 
 	return w.finish(context.WithoutCancel(ctx), scope, &p, answer, out, err)
 }
 
-// lacks says whether the model has left this process while the attempt ran.
+// lacks reports whether this process does not serve the model any more.
 func (w *Worker) lacks(p *Prediction) bool {
 	_, err := w.predictor.Version(p.Model, p.Tried)
 	return err != nil
@@ -196,8 +195,8 @@ func (w *Worker) lacks(p *Prediction) bool {
 // that stops has little of it.
 const giveBackTime = 5 * time.Second
 
-// giveBack has the next worker begin at once. Where that fails it begins when
-// this one's lease is over.
+// giveBack lets the next worker begin at once. Where that fails, it begins when the lease
+// ends.
 func (w *Worker) giveBack(ctx context.Context, scope repo.Scope, p *Prediction) {
 	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
 	defer cancel()
@@ -284,8 +283,3 @@ func failure(err error) Failure {
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// dueQuery selects what is due, the longest overdue first.
-func dueQuery(now time.Time) spec.Query[Prediction] {
-	return spec.Query[Prediction]{Where: due.Lt(now), Order: due.Asc(), Limit: batch}
-}
