@@ -152,9 +152,9 @@ func (a *API) submit(ctx context.Context, prefix string, s job.Submit, question 
 	return o, err
 }
 
-// accept keeps a question and the prediction that it is for. What is refused is
-// refused before anything of it is kept, unless it was accepted before, and only
-// the answer to that was lost.
+// accept keeps a question and its prediction. Refusals come before anything is kept. What
+// an earlier attempt of the same operation has accepted, whose answer was lost, stays
+// accepted.
 func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*job.Prediction, error) {
 	p, _ := access.From(ctx)
 	if refusal := a.refusal(p.Tenant, &s); refusal != nil {
@@ -172,7 +172,7 @@ func (a *API) accept(ctx context.Context, s job.Submit, question job.Message) (*
 	if err != nil && !errors.Is(err, repo.ErrOutcomeUnknown) && ctx.Err() == nil {
 		a.payloads.Drop(ctx, s.Input) // it was refused, or another request was first
 	}
-	if errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) { // which a store says first is its own affair
+	if errors.Is(err, repo.ErrProcessed) || errors.Is(err, repo.ErrExists) { // stores differ in which they find first
 		return a.accepted(ctx)
 	}
 	return made, err
@@ -193,7 +193,7 @@ func (a *API) refusal(tenant string, s *job.Submit) error {
 	return a.cfg.Ward.Admit(v.Name, v.Text)
 }
 
-// digest is how a question is told from others.
+// digest identifies a question.
 func digest(question []byte) string {
 	sum := sha256.Sum256(question)
 	return hex.EncodeToString(sum[:])
@@ -209,7 +209,7 @@ func (a *API) follow(ctx context.Context, id job.ID, wait time.Duration) (*job.P
 }
 
 // newID returns the id of the prediction that a request asks for: the same one
-// each time that its operation is repeated.
+// each time that the operation is repeated.
 func newID(ctx context.Context) job.ID {
 	operation, err := uuid.Parse(web.OperationID(ctx))
 	if err != nil {
@@ -218,7 +218,7 @@ func newID(ctx context.Context) job.ID {
 	return aggregate.NewID[job.ID](job.Prefix, operation)
 }
 
-// wanted is a context that ends when what is made in it is wanted no more.
+// wanted returns a context that ends at a deadline, if there is one.
 func wanted(ctx context.Context, until time.Time) (context.Context, context.CancelFunc) {
 	if until.IsZero() {
 		return ctx, func() {}
@@ -253,7 +253,7 @@ func (a *API) answer(ctx context.Context, prefix string, p *job.Prediction) (*ou
 	return &out{Status: http.StatusOK, ETag: api.ETag(p.Root.Version), ModelVersion: p.Served, PredictionID: string(p.ID), Arm: p.Arm.Name, Timing: v.Metrics.timing(), Body: v}, nil
 }
 
-// question makes the Open Inference Protocol's JSON of what a client sent.
+// question returns what a client asks as the Open Inference Protocol's JSON.
 func question(v *version, in *NewPrediction) ([]byte, error) {
 	inputs := in.Inputs
 	switch {

@@ -74,7 +74,7 @@ func (a *API) changed(ctx context.Context, prefix string, p *job.Prediction, err
 	}
 	o, err := a.answer(ctx, prefix, p)
 	if err == nil && !p.Status.Final() {
-		o.Status, o.RetryAfter = 202, "1"
+		o.Status, o.RetryAfter = http.StatusAccepted, "1"
 	}
 	return o, err
 }
@@ -125,8 +125,7 @@ func (a *API) content(h http.Header, p *job.Prediction) download.Content {
 	return c
 }
 
-// accepted finds the prediction that an earlier attempt at the same operation
-// submitted.
+// accepted finds the prediction that an earlier attempt at the operation submitted.
 func (a *API) accepted(ctx context.Context) (*job.Prediction, error) {
 	if web.OperationID(ctx) == "" {
 		return nil, repo.ErrNotFound // it has no key, and so no earlier attempt
@@ -134,14 +133,14 @@ func (a *API) accepted(ctx context.Context) (*job.Prediction, error) {
 	return cqrs.Ask(ctx, a.bus, job.Follow{ID: newID(ctx)})
 }
 
-// A prediction whose end another process may have committed is read again after
+// Another process may commit the end of a prediction, so that is read again after
 // firstLook, and then less and less often, down to once in lastLook: many may wait.
 const (
 	firstLook = 250 * time.Millisecond
 	lastLook  = 2 * time.Second
 )
 
-// await returns what find finds when that has ended, or as it is after wait.
+// await returns what find finds once that has ended, or as it is after wait.
 func (a *API) await(ctx context.Context, id job.ID, wait time.Duration, find func() (*job.Prediction, error)) (*job.Prediction, error) {
 	changed, leave := a.waiting.join(id)
 	defer leave()

@@ -12,8 +12,8 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// inFrame is a message of a client over a WebSocket: an input, more credit, or
-// the word that no more inputs will come.
+// inFrame is a message of a client over a WebSocket: an input, more credit, or the end of
+// its inputs.
 type inFrame struct {
 	Type string `json:"type"` // "input", "credit" or "end"
 	ID   string `json:"id"`   // of an input, given back with its answers
@@ -66,7 +66,7 @@ func decodeStrictly(b []byte, into any) error {
 	return nil
 }
 
-// order finds what an input has to wait for: the steps of its sequence.
+// order returns what an input has to wait for, and whether its sequence is the stream's own.
 func order(v *serve.Version, parameters json.RawMessage) (o stream.Order, own bool) {
 	if !v.Stateful() || v.Generative() {
 		return o, false

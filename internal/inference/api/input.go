@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"sync"
-	"time"
 
 	"sluice/internal/inference/oip"
 	"sluice/internal/inference/stream"
@@ -16,11 +14,11 @@ import (
 type input struct {
 	socket  *socket
 	ask     *inFrame
-	own     *stream.Own // whose step it is, where it names no sequence
-	steps   bool        // it is answered while it runs, when it is its turn
-	failed  error       // before it came to anything
+	own     *stream.Own // the sequence that it is a step of, if it names none
+	steps   bool        // it is generated, and sent step by step while it runs
+	failed  error       // why it was refused before it ran
 	answer  outFrame
-	unsent  error // of a generation whose client takes no more
+	unsent  error // why a step could not be sent
 	account budget.Account
 }
 
@@ -32,7 +30,7 @@ func (i *input) Run(ctx context.Context) error {
 	return i.predict(ctx, i.keep)
 }
 
-// keep makes an answer the one that is to be sent, and counts what it takes.
+// keep takes over an answer that is to be sent, and counts its memory.
 func (i *input) keep(a oip.Answered) error {
 	if err := i.account.Acquire(int64(len(a.Body))); err != nil {
 		return err
@@ -99,105 +97,3 @@ func (i *input) write(ctx context.Context) error {
 
 // Done implements stream.Item.
 func (i *input) Done() { i.account.Release() }
-
-// credit is how many answers a client takes. Nil takes any number.
-type credit struct {
-	mu   sync.Mutex
-	left int64
-	more chan struct{} // closed, and replaced, when there is more
-}
-
-func newCredit(n int64) *credit { return &credit{left: n, more: make(chan struct{})} }
-
-func (c *credit) grant(n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.left = min(c.left+n, 1<<40)
-	close(c.more)
-	c.more = make(chan struct{})
-}
-
-// out reports whether the client has to grant more first.
-func (c *credit) out() bool {
-	if c == nil {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.left == 0
-}
-
-// take waits until there is credit for one answer.
-func (c *credit) take(ctx context.Context) error {
-	for c != nil {
-		c.mu.Lock()
-		if c.left > 0 {
-			c.left--
-			c.mu.Unlock()
-			return nil
-		}
-		more := c.more
-		c.mu.Unlock()
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return fault.Of(ctx.Err())
-		}
-	}
-	return nil
-}
-
-// sockets counts the WebSockets that are open.
-type sockets struct {
-	mu      sync.Mutex
-	open    int
-	tenants map[string]int
-	left    chan struct{} // closed when one ends, if somebody waits for that
-}
-
-// wait returns when none is open, or with ctx's error.
-func (s *sockets) wait(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		if s.open == 0 {
-			s.mu.Unlock()
-			return nil
-		}
-		if s.left == nil {
-			s.left = make(chan struct{})
-		}
-		left := s.left
-		s.mu.Unlock()
-		select {
-		case <-left:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (s *sockets) enter(tenant string, cfg *SocketConfig) (leave func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.open >= cfg.MaxSockets:
-		return nil, fault.New(fault.Unavailable, "the server is at its limit of %d streams", cfg.MaxSockets).WithCode("streams_full").WithRetryAfter(5 * time.Second)
-	case s.tenants[tenant] >= cfg.MaxPerTenant:
-		return nil, fault.New(fault.Exhausted, "this tenant has %d streams open, which is its limit: close some, or share one", cfg.MaxPerTenant).
-			WithCode("streams_per_tenant").WithRetryAfter(5 * time.Second)
-	}
-	s.open++
-	s.tenants[tenant]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.open--
-		if s.tenants[tenant]--; s.tenants[tenant] == 0 {
-			delete(s.tenants, tenant)
-		}
-		if s.left != nil {
-			close(s.left)
-			s.left = nil
-		}
-	}, nil
-}

@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/inference/oip"
 	"sluice/internal/platform/access"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/feed/feedhttp"
 )
@@ -48,20 +49,9 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	}
 	account := a.memory.Account()
 	defer account.Release()
-	ahead := 2 * max(r.ContentLength, 0) // as it comes, and decoded
-	if err := account.Acquire(ahead); err != nil {
+	in, err := readPrediction(r, &account)
+	if err != nil {
 		return err
-	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(r.Body); err != nil {
-		return err
-	}
-	if err := account.Acquire(2*int64(body.Len()) - ahead); err != nil {
-		return err
-	}
-	var in NewPrediction
-	if err := decodeStrictly(body.Bytes(), &in); err != nil {
-		return fault.New(fault.Invalid, "the body must be one JSON object of the known members: %s", fault.Clip(err.Error(), 80)).WithCode("body_invalid")
 	}
 	until, err := deadline(in.Deadline, r.Header.Get("Cancel-After"), time.Now())
 	if err != nil {
@@ -75,12 +65,12 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	if err != nil {
 		return err
 	}
-	release, err := a.fetch(r.Context(), &in)
+	release, err := a.fetch(r.Context(), in)
 	if err != nil {
 		return err
 	}
 	defer release()
-	question, err := question(v, &in)
+	question, err := question(v, in)
 	if err != nil {
 		return err
 	}
@@ -112,7 +102,27 @@ func (a *API) narrate(w http.ResponseWriter, r *http.Request, prefix, text strin
 	return a.watch(w, r, o)
 }
 
-// relate has the model answer and puts what it says on the topic.
+// readPrediction reads the body of a request, within the account's memory.
+func readPrediction(r *http.Request, account *budget.Account) (*NewPrediction, error) {
+	ahead := 2 * max(r.ContentLength, 0) // as it comes, and decoded
+	if err := account.Acquire(ahead); err != nil {
+		return nil, err
+	}
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(r.Body); err != nil {
+		return nil, err
+	}
+	if err := account.Acquire(2*int64(body.Len()) - ahead); err != nil {
+		return nil, err
+	}
+	in := new(NewPrediction)
+	if err := decodeStrictly(body.Bytes(), in); err != nil {
+		return nil, fault.New(fault.Invalid, "the body must be one JSON object of the known members: %s", fault.Clip(err.Error(), 80)).WithCode("body_invalid")
+	}
+	return in, nil
+}
+
+// relate has the model answer, and puts each answer on the topic.
 func (a *API) relate(ctx context.Context, o *live, prefix string, q oip.Question) error {
 	defer a.models.Opened("sse")()
 	var total measured
@@ -138,7 +148,7 @@ func (a *API) relate(ctx context.Context, o *live, prefix string, q oip.Question
 	return o.put(ctx, "metric", total)
 }
 
-// started is the first event of a prediction, whose first step was answered.
+// started returns the first event, which says how the first step was answered.
 func (a *API) started(o *live, prefix string, q *oip.Question, s *oip.Answered) started {
 	first := started{ID: o.id, Object: "stream", Model: q.Model, Version: s.Version, Digest: s.SHA256, Input: digest(q.Body),
 		URLs: map[string]string{"stream": prefix + "/streams/" + o.id + "/events"}}

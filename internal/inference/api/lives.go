@@ -36,8 +36,8 @@ func (c LiveConfig) resolve() LiveConfig {
 	return c
 }
 
-// live is a prediction that is answered as events. It has one consumer at a time,
-// which it waits for.
+// live is a prediction that is answered as events. It has one consumer at a time, whom it
+// does not run ahead of.
 type live struct {
 	id, tenant string
 	topic      *feed.Topic
@@ -45,8 +45,8 @@ type live struct {
 	began      chan struct{} // closed when the first event is there, or failed is set
 
 	// Guarded by the lives' lock.
-	here   bool // somebody reads it
-	over   bool
+	here   bool  // it has a consumer
+	over   bool  // it has ended
 	failed error // before the first event; it does not change once began is closed
 	timer  *time.Timer
 }
@@ -97,9 +97,8 @@ func (l *lives) begin(ctx context.Context, tenant string, run func(ctx context.C
 	return o, nil
 }
 
-// makeRoom forgets, where a limit is reached, a prediction whose client has taken
-// everything: it is kept only in case something was lost on the way. Callers hold
-// the lock.
+// makeRoom forgets a finished prediction whose client has taken everything, if a limit is
+// reached: it was kept only in case something was lost on the way. Callers hold the lock.
 func (l *lives) makeRoom(tenant string) {
 	own := l.tenants[tenant] >= l.cfg.MaxPerTenant
 	if !own && len(l.all) < l.cfg.MaxLive {
@@ -142,8 +141,8 @@ func (o *live) start() {
 	}
 }
 
-// end says how the prediction has ended: as an answer, where nothing was sent yet,
-// or else as an event.
+// end tells the client how the prediction has ended: by an event or, where none was sent
+// yet, by the answer to its request.
 func (l *lives) end(o *live, err error) {
 	l.mu.Lock()
 	if l.closed && err != nil {
@@ -202,12 +201,12 @@ func (l *lives) timeout(o *live) {
 	if o.here || l.all[o.id] != o {
 		return
 	}
-	if o.cancel(); o.over { // else ended comes back to it
+	if o.cancel(); o.over { // else ended sets the timer again
 		l.forget(o)
 	}
 }
 
-// come finds a prediction of the tenant for a client that comes back.
+// come gives a client that comes back its prediction.
 func (l *lives) come(tenant, id string) (*live, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,7 +221,7 @@ func (l *lives) come(tenant, id string) (*live, error) {
 	return o, nil
 }
 
-// leave is the end of a client's connection.
+// leave notes that a client's connection has ended.
 func (l *lives) leave(o *live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

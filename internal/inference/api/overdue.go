@@ -17,8 +17,8 @@ func (a *API) find(ctx context.Context, id job.ID) (*job.Prediction, error) {
 	return a.settled(ctx, func() (*job.Prediction, error) { return cqrs.Ask(ctx, a.bus, job.Find{ID: id}) })
 }
 
-// settled asks for a prediction as it is. One that is overdue ends first: nobody is
-// told that it waits when it will never be run.
+// settled finds a prediction, and first ends it if it is overdue: nobody should be told
+// that it waits when it will never be run.
 func (a *API) settled(ctx context.Context, find func() (*job.Prediction, error)) (*job.Prediction, error) {
 	p, err := find()
 	if err != nil || a.cfg.Overdue == nil || !p.Overdue(a.store.Now()) {

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"sluice/internal/inference/model"
@@ -83,9 +84,8 @@ func column(out []byte, port *model.Port, rows []Row) (_ []byte, wrong []fault.D
 	return append(append(out, data...), `]}`...), wrong
 }
 
-// fits checks a value's extents: those of the port, where it has them, and those
-// of the first row, where they may vary. One value may stand for a list of it, whose
-// extents are returned then.
+// fits checks a value's extents: by the port, and where the port leaves them open by the
+// first row. It returns them; a single value may stand for a list of one.
 func fits(port *model.Port, shape, first []int) ([]int, error) {
 	want := port.Shape[1:]
 	if len(shape) == 0 && len(want) == 1 && (want[0] == 1 || want[0] < 0) {
@@ -122,7 +122,7 @@ func flatten(value json.RawMessage) (flat []byte, shape []int, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if i > 0 && !equal(sub, inner) {
+		if i > 0 && !slices.Equal(sub, inner) {
 			return nil, nil, fault.New(fault.Unprocessable, "the nested lists have different lengths")
 		}
 		inner = sub
@@ -134,19 +134,7 @@ func flatten(value json.RawMessage) (flat []byte, shape []int, err error) {
 	return flat, append([]int{len(items)}, inner...), nil
 }
 
-func equal(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// strangers are the values that no input of the model is named for.
+// strangers returns what is wrong with values under names that no input has.
 func strangers(v *version, rows []Row) (wrong []fault.Detail) {
 	for i, row := range rows {
 		for name := range row {

@@ -25,11 +25,10 @@ import (
 // "open" and then, in the order of the inputs, an "output" or an "error" for each;
 // a generative model's outputs have a step, and more until the last one.
 //
-// Where the client does not read, it is not read from: so many inputs as "open"
-// has as window are in progress at most. A client that cannot hold its side back,
-// such as a browser, asks for ?credit=N: it gets N answers, and as many more as
-// it grants by {"type":"credit","messages":N}, and may have window inputs
-// unanswered.
+// At most as many inputs are in progress as the window that "open" names: a client that
+// does not read is not read from. A client that cannot slow down what it receives, such as
+// a browser, asks for ?credit=N: it gets N answers, then as many more as it grants by
+// {"type":"credit","messages":N}, and may have up to window inputs unanswered.
 const Subprotocol = "sluice.infer.v1"
 
 // Close codes, besides 1000 behind the last answer, 1008 after a message that the
@@ -49,8 +48,8 @@ type SocketConfig struct {
 	Idle         time.Duration // without a message and with nothing in progress; default 5m
 	Ping         time.Duration // default 15s
 	WriteTimeout time.Duration // for a message to be taken; default 10s
-	// Take counts an input behind the first, for which the request counts, against
-	// its sender's quotas; nil limits nothing.
+	// Take counts an input against its sender's quotas; nil limits nothing. The first input is
+	// not counted: the request that opened the WebSocket was.
 	Take func(context.Context, *access.Principal) error
 	// Origins are the hosts, besides the server's own, whose pages may open
 	// WebSockets: host patterns as of path.Match.
@@ -137,8 +136,7 @@ var (
 	errIdle error = fault.New(fault.DeadlineExceeded, "nothing came for too long")
 )
 
-// closing returns the code and the reason that the client gets; no code where
-// there is nobody to get it.
+// closing returns the code and the reason to close with; no code where the client has gone.
 func closing(err error) (websocket.StatusCode, string) {
 	if err == nil {
 		return 0, ""
@@ -171,10 +169,10 @@ type socket struct {
 	credit         *credit         // nil where the connection's own backpressure is enough
 	line           *stream.Line
 	own            *stream.Own
-	seq            int64
+	seq            int64 // of the last input
 	began          time.Time
-	last           atomic.Int64 // when a message came, as a time.Duration since then
-	unanswered     atomic.Int64
+	last           atomic.Int64 // when the last message came, as a time.Duration since began
+	unanswered     atomic.Int64 // inputs
 	pinging        atomic.Bool
 	helpers        sync.WaitGroup // goroutines that end with the connection
 }
@@ -222,7 +220,7 @@ func (s *socket) read(ctx context.Context, to chan<- []byte, stop <-chan struct{
 	}
 }
 
-// take does what the client asks for, until there will be no more inputs.
+// take handles messages until the last input has come.
 func (s *socket) take(frames <-chan []byte, gone <-chan error) error {
 	for {
 		select {
@@ -262,9 +260,8 @@ func (s *socket) linger(why error, frames <-chan []byte, gone <-chan error) erro
 	}
 }
 
-// late does what a message asks for behind the last input. The client may not
-// know yet that the server stops: its close code will say that what is not
-// answered was not taken.
+// late handles a message that comes behind the last input. A client may not know yet that
+// the server stops; the close code will tell it that unanswered inputs were not taken.
 func (s *socket) late(b []byte, why error) error {
 	f, err := parseFrame(b)
 	switch {
@@ -278,8 +275,8 @@ func (s *socket) late(b []byte, why error) error {
 	return nil
 }
 
-// watch ends the line when look says so, also while no message is taken because
-// as many inputs as may be are in progress.
+// watch ends the line when look says so, also while no message is taken because the window
+// is full.
 func (s *socket) watch(ctx context.Context, stop <-chan struct{}) {
 	ticker := time.NewTicker(s.cfg.Ping)
 	defer ticker.Stop()
@@ -310,8 +307,8 @@ func (s *socket) look(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// ping shows proxies a sign of life. Nobody waits for the answer, which comes behind
-// whatever inputs are not read yet; of a client that is gone TCP tells.
+// ping keeps proxies from closing the connection. Nobody waits for the pong, which comes
+// behind inputs that were not read yet; whether the client is gone TCP tells.
 func (s *socket) ping(ctx context.Context) {
 	if s.pinging.Swap(true) {
 		return
@@ -324,7 +321,7 @@ func (s *socket) ping(ctx context.Context) {
 	})
 }
 
-// frame does what a message asks for.
+// frame handles a message.
 func (s *socket) frame(b []byte) error {
 	f, err := parseFrame(b)
 	switch {
@@ -355,7 +352,7 @@ func (s *socket) frame(b []byte) error {
 	return s.line.Add(i, o)
 }
 
-// grant does what a message of credit asks for.
+// grant handles a message that grants credit.
 func (s *socket) grant(f *inFrame) error {
 	if s.credit == nil {
 		return badFrame("credit is for streams that were opened with ?credit=")

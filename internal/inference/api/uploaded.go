@@ -9,8 +9,8 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Uploads opens the content of an upload of the principal's tenant, and says how
-// many bytes that has. Errors: what keeps it from being used.
+// Uploads opens the content of an upload of the caller's tenant, and says how many bytes
+// it has.
 type Uploads func(ctx context.Context, id string) (content io.ReadCloser, size int64, err error)
 
 // maxUploaded is how many times a request's largest body the content of an upload
@@ -25,9 +25,8 @@ type uploaded struct {
 	Rows       []Row           `json:"rows"`
 }
 
-// fetch puts the content of the upload that a prediction names, if any, in its
-// place, and returns how to give the memory back that it takes. The prediction has
-// a copy from then on: the upload may expire.
+// fetch replaces the upload that a prediction names, if any, by its content, and returns
+// what gives its memory back. The upload may expire then.
 func (a *API) fetch(ctx context.Context, in *NewPrediction) (release func(), err error) {
 	id := in.Upload
 	switch {
