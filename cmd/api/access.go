@@ -118,7 +118,8 @@ func newLimits(cfg config.Config) (*limit.Limits, error) {
 		if rate == 0 {
 			return limit.Policy{}
 		}
-		// As many as burst at once, refilled at rate: the window is what refills it.
+		// Windows are whole seconds: at once there are as many as rate gives in those
+		// that burst has, and in one at least.
 		seconds := max(1, burst/rate)
 		return limit.Policy{Name: name, Quota: int64(rate) * int64(seconds), Window: time.Duration(seconds) * time.Second}
 	}

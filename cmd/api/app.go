@@ -75,8 +75,8 @@ type app struct {
 	ready       func() // called once everything has started; tests set it
 }
 
-// newApp builds every part; nothing listens or loads models before Run. Close it
-// where Run is not called.
+// newApp builds every part; nothing listens or loads models before Run, which also closes
+// what is opened here.
 func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_ *app, err error) {
 	a := &app{cfg: cfg, build: telemetry.ReadBuild(), stdout: stdout, health: &telemetry.Health{}}
 	a.registry = telemetry.NewRegistry(a.build)
@@ -95,10 +95,7 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	if err != nil {
 		return nil, err
 	}
-	a.node, err = node.Open(ctx, cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(needRegistry(features.Need(exports.Need(cfg, needUploads(evaluations.Need(cfg, node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health,
-		EventLabels: eventLabels,
-		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(), batch.Permissions(), export.Permissions(), evaluation.Permissions(), featurehttp.Permissions())})))))))))
-	if err != nil {
+	if a.node, err = node.Open(ctx, cfg, a.needs()); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -141,6 +138,21 @@ func newApp(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) (_
 	return a, err
 }
 
+// needs is what the node has to have for all that runs on it.
+func (a *app) needs() node.Deps {
+	d := node.Deps{Log: a.log, Metrics: a.registry, Tracing: a.tracing, Health: a.health, EventLabels: eventLabels,
+		Permissions: slices.Concat(modelPermissions(), api.Permissions(), eventPermissions(), rollout.Permissions(), recordhttp.Permissions(),
+			batch.Permissions(), export.Permissions(), evaluation.Permissions(), featurehttp.Permissions())}
+	d = evaluations.Need(a.cfg, d)
+	d = needUploads(d)
+	d = exports.Need(a.cfg, d)
+	d = features.Need(d)
+	d = needRegistry(d)
+	d = rollouts.Need(d)
+	d = jobs.Need(a.cfg, d)
+	return batches.Need(a.cfg, d)
+}
+
 // ship returns a writer of log lines that sends them to Elasticsearch as well,
 // where that is configured.
 func (a *app) ship(w io.Writer) (io.Writer, error) {
@@ -162,21 +174,33 @@ func (a *app) ship(w io.Writer) (io.Writer, error) {
 
 // Run serves until ctx ends, and returns after the shutdown.
 func (a *app) Run(ctx context.Context) error {
+	return lifecycle.Run(ctx, lifecycle.Config{
+		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
+		Started: a.started, Draining: a.health.SetDraining,
+	}, a.components()...)
+}
+
+// components are all parts in the order in which they start: each needs those before it
+// until it has stopped itself.
+func (a *app) components() []lifecycle.Component {
 	ops := a.ops.Component()
 	ops.Drain = nil // probes and metrics are wanted until the end
 	first := lifecycle.Component{Name: "first key", Start: func(ctx context.Context) (err error) {
 		a.firstKey, err = bootstrap(ctx, a.cfg, a.node)
 		return err
 	}}
-	components := []lifecycle.Component{{Name: "traces", Stop: a.tracing.Stop}, ops}
+	var all []lifecycle.Component
 	if a.shipper != nil {
-		components = append([]lifecycle.Component{{Name: "log shipping", Run: a.shipper.Run, Stop: a.shipper.Stop}}, components...)
+		all = append(all, lifecycle.Component{Name: "log shipping", Run: a.shipper.Run, Stop: a.shipper.Stop})
 	}
-	components = append(components, a.node.Components()...)
-	return lifecycle.Run(ctx, lifecycle.Config{
-		Notice: a.cfg.Shutdown.Notice, Grace: a.cfg.Shutdown.Grace, Log: a.log,
-		Started: a.started, Draining: a.health.SetDraining,
-	}, append(components, first, meterComponent(a.meter), a.records.Component(), a.features.Component(), a.rollouts.Component(), a.follower, a.models.Component(), a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog), feedComponent(a.hub), streamComponent(a), uploadComponent(a), a.exports.Component(), a.evaluations.Component(), registryComponent(a), a.http.Component(), a.grpc.component())...)
+	all = append(all, lifecycle.Component{Name: "traces", Stop: a.tracing.Stop}, ops)
+	all = append(all, a.node.Components()...)
+	all = append(all, first, meterComponent(a.meter), a.records.Component(), a.features.Component())
+	all = append(all, a.rollouts.Component(), a.follower, a.models.Component())
+	all = append(all, a.jobs.Usage(), a.jobs.Component(), a.batches.Component(), backlogComponent(a.backlog))
+	all = append(all, feedComponent(a.hub), streamComponent(a))
+	all = append(all, uploadComponent(a), a.exports.Component(), a.evaluations.Component(), registryComponent(a))
+	return append(all, a.http.Component(), a.grpc.component()) // last, so that they stop first
 }
 
 // started tells the user, the probes and the tests.

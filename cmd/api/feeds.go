@@ -95,8 +95,9 @@ func addFeeds(e *echo.Echo, routes *web.Routes, a *app) {
 	})
 }
 
-// known says NotFound of a thing that is not there: of that nothing will be told any more, and who misspells it is told that. Who may
-// follow events but not read the thing is told nothing of it.
+// known fails with fault.NotFound for a thing that is not there: a misspelt id would be a
+// stream that stays empty for ever. Whoever may follow events but not read the thing is
+// not told whether it is there.
 func (a *app) known(ctx context.Context, kind, id string) error {
 	p, ok := access.From(ctx)
 	may := func(read access.Permission) bool { return ok && p.Can(read) }
@@ -114,8 +115,8 @@ func (a *app) known(ctx context.Context, kind, id string) error {
 	return err
 }
 
-// hasModel says whether there is such a model, by its name alone, since events are
-// labelled with that. Whether it is ready is no matter: a feed outlasts that.
+// hasModel fails with fault.NotFound where there is no model of the name, which is what
+// events are labelled with. The model need not be ready: feeds outlast that.
 func (a *app) hasModel(name string) error {
 	if _, err := a.models.Public.Versions(name); fault.Is(err, fault.NotFound) {
 		return err

@@ -22,6 +22,7 @@ import (
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
+	"sluice/internal/platform/budget"
 	"sluice/internal/platform/identity/password"
 	"sluice/internal/platform/upload/uploadhttp"
 	"sluice/internal/platform/web"
@@ -32,6 +33,45 @@ import (
 
 // native is where the native API is.
 const native = "/v1"
+
+// services builds what the APIs offer beside models that answer at once. What requests
+// take there counts in memory.
+func (a *app) services(memory *budget.Budget) (err error) {
+	a.models.Server.HoldIn(memory)
+	if a.backlog, err = newBacklog(a); err != nil {
+		return err
+	}
+	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.backlog.Queued, a.registry, a.log); err != nil {
+		return err
+	}
+	predictor := batches.NewPredictor(a.models.Public)
+	if a.batches, err = batches.New(a.cfg, a.node, &predictor, a.models.CPU, a.registry, a.log); err != nil {
+		return err
+	}
+	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
+		MaxBody: int64(a.cfg.HTTP.MaxBody),
+		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Take: a.gate.take},
+		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
+		Ward:    a.jobs.Ward,
+		Uploads: a.uploaded,
+		Overdue: a.jobs.Overdue, Feedback: a.records.Store != nil,
+	})
+	if a.uploads, err = newUploads(a, memory); err != nil {
+		return err
+	}
+	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
+		return err
+	}
+	a.rollouts.Service.Keeper, a.rollouts.Service.Graphs = a.versions, a.versions
+	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
+		return err
+	}
+	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.uploads, a.batches.Options, a.registry, a.log); err != nil {
+		return err
+	}
+	a.rollouts.Service.Evaluations = a.evaluations
+	return a.exports.Schedule(a.cfg, a.registry, a.log)
+}
 
 // newHTTP builds the public HTTP server: the Open Inference Protocol on raw
 // handlers, and the native API beside it, behind one table of routes.
@@ -50,40 +90,7 @@ func newHTTP(a *app) (*web.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.models.Server.HoldIn(memory)
-	if a.backlog, err = newBacklog(a); err != nil {
-		return nil, err
-	}
-	if a.jobs, err = jobs.New(a.cfg, a.node, a.models, memory, a.backlog.Queued, a.registry, a.log); err != nil {
-		return nil, err
-	}
-	predictor := batches.NewPredictor(a.models.Public)
-	if a.batches, err = batches.New(a.cfg, a.node, &predictor, a.models.CPU, a.registry, a.log); err != nil {
-		return nil, err
-	}
-	a.api = predictions.New(a.models.Public, memory, a.node.Store, a.node.Bus, a.jobs.Payloads, a.backlog, predictions.Config{
-		MaxBody: int64(a.cfg.HTTP.MaxBody),
-		Socket:  predictions.SocketConfig{MaxFrame: int64(min(a.cfg.HTTP.MaxBody, 4<<20)), Origins: a.cfg.HTTP.CORSOrigins, Take: a.gate.take},
-		Live:    predictions.LiveConfig{Feeds: feedHandler(a)},
-		Ward:    a.jobs.Ward,
-		Uploads: a.uploaded,
-		Overdue: a.jobs.Overdue, Feedback: a.records.Store != nil,
-	})
-	if a.uploads, err = newUploads(a, memory); err != nil {
-		return nil, err
-	}
-	if a.versions, a.trials, err = newRegistry(a, memory); err != nil {
-		return nil, err
-	}
-	a.rollouts.Service.Keeper, a.rollouts.Service.Graphs = a.versions, a.versions
-	if a.exports, err = exports.New(a.cfg, a.node, a.records.Store, a.registry, a.log); err != nil {
-		return nil, err
-	}
-	if a.evaluations, err = evaluations.New(a.cfg, a.node, a.models.Public, a.records.Store, a.uploads, a.batches.Options, a.registry, a.log); err != nil {
-		return nil, err
-	}
-	a.rollouts.Service.Evaluations = a.evaluations
-	if err := a.exports.Schedule(a.cfg, a.registry, a.log); err != nil {
+	if err := a.services(memory); err != nil {
 		return nil, err
 	}
 	once := idempotency.New(a.node.Reservations(), idempotency.Config{

@@ -39,8 +39,8 @@ func newRegistry(a *app, memory *budget.Budget) (*registry.Service, *registry.Tr
 	return s, s.NewTrials(a.models.Try, a.models.Runtime(), a.node.Owner()), nil
 }
 
-// awaited says whether durable predictions or batches have yet to be run by a
-// version, of whatever tenant.
+// awaited says why a version is still needed by durable predictions or batches of any
+// tenant, "" where it is not.
 func (a *app) awaited(ctx context.Context, _ repo.Reading, model string, number int64) (string, error) {
 	version := strconv.FormatInt(number, 10)
 	for tenant, err := range a.node.Directory.Tenants(ctx) {
@@ -62,11 +62,12 @@ func (a *app) awaited(ctx context.Context, _ repo.Reading, model string, number 
 // over.
 const purgeInterval = time.Minute
 
-// reconcileInterval is how often models are looked for that are not as their versions say.
+// reconcileInterval is how often models are compared with their versions.
 const reconcileInterval = time.Hour
 
-// tend removes deleted versions, and has models be as their versions say, at first at the
-// start: an older process may have registered some.
+// tend returns what removes deleted versions and, at the start and then once in each
+// reconcileInterval, has models agree with their versions: an older process may have
+// registered some.
 func tend(s *registry.Service) func(context.Context) error {
 	var due time.Time
 	return func(ctx context.Context) error {
