@@ -2,6 +2,7 @@ package evaluation
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -241,7 +242,7 @@ func cut(t *tensor.Tensor, rows int) [][]byte {
 	for i := range out {
 		size := 0
 		for range each {
-			size += 4 + int(uint32(rest[size])|uint32(rest[size+1])<<8|uint32(rest[size+2])<<16|uint32(rest[size+3])<<24)
+			size += 4 + int(binary.LittleEndian.Uint32(rest[size:]))
 		}
 		out[i], rest = rest[:size], rest[size:]
 	}

@@ -176,9 +176,9 @@ func (g *Drift) judge(m Measured, least int64) Finding {
 		"the stability index of %s in %d predictions of the candidate is %.3g, of which chance gives %.3g to %.3g", cmp.Or(m.Scored, "answers"), d.WindowSamples, d.PSI, d.Noise, d.MaxNoise)
 }
 
-// Farthest returns how far the candidate's numbers are from a reference's, of what is told
-// apart by name, and where: where that fails, else where least is known or it is farthest.
-// What only one side has is not known.
+// Farthest compares sketches of the same name and returns the greatest distance with its
+// name: of those that fail the policy, if any do, and else of all. Where only one side has
+// a sketch nothing is known, which counts as the farthest of all that do not fail.
 func (p Policy) Farthest(reference, candidate map[string]*drift.Sketch) (far *drift.Distance, name string) {
 	all := map[string]*drift.Sketch{}
 	maps.Copy(all, reference)

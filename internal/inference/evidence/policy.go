@@ -41,9 +41,9 @@ type ErrorRate struct {
 const (
 	// Exact holds from the first request on, for arms of any size.
 	Exact = "exact"
-	// MSPRT is the mixture sequential probability ratio test. It finds a difference
-	// between arms of about equal size with a third of the requests, and is silent until
-	// each has failed ten times and succeeded ten times.
+	// MSPRT is the mixture sequential probability ratio test. Between arms of about equal
+	// size it finds a difference with a third of the requests that Exact takes; it is silent
+	// until each arm has failed ten times and succeeded ten times.
 	MSPRT = "msprt"
 )
 
@@ -60,8 +60,8 @@ type Quality struct {
 	Label string `json:"label,omitempty"`
 	// Worse is by how much the candidate's mean may be less, above 0.
 	Worse float64 `json:"worse"`
-	// Range is what a score lies within, both bounds among it; nil is 0 to 1. Others do not
-	// count: anybody who may label could outweigh all others by one of them.
+	// Range is what scores lie within, bounds included; nil is 0 to 1. Others do not count:
+	// with one extreme score anybody who may label could outweigh everybody else.
 	Range *[2]float64 `json:"range,omitempty"`
 	// MinLabels is how many labels each arm needs, at least MinLabels: the
 	// intervals are asymptotic.
@@ -83,10 +83,10 @@ type SampleRatio struct {
 type Drift struct {
 	MaxPSI float64 `json:"max_psi"` // without what chance gives, customarily 0.25
 	// Tensor names what is compared, such as out/y, or out/y/2 for a column; in/x says how
-	// alike the requests are. Without it that of the outputs counts which is farthest.
+	// alike the requests are. Without it the output that is farthest counts.
 	Tensor string `json:"tensor,omitempty"`
-	// Reference is for how long before the release what the model answered is the
-	// reference, such as 24h; without it what the baseline answers in the step is.
+	// Reference makes the reference what the model answered for so long before the release,
+	// such as 24h; without it the reference is what the baseline answers in the step.
 	Reference string `json:"reference,omitempty"`
 }
 
@@ -124,6 +124,14 @@ const maxScore = 1e12
 
 // maxLabel is how many bytes the name of a label has at most.
 const maxLabel = 64
+
+// value is a number that may be left out.
+func value(x *float64) float64 {
+	if x == nil {
+		return 0
+	}
+	return *x
+}
 
 // Validate says what is wrong with the policy.
 func (p Policy) Validate() error {
@@ -164,7 +172,7 @@ func (p Policy) Validate() error {
 	}
 	if g := p.Replay; g != nil {
 		check(g.MaxFlipRate >= 0 && g.MaxFlipRate < 1, "/replay/max_flip_rate", "max_flip_rate is %g, expected 0 or more and less than 1", g.MaxFlipRate)
-		check(g.MaxSegmentFlipRate == nil || *g.MaxSegmentFlipRate >= 0 && *g.MaxSegmentFlipRate < 1, "/replay/max_segment_flip_rate", "max_segment_flip_rate is no number of 0 or more and less than 1")
+		check(g.MaxSegmentFlipRate == nil || *g.MaxSegmentFlipRate >= 0 && *g.MaxSegmentFlipRate < 1, "/replay/max_segment_flip_rate", "max_segment_flip_rate is %g, expected 0 or more and less than 1", value(g.MaxSegmentFlipRate))
 		check(g.MinRows >= 1, "/replay/min_rows", "min_rows is %d, expected at least 1", g.MinRows)
 	}
 	check(len(p.guardrails()) > 0, "", "the policy has no guardrail, so nothing could be proved")

@@ -24,8 +24,8 @@ type Replay struct {
 // bound of one row of one that flips is above many a limit.
 const MinSegmentRows = 30
 
-// Replayed is what an evaluation has come to. It is kept where whoever sees releases reads
-// it, of any tenant: it has numbers, and nothing of what was asked.
+// Replayed is the outcome of an evaluation. All tenants that see the release can read it, so
+// it has numbers and nothing of what was asked.
 type Replayed struct {
 	Evaluation string `json:"evaluation"`
 	Ended      bool   `json:"ended"`
@@ -33,12 +33,12 @@ type Replayed struct {
 	Failed string           `json:"failed,omitempty"`
 	Rows   sequential.Count `json:"rows"` // hits are those that flip
 	Errors int64            `json:"errors,omitempty"`
-	// Altered are rows that were asked as a policy has altered them, as nobody did before: no
-	// other number counts them.
+	// Altered are rows that were asked with inputs that a policy had altered, which nobody ever
+	// sent: no other number counts them.
 	Altered int64 `json:"altered,omitempty"`
-	// Segment is what the segment is told apart by that flips most surely, and Of its rows. Its
-	// value is in the evaluation alone. Segments is how many it was chosen from, those that have
-	// MinSegmentRows: 0 where there are none.
+	// Segment says by what the segment is told apart that flips most surely, and Of has its
+	// rows; its value is in the evaluation alone. It was chosen from Segments of at least
+	// MinSegmentRows; 0 where there are none.
 	Segment  string           `json:"segment,omitempty"`
 	Of       sequential.Count `json:"segment_rows,omitzero"`
 	Segments int              `json:"segments,omitempty"`

@@ -96,7 +96,7 @@ func (a *Allocation) Moved(b *Allocation) int {
 	return moved
 }
 
-// validateArms says all that is wrong with the arms of an allocation.
+// validateArms refuses arms that are no allocation.
 func validateArms(arms []Arm) error {
 	if len(arms) == 0 || len(arms) > MaxArms {
 		return fault.New(fault.Unprocessable, "an experiment has 1 to %d arms, this one has %d", MaxArms, len(arms)).WithCode("experiment_arms")

@@ -6,8 +6,7 @@
 // by weight. So a unit stays with its arm without anybody remembering it, and
 // being in one experiment's arm says nothing of the others. Rules come first:
 // they give requests of a tenant, header or attribute to an arm, or keep them
-// out. Everything is a pure function over an immutable Table, which is swapped
-// whole.
+// out. Assigning a request is a pure function of an immutable Plan.
 //
 // Known limits: a request without a unit is assigned by its own id, so its
 // sender sees changing arms; a client that chooses its own unit can look for
@@ -15,6 +14,7 @@
 package experiment
 
 import (
+	"fmt"
 	"slices"
 
 	"sluice/internal/platform/fault"
@@ -83,10 +83,10 @@ func (c Config) Validate() error {
 	v.add(len(c.Unit) > MaxKeys, "/unit", "a unit is looked for in %d places, at most %d are allowed", len(c.Unit), MaxKeys)
 	v.add(len(c.Rules) > MaxRules, "/rules", "there are %d rules, at most %d are allowed", len(c.Rules), MaxRules)
 	for i, k := range c.Unit {
-		v.key(pointer("/unit/%d", i), k)
+		v.key(fmt.Sprintf("/unit/%d", i), k)
 	}
 	for i, r := range c.Rules {
-		v.rule(pointer("/rules/%d", i), r, c.Allocation)
+		v.rule(fmt.Sprintf("/rules/%d", i), r, c.Allocation)
 	}
 	if len(v) == 0 {
 		return nil

@@ -9,13 +9,11 @@ import (
 // violations are what is wrong with a Config.
 type violations []fault.Detail
 
-// MaxViolations is how many are told at once.
-const MaxViolations = 50
-
-func pointer(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+// maxViolations is how many are told at once.
+const maxViolations = 50
 
 func (v *violations) add(wrong bool, pointer, format string, args ...any) {
-	if wrong && len(*v) < MaxViolations {
+	if wrong && len(*v) < maxViolations {
 		*v = append(*v, fault.Detail{Pointer: pointer, Code: "experiment_invalid", Message: fmt.Sprintf(format, args...)})
 	}
 }

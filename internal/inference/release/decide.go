@@ -23,11 +23,11 @@ func Start(p Plan) ([]aggregate.Event, error) {
 	return []aggregate.Event{Started{p}}, nil
 }
 
-// Assess judges the step by what was measured since it began, and says what
-// follows: nothing at all where nothing has changed. A release that waits or is
-// paused can only fail. now is the time of the unit of work that appends it.
+// Assess judges the step by what was measured since it began, and returns what
+// follows: no events where nothing has changed. A release that waits or is paused can
+// only fail. now is the time of the unit of work that appends the events.
 func (s *State) Assess(m evidence.Measured, now time.Time) ([]aggregate.Event, error) {
-	if err := s.under(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	d, err := evidence.Decide(s.step().Policy, m)
@@ -94,10 +94,10 @@ func (s *State) next() []aggregate.Event {
 	return []aggregate.Event{Shipped{}}
 }
 
-// Approve agrees to what follows a step that waits for it. by must be somebody
-// else than who has requested the release.
+// Approve agrees to what follows a step that waits for it. by must not be the
+// requester of the release.
 func (s *State) Approve(by, requester string) ([]aggregate.Event, error) {
-	if err := s.under(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	if s.Status != Waiting {
@@ -111,16 +111,16 @@ func (s *State) Approve(by, requester string) ([]aggregate.Event, error) {
 
 // Pause keeps the release at its step. Pausing what is paused changes nothing.
 func (s *State) Pause(reason string) ([]aggregate.Event, error) {
-	if err := s.under(); err != nil || s.Status == Paused {
+	if err := s.open(); err != nil || s.Status == Paused {
 		return nil, err
 	}
-	return one(reason, Halted{Step: s.Step, Reason: reason})
+	return because(reason, Halted{Step: s.Step, Reason: reason})
 }
 
 // Resume lets a paused release go on. An approval that it was waiting for is
 // asked for again.
 func (s *State) Resume() ([]aggregate.Event, error) {
-	if err := s.under(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	if s.Status != Paused {
@@ -131,22 +131,22 @@ func (s *State) Resume() ([]aggregate.Event, error) {
 
 // RollBack gives all units back to the champion.
 func (s *State) RollBack(reason string) ([]aggregate.Event, error) {
-	if err := s.under(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
-	return one(reason, Reverted{Step: s.Step, Reason: reason})
+	return because(reason, Reverted{Step: s.Step, Reason: reason})
 }
 
-// under refuses what comes after the end.
-func (s *State) under() error {
+// open refuses to change a release that is over.
+func (s *State) open() error {
 	if s.Status.Final() {
 		return fault.New(fault.Conflict, "the release is %s: begin another", s.Status).WithCode("release_over")
 	}
 	return nil
 }
 
-// one is an event that somebody has a reason for.
-func one(reason string, e aggregate.Event) ([]aggregate.Event, error) {
+// because returns an event that has a reason, which must not be too long.
+func because(reason string, e aggregate.Event) ([]aggregate.Event, error) {
 	if len(reason) > MaxText {
 		return nil, fault.New(fault.Unprocessable, "the reason has %d bytes, at most %d are allowed", len(reason), MaxText).WithCode("reason_too_long")
 	}

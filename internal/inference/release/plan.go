@@ -16,7 +16,7 @@ const (
 	MaxText  = 255 // bytes of a name or a reason
 )
 
-// Plan is what a release is about, and how it shall go.
+// Plan is what a release is about, and how it is to go.
 type Plan struct {
 	Model string `json:"model"`
 	Alias string `json:"alias"` // that is to point to the candidate
@@ -26,10 +26,10 @@ type Plan struct {
 	// Protected aliases are never promoted without approval.
 	Protected bool   `json:"protected,omitempty"`
 	Steps     []Step `json:"steps"`
-	// Requester is the person behind who begins the release, see access.Principal.
+	// Requester is the person who begins the release, see access.Principal.
 	Requester string `json:"requester,omitempty"`
-	// Tenant is that of who begins it, whose audit log has what the platform does; left out
-	// where the plan is shown: releases are seen by all tenants.
+	// Tenant is the requester's, whose audit log has what the platform does with the release. It
+	// is left out where the plan is shown: all tenants see releases.
 	Tenant string `json:"tenant,omitempty"`
 }
 
@@ -41,11 +41,11 @@ type Step struct {
 	// gets copies of requests and its answers are only compared.
 	Weight int  `json:"weight"`
 	Shadow bool `json:"shadow,omitempty"`
-	// Shadowing says which requests the candidate gets copies of, and which answers
-	// agree; nil is shadow.DefaultPolicy, and for steps that are no shadows.
+	// Shadowing says which requests the candidate gets copies of in a shadow step, and which
+	// answers agree; nil is shadow.DefaultPolicy.
 	Shadowing *shadow.Policy `json:"shadowing,omitempty"`
-	// Replay has the step wait for an evaluation, before the candidate has one request or
-	// copy of one: only the first step may, and its policy asks for nothing else.
+	// Replay has the step wait for an evaluation. Only the first step may, before the candidate
+	// has any request or copy, and its policy asks for nothing else.
 	Replay *Replaying      `json:"replay,omitempty"`
 	Policy evidence.Policy `json:"policy"`
 	// MinDuration is how long the step takes at least, a whole day of traffic say,
@@ -53,14 +53,13 @@ type Step struct {
 	MinDuration time.Duration `json:"min_duration_ns,omitempty"`
 	// MaxDuration is when a step that has come to nothing is paused; 0 means never.
 	MaxDuration time.Duration `json:"max_duration_ns,omitempty"`
-	// Approval says that somebody else than the requester has to agree to what
-	// follows.
+	// Approval says that another person than the requester has to agree to what follows.
 	Approval bool `json:"approval,omitempty"`
 }
 
 // Replaying names the evaluation that a step waits for, of the tenant that began the release.
 type Replaying struct {
-	Tenant     string `json:"tenant,omitempty"` // left out where it is shown: releases are seen by all tenants
+	Tenant     string `json:"tenant,omitempty"` // left out where it is shown: all tenants see releases
 	Evaluation string `json:"evaluation"`
 }
 
@@ -69,8 +68,7 @@ func ReplayStep(r Replaying, g evidence.Replay) Step {
 	return Step{Name: "replay", Replay: &r, Policy: evidence.Policy{Alpha: 0.05, MinRequests: 1, Replay: &g}}
 }
 
-// Shadows returns which requests the candidate gets copies of in a step that is a
-// shadow.
+// Shadows returns Shadowing, or its default.
 func (s *Step) Shadows() shadow.Policy {
 	if s.Shadowing == nil {
 		return shadow.DefaultPolicy()
@@ -104,34 +102,40 @@ func (p Plan) Validate() error {
 	for i, s := range p.Steps[:min(len(p.Steps), MaxSteps)] {
 		at := fmt.Sprintf("/steps/%d", i)
 		check(s.Name != "" && len(s.Name) <= MaxText && !names[s.Name], at+"/name", "the name %q is empty, too long or there twice", fault.Clip(s.Name, 64))
-		check((s.Shadow || s.Replay != nil) == (s.Weight == 0) && s.Weight >= 0 && s.Weight < experiment.Total, at+"/weight",
-			"the weight is %d, expected 0 for a shadow and else 1 to %d basis points", s.Weight, experiment.Total-1)
 		check(s.Weight >= weight, at+"/weight", "the weight is %d after %d: a release never goes back on its way", s.Weight, weight)
-		check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
-			"the step takes %s at least and %s at most", s.MinDuration, s.MaxDuration)
-		check(s.Shadow || s.Shadowing == nil, at+"/shadow", "the step gives the candidate requests, not copies of them: leave shadow out, or have the weight 0")
-		check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil && s.Policy.Drift == nil, at+"/policy",
-			"a shadow divides no units, nobody labels its answers, and the log keeps no sketches of them: sample_ratio, quality and drift would never pass; agreement compares the answers")
-		check((s.Replay != nil) == (s.Policy.Replay != nil), at+"/policy/replay", "only a step that waits for an evaluation is judged by it, and it is by nothing else")
-		if s.Replay != nil {
-			alone := s.Policy
-			alone.Replay = nil
-			check(i == 0 && !s.Shadow, at, "an evaluation comes first, before any copy of a request")
-			check(alone == evidence.Policy{Alpha: alone.Alpha, MinRequests: alone.MinRequests}, at+"/policy", "a step that waits for an evaluation has no other guardrails: the candidate has no requests")
-			check(s.Replay.Tenant != "" && s.Replay.Evaluation != "", at+"/replay", "the step names no evaluation")
-		}
-		if err := s.Shadows().Validate(); err != nil {
-			check(false, at+"/shadow", "%s", fault.Of(err).Message)
-		}
-		if err := s.Policy.Validate(); err != nil {
-			for _, d := range fault.Of(err).Details {
-				check(false, at+"/policy"+d.Pointer, "%s", d.Message)
-			}
-		}
+		check(i == 0 || s.Replay == nil, at, "an evaluation comes first, before any copy of a request")
+		s.validate(at, check)
 		names[s.Name], weight = true, s.Weight
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
 	return fault.New(fault.Unprocessable, "the release has mistakes; the first: %s", wrong[0].Message).WithCode("release_invalid").WithDetails(wrong...)
+}
+
+// validate checks the step by itself; at is the pointer to it.
+func (s *Step) validate(at string, check func(ok bool, pointer, format string, args ...any)) {
+	check((s.Shadow || s.Replay != nil) == (s.Weight == 0) && s.Weight >= 0 && s.Weight < experiment.Total, at+"/weight",
+		"the weight is %d, expected 0 for a shadow and else 1 to %d basis points", s.Weight, experiment.Total-1)
+	check(s.MinDuration >= 0 && s.MaxDuration >= 0 && (s.MaxDuration == 0 || s.MaxDuration > s.MinDuration), at+"/max_duration_ns",
+		"the step takes %s at least and %s at most", s.MinDuration, s.MaxDuration)
+	check(s.Shadow || s.Shadowing == nil, at+"/shadow", "the step gives the candidate requests, not copies of them: leave shadow out, or have the weight 0")
+	check(!s.Shadow || s.Policy.SampleRatio == nil && s.Policy.Quality == nil && s.Policy.Drift == nil, at+"/policy",
+		"a shadow divides no units, nobody labels its answers, and the log keeps no sketches of them: sample_ratio, quality and drift would never pass; agreement compares the answers")
+	check((s.Replay != nil) == (s.Policy.Replay != nil), at+"/policy/replay", "only a step that waits for an evaluation is judged by it, and it is by nothing else")
+	if s.Replay != nil {
+		alone := s.Policy
+		alone.Replay = nil
+		check(!s.Shadow, at, "an evaluation comes first, before any copy of a request")
+		check(alone == evidence.Policy{Alpha: alone.Alpha, MinRequests: alone.MinRequests}, at+"/policy", "a step that waits for an evaluation has no other guardrails: the candidate has no requests")
+		check(s.Replay.Tenant != "" && s.Replay.Evaluation != "", at+"/replay", "the step names no evaluation")
+	}
+	if err := s.Shadows().Validate(); err != nil {
+		check(false, at+"/shadow", "%s", fault.Of(err).Message)
+	}
+	if err := s.Policy.Validate(); err != nil {
+		for _, d := range fault.Of(err).Details {
+			check(false, at+"/policy"+d.Pointer, "%s", d.Message)
+		}
+	}
 }

@@ -8,9 +8,9 @@
 // the state, the numbers and the time; eventstore.Source appends what they
 // return.
 //
-// A candidate that is worse than allowed is promoted only if every step is wrong
-// about it, which has at most the least alpha of all steps as its chance; one
-// that is not is rolled back with at most their sum.
+// A candidate that is worse than allowed is promoted only if every step is wrong about
+// it: the chance of that is at most the least alpha of all steps. The chance that one
+// which is not worse is rolled back is at most the sum of the alphas.
 package release
 
 import (
@@ -42,7 +42,7 @@ const (
 	RolledBack Status = "rolled_back"
 )
 
-// Final says whether nothing more happens.
+// Final reports whether nothing more can happen.
 func (s Status) Final() bool { return s == Promoted || s == RolledBack }
 
 // The names of the arms.
@@ -65,16 +65,16 @@ type State struct {
 	Verdict evidence.Verdict `json:"verdict,omitempty"`
 	// Reason says why it was paused or rolled back.
 	Reason string `json:"reason,omitempty"`
-	// Allocation says which units the candidate serves. Who has it keeps it while
-	// its share grows.
+	// Allocation says which units the candidate serves. While its share grows, units that
+	// have the candidate keep it.
 	Allocation *experiment.Allocation `json:"allocation"`
 }
 
-// step returns the step that the release is at; only for one that is not final.
+// step returns the current step; there is none once the release is over.
 func (s *State) step() *Step { return &s.Plan.Steps[s.Step] }
 
-// Shadowing says which requests are also sent to the candidate, for nobody to see
-// its answers; nil for none.
+// Shadowing says which requests the candidate gets copies of, whose answers are only
+// compared; nil for none.
 func (s *State) Shadowing() *shadow.Policy {
 	if s.Status.Final() || !s.step().Shadow {
 		return nil

@@ -22,15 +22,12 @@ func AliasIDOf(model, alias string) AliasID {
 	return AliasID("als_" + hex.EncodeToString(sum[:16]))
 }
 
-// Bounds of names.
-const (
-	MaxModel  = 255 // bytes
-	MaxReason = 255
-)
+// MaxReason is how many bytes the reason for stopping something has at most.
+const MaxReason = 255
 
 var aliasForm = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,62}$`)
 
-// checkName refuses what cannot name an alias: a version's number, most of all.
+// checkName refuses what cannot name an alias, above all a version's number.
 func checkName(alias string) error {
 	if !aliasForm.MatchString(alias) {
 		return fault.New(fault.Unprocessable, "%q names no alias: expected a letter, and up to 62 letters, digits, - or _ behind it", fault.Clip(alias, 64)).WithCode("alias_name_invalid")
@@ -38,7 +35,7 @@ func checkName(alias string) error {
 	return nil
 }
 
-// Pointing is what an alias is, apart from its name.
+// Pointing is what an alias points to, and how it is guarded.
 type Pointing struct {
 	Version int64  `json:"version"`
 	Digest  string `json:"digest"` // of the version when the alias was pointed to it
@@ -49,7 +46,7 @@ type Pointing struct {
 // Proposal is a change of a protected alias that waits for an approval.
 type Proposal struct {
 	Pointing
-	Remove bool      `json:"remove,omitempty"` // instead
+	Remove bool      `json:"remove,omitempty"` // the alias goes, instead of pointing elsewhere
 	By     string    `json:"by"`               // the principal that asks for it
 	Person string    `json:"person,omitempty"` // who is behind it, see access.Principal
 	At     time.Time `json:"at"`
@@ -63,7 +60,7 @@ type Alias struct {
 	Exists   bool      `json:"exists"`
 	Proposed *Proposal `json:"proposed,omitempty"`
 	// Holder is the experiment or release that divides the alias's requests; empty
-	// for none. Nothing else changes it meanwhile.
+	// for none. Nothing else changes the alias meanwhile.
 	Holder string    `json:"holder,omitempty"`
 	HeldAt time.Time `json:"held_at,omitzero"`
 	// Next is what it points to once a release that holds it has promoted.
@@ -94,7 +91,7 @@ type AliasProposed struct {
 	Person string `json:"person,omitempty"` // see Proposal
 }
 
-// AliasRejected says that a proposal is none any more.
+// AliasRejected says that a proposal was rejected or withdrawn.
 type AliasRejected struct{}
 
 // AliasHeld says that an experiment or release divides the alias's requests.
@@ -103,7 +100,7 @@ type AliasHeld struct {
 	Next   *Pointing `json:"next,omitempty"` // see Alias
 }
 
-// AliasFreed says that it does so no more.
+// AliasFreed says that the holder has let go of the alias.
 type AliasFreed struct {
 	Holder string `json:"holder"`
 }
@@ -177,9 +174,9 @@ func (a *Alias) free() error {
 	return nil
 }
 
-// point has the alias point to something, or be proposed to where it is
-// protected. Nobody in particular can only take the protection away, for nobody
-// else could approve that.
+// point has the alias point to something, or proposes that where the alias is
+// protected. Without authentication an alias cannot be protected, only unprotected:
+// there would be nobody else to approve.
 func (a *Alias) point(model, name string, to Pointing, by asker) ([]aggregate.Event, error) {
 	if err := a.free(); err != nil {
 		return nil, err
@@ -195,7 +192,7 @@ func (a *Alias) point(model, name string, to Pointing, by asker) ([]aggregate.Ev
 	return []aggregate.Event{AliasSet{Model: model, Alias: name, Pointing: to}}, nil
 }
 
-// remove takes the alias away, or proposes that where it is protected.
+// remove removes the alias, or proposes that where it is protected.
 func (a *Alias) remove(by asker) ([]aggregate.Event, error) {
 	if err := a.free(); err != nil {
 		return nil, err
@@ -209,8 +206,8 @@ func (a *Alias) remove(by asker) ([]aggregate.Event, error) {
 	return []aggregate.Event{AliasRemoved{}}, nil
 }
 
-// decide approves what was proposed, or rejects it. Only somebody else than who
-// asked for it can approve; who asked for it may withdraw it.
+// decide approves what was proposed, or rejects it. Whoever proposed it cannot approve
+// it, but may withdraw it.
 func (a *Alias) decide(approve bool, by asker) ([]aggregate.Event, error) {
 	p := a.Proposed
 	if p == nil {
@@ -234,8 +231,8 @@ func (a *Alias) decide(approve bool, by asker) ([]aggregate.Event, error) {
 	return []aggregate.Event{AliasSet{Model: a.Model, Alias: a.Name, Pointing: p.Pointing, ProposedBy: p.By}}, nil
 }
 
-// hold lets an experiment or release divide the alias's requests. An experiment,
-// which has nothing next, asks nobody, and so is not for a protected alias.
+// hold lets an experiment or release divide the alias's requests. Experiments, which
+// have no next, need no approval, and are therefore refused on protected aliases.
 func (a *Alias) hold(holder string, next *Pointing) ([]aggregate.Event, error) {
 	if a.Holder == holder {
 		return nil, nil
@@ -254,7 +251,7 @@ func (a *Alias) hold(holder string, next *Pointing) ([]aggregate.Event, error) {
 
 var errProtected = fault.New(fault.Conflict, "the alias is protected, and an experiment divides its requests without an approval: begin a release, or take the protection away first").WithCode("alias_protected")
 
-// settle ends a hold: with what the alias was held for, where that was promoted.
+// settle ends a hold. Where a release was promoted, the alias then points to its version.
 func (a *Alias) settle(holder string, promoted bool) ([]aggregate.Event, error) {
 	switch {
 	case a.Holder != holder:

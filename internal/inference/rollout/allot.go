@@ -17,15 +17,15 @@ import (
 // Bandit says that an experiment gives its units to the arms that seem best, and by
 // what; see package bandit.
 type Bandit struct {
-	Label string `json:"label,omitempty"` // whose scores are the reward; empty: requests that did not fail are
-	// Range is what a score lies within, both bounds among it: others do not count, so that
-	// one label that is wrong moves no units. Nil counts all; earlier experiments have none.
+	Label string `json:"label,omitempty"` // whose scores are the reward; empty rewards requests that did not fail
+	// Range is what scores lie within, bounds included. Others do not count: one wrong label
+	// must not move units. Nil counts all, as in experiments begun before there were ranges.
 	Range *[2]float64   `json:"range,omitempty"`
 	Every time.Duration `json:"every_ns"`
 }
 
-// Bounds of the time between two allocations: each is an event and a tally of every
-// node, and units change arms with it.
+// Bounds of the time between two allocations. Each costs an event and a tally of every
+// node, and moves units to other arms.
 const (
 	MinEvery = 10 * time.Minute
 	MaxEvery = 30 * 24 * time.Hour
@@ -74,7 +74,7 @@ func (c Counted) rewards(ctx context.Context, x *LoadedExperiment) (bandit.Input
 type allocate struct {
 	cqrs.Returns[*LoadedExperiment]
 	id       ExperimentID
-	version  int64 // that it was decided for
+	version  int64 // of the experiment when that was decided
 	decision bandit.Decision
 }
 
@@ -110,7 +110,7 @@ type Allocator struct {
 // NewAllocator returns an allocator whose changes are commands, and so audited.
 func NewAllocator(b *cqrs.Bus, c Counted) *Allocator { return &Allocator{b, c} }
 
-// Allot allocates anew where that is due and something was observed since.
+// Allot allocates again, if that is due and something was observed since the last time.
 func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	s := &x.State
 	if s.Bandit == nil || s.Stopped || a.counted.Store.Now().Sub(s.AllocatedAt) < s.Bandit.Every {
@@ -128,15 +128,14 @@ func (a *Allocator) Allot(ctx context.Context, x *LoadedExperiment) error {
 	return err
 }
 
-// seed is that of the experiment's next allocation: whoever decides it draws the
-// same.
+// seed is the seed of the experiment's next allocation: every process draws the same.
 func seed(x *LoadedExperiment) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s/%d", x.Root.ID, x.Root.Version)
 	return h.Sum64()
 }
 
-// unobserved says whether nothing was observed since the last allocation.
+// unobserved reports whether nothing was observed since the last allocation.
 func (x *Experiment) unobserved(in bandit.Inputs) bool {
 	var before bandit.Inputs
 	if x.Decision != nil {

@@ -16,16 +16,16 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// scored is a prediction log in which an arm has better labels, and the other one a label
+// clicks is a prediction log in which an arm has better labels, and the other one a label
 // beyond all measure.
-type scored struct{}
+type clicks struct{}
 
 // Shapes implements PredictionLog.
-func (scored) Shapes(context.Context, record.Filter) (record.Shapes, error) { return nil, nil }
+func (clicks) Shapes(context.Context, record.Filter) (record.Shapes, error) { return nil, nil }
 
-func (scored) Identity(context.Context) (string, error) { return "log", nil }
+func (clicks) Identity(context.Context) (string, error) { return "log", nil }
 
-func (scored) Scores(_ context.Context, w record.Window) (record.Scores, error) {
+func (clicks) Scores(_ context.Context, w record.Window) (record.Scores, error) {
 	s := record.Scores{}
 	if w.Experiment != "exp_1" {
 		return s, nil
@@ -56,7 +56,7 @@ func TestBanditAllocates(t *testing.T) {
 			if s.judge, err = NewDriver(s.store, s.bus, counted, DriverConfig{Allocator: NewAllocator(s.bus, counted)}); err != nil {
 				t.Fatal(err)
 			}
-			reader, err := NewReader(s.store, scored{}, TurnConfig{})
+			reader, err := NewReader(s.store, clicks{}, TurnConfig{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -23,12 +23,11 @@ func askerOf(ctx context.Context) asker {
 	return asker{p.Subject, p.Behind(), p.Kind == access.KindAnonymous}
 }
 
-// is says whether the asker is the same person as a principal and who was behind
-// it then, which is empty in what was logged before that was known.
+// is reports whether the asker is a principal, or the person who was behind it. The
+// latter is empty in old events.
 func (a asker) is(subject, person string) bool {
 	return a.subject == subject || a.person == subject || a.person == person
 }
 
-// errNobody refuses what needs the approval of somebody else, where nobody can be
-// told apart.
+// errNobody refuses what needs another person's approval where authentication is off.
 var errNobody = fault.New(fault.Unprocessable, "this needs an approval by somebody else, and without authentication nobody can be told apart: send protected: false, and steps without approval, or turn authentication on").WithCode("approval_needs_identity")

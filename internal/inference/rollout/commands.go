@@ -16,8 +16,8 @@ import (
 // LoadedAlias is an alias with what is known of it as an aggregate.
 type LoadedAlias = eventstore.Loaded[AliasID, Alias]
 
-// Expectation is in which state a thing has to be for a change to be made: what
-// If-Match and If-None-Match say.
+// Expectation is the state that a thing must be in for a change to be made: what If-Match
+// and If-None-Match ask for.
 type Expectation struct {
 	Absent  bool  // there must be none
 	Any     bool  // there must be one
@@ -74,8 +74,8 @@ type ListAliases struct {
 	Limit        int
 }
 
-// AliasHistory asks for what an alias pointed to: from the first change above
-// After on, at most Limit, or at one time.
+// AliasHistory asks for what an alias pointed to: at most Limit changes behind the
+// sequence After, or only what it pointed to at AsOf.
 type AliasHistory struct {
 	cqrs.Returns[[]AliasChange]
 	Model, Alias string
@@ -171,12 +171,12 @@ func registerAliases(b *cqrs.Bus, catalog Catalog) {
 	cqrs.HandleQuery(b, Read, history, cqrs.Platform())
 }
 
-// errNoAlias is what asking for an alias that is not there comes to.
+// errNoAlias says that a model has no such alias.
 func errNoAlias(model, alias string) error {
 	return fault.New(fault.NotFound, "model '%s' has no alias '%s'", fault.Clip(model, 64), fault.Clip(alias, 64)).WithCode("alias_not_found")
 }
 
-// getAlias returns an alias that exists, or is proposed to.
+// getAlias returns an alias that exists.
 func getAlias(ctx context.Context, from repo.Reading, model, alias string) (*LoadedAlias, error) {
 	a, err := Aliases.Get(ctx, from, AliasIDOf(model, alias))
 	if errors.Is(err, repo.ErrNotFound) || err == nil && !a.State.Exists {
@@ -185,7 +185,7 @@ func getAlias(ctx context.Context, from repo.Reading, model, alias string) (*Loa
 	return &a, err
 }
 
-// set points an alias to a version, and makes it where there is none.
+// set points an alias to a version, and makes the alias if there is none.
 func set(ctx context.Context, tx *repo.Tx, catalog Catalog, c SetAlias) (*LoadedAlias, error) {
 	if err := checkName(c.Alias); err != nil {
 		return nil, err
@@ -222,7 +222,7 @@ func set(ctx context.Context, tx *repo.Tx, catalog Catalog, c SetAlias) (*Loaded
 	return &a, err
 }
 
-// missing says that a version cannot serve, and so nothing may be pointed to it.
+// missing says that a version cannot serve, so that nothing may point to it.
 func missing(model, version string, err error) error {
 	if fault.CodeOf(err) == "model_not_found" {
 		return err
@@ -230,7 +230,7 @@ func missing(model, version string, err error) error {
 	return fault.Wrap(fault.Unprocessable, err, "model '%s' has no version '%s' that can serve: %s", fault.Clip(model, 64), fault.Clip(version, 64), fault.Of(err).Message).WithCode("version_missing")
 }
 
-// change changes an alias that is there.
+// change changes an alias that exists.
 func change(ctx context.Context, tx *repo.Tx, model, alias string, expect Expectation, decide func(*Alias) ([]aggregate.Event, error)) (*LoadedAlias, error) {
 	a, err := Aliases.Append(ctx, tx, AliasIDOf(model, alias), func(l LoadedAlias) ([]aggregate.Event, error) {
 		if !l.State.Exists {

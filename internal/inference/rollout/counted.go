@@ -25,7 +25,7 @@ type Measure struct {
 	Arm     string           `json:"arm"`
 	Weight  int              `json:"weight"` // in basis points, while it was measured
 	Numbers evidence.Numbers `json:"numbers"`
-	Units   int64            `json:"units,omitempty"` // requests that were a unit of their own
+	Units   int64            `json:"units,omitempty"` // requests that were each a unit of their own
 	// Shapes are what logged tensors look like, by what is compared, see record.Shapes.
 	Shapes map[string]*drift.Sketch `json:"shapes,omitempty"`
 }
@@ -36,9 +36,9 @@ const reference = "reference"
 // TallyID names what one source knows of a part.
 type TallyID string
 
-// Tally is what one source knows of the arms of a release's step, or of an experiment
-// while it had the same weights: what a node has counted, or what a prediction log
-// says. Those of all sources add up.
+// Tally is what one source, a node or a prediction log, knows of the arms of a release's
+// step, or of an experiment while its weights stayed the same. The tallies of all sources
+// add up.
 type Tally struct {
 	aggregate.Root[TallyID]
 	Holder string          `json:"holder"` // the release or experiment
@@ -49,9 +49,9 @@ type Tally struct {
 	Until  time.Time       `json:"until"`            // when it may be forgotten
 }
 
-// keepTally is for how long tallies are kept after they have last changed: the
-// decisions that were made of them have the numbers. What an experiment is allocated by is
-// folded at the next allocation: they outlive the longest time between two.
+// keepTally is how long tallies are kept after their last change. Decisions have the numbers
+// that they were made by; an experiment's are folded at its next allocation, so tallies
+// outlive the longest time between two.
 const keepTally = MaxEvery + 30*24*time.Hour
 
 var (
@@ -65,7 +65,7 @@ var TallyKind = repo.Kind[TallyID, Tally]{
 	Expires: func(t *Tally) time.Time { return t.Until },
 }
 
-// keep has the store know what a source knows now of a part.
+// keep stores what a source knows now of a part.
 func keep(ctx context.Context, store *repo.Store, p part, source string, arms []Measure, shaded *shadow.Numbers) error {
 	now := Tally{Holder: p.holder, Part: p.String(), Arms: arms, Shadow: shaded, Until: store.Now().Add(keepTally)}
 	now.ID = TallyID(now.Part + "/" + source)
@@ -85,8 +85,9 @@ func keep(ctx context.Context, store *repo.Store, p part, source string, arms []
 // writeInterval is how often a node writes what it has counted.
 const writeInterval = 500 * time.Millisecond
 
-// Write writes what this node counts to the store until ctx ends, under a name that
-// no other process has. A node that is killed loses what it has counted since.
+// Write stores what this node has counted, again and again until ctx ends, under a name
+// that no other process has. A node that is killed loses what it counted since the last
+// time.
 func (t *Tallies) Write(ctx context.Context, store *repo.Store, node string, log *slog.Logger) {
 	for ctx.Err() == nil {
 		pause.For(ctx, writeInterval)
@@ -162,7 +163,7 @@ func (c Counted) Measure(ctx context.Context, r *LoadedRelease) (m evidence.Meas
 	return m, nil
 }
 
-// farthest returns how far the candidate is from the reference, see evidence.Policy.
+// farthest returns how far the candidate is from the reference, see evidence.Policy.Farthest.
 func farthest(arms []Measure, p evidence.Policy) (*drift.Distance, string) {
 	shapes := map[string]map[string]*drift.Sketch{}
 	for _, a := range arms {
@@ -178,10 +179,10 @@ func farthest(arms []Measure, p evidence.Policy) (*drift.Distance, string) {
 // Sums are what was counted of the arms of a release's step or of an experiment.
 type Sums struct {
 	Arms []Measure // in the holder's order, of all times together
-	// Weightings are the same by the weights that the arms had meanwhile. Sums over several
-	// compare no arms: one that had most units while all went well looks better for it.
+	// Weightings are the same sums, one for each set of weights. Sums over several sets cannot
+	// compare arms: one that had most units while all went well would look better for it.
 	Weightings [][]Measure
-	Units      []sequential.Ratio // that each arm had, for each part
+	Units      []sequential.Ratio // of each arm, for each part
 }
 
 // Arms returns what was counted of an experiment.
@@ -189,8 +190,8 @@ func (c Counted) Arms(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofHolder.Eq(string(x.Root.ID)), x.State.Config.Allocation.Arms())
 }
 
-// scores returns what the logs know of the labels of an experiment that is allocated by
-// them, and none of what nodes have counted, which is more with each allocation.
+// scores returns what the logs know of the labels that an experiment is allocated by. It
+// leaves out what nodes have counted, of which there is more with each allocation.
 func (c Counted) scores(ctx context.Context, x *LoadedExperiment) (Sums, error) {
 	return c.sum(ctx, ofPart.Eq(labelled(x).String()), x.State.Config.Allocation.Arms())
 }
@@ -203,7 +204,7 @@ func (c Counted) sum(ctx context.Context, where spec.Spec[Tally], of []experimen
 	}
 	weightings := map[string]int{}
 	before, ratios := Measure{Arm: reference}, map[string]*sequential.Ratio{}
-	var parts []string // in the order that they were found in: evidence multiplies in any
+	var parts []string // in the order found: their evidence multiplies in any order
 	for t, err := range TallyKind.All(ctx, c.Store.Read(repo.Scope{}), spec.Query[Tally]{Where: where}) {
 		if err != nil {
 			return out, err
@@ -260,12 +261,12 @@ func measures(of []experiment.Arm) []Measure {
 	return out
 }
 
-// counted says whether any arm had a request.
+// counted reports whether any arm had a request.
 func counted(arms []Measure) bool {
 	return slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Requests.N > 0 })
 }
 
-// merge counts what more tensors look like.
+// merge adds sketches of more tensors.
 func (m *Measure) merge(shapes map[string]*drift.Sketch) {
 	for name, shape := range shapes {
 		if m.Shapes == nil {
@@ -278,7 +279,7 @@ func (m *Measure) merge(shapes map[string]*drift.Sketch) {
 	}
 }
 
-// ratio returns a ratio without units: the arms' shares while they were measured.
+// ratio returns the arms' shares while they were measured, as a ratio without units.
 func ratio(arms []Measure, of []experiment.Arm) *sequential.Ratio {
 	total, weights := 0, map[string]int{}
 	for _, a := range arms {

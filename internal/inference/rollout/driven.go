@@ -12,16 +12,16 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// asSystem has what the platform does by itself be a command of the actor "system", whose
-// entry in the audit log is that of a tenant: of who began what is changed.
+// asSystem returns the context for commands that the platform gives by itself. They are in
+// the audit log of the tenant that began what they change.
 func asSystem(ctx context.Context, tenant string) context.Context {
 	return access.With(ctx, &access.Principal{Tenant: tenant, Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Read, Write)})
 }
 
-// asSystemFor is asSystem with the tenant of who acts, whose rights are not asked for.
+// asSystemFor is asSystem for the caller's tenant, whatever the caller may do.
 func asSystemFor(ctx context.Context) context.Context { return asSystem(ctx, tenantOf(ctx)) }
 
-// tenantOf returns the tenant of who acts, empty where nobody does.
+// tenantOf returns the caller's tenant, empty where there is no caller.
 func tenantOf(ctx context.Context) string {
 	if p, ok := access.From(ctx); ok {
 		return p.Tenant
@@ -29,13 +29,13 @@ func tenantOf(ctx context.Context) string {
 	return ""
 }
 
-// judge has a release be judged by what was measured. Its entry in the audit log says what
-// follows, and commits to the event, which has the numbers.
+// judge judges a release by what was measured. Its entry in the audit log has the outcome,
+// and commits to the event, which has the numbers.
 type judge struct {
 	cqrs.Returns[*LoadedRelease]
 	release  *LoadedRelease // as it was when that was measured
 	measured evidence.Measured
-	outcome  release.Outcome // that was seen beforehand
+	outcome  release.Outcome // expected: the command fails where another follows
 }
 
 // promoteAlias points an alias to what a release that holds it has promoted.
@@ -58,7 +58,7 @@ func (c promoteAlias) Target() (kind, id string) {
 	return Aliases.Name, string(AliasIDOf(c.model, c.alias))
 }
 
-// errOvertaken refuses a judgement of what a release is not any more.
+// errOvertaken refuses to judge a release that has changed since it was measured.
 var errOvertaken = fault.New(fault.Conflict, "the release has changed since it was measured: it is judged again").WithCode("release_overtaken")
 
 func registerDriving(b *cqrs.Bus) {
@@ -70,7 +70,7 @@ func registerDriving(b *cqrs.Bus) {
 	}, cqrs.Platform())
 }
 
-// decide judges a release, unless somebody was faster, or what follows is something else by now.
+// decide judges a release, unless it has changed or another outcome follows by now.
 func decide(ctx context.Context, tx *repo.Tx, c judge) (*LoadedRelease, error) {
 	r, err := release.Releases.Append(ctx, tx, c.release.Root.ID, func(l LoadedRelease) ([]aggregate.Event, error) {
 		if l.Version != c.release.Version {
@@ -85,7 +85,7 @@ func decide(ctx context.Context, tx *repo.Tx, c judge) (*LoadedRelease, error) {
 	return &r, err
 }
 
-// outcomeOf returns what follows by the events of a judgement, empty for nothing at all.
+// outcomeOf returns the outcome among the events of a judgement, empty for none.
 func outcomeOf(events []aggregate.Event) release.Outcome {
 	if len(events) > 0 {
 		if j, ok := events[0].(release.Judged); ok {

@@ -16,12 +16,12 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// TurnConfig is for what one process at a time does, again and again; the zero value
+// TurnConfig configures what one process at a time does, again and again; the zero value
 // has defaults.
 type TurnConfig struct {
 	Owner    string                // this process; default a random name
 	Interval time.Duration         // between two looks, at least; default 1s
-	Lease    time.Duration         // of doing it; default 5s
+	Lease    time.Duration         // how long a process that died keeps others from it; default 5s
 	Log      *slog.Logger          // nil discards
 	Metrics  prometheus.Registerer // nil registers nowhere
 }
@@ -48,9 +48,9 @@ type DriverConfig struct {
 	Allocator *Allocator // of experiments; nil for none
 }
 
-// Driver judges releases by their evidence, and has what follows happen: one
-// process at a time does it. It also ends the holds of what is over, and what has
-// lost its hold: it divides nothing.
+// Driver judges releases by their evidence and carries out what follows, in one process
+// at a time. It also frees aliases whose experiment or release is over, and ends
+// experiments and releases that hold their alias no more, and so divide nothing.
 type Driver struct {
 	store    *repo.Store
 	bus      *cqrs.Bus
@@ -129,8 +129,9 @@ func (d *Driver) Round(ctx context.Context) {
 
 const holdLost = "it does not hold its alias any more"
 
-// unheld ends something that was read before and does not hold its alias: it never
-// begins before that, and ends it only after it is over.
+// unheld ends an experiment or release that does not hold its alias. It was read before the
+// alias is: since a hold begins before its holder and ends after it, a holder without one
+// has lost it.
 func (d *Driver) unheld(ctx context.Context, err error, model, alias, id string, end func() error) error {
 	if err != nil {
 		return err
@@ -148,11 +149,11 @@ func (d *Driver) warn(ctx context.Context, err error, id string) {
 	}
 }
 
-// patience is how long an alias may be held by what is not there: who begins to
-// hold it is about to make that, or has died between the two.
+// patience is how long an alias may have a holder that does not exist: whoever took the
+// hold is about to make the holder, or died before that.
 const patience = time.Minute
 
-// look looks at what holds an alias.
+// look drives what holds an alias, and ends the hold once that is over.
 func (d *Driver) look(ctx context.Context, a *LoadedAlias) error {
 	over, promoted, tenant, err := d.state(ctx, a)
 	if err != nil || !over {
@@ -167,7 +168,7 @@ func (d *Driver) look(ctx context.Context, a *LoadedAlias) error {
 	return err
 }
 
-// state says whether what holds an alias is over, after it was driven on, and whose it is.
+// state drives what holds an alias, and returns whether that is over then, and whose it is.
 func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool, tenant string, err error) {
 	id, from := a.State.Holder, d.store.Read(repo.Scope{})
 	if isExperiment(id) {
@@ -189,8 +190,8 @@ func (d *Driver) state(ctx context.Context, a *LoadedAlias) (over, promoted bool
 
 func (d *Driver) lost(a *LoadedAlias) bool { return d.store.Now().Sub(a.State.HeldAt) > patience }
 
-// assess judges a release by what was measured, and brings r up to date. It is looked at
-// beforehand whether anything follows: only then is there a command, and an audit entry.
+// assess judges a release by what was measured, and brings r up to date. There is a command,
+// and an entry in the audit log, only where anything follows.
 func (d *Driver) assess(ctx context.Context, r *LoadedRelease) error {
 	measured, err := d.evidence.Measure(ctx, r)
 	if err != nil {

@@ -12,17 +12,17 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// standard is how many requests of each arm did not fail, as if all arms had had the same
-// shares of all times (direct standardization): rates are compared within each weighting,
-// which counts as the arm with the fewest requests in it has. Weightings add up, so those
-// that are over need not be kept one by one.
+// standard sums up success rates over the weightings of an experiment as if all arms had
+// had equal shares at all times (direct standardization): rates are compared within each
+// weighting, which counts for as much as its smallest arm. Weightings add up, so past ones
+// need not be kept one by one.
 type standard struct {
-	All     float64   `json:"all"`     // weights of the weightings
-	Rates   []float64 `json:"rates"`   // of arms, each times its weight
-	Squares []float64 `json:"squares"` // of the weights, each over the arm's requests
+	All     float64   `json:"all"`     // sum of the weights
+	Rates   []float64 `json:"rates"`   // by arm: sum of rate times weight
+	Squares []float64 `json:"squares"` // by arm: sum of weight squared over requests
 }
 
-// add counts a weighting, if it compares all arms.
+// add counts a weighting in which every arm had requests; others compare nothing.
 func (s *standard) add(arms []Measure) {
 	least := arms[0].Numbers.Requests.N
 	for _, a := range arms {
@@ -43,8 +43,8 @@ func (s *standard) add(arms []Measure) {
 	}
 }
 
-// counts returns what an arm's requests come to: as many as would say as much without
-// weightings, and those of them that did not fail. Nil stands for nothing that compares.
+// counts returns for each arm how many requests would say as much under one weighting, and
+// how many of these did not fail; nil where nothing was compared.
 func (s *standard) counts() (out []sequential.Count) {
 	for i := range s.Rates {
 		n := s.All * s.All / s.Squares[i]
@@ -58,19 +58,20 @@ func (s *standard) clone() standard {
 	return standard{s.All, slices.Clone(s.Rates), slices.Clone(s.Squares)}
 }
 
-// Folded is what all nodes have counted of an experiment under weights that it has no more,
-// so that an allocation reads as much after a year as at first.
+// Folded sums up what all nodes have counted of an experiment under its past weights, so that
+// an allocation reads no more after a year than at first.
 type Folded struct {
-	Through  int64    `json:"through"` // the last version of the experiment that is among it
+	Through  int64    `json:"through"` // the last version of the experiment that is included
 	Standard standard `json:"standard"`
 }
 
-// foldedPart is where it is kept: as no tally of the experiment, so that none counts twice.
+// foldedPart names where it is kept: not among the experiment's tallies, which would count
+// it twice.
 func foldedPart(x *LoadedExperiment) part { return part{string(x.Root.ID) + "/folded", 0} }
 
-// successes returns by what an experiment is allocated whose reward is requests that did not
-// fail. It reads what nodes have counted since the last allocation but one, and folds what
-// is over: an allocation comes minutes after the one before (MinEvery), when no node counts
+// successes returns what an experiment is allocated by whose reward is requests that did not
+// fail. It reads what nodes have counted since the last fold, and folds all but the current
+// weights: an allocation comes minutes after the one before (MinEvery), when no node counts
 // by older weights any more.
 func (c Counted) successes(ctx context.Context, x *LoadedExperiment) ([]sequential.Count, error) {
 	before, until, err := c.folded(ctx, x)
@@ -89,7 +90,7 @@ func (c Counted) successes(ctx context.Context, x *LoadedExperiment) ([]sequenti
 	if err := c.addPart(ctx, part{string(x.Root.ID), now}, &all, arms); err != nil {
 		return nil, err
 	}
-	if over.Through > before.Through || before.Through > 0 && until.Sub(c.Store.Now()) < keepTally { // what is read stays
+	if over.Through > before.Through || before.Through > 0 && until.Sub(c.Store.Now()) < keepTally { // what is still read must not expire
 		err = c.fold(ctx, x, before.Through, over)
 	}
 	return all.counts(), err

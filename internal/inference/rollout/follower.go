@@ -16,8 +16,9 @@ import (
 	"sluice/internal/platform/watch"
 )
 
-// Router routes requests by names, from the next one on.
+// Router routes requests by names.
 type Router interface {
+	// Name replaces all names, from the next request on.
 	Name(names map[string]route.Names)
 }
 
@@ -29,9 +30,9 @@ type FollowerConfig struct {
 	Metrics prometheus.Registerer // nil registers nowhere
 }
 
-// Follower keeps a node's routing as the store has it. What this process commits is
-// in effect within moments, not before the commit returns, and what others do when
-// the queue tells of it; should the queue not, within Poll.
+// Follower keeps a node's routing as the store has it. What this process commits takes
+// effect moments after the commit, and what others commit as soon as the queue tells of it,
+// or within Poll.
 type Follower struct {
 	store   *repo.Store
 	watch   *watch.Watcher
@@ -66,7 +67,7 @@ func NewFollower(store *repo.Store, q queue.Reader, router Router, cfg FollowerC
 	return f, nil
 }
 
-// Tallies returns what this node counts of releases.
+// Tallies returns what this node counts of experiments and releases.
 func (f *Follower) Tallies() *Tallies { return f.tallies }
 
 // Aliases returns the numbers of the versions that a model's aliases point to, as of the
@@ -78,7 +79,7 @@ func (f *Follower) Aliases(model string) map[string]int64 {
 			all[alias] = of.Version
 		}
 	}
-	delete(all, "") // the default is there by its name
+	delete(all, "") // the same as the alias route.Default
 	return all
 }
 

@@ -20,12 +20,12 @@ type LoadedExperiment = eventstore.Loaded[ExperimentID, Experiment]
 // LoadedRelease is a release with what is known of it as an aggregate.
 type LoadedRelease = eventstore.Loaded[release.ID, release.State]
 
-// holdAlias has something hold an alias as it was read.
+// holdAlias begins a hold of an alias.
 type holdAlias struct {
 	cqrs.Returns[*LoadedAlias]
 	model, alias, holder string
 	next                 *Pointing
-	version              int64
+	version              int64 // of the alias when it was read
 }
 
 // freeAlias ends a hold.
@@ -54,7 +54,7 @@ type StopExperiment struct {
 	cqrs.Returns[*LoadedExperiment]
 	ID     ExperimentID
 	Reason string
-	Expect *Expectation // nil for any state: to stop must not wait for who reads again
+	Expect *Expectation // nil for any state: stopping must not wait for another reading
 }
 
 // FindExperiment asks for one experiment.
@@ -115,7 +115,7 @@ func (c Reweigh) Target() (kind, id string) { return Experiments.Name, string(c.
 // Target implements cqrs.Targeted.
 func (c StopExperiment) Target() (kind, id string) { return Experiments.Name, string(c.ID) }
 
-// registerExperiments adds the commands and queries to the bus.
+// registerExperiments adds the commands and queries of experiments to the bus.
 func registerExperiments(b *cqrs.Bus) {
 	cqrs.Handle(b, Write, func(ctx context.Context, tx *repo.Tx, c holdAlias) (*LoadedAlias, error) {
 		return change(ctx, tx, c.model, c.alias, Expectation{Version: c.version}, func(a *Alias) ([]aggregate.Event, error) { return a.hold(c.holder, c.next) })
@@ -166,19 +166,19 @@ func registerExperiments(b *cqrs.Bus) {
 	}, cqrs.Platform())
 }
 
-// open refuses to give more of the requests for a protected alias to an arm.
+// open refuses to change the shares of an experiment whose alias is protected by now.
 func open(ctx context.Context, tx *repo.Tx, x *Experiment) error {
 	a, err := getAlias(ctx, tx, x.Model, x.Alias)
 	if err == nil && a.State.Protected {
 		return errProtected
 	}
 	if fault.CodeOf(err) == "alias_not_found" {
-		return nil // it was removed, and divides nothing
+		return nil // the alias was removed: nothing is divided
 	}
 	return err
 }
 
-// named says of what is not there what it is.
+// named says in repo.ErrNotFound what was not found.
 func named(err error, what, id string) error {
 	if errors.Is(err, repo.ErrNotFound) {
 		return fault.New(fault.NotFound, "there is no %s %q", what, fault.Clip(id, 64)).WithCode(what + "_not_found")

@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/inference/evidence"
 	"sluice/internal/inference/evidence/drift"
+	"sluice/internal/inference/evidence/sequential"
 	"sluice/internal/inference/record"
 	"sluice/internal/inference/release"
 	"sluice/internal/platform/fault"
@@ -19,25 +20,25 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// PredictionLog is what the evidence of releases takes of record.Store.
+// PredictionLog is the part of record.Store that evidence is read from.
 type PredictionLog interface {
 	Scores(ctx context.Context, w record.Window) (record.Scores, error)
 	Shapes(ctx context.Context, f record.Filter) (record.Shapes, error)
 	Identity(ctx context.Context) (string, error)
 }
 
-// logged says whether a policy asks for what only the prediction log knows.
+// logged reports whether a policy asks for what only the prediction log knows.
 func logged(p evidence.Policy) bool { return p.Quality != nil || p.Drift != nil }
 
-// Reader reads from a prediction log what the guardrails of releases ask for, and
-// writes it to the store, where it adds up with what other logs have. Of the processes
-// that have the same log open one reads at a time.
+// Reader reads from a prediction log what guardrails of releases and allocations of
+// experiments ask for, and stores it, where it adds up with what other logs have. Of the
+// processes that share a log one reads at a time.
 type Reader struct {
 	store    *repo.Store
 	log      PredictionLog
 	cfg      TurnConfig
 	failures prometheus.Counter
-	known    map[part][]Measure // what the store has, as far as this process wrote it
+	known    map[part][]Measure // what this process has stored
 	before   map[part]Measure   // the references of releases, which do not change
 }
 
@@ -84,7 +85,7 @@ func (r *Reader) hold(ctx context.Context) error {
 	})
 }
 
-// Round reads once what the log of a name knows of all releases under way, and of
+// Round reads once what the log, which is called so, knows of all releases under way, and of
 // experiments whose arms are allocated by labels.
 func (r *Reader) Round(ctx context.Context, log string) {
 	live := map[part]bool{}
@@ -120,7 +121,7 @@ func (r *Reader) Round(ctx context.Context, log string) {
 	}
 }
 
-// read brings the store up to date about the step of a release.
+// read stores what the log knows of the step of a release.
 func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 	arms, err := r.measure(ctx, l, log)
 	if err != nil {
@@ -129,33 +130,49 @@ func (r *Reader) read(ctx context.Context, l *LoadedRelease, log string) error {
 	return r.update(ctx, stepOf(l), log, arms)
 }
 
-// labels reads the labels of a name, which an experiment's arms are allocated by.
+// labels stores what the log knows of the labels that an experiment is allocated by.
 func (r *Reader) labels(ctx context.Context, x *LoadedExperiment, log string) error {
-	b, window := x.State.Bandit, record.Window{Experiment: string(x.Root.ID), From: x.CreatedAt}
-	all, err := r.log.Scores(ctx, window)
+	b := x.State.Bandit
+	scores, err := r.scores(ctx, record.Window{Experiment: string(x.Root.ID), From: x.CreatedAt, Within: b.Range})
 	if err != nil {
 		return err
-	}
-	scores := all
-	if window.Within = b.Range; b.Range != nil {
-		if scores, err = r.log.Scores(ctx, window); err != nil {
-			return err
-		}
 	}
 	var arms []Measure
 	for _, a := range x.State.Config.Allocation.Arms() {
 		m := Measure{Arm: a.Name, Weight: a.Weight}
-		m.Numbers.Quality = scores[a.Name][b.Label]
-		m.Numbers.Outside = max(0, all[a.Name][b.Label].N-m.Numbers.Quality.N) // a label may have come between
+		m.Numbers.Quality, m.Numbers.Outside = scores.of(a.Name, b.Label)
 		arms = append(arms, m)
 	}
 	return r.update(ctx, labelled(x), log, arms)
 }
 
-// labelled is the part that an experiment's labels are of: its versions count from 1.
+// scored are the scores of labels: those within a range, and all.
+type scored struct{ within, all record.Scores }
+
+// scores reads the scores of a window.
+func (r *Reader) scores(ctx context.Context, w record.Window) (s scored, err error) {
+	within := w.Within
+	w.Within = nil
+	if s.all, err = r.log.Scores(ctx, w); err != nil || within == nil {
+		s.within = s.all
+		return s, err
+	}
+	w.Within = within
+	s.within, err = r.log.Scores(ctx, w)
+	return s, err
+}
+
+// of returns an arm's scores that count, and how many others it has.
+func (s scored) of(arm, label string) (within sequential.Moments, outside int64) {
+	within = s.within[arm][label]
+	return within, max(0, s.all[arm][label].N-within.N) // a label may have come between the readings
+}
+
+// labelled is the part that an experiment's labels belong to. Its versions count from 1, so
+// 0 is free.
 func labelled(x *LoadedExperiment) part { return part{string(x.Root.ID), 0} }
 
-// update brings the store up to date about a part.
+// update stores what the log knows of a part, if that has changed.
 func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure) error {
 	found := slices.ContainsFunc(arms, func(m Measure) bool { return m.Numbers.Quality.N+m.Numbers.Outside > 0 || len(m.Shapes) > 0 })
 	before, known := r.known[p]
@@ -172,16 +189,11 @@ func (r *Reader) update(ctx context.Context, p part, log string, arms []Measure)
 // measure reads what the log knows of the arms since the step of a release began.
 func (r *Reader) measure(ctx context.Context, l *LoadedRelease, log string) ([]Measure, error) {
 	id, policy := string(l.Root.ID), l.State.Plan.Steps[l.State.Step].Policy
-	var scores, all record.Scores
+	var scores scored
 	var shapes record.Shapes
 	var err error
 	if q := policy.Quality; q != nil {
-		window := record.Window{Experiment: id, From: l.State.EnteredAt}
-		if all, err = r.log.Scores(ctx, window); err != nil {
-			return nil, err
-		}
-		window.Within = new(q.Within())
-		if scores, err = r.log.Scores(ctx, window); err != nil {
+		if scores, err = r.scores(ctx, record.Window{Experiment: id, From: l.State.EnteredAt, Within: new(q.Within())}); err != nil {
 			return nil, err
 		}
 	}
@@ -194,8 +206,7 @@ func (r *Reader) measure(ctx context.Context, l *LoadedRelease, log string) ([]M
 	for _, a := range l.State.Allocation.Arms() {
 		m := Measure{Arm: a.Name, Weight: a.Weight}
 		if q := policy.Quality; q != nil {
-			m.Numbers.Quality = scores[a.Name][q.Counts()]
-			m.Numbers.Outside = max(0, all[a.Name][q.Counts()].N-m.Numbers.Quality.N) // a label may have come between
+			m.Numbers.Quality, m.Numbers.Outside = scores.of(a.Name, q.Counts())
 		}
 		m.merge(compared(shapes[a.Name], policy.Drift))
 		arms = append(arms, m)
@@ -219,20 +230,20 @@ func (r *Reader) reference(ctx context.Context, l *LoadedRelease, d *evidence.Dr
 	if err != nil || len(m.Shapes) > 0 {
 		return m, err
 	}
-	to := l.CreatedAt.Truncate(record.Resolution) // the log would count the release's first minute
+	to := l.CreatedAt.Truncate(record.Resolution) // else the log would count the release's first minute, too
 	shapes, err := r.log.Shapes(ctx, record.Filter{Model: l.State.Plan.Model, From: to.Add(-d.Window()), To: to})
 	if err != nil {
 		return m, err
 	}
-	for _, of := range shapes { // of whatever arms there were
+	for _, of := range shapes { // whatever arm they are of
 		m.merge(compared(of, d))
 	}
 	r.before[stepOf(l)] = m
 	return m, nil
 }
 
-// written returns the reference that the store has of this log: decisions were made by it,
-// and what the log has now may be less, or more.
+// written returns the reference that was stored from this log: decisions were made by it,
+// while the log may have more or less by now.
 func (r *Reader) written(ctx context.Context, l *LoadedRelease, log string) (Measure, error) {
 	m, view := Measure{Arm: reference}, r.store.Read(repo.Scope{})
 	id := TallyID(stepOf(l).String() + "/" + log)
@@ -251,7 +262,7 @@ func (r *Reader) written(ctx context.Context, l *LoadedRelease, log string) (Mea
 	return m, nil
 }
 
-// compared returns what a guardrail compares.
+// compared returns the sketches that a guardrail compares.
 func compared(shapes map[string]*drift.Sketch, d *evidence.Drift) map[string]*drift.Sketch {
 	out := map[string]*drift.Sketch{}
 	for name, s := range shapes {
@@ -262,7 +273,8 @@ func compared(shapes map[string]*drift.Sketch, d *evidence.Drift) map[string]*dr
 	return out
 }
 
-// wrote says whether the store has something of a part from the log, or may.
+// wrote reports whether something of a part was stored from the log, also where that cannot
+// be known.
 func (r *Reader) wrote(ctx context.Context, p part, log string) bool {
 	there, err := TallyKind.Exists(ctx, r.store.Read(repo.Scope{}), TallyID(p.String()+"/"+log))
 	return there || err != nil

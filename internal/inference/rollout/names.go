@@ -13,13 +13,13 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// split is how a holder divides requests, as of a version of it.
+// split is how a holder divides requests, and the version of the holder that says so.
 type split struct {
 	version int64
 	*route.Split
 }
 
-// read makes the names of all models of what the store has.
+// read reads the names of all models from the store.
 func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 	names, splits := map[string]route.Names{}, map[string]*split{}
 	for a, err := range all(ctx, f.store.Read(repo.Scope{}), Aliases, spec.Spec[Alias]{}) {
@@ -39,7 +39,7 @@ func (f *Follower) read(ctx context.Context) (map[string]route.Names, error) {
 	return names, nil
 }
 
-// all goes through what a rule selects, page by page.
+// all yields what a rule selects, reading page by page.
 func all[ID ~string, S any](ctx context.Context, from repo.Reading, source eventstore.Source[ID, S], where spec.Spec[S]) iter.Seq2[eventstore.Loaded[ID, S], error] {
 	return func(yield func(eventstore.Loaded[ID, S], error) bool) {
 		for query := (spec.Query[S]{Where: where, Limit: spec.MaxLimit}); ; {
@@ -74,8 +74,8 @@ func add(names map[string]route.Names, a *Alias, s *route.Split) {
 }
 
 // split returns how the holder of an alias divides its requests, nil where it does
-// not, or is not there. What has not changed is taken over from the last reading,
-// and so is what cannot be understood: it stops nothing else from being routed.
+// not, or does not exist. What has not changed is kept from the last reading, and so is
+// what cannot be understood: one bad split must not keep everything else from being routed.
 func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split) (*route.Split, error) {
 	if a.Holder == "" {
 		return nil, nil //nolint:nilnil // nil does not divide
@@ -104,7 +104,7 @@ func (f *Follower) split(ctx context.Context, a *Alias, splits map[string]*split
 	return s.Split, nil
 }
 
-// holder reads what holds an alias: its version, and what makes a split of it.
+// holder reads what holds an alias: its version, and what makes its split.
 func (f *Follower) holder(ctx context.Context, id string) (int64, func() (*route.Split, error), error) {
 	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, f.store.Read(repo.Scope{}), ExperimentID(id))

@@ -8,9 +8,9 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Ranges returns what the scores of a label can be in an experiment or release under way,
-// by its id, from the least to the greatest, both among them: a score that is in none of them would count for nothing there. None says that
-// nothing is declared. Of a release's steps each may declare its own.
+// Ranges returns the ranges, bounds included, within which scores of a label count for an
+// experiment or release under way; of a release each step may declare its own. A score in
+// none of them counts for nothing there. Without any range all scores count.
 func Ranges(ctx context.Context, from repo.Reading, id, label string) ([][2]float64, error) {
 	if isExperiment(id) {
 		x, err := Experiments.Get(ctx, from, ExperimentID(id))
@@ -32,7 +32,7 @@ func Ranges(ctx context.Context, from repo.Reading, id, label string) ([][2]floa
 	return all, nil
 }
 
-// unlessMissing leaves out that something is not there, or no more.
+// unlessMissing returns the error, unless it says that something does not exist.
 func unlessMissing(err error) error {
 	if errors.Is(err, repo.ErrNotFound) {
 		return nil

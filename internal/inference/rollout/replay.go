@@ -13,17 +13,16 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Evaluations has candidates asked again what was asked before. *evaluation.Service
-// implements it.
+// Evaluations are those that releases wait for. *evaluation.Service implements it.
 type Evaluations interface {
 	Start(ctx context.Context, in evaluation.Start) (*evaluation.Evaluation, error)
 	Cancel(ctx context.Context, id evaluation.ID) (*evaluation.Evaluation, error)
 }
 
-// StartReplay has a release begin with an evaluation of its candidate, in the name and by
-// the log of whoever begins it.
+// StartReplay has a release begin with an evaluation of its candidate, which belongs to the
+// tenant of whoever begins the release.
 type StartReplay struct {
-	Evaluation evaluation.Start // but for the model, the versions and the id
+	Evaluation evaluation.Start // without the model, the versions and the id
 	Gate       evidence.Replay
 }
 
@@ -45,9 +44,9 @@ func evaluationOf(id release.ID) evaluation.ID {
 	return evaluation.ID(evaluation.Prefix + "_" + suffix)
 }
 
-// evaluate begins the evaluation that a release waits for, and then the release. Doing so
-// again for the same release finds the one that is there; nobody waits for that of a release
-// that could not be begun, and it is cancelled.
+// evaluate begins the evaluation that a release waits for, and then the release. Done again
+// for the same release it finds the evaluation that is there. Where the release cannot be
+// begun, its evaluation is cancelled.
 func (s *Service) evaluate(ctx context.Context, id release.ID, c *StartRelease, baseline string, begin func() error) error {
 	in := c.Replay.Evaluation
 	in.ID, in.Name = evaluationOf(id), string(id)
@@ -63,8 +62,8 @@ func (s *Service) evaluate(ctx context.Context, id release.ID, c *StartRelease, 
 	return err
 }
 
-// replayed returns what the evaluation that a release waits for has come to. One that is gone
-// has failed, and so has one of other versions than the plan's.
+// replayed returns the outcome of the evaluation that a release waits for. One that is gone,
+// or compares other versions than the plan's, has failed.
 func (c Counted) replayed(ctx context.Context, p *release.Plan, r *release.Replaying) (*evidence.Replayed, error) {
 	out := &evidence.Replayed{Evaluation: r.Evaluation}
 	e, err := evaluation.Evaluations.Get(ctx, c.Store.Read(repo.Scope{Tenant: r.Tenant}), evaluation.ID(r.Evaluation))

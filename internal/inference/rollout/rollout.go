@@ -6,11 +6,10 @@
 // Follower on each node makes a routing table of it (package route) and swaps it
 // whole, within a second of any change and between two requests.
 //
-// An alias is divided by one experiment or release at a time, which holds it: it
-// is then changed by nobody else. Whoever begins to hold it and what it is held by
-// are aggregates of their own, changed one after the other, since there are stores
-// that change one at a time; what a crash leaves between the two is mended by
-// whoever drives releases.
+// An alias is divided by one experiment or release at a time, which holds it: nobody
+// else changes it meanwhile. The alias and its holder are separate aggregates, changed
+// one after the other, since some stores change one at a time; the Driver mends what a
+// crash leaves between the two.
 //
 // Known limit: models that keep state, or answer step by step, have aliases, but
 // are not divided: a sequence's steps would meet different versions.
@@ -44,16 +43,16 @@ type Artifact struct {
 	Version   int64
 	Digest    string // SHA-256 of its file, hex
 	Signature model.Signature
-	// Steps says that it keeps state, or answers step by step.
+	// Steps says that it keeps state or answers step by step.
 	Steps bool
 	Graph bool // it is a graph of models
 }
 
 // Catalog knows which versions can serve.
 type Catalog interface {
-	// Find returns a version by its number in decimal. It fails with
-	// fault.NotFound, code "model_not_found" where there is no such model, and with
-	// another code or fault.Unavailable where it has no such version.
+	// Find returns a version by its number in decimal. Where there is no such model it fails
+	// with fault.NotFound and the code "model_not_found"; where the model has no such version,
+	// with another code or with fault.Unavailable.
 	Find(model, version string) (Artifact, error)
 }
 

@@ -21,28 +21,30 @@ type Service struct {
 	Unlogged bool
 	// Evaluations are begun for releases that wait for one; nil for none.
 	Evaluations Evaluations
-
-	// Keeper has versions stay while something begins to name them; nil keeps none.
+	// Keeper keeps versions while something begins to name them; nil keeps none.
 	Keeper Keeper
-	// Graphs are made of what aliases lead to; nil for none.
+	// Graphs are checked before an alias they use leads elsewhere; nil for none.
 	Graphs Graphs
 
 	bus     *cqrs.Bus
 	catalog Catalog
 }
 
-// Keeper has versions of a model stay where they are, neither deleted nor archived, until
-// what names them is committed.
+// NewService returns the service of a bus that Register has been called for.
+func NewService(b *cqrs.Bus, catalog Catalog) *Service { return &Service{bus: b, catalog: catalog} }
+
+// Keeper keeps versions of a model from being deleted or archived until what names them is
+// committed.
 type Keeper interface {
-	// Keep returns the context in which they are named, and what ends that. It fails with
-	// fault.Unprocessable where one is not there any more.
+	// Keep returns the context in which to name the versions, and a function that ends the
+	// keeping. It fails with fault.Unprocessable where a version is gone.
 	Keep(ctx context.Context, model string, versions ...int64) (context.Context, func(), error)
 }
 
 // Graphs are models that are made of what aliases lead to.
 type Graphs interface {
-	// Fits fails with fault.Conflict where an alias of a model is not to lead to a version,
-	// since a graph that uses it could not be served then.
+	// Fits fails with fault.Conflict where an alias of a model must not lead to a version,
+	// because a graph that uses the alias could not be served then.
 	Fits(ctx context.Context, model, alias string, version int64) error
 }
 
@@ -56,7 +58,7 @@ func (s *Service) fits(ctx context.Context, model, alias string, version int64) 
 
 // DecideAlias approves or rejects what is proposed for an alias, see the command.
 func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias, error) {
-	a, err := cqrs.Ask(asSystemFor(ctx), s.bus, FindAlias{Model: c.Model, Alias: c.Alias}) // who approves need not read
+	a, err := cqrs.Ask(asSystemFor(ctx), s.bus, FindAlias{Model: c.Model, Alias: c.Alias}) // the permission to approve does not include reading
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func (s *Service) DecideAlias(ctx context.Context, c DecideAlias) (*LoadedAlias,
 	return after, s.lookAfter(ctx, c.Model, c.Alias, p.Version, after, err)
 }
 
-// naming has f name versions of a model, which stay meanwhile.
+// naming calls f, which names versions of a model, while these are kept.
 func (s *Service) naming(ctx context.Context, model string, versions []int64, f func(context.Context) error) error {
 	if s.Keeper == nil {
 		return f(ctx)
@@ -84,7 +86,7 @@ func (s *Service) naming(ctx context.Context, model string, versions []int64, f 
 	return f(ctx)
 }
 
-// SetAlias points an alias to a version that stays until then, see the command.
+// SetAlias points an alias to a version, which is kept meanwhile, see the command.
 func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err error) {
 	artifact, found := s.catalog.Find(c.Model, c.Version)
 	if found != nil {
@@ -100,21 +102,18 @@ func (s *Service) SetAlias(ctx context.Context, c SetAlias) (a *LoadedAlias, err
 	return a, err
 }
 
-// NewService returns the service of a bus that Register has been called for.
-func NewService(b *cqrs.Bus, catalog Catalog) *Service { return &Service{bus: b, catalog: catalog} }
-
 // StartExperiment is what somebody wants to find out.
 type StartExperiment struct {
 	Model, Alias string
 	Arms         []WeightedArm
-	Unit         []experiment.Key // the header Experiment-Unit where it is empty
+	Unit         []experiment.Key // empty for the header Experiment-Unit
 	Rules        []experiment.Rule
 	Shadow       *WeightlessArm // nil for none
 	Bandit       *Bandit        // nil keeps the weights
 }
 
-// StartExperiment divides an alias's requests. Doing so again with the same id
-// returns what was begun.
+// StartExperiment divides an alias's requests. Done again with the same id it returns
+// what was begun.
 func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartExperiment) (*LoadedExperiment, error) {
 	if len(c.Unit) == 0 {
 		c.Unit = standardUnit
@@ -150,11 +149,11 @@ func (s *Service) StartExperiment(ctx context.Context, id ExperimentID, c StartE
 	return cqrs.Ask(ctx, s.bus, FindExperiment{ID: id})
 }
 
-// standardUnit is where the unit of a request is found where nobody says.
+// standardUnit is where the unit of a request is found, unless an experiment says otherwise.
 var standardUnit = []experiment.Key{{From: experiment.Header, Name: experiment.HeaderUnit}}
 
-// holding begins something that holds an alias. Nothing is held by what could not
-// be begun; what may have been begun keeps its hold until the driver knows.
+// holding takes the hold of an alias and then begins the holder. The hold is given back
+// where the holder could not be begun, and left to the driver where that is not known.
 func (s *Service) holding(ctx context.Context, alias *LoadedAlias, id string, next *Pointing, begin func() error) error {
 	_, err := cqrs.Send(ctx, s.bus, holdAlias{model: alias.State.Model, alias: alias.State.Name, holder: id, next: next, version: alias.Root.Version})
 	if errors.Is(err, repo.ErrProcessed) {
@@ -171,12 +170,12 @@ func (s *Service) holding(ctx context.Context, alias *LoadedAlias, id string, ne
 		return err // it may be there, and then it has to hold the alias
 	}
 	if _, freed := cqrs.Send(context.WithoutCancel(ctx), s.bus, freeAlias{model: alias.State.Model, alias: alias.State.Name, holder: id}); freed != nil {
-		return err // whoever drives releases frees it
+		return err // the driver frees it
 	}
 	return err
 }
 
-// held refuses to go on where the hold that an earlier attempt took has ended.
+// held fails where the hold that an earlier attempt took has ended.
 func (s *Service) held(ctx context.Context, alias *LoadedAlias, id string) error {
 	now, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: alias.State.Model, Alias: alias.State.Name})
 	if err != nil || now.State.Holder == id || s.begun(ctx, id) {
@@ -185,8 +184,8 @@ func (s *Service) held(ctx context.Context, alias *LoadedAlias, id string) error
 	return fault.New(fault.Conflict, "an earlier attempt of this request came to nothing, and its hold of the alias has ended: send it again with another Idempotency-Key").WithCode("hold_ended")
 }
 
-// begun says whether something that holds an alias is there, be it over by now: an
-// attempt that is repeated returns it.
+// begun reports whether a holder exists, even if it is over by now: an attempt that is
+// repeated returns it.
 func (s *Service) begun(ctx context.Context, id string) bool {
 	var err error
 	if isExperiment(id) {
@@ -197,7 +196,7 @@ func (s *Service) begun(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-// StopExperiment has an alias's requests divided no more.
+// StopExperiment stops an experiment and frees its alias.
 func (s *Service) StopExperiment(ctx context.Context, c StopExperiment) (*LoadedExperiment, error) {
 	x, err := cqrs.Send(ctx, s.bus, c)
 	if err != nil {
@@ -215,34 +214,19 @@ type StartRelease struct {
 	Model, Alias string
 	Candidate    string // the number of a version
 	Steps        []release.Step
-	Replay       *StartReplay // before them; nil for none
+	Replay       *StartReplay // before the steps; nil for none
 }
 
-// StartRelease begins to walk a candidate to an alias. Doing so again with the same
-// id returns what was begun.
+// StartRelease begins to walk a candidate to an alias. Done again with the same id it
+// returns what was begun.
 func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartRelease) (*LoadedRelease, error) {
 	alias, err := cqrs.Ask(ctx, s.bus, FindAlias{Model: c.Model, Alias: c.Alias})
 	if err != nil {
 		return nil, err
 	}
-	champion, err := find(s.catalog, c.Model, alias.State.Version)
+	champion, candidate, err := s.contenders(ctx, alias, &c)
 	if err != nil {
 		return nil, err
-	}
-	candidate, err := s.catalog.Find(c.Model, c.Candidate)
-	if err != nil {
-		return nil, missing(c.Model, c.Candidate, err)
-	}
-	if err := alike(c.Model, champion, candidate); err != nil {
-		return nil, err
-	}
-	if err := s.fits(ctx, c.Model, c.Alias, candidate.Version); err != nil {
-		return nil, err
-	}
-	if slices.ContainsFunc(c.Steps, func(s release.Step) bool { return s.Shadow }) {
-		if err := shadeable(c.Model, candidate); err != nil {
-			return nil, err
-		}
 	}
 	if c.Replay != nil {
 		step, err := s.replay(ctx, id, &c)
@@ -252,15 +236,7 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		c.Steps = append([]release.Step{step}, c.Steps...)
 	}
 	plan := release.Plan{Model: c.Model, Alias: c.Alias, Champion: champion.Digest, Candidate: candidate.Digest, Protected: alias.State.Protected, Steps: c.Steps}
-	by := askerOf(ctx)
-	plan.Requester, plan.Tenant = by.person, tenantOf(ctx)
-	if by.nobody && (plan.Protected || slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return s.Approval })) {
-		return nil, errNobody
-	}
-	if s.Unlogged && slices.ContainsFunc(plan.Steps, func(s release.Step) bool { return logged(s.Policy) }) {
-		return nil, fault.New(fault.Unprocessable, "the guardrails 'quality' and 'drift' need the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")
-	}
-	if err := plan.Validate(); err != nil {
+	if err := s.complete(ctx, &plan); err != nil {
 		return nil, err
 	}
 	next := &Pointing{candidate.Version, candidate.Digest, alias.State.Protected}
@@ -283,4 +259,38 @@ func (s *Service) StartRelease(ctx context.Context, id release.ID, c StartReleas
 		return nil, err
 	}
 	return cqrs.Ask(ctx, s.bus, FindRelease{ID: id})
+}
+
+// contenders returns the champion and the candidate of a release, which must be able to
+// stand in for each other.
+func (s *Service) contenders(ctx context.Context, alias *LoadedAlias, c *StartRelease) (champion, candidate Artifact, err error) {
+	if champion, err = find(s.catalog, c.Model, alias.State.Version); err != nil {
+		return champion, candidate, err
+	}
+	if candidate, err = s.catalog.Find(c.Model, c.Candidate); err != nil {
+		return champion, candidate, missing(c.Model, c.Candidate, err)
+	}
+	if err := alike(c.Model, champion, candidate); err != nil {
+		return champion, candidate, err
+	}
+	if err := s.fits(ctx, c.Model, c.Alias, candidate.Version); err != nil {
+		return champion, candidate, err
+	}
+	if slices.ContainsFunc(c.Steps, func(s release.Step) bool { return s.Shadow }) {
+		err = shadeable(c.Model, candidate)
+	}
+	return champion, candidate, err
+}
+
+// complete notes in a plan who begins the release, and says why it cannot be begun.
+func (s *Service) complete(ctx context.Context, p *release.Plan) error {
+	by := askerOf(ctx)
+	p.Requester, p.Tenant = by.person, tenantOf(ctx)
+	if by.nobody && (p.Protected || slices.ContainsFunc(p.Steps, func(s release.Step) bool { return s.Approval })) {
+		return errNobody
+	}
+	if s.Unlogged && slices.ContainsFunc(p.Steps, func(s release.Step) bool { return logged(s.Policy) }) {
+		return fault.New(fault.Unprocessable, "the guardrails 'quality' and 'drift' need the prediction log, and this server keeps none: set record.url").WithCode("release_needs_log")
+	}
+	return p.Validate()
 }

@@ -15,7 +15,7 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// shadowTally counts what came of a shadow on this node: a route.Judge.
+// shadowTally counts the outcomes of a shadow on this node: a route.Judge.
 type shadowTally struct {
 	mu      sync.Mutex
 	numbers *shadow.Numbers
@@ -26,7 +26,7 @@ func newShadowTally(p shadow.Policy) (*shadowTally, error) {
 	return &shadowTally{numbers: n}, err
 }
 
-// judging is a shadow whose answers the tally compares.
+// judging returns a shadow whose answers the tally compares.
 func (t *partTally) judging(name, digest string, p shadow.Policy) (*route.Shadow, error) {
 	if t.shadow.Load() == nil {
 		s, err := newShadowTally(p)
@@ -72,11 +72,11 @@ func (s *shadowTally) Dropped(why shadow.Dropped) {
 	s.numbers.Dropped[why]++
 }
 
-// snapshot returns what was counted so far, as it does not change any more.
+// snapshot returns a copy of what was counted so far.
 func (s *shadowTally) snapshot() *shadow.Numbers {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sum, _ := addShadow(nil, s.numbers) // it has its own configuration
+	sum, _ := addShadow(nil, s.numbers) // fails for different configurations alone
 	return sum
 }
 
@@ -102,8 +102,8 @@ func measureShadow(m *evidence.Measured, n *shadow.Numbers) {
 	m.Answers = sequential.Count{N: n.Report.Rows, Hits: n.Report.Differ}
 }
 
-// FindShadow asks for what came of a shadow: that of a release's step, or that of an
-// experiment, whatever the step.
+// FindShadow asks for the outcomes of a shadow: that of a release's step, or that of an
+// experiment, where Step means nothing.
 type FindShadow struct {
 	cqrs.Returns[*shadow.Numbers]
 	Holder string

@@ -13,11 +13,11 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// takeBack has an alias be what it was before a change that ought not to have been made.
+// takeBack undoes the last change of an alias.
 type takeBack struct {
 	cqrs.Returns[*LoadedAlias]
 	model, alias string
-	version      int64 // that the change has made
+	version      int64 // of the alias, which the change has made
 }
 
 // CommandName implements cqrs.Command.
@@ -46,8 +46,8 @@ func registerTakingBack(b *cqrs.Bus) {
 	}, cqrs.Platform())
 }
 
-// beforeLast returns what an alias was before the last that happened to it, and that. Who changes it
-// cannot know: others may have, between any look of theirs and the commit.
+// beforeLast returns the last event of an alias, and what the alias was before it. Whoever
+// made that change cannot tell: others may have changed the alias just before.
 func beforeLast(ctx context.Context, tx *repo.Tx, id AliasID) (before Alias, last aggregate.Event, err error) {
 	now, err := Aliases.Get(ctx, tx, id)
 	if err != nil {
@@ -62,14 +62,14 @@ func beforeLast(ctx context.Context, tx *repo.Tx, id AliasID) (before Alias, las
 	return before, nil, nil
 }
 
-// lookTime bounds a look behind a commit.
+// lookTime bounds a look after a commit.
 const lookTime = 10 * time.Second
 
-// breaks returns why a graph that uses an alias cannot work with a version, as it is known
-// behind a commit. No unit of work spans the graph and the alias, so who points the alias
-// looks before it does and again when it has: a graph that was registered meanwhile is seen.
-// That the registry cannot be asked just then undoes nothing; that the caller has gone does
-// not keep it from being asked.
+// breaks returns why a graph that uses an alias cannot work with a version, after the alias
+// was pointed to it. No unit of work spans the graph and the alias, so whoever points the
+// alias looks before the commit and again after it: then it sees a graph that was registered
+// meanwhile. It looks even where the caller has gone; where the registry cannot be asked,
+// nothing is undone.
 func (s *Service) breaks(ctx context.Context, model, alias string, version int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 	defer cancel()
@@ -79,8 +79,8 @@ func (s *Service) breaks(ctx context.Context, model, alias string, version int64
 	return nil
 }
 
-// lookBehind takes back that an alias was pointed elsewhere where a graph was registered
-// meanwhile that could not work with that. What somebody has changed since stays.
+// lookBehind takes a change of an alias back where a graph was registered meanwhile that
+// cannot work with it. What somebody has changed since stays.
 func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 	broken := s.breaks(ctx, a.State.Model, a.State.Name, a.State.Version)
 	if broken == nil {
@@ -94,8 +94,8 @@ func (s *Service) lookBehind(ctx context.Context, a *LoadedAlias) error {
 	return broken
 }
 
-// lookAfter looks behind a change, also one that may have been made, or was made when the
-// request was sent before: who sent it then may not have come to look.
+// lookAfter calls lookBehind for a change, also for one that may have been made, or was made
+// by an earlier attempt, which may have died before it looked.
 func (s *Service) lookAfter(ctx context.Context, model, alias string, version int64, a *LoadedAlias, err error) error {
 	if errors.Is(err, repo.ErrOutcomeUnknown) || errors.Is(err, repo.ErrProcessed) {
 		ctx, cancel := context.WithTimeout(asSystemFor(context.WithoutCancel(ctx)), lookTime)
@@ -112,7 +112,7 @@ func (s *Service) lookAfter(ctx context.Context, model, alias string, version in
 	return s.lookBehind(ctx, a)
 }
 
-// lookBehindRelease rolls a release back for the same reason.
+// lookBehindRelease rolls a release back for the same reason as lookBehind.
 func (s *Service) lookBehindRelease(ctx context.Context, id release.ID, model, alias string, version int64) error {
 	broken := s.breaks(ctx, model, alias, version)
 	if broken == nil {

@@ -21,7 +21,7 @@ type armTally struct {
 	buckets [histogram.Size]atomic.Int64
 }
 
-// Answered implements route.Meter. Whom a rule has chosen is not compared.
+// Answered implements route.Meter. Requests that came to the arm by a rule are not compared.
 func (a *armTally) Answered(r experiment.Reason, took time.Duration) {
 	if r == experiment.ByRule {
 		return
@@ -35,7 +35,7 @@ func (a *armTally) Spared(r experiment.Reason) {
 	if r == experiment.ByRule {
 		return
 	}
-	a.spared.Add(1) // never a unit: how work in spare time is cut says nothing of how units are divided
+	a.spared.Add(1) // never a unit of its own: work in spare time is cut as it suits
 }
 
 // Failed implements route.Meter.
@@ -59,7 +59,7 @@ func (a *armTally) numbers() (n evidence.Numbers, single int64) {
 	h := new(histogram.Histogram)
 	for b := range a.buckets {
 		if count := a.buckets[b].Load(); count > 0 {
-			_ = h.AddBucket(b, count) // it is one
+			_ = h.AddBucket(b, count) // fails for other buckets alone
 		}
 	}
 	if n.Requests.N = n.Requests.Hits + h.Count() + a.spared.Load(); h.Count() > 0 {
@@ -68,13 +68,14 @@ func (a *armTally) numbers() (n evidence.Numbers, single int64) {
 	return n, a.single.Load()
 }
 
-// part is the part of the time of a release or experiment in which its arms had the
-// same weights: a step, or the version of an experiment.
+// part is the time in which the arms of a release or experiment had the same weights: a step
+// of the release, or a version of the experiment.
 type part struct {
 	holder string
 	number int64
 }
 
+// stepOf returns the part of a release's current step.
 func stepOf(r *LoadedRelease) part { return part{string(r.Root.ID), int64(r.State.Step)} }
 
 // String names the part.
@@ -89,7 +90,7 @@ type partTally struct {
 	written int64                       // requests in the store; the writer's
 }
 
-// Tallies are what a node counts of what divides requests, and writes to the store,
+// Tallies are what a node counts of experiments and releases. It writes them to the store,
 // where the numbers of all nodes add up.
 type Tallies struct {
 	mu    sync.Mutex
@@ -98,8 +99,8 @@ type Tallies struct {
 
 func newTallies() *Tallies { return &Tallies{parts: map[part]*partTally{}} }
 
-// of returns the tally of a part, the same one each time. Of those of the same
-// holder it keeps the last: requests that began before are still under way.
+// of returns the tally of a part, the same one each time. Of the holder's other tallies it
+// keeps the latest, whose requests are still under way.
 func (t *Tallies) of(p part, weights []experiment.Arm) *partTally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -127,7 +128,7 @@ func (t *partTally) meter(arms []route.Arm) {
 	}
 }
 
-// retain forgets what holds nothing any more.
+// retain forgets the tallies of holders that divide nothing any more.
 func (t *Tallies) retain(splits map[string]*split) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,7 +21,7 @@ type ExperimentID string
 // ExperimentPrefix is how ids of experiments begin.
 const ExperimentPrefix = "exp"
 
-// isExperiment says whether the id of a holder is that of an experiment.
+// isExperiment reports whether a holder's id is that of an experiment.
 func isExperiment(id string) bool { return strings.HasPrefix(id, ExperimentPrefix+"_") }
 
 // Arm is a version that takes part in an experiment.
@@ -43,10 +43,10 @@ type Experiment struct {
 	Bandit      *Bandit          `json:"bandit,omitempty"`
 	Decision    *bandit.Decision `json:"decision,omitempty"`
 	AllocatedAt time.Time        `json:"allocated_at,omitzero"`
-	// Tenant is that of who began it: its audit log has what the platform does.
+	// Tenant began it: its audit log has what the platform does with it.
 	Tenant  string `json:"tenant,omitempty"`
 	Stopped bool   `json:"stopped,omitempty"`
-	Reason  string `json:"reason,omitempty"` // for that
+	Reason  string `json:"reason,omitempty"` // why it was stopped
 }
 
 // ShadowArm is a version that gets copies of the first arm's requests, for its
@@ -121,21 +121,21 @@ func applyExperiment(x *Experiment, e aggregate.Event, at time.Time) {
 	}
 }
 
-// WeightedArm is an arm as somebody asks for it.
+// WeightedArm is an arm that a new experiment should have.
 type WeightedArm struct {
 	Name    string
 	Version string
 	Weight  int // in basis points
 }
 
-// WeightlessArm is a shadow as somebody asks for it.
+// WeightlessArm is a shadow that a new experiment should have.
 type WeightlessArm struct {
 	Name    string
 	Version string
 	Policy  shadow.Policy
 }
 
-// design makes an experiment of what somebody asks for; id is its salt.
+// design makes an experiment of what was asked for; id is its salt.
 func design(catalog Catalog, id ExperimentID, c StartExperiment) (*ExperimentStarted, error) {
 	if err := checkName(c.Alias); err != nil {
 		return nil, err
@@ -182,8 +182,8 @@ func design(catalog Catalog, id ExperimentID, c StartExperiment) (*ExperimentSta
 	return e, e.Config.Validate()
 }
 
-// shade makes a shadow of what somebody asks for, of the version that serves the
-// first arm.
+// shade makes the shadow that was asked for; first is the version of the first arm, with
+// whose answers the shadow's are compared.
 func shade(catalog Catalog, model string, first Artifact, w *WeightlessArm) (*ShadowArm, error) {
 	a, err := catalog.Find(model, w.Version)
 	if err != nil {
@@ -201,8 +201,7 @@ func shade(catalog Catalog, model string, first Artifact, w *WeightlessArm) (*Sh
 	return &ShadowArm{Arm{w.Name, a.Version, a.Digest}, w.Policy}, w.Policy.Validate()
 }
 
-// shadeable refuses to shadow by a graph: its models would answer as if somebody
-// waited.
+// shadeable refuses a graph as shadow: its models would compete with online requests.
 func shadeable(name string, a Artifact) error {
 	if a.Graph {
 		return fault.New(fault.Unprocessable, "version %d of model '%s' is a graph, whose models do not run on idle capacity alone: shadow by its models, or begin with a small weight", a.Version, fault.Clip(name, 64)).WithCode("shadow_graph")
@@ -229,8 +228,8 @@ func weights(arms []WeightedArm) []experiment.Arm {
 	return out
 }
 
-// alike refuses to divide requests among versions that do not take the same,
-// or whose answers depend on earlier requests.
+// alike refuses to divide requests among versions that do not take and give the same
+// tensors, or whose answers depend on earlier requests.
 func alike(name string, a, b Artifact) error {
 	for _, x := range []Artifact{a, b} {
 		if x.Steps {
@@ -257,7 +256,7 @@ func (x *Experiment) reweigh(arms []experiment.Arm) ([]aggregate.Event, error) {
 	}) {
 		return nil, fault.New(fault.Unprocessable, "name each of the %d arms of the experiment once: arms do not change while it lives, only weights", len(now)).WithCode("experiment_arms")
 	}
-	ordered := slices.Clone(now) // the arms' order is that of Arms
+	ordered := slices.Clone(now) // in the order of Experiment.Arms
 	for i := range ordered {
 		ordered[i].Weight = arms[slices.IndexFunc(arms, func(a experiment.Arm) bool { return a.Name == ordered[i].Name })].Weight
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"sluice/internal/platform/repo"
 )
@@ -24,6 +23,7 @@ func Uses(ctx context.Context, from repo.Reading, model string, number int64) (w
 	return "", nil
 }
 
+// uses says why the alias needs a version to stay.
 func (a *Alias) uses(ctx context.Context, from repo.Reading, number int64) (why string, err error) {
 	switch p := a.Proposed; {
 	case !a.Exists:
@@ -34,11 +34,11 @@ func (a *Alias) uses(ctx context.Context, from repo.Reading, number int64) (why 
 		return fmt.Sprintf("it is proposed for the alias %s: reject that first", a.Name), nil
 	case a.Next != nil && a.Next.Version == number:
 		return fmt.Sprintf("the release %s walks it to the alias %s: roll that back first", a.Holder, a.Name), nil
-	case !strings.HasPrefix(a.Holder, ExperimentPrefix+"_"):
+	case !isExperiment(a.Holder):
 		return "", nil
 	}
 	x, err := Experiments.Get(ctx, from, ExperimentID(a.Holder))
-	if errors.Is(err, repo.ErrNotFound) { // who holds the alias is about to begin it
+	if errors.Is(err, repo.ErrNotFound) { // whoever took the hold is about to begin it
 		return fmt.Sprintf("the experiment %s of the alias %s is being begun, and may name it", a.Holder, a.Name), nil
 	}
 	if err != nil || x.State.Stopped {

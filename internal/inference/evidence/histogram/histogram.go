@@ -22,12 +22,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// buckets is how many there are: durations below 128 ns have one each, and each
-// doubling from there to the longest time.Duration has 64.
-const buckets = 128 + 64*(63-7)
-
-// Size is one more than the greatest number of a bucket.
-const Size = buckets
+// Size is how many buckets there are, numbered from 0: durations below 128 ns have one
+// each, and each doubling from there to the longest time.Duration has 64.
+const Size = 128 + 64*(63-7)
 
 // Histogram counts durations. The zero value is empty and ready for use. It
 // takes up to 29 KB, and 18 KB if nothing takes an hour. It is not safe for
@@ -65,8 +62,8 @@ func (h *Histogram) add(bucket int, n int64) {
 
 // AddBucket counts n durations of a bucket, as a store returns them.
 func (h *Histogram) AddBucket(bucket int, n int64) error {
-	if bucket < 0 || bucket >= buckets || n < 0 || n > math.MaxInt64-h.n {
-		return fault.New(fault.Invalid, "the bucket %d with %d durations is none: there are buckets 0 to %d", bucket, n, buckets-1).WithCode("histogram_bucket")
+	if bucket < 0 || bucket >= Size || n < 0 || n > math.MaxInt64-h.n {
+		return fault.New(fault.Invalid, "the bucket %d with %d durations is none: there are buckets 0 to %d", bucket, n, Size-1).WithCode("histogram_bucket")
 	}
 	if n > 0 {
 		h.add(bucket, n)
@@ -175,7 +172,7 @@ func (h *Histogram) MergeBinary(data []byte) error {
 	for len(data) > 0 {
 		step, n := binary.Uvarint(data)
 		count, m := binary.Uvarint(data[max(n, 0):])
-		if n <= 0 || m <= 0 || step >= buckets || count > math.MaxInt64 {
+		if n <= 0 || m <= 0 || step >= Size || count > math.MaxInt64 {
 			return fault.New(fault.Invalid, "a histogram ends in the middle of a bucket, or counts what cannot be").WithCode("histogram_malformed")
 		}
 		data, bucket = data[n+m:], bucket+int(step)

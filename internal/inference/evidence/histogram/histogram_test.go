@@ -38,7 +38,7 @@ func text(t *rapid.T, h *Histogram) string {
 // Buckets tile all durations, in order, none wider than 1/64 of its least.
 func TestBucketsTile(t *testing.T) {
 	next := time.Duration(0)
-	for bucket := range buckets {
+	for bucket := range Size {
 		low, high := Bounds(bucket)
 		if low != next || high < low || Bucket(low) != bucket || Bucket(high) != bucket {
 			t.Fatalf("bucket %d is [%d, %d], want it to begin at %d", bucket, low, high, next)
@@ -48,7 +48,7 @@ func TestBucketsTile(t *testing.T) {
 		}
 		next = high + 1
 	}
-	if _, high := Bounds(buckets - 1); high != math.MaxInt64 || Bucket(-1) != 0 {
+	if _, high := Bounds(Size - 1); high != math.MaxInt64 || Bucket(-1) != 0 {
 		t.Errorf("the last bucket ends at %d", high)
 	}
 }

@@ -16,6 +16,7 @@
 package bandit
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -121,7 +122,7 @@ func (in Inputs) validate() error {
 }
 
 // share turns chances into weights that add up to experiment.Total, none below
-// Floor. What is over Floor for all is divided by chance, rounded by largest
+// Floor. What is left above the floors is divided by chance, rounded by largest
 // remainders: the first arm wins ties.
 func share(chances []float64) []int {
 	free := experiment.Total - Floor*len(chances)
@@ -134,15 +135,7 @@ func share(chances []float64) []int {
 		weights[i], order[i], rest[i] = int(exact), i, exact-math.Floor(exact)
 		given += weights[i]
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case rest[a] > rest[b]:
-			return -1
-		case rest[a] < rest[b]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rest[b], rest[a]) })
 	for _, i := range order[:free-given] {
 		weights[i]++
 	}

@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 )
 
-// unknown is what an arm of numbers is drawn as before it has enough of them to
-// tell of a spread: as good as any, so that it is tried.
+// An arm with fewer than fewest numbers, too few to tell of a spread, is drawn as up to
+// unknown, better than any other, so that it is tried.
 const (
+	fewest  = 5
 	unknown = math.MaxFloat64
-	fewest  = 5 // observations
 )
 
 // draw draws the true mean of an arm from what is believed of it.

@@ -85,8 +85,8 @@ func (c Conditions) expectation() (e rollout.Expectation, err error) {
 	return e, err
 }
 
-// decided returns what somebody decides on. To approve is to have read it: * would
-// be whatever is there by now.
+// decided returns which version a decision is about. An approval names the version that was
+// read: * would approve whatever is there by now.
 func decided(m api.IfMatch, approve bool) (rollout.Expectation, error) {
 	e, err := Conditions{IfMatch: m}.expectation()
 	if err == nil && approve && e.Any {
@@ -141,7 +141,7 @@ func aliasView(a *rollout.LoadedAlias) Alias {
 	return v
 }
 
-// number writes the number of a version; 0 is none.
+// number writes the number of a version, "" for 0.
 func number(n int64) string {
 	if n == 0 {
 		return ""
@@ -223,7 +223,7 @@ func shown(a *rollout.LoadedAlias, err error) (*aliasOut, error) {
 	return &aliasOut{Status: http.StatusOK, ETag: api.ETag(a.Root.Version), Body: aliasView(a)}, nil
 }
 
-// changed is shown with 202 where the change is only proposed.
+// changed is shown, with 202 where the change is only proposed.
 func changed(a *rollout.LoadedAlias, err error) (*aliasOut, error) {
 	out, err := shown(a, err)
 	if err == nil && a.State.Proposed != nil {
@@ -232,6 +232,7 @@ func changed(a *rollout.LoadedAlias, err error) (*aliasOut, error) {
 	return out, err
 }
 
+// history answers with what an alias pointed to.
 func history(ctx context.Context, b *cqrs.Bus, in *historyIn) (*historyOut, error) {
 	q := rollout.AliasHistory{Model: in.Model, Alias: in.Alias, Limit: in.Limit}
 	if in.AsOf != "" {
@@ -239,7 +240,7 @@ func history(ctx context.Context, b *cqrs.Bus, in *historyIn) (*historyOut, erro
 		if err := t.UnmarshalText([]byte(in.AsOf)); err != nil {
 			return nil, err
 		}
-		q.AsOf = t.Add(time.Millisecond - time.Microsecond) // what is shown to have happened then, had
+		q.AsOf = t.Add(time.Millisecond - time.Microsecond) // times are shown in milliseconds: all of that one is included
 	}
 	var err error
 	if q.After, err = sequence(in.Cursor); err != nil {

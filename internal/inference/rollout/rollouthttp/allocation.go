@@ -19,13 +19,13 @@ type Allocation struct {
 	Chances     []Chance    `json:"chances,omitempty" readOnly:"true" doc:"Of being the best, as of the latest allocation. They are for earning meanwhile: do not ship by them."`
 }
 
-// Chance is that of an arm of being the best.
+// Chance is an arm's chance of being the best.
 type Chance struct {
 	Arm    string  `json:"arm"`
 	Chance float64 `json:"chance"`
 }
 
-// ask makes what the service understands of it; nil keeps the weights.
+// ask returns what the service takes for it; nil keeps the weights.
 func (a *Allocation) ask() (*rollout.Bandit, error) {
 	if a == nil || a.Kind == "fixed" {
 		return nil, nil //nolint:nilnil // nothing is asked for

@@ -102,7 +102,7 @@ type Because struct {
 	Reason string `json:"reason,omitempty" maxLength:"255"`
 }
 
-// reason returns the reason, which need not be given.
+// reason returns the reason, "" where there is none.
 func (b *Because) reason() string {
 	if b == nil {
 		return ""
@@ -112,7 +112,7 @@ func (b *Because) reason() string {
 
 type stopIn struct {
 	ID string `path:"id" maxLength:"64"`
-	// IfMatch need not be there: to stop must not wait for who reads again.
+	// IfMatch is optional: stopping must not wait for another reading.
 	IfMatch string `header:"If-Match" doc:"The ETag of the version that is to be stopped. Without it, whatever is there is."`
 	Body    *Because
 }
@@ -165,7 +165,7 @@ func shownExperiment(x *rollout.LoadedExperiment, err error) (*experimentOut, er
 	return &experimentOut{Status: http.StatusOK, ETag: api.ETag(x.Root.Version), Body: experimentView(x)}, nil
 }
 
-// ask makes what the service understands of what a client sent.
+// ask returns what the service takes for what a client sent.
 func (n *NewExperiment) ask() (rollout.StartExperiment, error) {
 	b, err := n.Allocation.ask()
 	c := rollout.StartExperiment{Model: n.Model, Alias: n.Alias, Shadow: n.Shadow.ask(), Bandit: b}
@@ -187,7 +187,7 @@ func (n *NewExperiment) ask() (rollout.StartExperiment, error) {
 
 func key(k Key) experiment.Key { return experiment.Key{From: experiment.Source(k.From), Name: k.Name} }
 
-// newID returns the id of what a request makes: the same one each time that its
+// newID returns the id of what a request makes: the same one each time that the
 // operation is repeated.
 func newID[ID ~string](ctx context.Context, prefix string) ID {
 	operation, err := uuid.Parse(web.OperationID(ctx))

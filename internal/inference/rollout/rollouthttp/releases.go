@@ -139,7 +139,7 @@ func releaseView(r *rollout.LoadedRelease) Release {
 	return v
 }
 
-// duration writes a duration; 0 is none.
+// duration writes a duration, "" for 0.
 func duration(d time.Duration) string {
 	if d == 0 {
 		return ""
@@ -147,7 +147,7 @@ func duration(d time.Duration) string {
 	return d.String()
 }
 
-// plan makes what the service understands of what a client sent.
+// plan returns what the service takes for what a client sent.
 func (n *NewRelease) plan() (rollout.StartRelease, error) {
 	c := rollout.StartRelease{Model: n.Model, Alias: n.Alias, Candidate: n.Candidate}
 	for i, s := range n.Steps {
@@ -287,6 +287,7 @@ func releases(a *api.API, b *cqrs.Bus, s *rollout.Service, e Evidence) {
 	})
 }
 
+// releaseEvents answers with a page of what happened to a release.
 func releaseEvents(ctx context.Context, b *cqrs.Bus, in *eventsIn) (*eventsOut, error) {
 	if _, err := cqrs.Ask(ctx, b, rollout.FindRelease{ID: release.ID(in.ID)}); err != nil {
 		return nil, err
@@ -307,8 +308,7 @@ func releaseEvents(ctx context.Context, b *cqrs.Bus, in *eventsIn) (*eventsOut, 
 	return &eventsOut{api.NewPage(views, next)}, err
 }
 
-// shownEvent is an event without the tenant that began a release, and whose evaluation it waits
-// for: releases are seen by all.
+// shownEvent returns an event without the names of tenants: all tenants see releases.
 func shownEvent(e aggregate.Event) aggregate.Event {
 	s, ok := e.(release.Started)
 	if !ok {

@@ -29,7 +29,7 @@ type StepReplay struct {
 // ReplayLimit limits how answers to what was asked before differ.
 type ReplayLimit evidence.Replay
 
-// start is what the service is asked for; nil is nothing.
+// start returns what the service is asked for, nil for nothing.
 func (r *Replaying) start(model string) (*rollout.StartReplay, error) {
 	if r == nil {
 		return nil, nil //nolint:nilnil // nil does not wait

@@ -2,6 +2,7 @@ package rollouthttp
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -31,8 +32,8 @@ type ShadowArm struct {
 	Shadowing
 }
 
-// policy is what the service understands of it; what is zero has its default, as
-// in the document.
+// policy returns what the service takes for it; zero values have the defaults that the
+// document names.
 func (s *Shadowing) policy() shadow.Policy {
 	p := shadow.DefaultPolicy()
 	if s.Sample > 0 {
@@ -145,9 +146,9 @@ func timesView(h *histogram.Histogram) ShadowTimes {
 	return ShadowTimes{at(0.5), at(0.9), at(0.99)}
 }
 
-// known is a number, and nil for what is none.
+// known returns a number, nil for NaN.
 func known(x float64) *float64 {
-	if x != x { //nolint:gocritic // not a number
+	if math.IsNaN(x) {
 		return nil
 	}
 	return &x
