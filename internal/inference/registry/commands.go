@@ -40,7 +40,7 @@ type number struct {
 	taken         func(int64) bool
 }
 
-// add keeps a version whose files are kept. It is once again what was deleted.
+// add commits a version whose files are kept.
 type add struct {
 	cqrs.Returns[*Version]
 	version Version
@@ -53,7 +53,7 @@ type Find struct {
 	Number int64
 }
 
-// numbered asks for the number that a digest was given; 0 is none.
+// numbered asks for the number that a digest was given, 0 for none.
 type numbered struct {
 	cqrs.Returns[int64]
 	model, digest string
@@ -79,21 +79,21 @@ type List struct {
 	After          string
 }
 
-// Note changes what is noted of a version: what is nil stays.
+// Note changes the notes of a version, and its stage.
 type Note struct {
 	cqrs.Returns[Noting]
 	Model  string
 	Number int64
-	Expect func(version int64) error // of the aggregate
+	Expect func(version int64) error // checks the aggregate's version
 	Change func(*Notes)
-	Stage  Stage // empty: it stays
-	back   bool  // to Stage, where it was before it was archived
+	Stage  Stage // empty leaves it as it is
+	back   bool  // undoes an archiving: Stage is the one before it, and nothing else is changed
 }
 
 // Noting is a version whose notes or stage were changed.
 type Noting struct {
 	*Version
-	left Stage // the stage in which it was
+	left Stage // the stage before
 }
 
 // Delete deletes a version, so that it can be restored for a time.
@@ -109,8 +109,8 @@ type Restore struct {
 	cqrs.Returns[*Version]
 	Model  string
 	Number int64
-	by     *Version // the registration of the same files that brings it back, nil for none
-	back   bool     // as if it had not been deleted
+	by     *Version // the registration of the same files that brings it back; nil for none
+	back   bool     // undoes a deletion: nothing is checked
 }
 
 // CommandName implements cqrs.Command.

@@ -9,10 +9,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// ReadConfig makes the configuration of a version of its files, with the class
-// labels that it names; the zero configuration, with the model's name, of files
-// that have none. It fails with fault.Unprocessable where the configuration
-// cannot be used, and as read does.
+// ReadConfig reads the configuration among a version's files, with the class labels that it
+// names. Without one it returns a configuration with nothing but the model's name. It fails
+// with fault.Unprocessable where the configuration cannot be used, and as read does.
 func ReadConfig(name string, files []File, read func(File) ([]byte, error)) (model.Config, error) {
 	main := ModelFile
 	if slices.ContainsFunc(files, func(f File) bool { return f.Name == GraphFile }) {
@@ -72,7 +71,7 @@ func badConfig(err error) error {
 	return fault.Wrap(fault.Unprocessable, err, "%s", fault.Of(err).Message).WithCode("model_config_invalid")
 }
 
-// ports shows a signature's.
+// ports returns ports as a version keeps them.
 func ports(in []model.Port) []Port {
 	out := make([]Port, len(in))
 	for i, p := range in {

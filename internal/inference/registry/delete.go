@@ -8,8 +8,8 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Delete deletes a version, and brings it back where somebody began to need it while that
-// was committed, see Naming.
+// Delete deletes a version, and restores it if something began to need it while that was
+// committed, see Naming.
 func (s *Service) Delete(ctx context.Context, c Delete) error {
 	v, err := cqrs.Send(ctx, s.bus, c)
 	if err != nil {
@@ -25,8 +25,8 @@ func (s *Service) Delete(ctx context.Context, c Delete) error {
 	return needed
 }
 
-// Restore brings a deleted version back. The models of a graph have to be served, and stay
-// meanwhile.
+// Restore brings a deleted version back. The models of a graph have to be served, and are
+// kept meanwhile.
 func (s *Service) Restore(ctx context.Context, c Restore) (*Version, error) {
 	v, err := cqrs.Ask(ctx, s.bus, gone{model: c.Model, number: c.Number})
 	if err != nil {
@@ -42,9 +42,9 @@ func (s *Service) Restore(ctx context.Context, c Restore) (*Version, error) {
 	return cqrs.Send(ctx, s.bus, c)
 }
 
-// Change changes what is noted of a version and its stage. One that is archived is where it
-// was before, where somebody began to need it while that was committed. The models of a
-// graph that is to serve, or to be tried, again stay meanwhile.
+// Change changes the notes of a version and its stage. An archiving is undone if something
+// began to need the version while that was committed. The models of a graph that is to serve
+// or to be tried again are kept meanwhile.
 func (s *Service) Change(ctx context.Context, c Note) (*Version, error) {
 	if c.Stage == Ready || c.Stage == Registered {
 		v, err := cqrs.Ask(ctx, s.bus, gone{model: c.Model, number: c.Number})
@@ -64,7 +64,7 @@ func (s *Service) Change(ctx context.Context, c Note) (*Version, error) {
 	return s.archived(ctx, v)
 }
 
-// archived takes back that a version was archived, where it is needed.
+// archived undoes the archiving of a version that is needed.
 func (s *Service) archived(ctx context.Context, v Noting) (*Version, error) {
 	needed := s.unused(ctx, s.store.Read(repo.Scope{}), v.Version)
 	if needed == nil {

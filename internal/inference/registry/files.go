@@ -59,7 +59,7 @@ func limit(name string, maxModel int64) int64 {
 	return maxLabels
 }
 
-// isMain says whether a file of the name is what a version is: a model or a graph.
+// isMain reports whether a file of the name is a version's main file: a model or a graph.
 func isMain(name string) bool { return name == ModelFile || name == GraphFile }
 
 // checkNames returns what is wrong with the names of a version's files.
@@ -97,10 +97,10 @@ func checkNames(names []string) error {
 	return fault.New(fault.Unprocessable, "%d things are wrong with the files: %s", len(wrong), wrong[0].Message).WithCode("version_files_invalid").WithDetails(wrong...)
 }
 
-// Digest returns the identity of a version with these files: SHA-256 over the
-// lines that sha256sum prints for them, sorted by name in the order of bytes. In
-// a folder of them that is: sha256sum * | sha256sum, with LC_ALL=C. A signature
-// is about the files and none of them: another is still the same version.
+// Digest returns the identity of a version with these files: SHA-256 over the lines that
+// sha256sum prints for them, sorted by name in the order of bytes. In their folder that is
+// sha256sum * | sha256sum, with LC_ALL=C. The signature does not count: with another it is
+// still the same version.
 func Digest(files []File) string {
 	sorted := slices.SortedFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	var lines strings.Builder

@@ -12,17 +12,18 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Fits fails with fault.Conflict and the code "alias_breaks_graph" where an alias is not to
-// lead to a version, since graphs of the registry use it and the version takes or gives
-// other tensors than what they were made of. It says which graph and which tensor. Where
-// what a graph was made of is not served any more, what the alias leads to now counts.
+// Fits fails with fault.Conflict and the code "alias_breaks_graph" where an alias must not
+// lead to a version, because a graph of the registry uses the alias and the version takes or
+// gives other tensors than the one that the graph was made of. The error names the graph and
+// the tensor. Where that version is not served any more, the one that the alias leads to now
+// counts.
 func (s *Service) Fits(ctx context.Context, name, alias string, number int64) error {
 	if s.cfg.Graphs == nil {
 		return nil
 	}
 	to, err := s.cfg.Graphs.Member(name, itoa(number))
 	if err != nil {
-		return nil // who points the alias says why it cannot serve
+		return nil // whoever points the alias finds that it cannot serve
 	}
 	for g, err := range Versions.All(ctx, s.store.Read(repo.Scope{}), spec.Query[Version]{Where: graphField.Eq(true)}) {
 		if err != nil {
@@ -56,8 +57,7 @@ func (s *Service) made(m *Member) (graph.Member, error) {
 	return s.cfg.Graphs.Member(m.Model, m.Version)
 }
 
-// differs names the first tensor of a signature that another has not as it is, or the
-// other has beside it; "" for none.
+// differs describes the first tensor that two signatures do not have in common, "" for none.
 func differs(a, b *model.Signature) string {
 	for _, side := range []struct {
 		what string

@@ -13,20 +13,20 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Graphs is what the registry asks of the models that are served.
+// Graphs are the models that are served, as the registry of graphs sees them.
 type Graphs interface {
 	// Member returns a model that a graph may use; it fails where none is served.
 	Member(model, version string) (graph.Member, error)
 	// TryGraph checks a graph without serving it, and has it answer a golden run where
-	// there is one. Its error says something about the graph where it is Invalid.
+	// there is one. An error that is Invalid is about the graph.
 	TryGraph(ctx context.Context, name string, number int64, file []byte, config model.Config, golden *probe.Golden) (probe.Report, error)
 }
 
 // Member is a model that a graph uses, as it was when the graph was registered.
 type Member struct {
 	Model string `json:"model"`
-	// Version is as the graph has it: a number, an alias, or empty for what requests
-	// get that name none. Number and SHA256 are the version which that was, and its file.
+	// Version is what the graph asks for: a number, an alias, or nothing. Number and SHA256 are
+	// those of the version that this led to, and of its file.
 	Version string `json:"version,omitempty"`
 	Number  int64  `json:"number"`
 	SHA256  string `json:"sha256"`
@@ -57,8 +57,8 @@ func (s *Service) inspectGraph(v *Version, file []byte, config model.Config) err
 	return nil
 }
 
-// keepMembers has the versions that a graph uses now stay until it is there, see Keep. An
-// alias may lead elsewhere than when it was registered.
+// keepMembers keeps the versions that a graph uses now, see Keep. An alias may lead elsewhere
+// than when the graph was registered.
 func (s *Service) keepMembers(ctx context.Context, v *Version) (context.Context, func(), error) {
 	all := make([]numberOf, 0, len(v.Members))
 	for _, m := range v.Members {
@@ -79,8 +79,8 @@ func (s *Service) keepMembers(ctx context.Context, v *Version) (context.Context,
 	return ctx, end, err
 }
 
-// refusedGraph is what clients are told of a graph that cannot work. One whose models
-// are only being loaded is to be sent again.
+// refusedGraph returns the error for a graph that cannot work. One whose models are only
+// being loaded can be sent again.
 func refusedGraph(err error) error {
 	if fault.Of(err).Kind.Retryable() {
 		return err
@@ -103,9 +103,9 @@ func (t *Trials) tryGraph(ctx context.Context, v *Version, file []byte, config m
 // codeMember is the code of a graph's trial that lacks a model.
 const codeMember = "graph_model_missing"
 
-// usedByGraph says which graph uses a version, "" for none: one that names it by its
-// number, or names none of a model that has no other version. What an alias points to
-// is the alias's.
+// usedByGraph says which graph needs a version, "" for none: one that names its number, or
+// names only the model where that has no other version. What an alias leads to the alias
+// itself needs.
 func (s *Service) usedByGraph(ctx context.Context, from repo.Reading, v *Version) (string, error) {
 	for g, err := range Versions.All(ctx, from, spec.Query[Version]{Where: graphField.Eq(true)}) {
 		if err != nil {
@@ -140,7 +140,7 @@ func (s *Service) isMember(ctx context.Context, from repo.Reading, m *Member, v 
 	return !slices.ContainsFunc(others.Items, func(o Version) bool { return o.ID != v.ID }), err
 }
 
-// membersServe fails where a model of a graph is not served: the graph could not be.
+// membersServe fails where a model of a graph is not served.
 func (s *Service) membersServe(v *Version) error {
 	for _, m := range v.Members {
 		if s.cfg.Graphs == nil {
@@ -157,5 +157,5 @@ func errMember(v *Version, err error) error {
 	return fault.Wrap(fault.Conflict, err, "version %d of the graph %q cannot serve: %s", v.Number, v.Model, fault.Of(err).Message).WithCode(codeMember)
 }
 
-// needsMembers says whether a graph in the stage has its models stay.
+// needsMembers reports whether graphs in the stage need their models.
 func (s Stage) needsMembers() bool { return s != Rejected && s != Archived }

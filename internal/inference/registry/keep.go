@@ -11,16 +11,16 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Naming says who is about to name a version, an alias say: until when it must stay for
-// that. It has the version's id.
+// Naming keeps a version while others, an alias say, are about to name it. It has the
+// version's id.
 //
-// No unit of work spans a version and what names it. So both sides write, and then look:
-// who names writes here, looks whether the version is there, and then names it; who deletes
-// or archives does that, looks here and then for what names the version, and takes it back
-// where there is something. Whatever happens at the same time, one of the two sees the other.
+// No unit of work spans a version and what names it, so both sides write first and then
+// look. Whoever names a version writes here, looks whether the version exists, and then
+// names it. Whoever deletes or archives one does that, then looks here and for what names
+// the version, and undoes it if there is something. So one of the two always sees the other.
 type Naming struct {
 	aggregate.Root[ID]
-	Until map[string]time.Time `json:"until"` // by a name of each one's own
+	Until map[string]time.Time `json:"until"` // by whoever is about to name it, under a random name
 }
 
 // Namings keeps them.
@@ -38,14 +38,14 @@ var Namings = repo.Kind[ID, Naming]{
 
 const codeMissing = "version_missing"
 
-// namingTime is how long a version stays for who died while naming it; who lives has to
-// be done in half of it.
+// namingTime is how long a version is kept for whoever dies while naming it; the living have
+// half of that.
 const namingTime = time.Minute
 
-// Keep has versions of a model stay while something begins to name them, which has the
-// context that is returned, and ends with the function that is returned. It fails with
-// fault.Unprocessable and the code "version_missing" where one was deleted or archived.
-// Versions of the folder are not its business.
+// Keep keeps versions of a model while something begins to name them, within the returned
+// context and until the returned function is called. It fails with fault.Unprocessable and
+// the code "version_missing" where one was deleted or archived. Versions of the model folder
+// it leaves alone.
 func (s *Service) Keep(ctx context.Context, model string, numbers ...int64) (context.Context, func(), error) {
 	all := make([]numberOf, len(numbers))
 	for i, n := range numbers {
@@ -85,7 +85,7 @@ func (s *Service) keepAll(ctx context.Context, all []numberOf) (context.Context,
 	return bounded, func() { cancel(); end() }, nil
 }
 
-// begin has one version stay, if the registry has it. It returns whether that is to end.
+// begin keeps one version, if the registry has it, and returns whether it did.
 func (s *Service) begin(ctx context.Context, model string, number int64, who string) (named bool, err error) {
 	from := s.store.Read(repo.Scope{})
 	if _, err := findGone(ctx, from, gone{model: model, number: number}); err != nil {
@@ -112,11 +112,10 @@ func (s *Service) begin(ctx context.Context, model string, number int64, who str
 	return true, err
 }
 
-// namingAttempts is how often who names a version may find that another has just been the
-// first to do so.
+// namingAttempts bounds the attempts to make an aggregate that others make at the same time.
 const namingAttempts = 10
 
-// naming changes who is about to name a version. Nothing is kept of one that nobody is.
+// naming changes who is about to name a version. A Naming without anybody is erased.
 func (s *Service) naming(ctx context.Context, id ID, change func(*Naming, time.Time)) error {
 	for attempt := 1; ; attempt++ {
 		err := s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
@@ -150,16 +149,16 @@ func changeNaming(ctx context.Context, tx *repo.Tx, id ID, change func(*Naming) 
 	return err
 }
 
-// forget ends that somebody is about to name a version. Where that fails, time does it.
+// forget notes that somebody is done with naming a version. Where that fails, namingTime ends it.
 func (s *Service) forget(ctx context.Context, id ID, who string) {
 	err := s.naming(ctx, id, func(n *Naming, _ time.Time) { delete(n.Until, who) })
 	if err != nil {
-		s.cfg.Log.WarnContext(ctx, "a model version stays for a minute, since it is not known that it was named", "id", id, "error", err)
+		s.cfg.Log.WarnContext(ctx, "a model version is kept for up to a minute longer: it could not be noted that whoever named it is done", "id", id, "error", err)
 	}
 }
 
-// beingNamed says whether somebody is about to name a version. Ask it before you look for
-// what names it: who is done here has named it.
+// beingNamed reports whether somebody is about to name a version. Ask it before looking for
+// what names the version: whoever is done here has named it.
 func (s *Service) beingNamed(ctx context.Context, from repo.Reading, id ID) (bool, error) {
 	n, err := Namings.Get(ctx, from, id)
 	if errors.Is(err, repo.ErrNotFound) {

@@ -13,21 +13,21 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Model is what the versions of a model come to, for lists of models. It follows from them,
-// and is never truth: no unit of work spans a version and its model, so it is brought up to
-// date behind each change of a version (see Service.summarise), and by Reconcile where
-// that came to nothing. A model without versions is deleted, until it has one again.
+// Model sums up the versions of a model, for lists of models. The versions are the truth: no
+// unit of work spans a version and its model, so the model is brought up to date after each
+// change of a version (see Service.summarise), and by Reconcile where that failed. A model
+// without versions is deleted until it has one again.
 type Model struct {
 	aggregate.Root[LedgerID]
 	Name string `json:"name"`
-	// Stages has the numbers of the versions that are there, in order, by their stage.
+	// Stages has the numbers of the versions, ascending, by stage.
 	Stages map[Stage][]int64 `json:"stages"`
 	Latest Latest            `json:"latest"` // the version with the greatest number
 	// Since is when the first version was registered, Changed when one was last changed.
 	Since   time.Time `json:"since"`
 	Changed time.Time `json:"changed"`
-	// Read counts the readings of versions that it is made of: each writes, so that who read
-	// less at the same time conflicts with it, also where it has found nothing new.
+	// Read counts the readings of versions. Each reading writes it, even where nothing is new, so
+	// that another at the same time, which may have read older versions, conflicts.
 	Read int64 `json:"read"`
 }
 
@@ -78,7 +78,7 @@ func (m *Model) greatest() (n int64) {
 	return n
 }
 
-// put has a version be as it is now.
+// put notes a version as it is now.
 func (m *Model) put(v *Version) {
 	m.drop(v.Number)
 	if m.Stages == nil {
@@ -95,7 +95,7 @@ func (m *Model) put(v *Version) {
 	}
 }
 
-// drop has a version not be there, and says whether it was.
+// drop removes a version, and reports whether it was there.
 func (m *Model) drop(number int64) bool {
 	for stage, numbers := range m.Stages {
 		at, there := slices.BinarySearch(numbers, number)
@@ -110,7 +110,7 @@ func (m *Model) drop(number int64) bool {
 	return false
 }
 
-// behind brings the model of a version up to date, once that is committed.
+// behind brings the model of a version up to date after the commit.
 func (s *Service) behind(ctx context.Context, tx *repo.Tx, v *Version) {
 	model, number := v.Model, v.Number
 	tx.AfterCommit(func() {
@@ -122,8 +122,9 @@ func (s *Service) behind(ctx context.Context, tx *repo.Tx, v *Version) {
 	})
 }
 
-// summarise brings a model up to date with versions of it. The model is read before they
-// are: so who has read less of them conflicts with who has read more, and runs again.
+// summarise brings a model up to date with versions of it. It reads the model before the
+// versions, so that of two at the same time the one with older versions conflicts, and runs
+// again.
 func (s *Service) summarise(ctx context.Context, model string, numbers ...int64) error {
 	for attempt := 1; ; attempt++ {
 		err := s.store.Do(ctx, repo.Scope{Actor: "system"}, func(ctx context.Context, tx *repo.Tx) error {
@@ -157,7 +158,7 @@ func newModel(ctx context.Context, from repo.Reading, name string) (Model, error
 	return m, err
 }
 
-// read has versions be as they are, and the latest be the latest.
+// read notes versions as they are, and the latest version.
 func (m *Model) read(ctx context.Context, tx *repo.Tx, numbers []int64) error {
 	m.Read++
 	for {
@@ -183,7 +184,7 @@ func (m *Model) read(ctx context.Context, tx *repo.Tx, numbers []int64) error {
 	}
 }
 
-// keep stores the model, deleted where it has no version.
+// keep stores the model, and deletes it if it has no version.
 func (m *Model) keep(ctx context.Context, tx *repo.Tx) error {
 	stored, err := Models.Update(ctx, tx, m.ID, func(old *Model) error {
 		m.Root = old.Root
@@ -199,8 +200,8 @@ func (m *Model) keep(ctx context.Context, tx *repo.Tx) error {
 // summarised is how many versions one unit of work of Reconcile reads.
 const summarised = 100
 
-// Reconcile brings up to date all models that are not as their versions say: those of a
-// process that ended between the two, or that knew of no models.
+// Reconcile brings all models up to date that do not agree with their versions: a process
+// ended between the two commits, or was too old to know of models.
 func (s *Service) Reconcile(ctx context.Context) error {
 	models := map[string]*Model{}
 	from := s.store.Read(repo.Scope{})
@@ -235,7 +236,7 @@ func (s *Service) Reconcile(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// differs returns the versions that are not the same in both.
+// differs returns the numbers of the versions that are not the same in both.
 func (m *Model) differs(other *Model) []int64 {
 	mine, theirs := m.stages(), other.stages()
 	differ := map[int64]bool{}

@@ -1,12 +1,10 @@
-// Package registry keeps the versions of models that clients bring: files on
+// Package registry keeps the versions of models that clients bring: their files as
 // objects, what is known of them, and how far each has come.
 //
 // A version is made of uploads: model.onnx, or graph.yaml for one that is made of
-// others, and maybe a configuration, label
-// files and a golden run. Its digest, over all its files, is its identity: the
-// same files again are the same version. Its number is its place in its model,
-// and means these files for ever: a number is given to a digest once, in a
-// ledger, and to no other (see Ledger).
+// others, and maybe a configuration, label files and a golden run. The digest over all its
+// files is its identity: the same files again are the same version. Its number in its model
+// means these files for ever: a ledger gives a number to one digest only (see Ledger).
 //
 // The gate of package onnx reads a model file before anything is kept. What
 // passes is registered; a trial in a sandboxed child process, with the golden
@@ -197,7 +195,7 @@ func (v *Version) Bytes() (n int64) {
 type Ledger struct {
 	aggregate.Root[LedgerID]
 	Model   string           `json:"model"`
-	Next    int64            `json:"next"`    // the least number that none has had, and that is above all
+	Next    int64            `json:"next"`    // one more than the greatest number that was given
 	Numbers map[string]int64 `json:"numbers"` // by digest
 }
 

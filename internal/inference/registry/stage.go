@@ -52,8 +52,8 @@ func (v *Version) begin() {
 	v.move(Registered)
 }
 
-// again has a version that is restored by a registration of its files be as that
-// wants it: with its notes, and held back where it asks for that.
+// again gives a version that a registration of its files restores the notes, the lineage
+// and the hold of that registration, as far as it has any.
 func (v *Version) again(by *Version) {
 	v.Card = cmp.Or(by.Card, v.Card)
 	if by.Metrics != nil {
@@ -75,11 +75,11 @@ func (v *Version) again(by *Version) {
 	}
 }
 
-// maxTrials is how many trials of a version may end without an outcome: it may be
-// what ends the processes that try it, what hangs, or what has lost a file.
+// maxTrials is how many trials of a version may end without an outcome: it may kill the
+// processes that try it, hang, or have lost a file.
 const maxTrials = 3
 
-// errClaimed refuses a claim on what another process tries, or nobody has to.
+// errClaimed refuses a claim on what another process tries, or what needs no trial any more.
 var errClaimed = fault.New(fault.Conflict, "the version is being tried by another process, or was")
 
 // errUnfinished refuses a claim on what was tried too often without an outcome.
@@ -115,9 +115,9 @@ func (v *Version) claimable(by string, now time.Time) error {
 	return nil
 }
 
-// Return gives a claim back where the trial came to nothing: it is tried again
-// after a time. One that counts is one of maxTrials; others were through no fault of
-// the version's.
+// Return gives a claim back where the trial came to nothing; the version is tried again
+// from a time on. counts says whether the trial is one of maxTrials: others failed through
+// no fault of the version's.
 func (v *Version) Return(by string, again time.Time, counts bool) error {
 	if v.Stage != Registered || v.Claim.By != by {
 		return errClaimed

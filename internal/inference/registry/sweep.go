@@ -11,8 +11,8 @@ import (
 	"sluice/internal/platform/spec"
 )
 
-// Sweep removes deleted versions whose time to be restored is over, and their
-// objects. It returns how many. What is needed again is left, and told in the error.
+// Sweep removes deleted versions whose time to be restored is over, with their objects, and
+// returns how many. Versions that are needed again it leaves, and names in its error.
 func (s *Service) Sweep(ctx context.Context) (int, error) {
 	n := 0
 	var errs []error
@@ -32,8 +32,8 @@ func (s *Service) Sweep(ctx context.Context) (int, error) {
 
 var errRestored = errors.New("it was restored meanwhile, and may have been deleted again")
 
-// purge erases a deleted version whose time is over, then its objects: what is left of them
-// nothing owns any more. Its number stays its digest's.
+// purge erases a deleted version whose time is over, and then its objects; the sweep removes
+// those that are left. The version's number stays its digest's.
 func (s *Service) purge(ctx context.Context, old *Version) error {
 	if err := s.due(ctx, s.store.Read(repo.Scope{}), old, s.store.Now()); err != nil {
 		return notRestored(err)
@@ -54,7 +54,7 @@ func notRestored(err error) error {
 	return err
 }
 
-// due fails where a version is not to be purged, as it is now.
+// due fails where a version must not be purged.
 func (s *Service) due(ctx context.Context, from repo.Reading, old *Version, at time.Time) error {
 	now, err := findGone(ctx, from, gone{model: old.Model, number: old.Number})
 	if err != nil {

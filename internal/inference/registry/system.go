@@ -9,8 +9,8 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// platform is who tries versions, and removes what was deleted: what becomes of a version by
-// that is a command like any other, and so in the audit log.
+// platform is the principal that tries versions and purges them, by commands like any other,
+// which are in the audit log.
 var platform = &access.Principal{Kind: access.KindService, Subject: "system", Permissions: access.SetOf(Write)}
 
 func asPlatform(ctx context.Context) context.Context { return access.With(ctx, platform) }

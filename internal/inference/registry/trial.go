@@ -10,6 +10,7 @@ import (
 	"sluice/internal/inference/engine/probe"
 	"sluice/internal/inference/model"
 	"sluice/internal/inference/onnx"
+	"sluice/internal/platform/blob"
 	"sluice/internal/platform/cqrs"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/pause"
@@ -18,11 +19,11 @@ import (
 )
 
 // Try tries a model in a sandboxed child process, with a golden run where there is
-// one. Its error says something about the model where it is Invalid.
+// one. An error that is Invalid is about the model.
 type Try func(ctx context.Context, spec engine.Spec, golden *probe.Golden) (probe.Report, error)
 
-// Trials tries what was registered, in the process that took it or, where that
-// has died, in another.
+// Trials tries what was registered, in the process that took it or, if that has died, in
+// another.
 type Trials struct {
 	service *Service
 	try     Try
@@ -35,7 +36,7 @@ type Trials struct {
 const (
 	trialTime  = 5 * time.Minute // of one trial, files read included
 	trialClaim = trialTime + 30*time.Second
-	trialAgain = 30 * time.Second // until one is tried again that could not be
+	trialAgain = 30 * time.Second // until another attempt at a trial that came to nothing
 	trialPoll  = 10 * time.Second
 )
 
@@ -57,7 +58,7 @@ func (s *Service) NewTrials(try Try, runtime, owner string) *Trials {
 	return t
 }
 
-// Run tries what is to be tried until ctx ends.
+// Run tries what is registered until ctx ends.
 func (t *Trials) Run(ctx context.Context) error {
 	poll := time.NewTicker(trialPoll)
 	defer poll.Stop()
@@ -75,7 +76,7 @@ func (t *Trials) Run(ctx context.Context) error {
 	return nil
 }
 
-// Round tries what is to be tried now.
+// Round tries each version once that is registered now.
 func (t *Trials) Round(ctx context.Context) error {
 	var errs []error
 	for v, err := range Versions.All(ctx, t.service.store.Read(repo.Scope{}), spec.Query[Version]{Where: stageField.Eq(Registered)}) {
@@ -92,7 +93,7 @@ func (t *Trials) Round(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// one tries a version, if nobody else does.
+// one tries a version, unless another process does.
 func (t *Trials) one(ctx context.Context, id ID) error {
 	v, err := t.update(ctx, id, func(v *Version, now time.Time) error { return v.Take(t.owner, now, now.Add(trialClaim)) })
 	if errors.Is(err, errUnfinished) {
@@ -140,19 +141,18 @@ func (t *Trials) judge(ctx context.Context, id ID, pass bool, change func(*Versi
 	return nil
 }
 
-// final says whether an error is about the model: it will not go away.
+// final reports whether an error is about the model, and so will not go away.
 func final(err error) bool {
 	switch fault.Of(err).Kind {
 	case fault.Invalid, fault.Unsupported, fault.TooLarge, fault.Unprocessable:
 		return !doubtful(err)
 	}
-	return fault.CodeOf(err) == "checksum_mismatch"
+	return fault.CodeOf(err) == blob.CodeChecksum
 }
 
-// doubtful says whether an error may be about the model, and may go away: a trial
-// that was killed or took too long, as on a machine that is overloaded, a file
-// that the object store does not have, and a model that a graph needs. Such are tried
-// again, and then believed.
+// doubtful reports whether an error may be about the model but may also go away: a trial
+// that was killed or took too long, as on an overloaded machine; a file that the object
+// store lacks; a model that a graph needs. After some more attempts it is believed.
 func doubtful(err error) bool {
 	switch fault.CodeOf(err) {
 	case probe.CodeTimeout, probe.CodeKilled, codeLost, codeMember:

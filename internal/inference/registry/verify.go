@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Verify returns why a version of a model is not to be served, by the signature of
-// its files, nil for none, which it gets with their SHA-256 in hex by name. What
-// counts are certificates as they were when the version was registered: one that
-// ends takes nothing out of service.
+// Verify returns why the signature of a version's files does not allow to serve it. It is
+// given the signature, nil for none, and the files' SHA-256 in hex by name. Certificates
+// count as they were when the version was registered: one that expires takes nothing out of
+// service.
 type Verify func(model string, registered time.Time, signature []byte, files map[string]string) error
 
-// Files has the files of a version verified, but for the signature itself. A nil
-// Verify takes all.
+// Files verifies the files of a version by the signature among them. A nil Verify accepts
+// all.
 func (v Verify) Files(model string, registered time.Time, files []File, read func(File) ([]byte, error)) error {
 	if v == nil {
 		return nil
