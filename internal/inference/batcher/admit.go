@@ -91,12 +91,12 @@ func (b *Batcher[T]) tooLate(now, by, due time.Duration) error {
 	return errOverloaded(due-now+by, due-now)
 }
 
-// late is lateness where the tenants of t and of what is queued are heeded.
+// late is lateness that takes account of which tenants are light.
 func (b *Batcher[T]) late(t *Task[T], now time.Duration, waiting int) time.Duration {
 	key := t.key
 	headroom := b.advance(t, now)
 	if t.light {
-		if late := b.ownLateness(t, now, waiting); late <= 0 { // whoever is pushed aside asked for more
+		if late := b.ownLateness(t, now, waiting); late <= 0 { // the tasks behind it are of tenants that asked for more
 			b.lastLight = now
 			b.share(now)
 			return late
@@ -109,8 +109,8 @@ func (b *Batcher[T]) late(t *Task[T], now time.Duration, waiting int) time.Durat
 	return now + b.answered(t) - t.due + time.Duration(headroom*float64(t.due-now))
 }
 
-// advance has a light tenant's task come when its turn is, and returns which part of
-// another's time is kept free for such.
+// advance moves a light tenant's task forward to its turn, and returns which part of the time
+// of another's task is kept free for light tenants.
 func (b *Batcher[T]) advance(t *Task[T], now time.Duration) (headroom float64) {
 	t.light, headroom = b.tenants.standing(t.tenant, now, b.parallel)
 	if t.light = t.light && !b.cfg.Explicit.PreserveOrdering; t.light {

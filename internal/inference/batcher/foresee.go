@@ -2,14 +2,13 @@ package batcher
 
 import "time"
 
-// Foresee returns the refusal that an online task of the tenant's is to meet
-// whose caller's time began at since; nil if it may be
-// accepted. Who asks before making the task saves that where there is too much to do:
-// reading a request can cost as much as answering it.
+// Foresee returns the refusal that Submit would have for an online task of the tenant whose
+// caller's time began at since, or nil where the task may be accepted. Asking before the
+// task is made pays in overload: reading a request can cost as much as answering it.
 //
-// It forecasts as Submit does, but for the best that may be: a single row that goes
-// in a run which is queued anyway; or for one like the tenant's last, if that was
-// refused and the queue is hardly shorter since. Where a priority, a timeout or fairness may let a
+// It forecasts as Submit does, but for the luckiest task: a single row in a run that is
+// queued anyway. If the tenant's last task was refused and the queue is hardly shorter
+// since, it forecasts for one like that. Where priorities, timeouts or fairness might let a
 // task in, it foresees nothing.
 func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 	if b.now()-time.Duration(b.shed.Load()) > b.cfg.SLO || b.cfg.Explicit.timeouts() || b.cfg.Explicit.PriorityLevels > 0 {
@@ -23,7 +22,7 @@ func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 	}
 	own := b.tenants.get(tenant)
 	if most := b.tenants.heaviest(); most != nil && most != own && most.work > own.work {
-		return nil // a newer task of that one may have to go
+		return nil // the heaviest tenant's newest task may have to make room
 	}
 	if light, _ := b.tenants.standing(own, now, b.parallel); light {
 		return nil
@@ -41,17 +40,19 @@ func (b *Batcher[T]) Foresee(tenant string, since time.Time) error {
 	return nil
 }
 
-// earliest returns when a task of one row that is due then is answered at best.
+// earliest returns when a task of one row with this deadline is answered at best.
 func (b *Batcher[T]) earliest(now, due time.Duration) time.Duration {
 	ahead := max(b.demand.until(now, due)-b.price(b.limit-1), 0)
 	guess := b.residual(now) + ahead/time.Duration(b.parallel) + b.cost.P95(1, b.parallel-1)
 	return now + time.Duration(float64(guess)*b.optimism.value) + b.wakeLag
 }
 
-// likeLast returns by how much a task would be late that is like the tenant's last one, which was; not positive if it may
-// be in time now. At twice what there is the queue is always as long as it may be, and the best that may be is in time
-// whenever a run has begun: every request would be read to find that others were faster. So who was refused is
-// refused until the queue is shorter by half a run, if that leaves it with work for two.
+// likeLast returns by how much a task like the tenant's last one, if that was refused, would
+// be late; it is not positive if it may be in time now. At twice the capacity the queue is
+// always as long as it may be, and whenever a run begins the luckiest task would be in time:
+// every request would be read only to find that others were faster. So after a refusal the
+// tenant is refused until the queue is shorter by half a run, as long as it has work for
+// two.
 func (b *Batcher[T]) likeLast(tn *tenant[T], now, due time.Duration) time.Duration {
 	full := b.price(b.limit)
 	if tn.edge == 0 || b.demand.total < 2*full {
@@ -60,7 +61,7 @@ func (b *Batcher[T]) likeLast(tn *tenant[T], now, due time.Duration) time.Durati
 	return b.pressure(now, due) - tn.edge + full/time.Duration(2*b.parallel)
 }
 
-// pressure is how long the queue is for a task that is due then, and what it lacks of a whole SLO.
+// pressure is how long the queue takes, plus what the time until due lacks of a whole SLO.
 func (b *Batcher[T]) pressure(now, due time.Duration) time.Duration {
 	return b.backlog(now) + b.cfg.SLO - (due - now)
 }

@@ -39,10 +39,10 @@ func (b *Batcher[T]) form(t *Task[T], now time.Duration) *run[T] {
 // slows says that a run noticeably takes longer with more rows.
 func (b *Batcher[T]) slows(rows, more int) bool {
 	k := len(b.runs)
-	return float64(b.cost.Estimate(rows+more, k)) > worthIt*float64(b.cost.Estimate(rows, k))
+	return float64(b.cost.Estimate(rows+more, k)) > noticeable*float64(b.cost.Estimate(rows, k))
 }
 
-// apart returns how much more run time it takes to run some rows by themselves than with others.
+// apart returns how much more run time some rows take by themselves than in a full run.
 func (b *Batcher[T]) apart(rows int) time.Duration {
 	k, full := len(b.runs), max(b.enough, rows)
 	return max(b.cost.Estimate(rows, k)+b.cost.Estimate(full-rows, k)-b.cost.Estimate(full, k), 0)
@@ -60,8 +60,8 @@ func (b *Batcher[T]) take(r *run[T], t *Task[T]) int {
 	return t.rows()
 }
 
-// fill adds bulk work to a run where the table says that it is all but free
-// and that no online deadline, in the run or behind it, is missed for it.
+// fill adds bulk work to a run as far as it is all but free by the table, and makes no online
+// task, in the run or behind it, miss its deadline.
 func (b *Batcher[T]) fill(r *run[T], id uint64, now time.Duration) {
 	if !b.pays || b.cfg.Explicit.PreserveOrdering || b.bulk.tasks == 0 {
 		return
@@ -117,9 +117,8 @@ func (b *Batcher[T]) trim(bk *bucket[T], now time.Duration) int {
 	return 0
 }
 
-// leisure says that there is time to split a run in two, for the sake of a
-// head with an unusually early deadline: nobody has been late for a while, and
-// nobody will be for this.
+// leisure reports whether there is time to split a run in two for the sake of a head with an
+// unusually early deadline: no task has been late for a while, and none will be for this.
 func (b *Batcher[T]) leisure(rows, first int, now time.Duration) bool {
 	others := len(b.runs)
 	extra := b.cost.P95(first, others) + b.cost.P95(rows-first, others) - b.cost.P95(rows, others)

@@ -2,26 +2,26 @@ package batcher
 
 import "time"
 
-// A run that has begun gives way to a light tenant's task that would have to wait for
-// it: it is told to end, and what was in it is run again. What that costs is bounded:
-// nothing is interrupted often, nor where it would be late for it.
+// A run that has begun gives way to a light tenant's task that would have to wait for it:
+// it is told to end, and its tasks run again. The cost of that is bounded: no task is
+// interrupted often, none that would be late then, and only little run time is lost.
 const (
-	worthIt = 1.1 // times as late as by itself: what a light task does not wait for
-	dear    = 4   // times as much in vain as a light task would wait, that it is not worth
-	often   = 3   // times that a task's run is interrupted at most
-	waited  = 0.5 // of a light task's run: who has waited for longer runs undisturbed
-	most    = 0.1 // of the run time there is: what may be forgone for such tasks
+	noticeable       = 1.1 // times its time alone: a light task is not held up beyond that
+	maxWaste         = 4   // times the wait that it saves: an interruption wastes no more run time
+	maxInterruptions = 3   // of a task
+	longWait         = 0.5 // times its run: a light task that has waited longer runs undisturbed
+	maxForgone       = 0.1 // of all run time: what may be lost for light tasks
 )
 
-// giveWay interrupts the run that has begun last where that has a light task, which is
-// next and waits for an executor, answered noticeably earlier.
+// giveWay interrupts the run that began last if a light task, which is next and waits for an
+// executor, is answered noticeably earlier for it.
 func (b *Batcher[T]) giveWay(now time.Duration) {
 	if b.online.tasks == 0 || len(b.runs) < min(b.parallel, b.cfg.Executors) || b.cfg.Explicit.windowed() {
 		return
 	}
 	t := b.online.earliest().tasks.head()
 	own := float64(b.cost.P95(t.rows(), b.parallel-1))
-	if !t.light || float64(b.firstEnd(now)-now) < (worthIt-1)*own {
+	if !t.light || float64(b.firstEnd(now)-now) < (noticeable-1)*own {
 		return
 	}
 	var last *run[T]
@@ -33,7 +33,7 @@ func (b *Batcher[T]) giveWay(now time.Duration) {
 			last = r
 		}
 	}
-	if last == nil || now-last.start > dear*(last.end-now) || !b.forgo(now-last.start, now) {
+	if last == nil || now-last.start > maxWaste*(last.end-now) || !b.forgo(now-last.start, now) {
 		return
 	}
 	b.interrupted++
@@ -41,39 +41,39 @@ func (b *Batcher[T]) giveWay(now time.Duration) {
 	last.cancel()
 }
 
-// mayYield says that all in a run may run again, after t: their turn would come after its
-// own, none has yielded too often, and there is time for it.
+// mayYield reports whether all tasks of a run may run again after t: they come after it in
+// order, none was interrupted too often, and there is time.
 func (b *Batcher[T]) mayYield(r *run[T], t *Task[T], now time.Duration) bool {
 	again := now + 4*b.cost.P95(max(r.rows, 1), b.parallel-1) + b.wakeLag
 	for _, m := range r.batch {
-		if m.Class == Bulk || m.yielded == often || m.key <= t.key || m.due < again {
+		if m.Class == Bulk || m.yielded == maxInterruptions || m.key <= t.key || m.due < again {
 			return false
 		}
 	}
 	return true
 }
 
-// forgo reports whether light tasks are worth that much run time that nobody has anything of,
-// and counts it.
+// forgo reports whether so much run time may be lost for light tasks, and counts it if so.
 func (b *Batcher[T]) forgo(d, now time.Duration) bool {
 	forgone := b.forgone.fade(now, b.cfg.SLO) + d
-	if float64(forgone) > most*float64(b.cfg.SLO)*float64(b.parallel) {
+	if float64(forgone) > maxForgone*float64(b.cfg.SLO)*float64(b.parallel) {
 		return false
 	}
 	b.forgone.work = forgone
 	return true
 }
 
-// undisturbed decides whether no others' run is to begin beside one, which is about to begin itself: where a light task
-// leads it that has waited for long, and takes noticeably longer beside others. What that costs is what an
-// executor does meanwhile that nobody has, less what the run itself is shorter.
+// undisturbed decides whether no run but those of light tasks is to begin beside one that is
+// about to begin: if its leader is a light task that has waited for long, and the run takes
+// noticeably longer beside others. The cost is the time that the other executors idle, less
+// what the run itself gains.
 func (b *Batcher[T]) undisturbed(r *run[T], now time.Duration) bool {
 	lead := r.batch[0]
 	if !lead.light || b.cfg.Explicit.windowed() {
 		return false
 	}
 	own, beside := b.cost.Estimate(r.rows, 0), b.cost.Estimate(r.rows, b.parallel-1)
-	if float64(now-lead.arrived) < waited*float64(own) || float64(beside) <= worthIt*float64(own) {
+	if float64(now-lead.arrived) < longWait*float64(own) || float64(beside) <= noticeable*float64(own) {
 		return false
 	}
 	idle := own
@@ -83,8 +83,8 @@ func (b *Batcher[T]) undisturbed(r *run[T], now time.Duration) bool {
 	return b.forgo(max(time.Duration(b.parallel-1)*idle-(beside-own), 0), now)
 }
 
-// keptOut returns from when a run of the bucket may begin for runs that are to be undisturbed: once those were to
-// end, or in time for its head.
+// keptOut returns from when on a run of the bucket may begin beside runs that are to be
+// undisturbed: when those should have ended, or in time for its head.
 func (b *Batcher[T]) keptOut(bk *bucket[T], now time.Duration) time.Duration {
 	until, head := now, bk.tasks.head()
 	for _, r := range b.runs {
@@ -99,8 +99,8 @@ func (b *Batcher[T]) keptOut(bk *bucket[T], now time.Duration) time.Duration {
 	return max(min(until, latest), now)
 }
 
-// again puts the members of an interrupted run that did not come to their end back into
-// the queue, and keeps the others: those, and whoever has gone, are settled.
+// again puts the tasks of an interrupted run that have no outcome back into the queue. Those
+// that have one, or whose submitters have gone, stay in the batch and are settled.
 func (b *Batcher[T]) again(r *run[T]) {
 	settled := r.batch[:0]
 	for _, t := range r.batch {

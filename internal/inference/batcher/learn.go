@@ -100,15 +100,16 @@ func (c *Cost) open(k, n int, d float64) {
 
 func abs(x int) int { return max(x, -x) }
 
-// From ofItsOwn of a run's rows on the farther of two cells learns something of its own, and no longer follows others, once
-// the nearer has been observed sureAfter times.
+// A run between two cells teaches the farther one only from this share of the way on, and
+// only once the nearer one has been observed sureAfter times; before that the farther cell
+// follows others.
 const (
 	ofItsOwn  = .25
 	sureAfter = 32
 )
 
-// adjust moves the cells around n towards d, by weight: the nearer one, and the farther where that has shown, or may now
-// show, something of its own. What the nearer one is not sure of yet the other cannot have.
+// adjust moves the cells around n towards d by weight: the nearer one, and the farther one if
+// hasOwn allows it.
 func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 	i, w := c.locate(n)
 	near, far, part, reached := i, i+1, w, i+1
@@ -129,24 +130,26 @@ func (c *Cost) adjust(col *column, n int, weight, d, est float64) {
 	c.reach(col, reached)
 }
 
-// teach moves a cell by a run of n rows in d, up to what that says of the cell's size at most: that more rows take no less, and
-// no more than in proportion. Where runs of two sizes contradict that, as those of unlike shapes may, the cells between and
-// around them would have no place to come to rest.
+// teach moves a cell by a run of n rows in d, within what that says of the cell's size: more
+// rows take no less, and no more than in proportion. Without these bounds, runs of two sizes
+// that contradict each other, as those of unlike shapes may, would never let the cells
+// around them come to rest.
 func (c *Cost) teach(col *column, i, n int, weight, d, est float64) {
 	ratio := float64(c.sizes[i]) / float64(n)
 	col.move(i, weight, d/est-1, d*min(1, ratio), d*max(1, ratio))
 }
 
-// hasOwn says that a cell learns from runs which are farther from it than from another.
+// hasOwn reports whether a cell learns from runs that are nearer to another cell.
 func (col *column) hasOwn(near, far int, part float64) bool {
 	return col.run[far] || part >= ofItsOwn && col.run[near] && col.seen[near] >= sureAfter
 }
 
-// follow has the cells that no run has been of keep their proportion to the nearest one that has:
-// the sweep ran the model with the least that its shapes allow, of most columns a single row, and where
-// requests are longer all sizes are dearer. One size alone that is would make others seem a
-// bargain, and more runs at a time, of which other sizes are known, a loss. The proportion is that of
-// the shape, and not what the cells happen to be: steps taken one upon the other would add up their errors.
+// follow keeps cells that no run has taught in proportion to the nearest one that a run has:
+// the sweep ran the model with the smallest inputs that its shapes allow, in most columns
+// with a single row, and with longer requests all sizes take longer. If only the taught
+// sizes rose, the others would seem a bargain, and more runs at a time, known for other
+// sizes, a loss. The proportion is that of the column's shape and not of the cells as they
+// are, since small steps would add up their errors.
 func (col *column) follow() {
 	for i, run := range col.run {
 		if !run {
@@ -156,14 +159,15 @@ func (col *column) follow() {
 	}
 }
 
-// reshape makes what the cells now are the proportions that those keep which no run has been of.
+// reshape takes the cells as they are as the proportions that follow keeps.
 func (col *column) reshape() {
 	for i := range col.shape {
 		col.shape[i] = col.at(i)
 	}
 }
 
-// nearestRun returns the cell nearest to one that a run has been of, the smaller of two; there must be one.
+// nearestRun returns the cell nearest to cell i that a run has taught, of two the smaller;
+// there must be one.
 func (col *column) nearestRun(i int) int {
 	for d := 0; ; d++ {
 		if below := i - d; below >= 0 && col.run[below] {
@@ -175,9 +179,10 @@ func (col *column) nearestRun(i int) int {
 	}
 }
 
-// move changes a cell by a part of a relative error, from a run: not down beyond low, nor up beyond high. What is far above a guess is not believed at once: it moves the
-// guess, and the next run settles it. Parts are exponents: two cells that are moved by one run again and
-// again keep their proportion, and do not drift apart, the one up and the other down.
+// move changes a cell by a part, weight, of a run's relative error, not below low and not
+// above high. A run far above a guess is not believed at once: it moves the guess, and the
+// next run settles it. Weights are exponents, so that two cells which the same runs move
+// keep their proportion instead of drifting apart.
 func (col *column) move(i int, weight, relative, low, high float64) {
 	rate, most := learnRate, maxError
 	if relative < fastFrom {
@@ -285,14 +290,13 @@ func (c *Cost) explored() int {
 	return c.sizes[c.widest.top-1]
 }
 
-// quantile follows a quantile of a stream of positive numbers: each number
-// pushes it up or down by a step whose size depends on the side alone, so
-// that outliers weigh no more than any other. One that is far above what comes is of
-// another time, when others had the machine say, and falls faster: by its own rule it
-// would take thousands of numbers to come down.
+// quantile follows a quantile of a stream of positive numbers: each number pushes it up or
+// down by a step that depends on the side alone, so that outliers weigh no more than other
+// numbers. A value far above what comes is left from another time, when others used the
+// machine, say; it falls faster, since by steps alone that would take thousands of numbers.
 type quantile struct{ value float64 }
 
-// faraway is how many times as large as what comes a quantile is too large.
+// faraway is from how many times the number on a quantile counts as far above it.
 const faraway = 3
 
 func (q *quantile) observe(x, at, step float64) {

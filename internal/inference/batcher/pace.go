@@ -7,14 +7,15 @@ import (
 
 // Pace is how fast runs are while nothing else is in the way, as measured.
 type Pace struct {
-	Rows     int           // of a run that gives about the most rows per second; of one never tried where the largest so far is that
+	Rows     int           // of a run that gives about the most rows per second; twice the largest so far if that is the one
 	Parallel int           // such runs at a time
 	Run      time.Duration // one of them, beside the others; 0 while nothing is known
 	Spread   float64       // 95th percentile of run times over the expected
 }
 
-// Of sizes that are about as good the largest is taken that does not keep others waiting for long: each run has
-// its costs, of which the table knows nothing, and beside others' work its times are known to some percent only.
+// Of sizes that are about as good, the largest that does not last long is taken: each run
+// has costs that the table does not know, and beside other work its times are only roughly
+// known.
 const (
 	asGood  = 0.9 // of the most rows per second
 	lasting = 2 * time.Millisecond
@@ -42,8 +43,8 @@ func (b *Batcher[T]) Pace() Pace {
 	return p
 }
 
-// rate returns how many rows a nanosecond runs of a size do by themselves or beside others, whichever was faster: what was
-// in the way only ever made them longer.
+// rate returns how many rows per nanosecond runs of a size do, alone or beside others,
+// whichever was faster: disturbances only make runs longer.
 func (b *Batcher[T]) rate(rows int) (best float64) {
 	for beside := range b.cfg.Executors {
 		if est := b.cost.estimate(rows, beside); est > 0 && rows <= b.cfg.MaxRows {

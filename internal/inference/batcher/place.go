@@ -14,7 +14,7 @@ func (b *Batcher[T]) enqueue(t *Task[T]) {
 	b.tenants.enter(t)
 }
 
-// dequeue takes a queued task out of its queue. If it was to lead, nobody is.
+// dequeue takes a queued task out of its queue. If it was to lead, nobody leads any more.
 func (b *Batcher[T]) dequeue(t *Task[T]) {
 	if b.leader == t {
 		b.leader = nil

@@ -27,8 +27,8 @@ func (b *Batcher[T]) offer(now time.Duration, self *Task[T]) {
 	}
 }
 
-// overtaken says that an online task leads instead of the bulk task that has been woken to: whose
-// submitter may have a low priority, and take long to come.
+// overtaken reports whether an online task is to lead instead of a bulk task that was woken
+// for it: the submitter of bulk work may have a low priority, and take long to wake up.
 func (b *Batcher[T]) overtaken(now time.Duration) bool {
 	if b.leader.Class == Online || b.online.tasks == 0 {
 		return false
@@ -93,9 +93,9 @@ func (b *Batcher[T]) ready(bk *bucket[T], now time.Duration) time.Duration {
 	return max(latest, now+1)
 }
 
-// mayTry says that a bucket's next run may be a trial: there is time for it even if it takes twice as
-// long as one after the other would. Its head then runs whatever the table says, which
-// is in question: it would be refused for what nothing else shows to be wrong.
+// mayTry reports whether a bucket's next run may be a trial: there is time for it even if it
+// takes twice as long as the runs one after the other. Its head then runs whatever the table
+// says, since the trial is to show whether the table is right.
 func (b *Batcher[T]) mayTry(bk *bucket[T], now time.Duration) bool {
 	head := bk.tasks.head()
 	n := max(min(bk.rows, b.limit), head.rows())
@@ -115,9 +115,8 @@ func (b *Batcher[T]) firstEnd(now time.Duration) time.Duration {
 	return max(first, now)
 }
 
-// readyForBulk says whether a run of bulk work alone may start. Where online
-// work has been around lately it leaves an executor free for it, if there is
-// more than one.
+// readyForBulk reports whether a run of bulk work alone may start. If there was online work
+// lately, one of several executors is left free for it.
 func (b *Batcher[T]) readyForBulk(now time.Duration) bool {
 	others := len(b.runs)
 	allowed := b.parallel
@@ -132,8 +131,8 @@ const onlineMemory = time.Second
 
 func (b *Batcher[T]) onlineLately(now time.Duration) bool { return now-b.lastArrival < onlineMemory }
 
-// brief is how long a run of bulk work may be where online work may come meanwhile, if
-// that is longer than two rows by themselves: whoever comes shares the machine with it.
+// brief is how long a run of bulk work may be while online work may come, which would share
+// the machine with it; it may always be as long as two runs of a single row.
 const brief = 500 * time.Microsecond
 
 // briefly returns how many rows of bulk work make a brief run.

@@ -160,7 +160,7 @@ func (w *world) check(it *item, t *Task[*item], timing Timing, err error, took t
 	if t.bucket != nil || t.run != nil || t.prev != nil || t.next != nil || len(t.wake) != 0 {
 		w.problem("task %d: the batcher still knows it", it.id)
 	}
-	if it.runs > 1 && !it.yielded || it.runs > 1+often {
+	if it.runs > 1 && !it.yielded || it.runs > 1+maxInterruptions {
 		w.problem("task %d ran %d times", it.id, it.runs)
 	}
 	if it.runs == 0 || it.yielded && timing == (Timing{}) {

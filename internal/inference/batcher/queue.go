@@ -10,11 +10,11 @@ type ticket[T any] struct {
 
 	arrived time.Duration
 	due     time.Duration // when the answer must be there; never for none
-	key     time.Duration // order of service: the earliest deadline first, where nothing else is asked for
+	key     time.Duration // order of service; usually the earliest deadline first
 	work    time.Duration // run time that it added to the queue
 	guess   time.Duration // predicted time from arrival to answer
 	probe   bool          // arrived when nothing was in the way: runs whatever the forecast
-	light   bool          // of a light tenant: comes when its turn is, before its deadline is near
+	light   bool          // of a light tenant: served at its turn, not only when its deadline is near
 	yielded uint8         // times that its run has given way
 	gone    bool          // its submitter lost interest while it ran
 	at      [heaps]int

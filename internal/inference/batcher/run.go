@@ -23,17 +23,16 @@ type run[T any] struct {
 	ctx     context.Context //nolint:containedctx // of the run itself, reused by later ones
 	cancel  context.CancelFunc
 	members int             // still interested
-	leader  context.Context //nolint:containedctx // of who leads it, until it is watched; nil for one that never ends
-	unwatch func() bool     // once it is watched late; nil before
+	leader  context.Context //nolint:containedctx // its leader's, until it is watched; nil if that never ends
+	unwatch func() bool     // stops watching; nil unless it is watched late
 	serial  uint64
 	err     error
 }
 
-// watchFrom is the predicted length of a run from which it is worth watching
-// for its leader's cancellation from its start; one that was to be shorter is watched once
-// it has taken as long. The other members notice theirs by waiting. The run
-// always has a context of its own, mostly the one of the run before: whoever has to be
-// told when it ends can stay with it.
+// watchFrom is the predicted length from which on a run is watched for its leader's
+// cancellation from its start; a shorter one is watched once it has taken as long. The other
+// members notice theirs while they wait. The run always has a context of its own, mostly
+// that of the run before, so that whoever watches it can keep doing so.
 const watchFrom = time.Millisecond
 
 // leadFor forms a batch with t in it and runs it. It is called with b.mu held
@@ -108,8 +107,8 @@ func (b *Batcher[T]) execute(ctx context.Context, r *run[T], watch bool) {
 	returned = true
 }
 
-// watchLate watches the runs that take longer than they were to, and has the others looked
-// at again. It is called with b.mu held.
+// watchLate watches the runs that take longer than predicted, and sets the alarm for the
+// others. It is called with b.mu held.
 func (b *Batcher[T]) watchLate(now time.Duration) {
 	for _, r := range b.runs {
 		switch {
@@ -186,7 +185,7 @@ func (b *Batcher[T]) end(r *run[T], now time.Duration, returned bool) {
 	}
 	b.rows -= r.rows
 	b.ended++
-	if returned && r.err == nil && r.members > 0 && !r.yields && !(r.bulk && b.onlineLately(now)) { // it may have had to give way
+	if returned && r.err == nil && r.members > 0 && !r.yields && !(r.bulk && b.onlineLately(now)) { // bulk work may have been slowed down
 		b.learn(r, now)
 	}
 	if r.ctx != nil && r.ctx.Err() != nil {

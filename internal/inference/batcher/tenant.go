@@ -36,10 +36,9 @@ func (u *usage) fade(now, memory time.Duration) time.Duration {
 // the place of the newest task of the tenant with the most. Bulk work always
 // waits, so there it is a question of order: start-time fair queueing.
 //
-// Who has used less than a fair share of what there is of late is light, and waits for
-// others' work only as far as it must: its tasks come when they would if it had its
-// share to itself (turn), and everybody else's are accepted only if they would be in
-// time though such tasks come before them (headroom).
+// A tenant that has lately used less than a fair share is light. It hardly waits for others'
+// work: its tasks are served as if it had its share to itself (turn), and those of everybody
+// else are accepted only if they would be in time behind such tasks (headroom).
 type tenants[T any] struct {
 	byName map[string]*tenant[T]
 	active []*tenant[T]  // those with queued online tasks
@@ -66,8 +65,8 @@ const (
 	alone = 0.01
 )
 
-// standing returns whether a tenant is light, and which part of its tasks' time is
-// kept free for others where it is not.
+// standing returns whether a tenant is light and, if not, which part of its tasks' time is
+// kept free for light tenants.
 func (ts *tenants[T]) standing(tn *tenant[T], now time.Duration, parallel int) (light bool, headroom float64) {
 	own, all := float64(tn.used.fade(now, ts.memory)), float64(ts.used.fade(now, ts.memory))
 	others := all - own
@@ -91,10 +90,10 @@ func (ts *tenants[T]) sharers(tn *tenant[T]) int {
 	return max(n, 2)
 }
 
-// turn returns how long until a light tenant's next task would begin if it had its fair
-// share to itself, for what it has queued. A flood is light for as long as it has a fair share's
-// time to take, and by then has queued more than that: whoever else is light does not
-// wait for more of it than is theirs to wait for.
+// turn returns how long it would take until a light tenant's next task began if the tenant
+// had its fair share to itself: as long as its queued work takes there. A flood counts as
+// light at first, and queues more than its share meanwhile; so other light tenants wait for
+// no more of it than its share.
 func (ts *tenants[T]) turn(tn *tenant[T], parallel int) time.Duration {
 	return tn.work * time.Duration(ts.sharers(tn)) / time.Duration(parallel)
 }
@@ -171,10 +170,10 @@ func (ts *tenants[T]) heaviest() *tenant[T] {
 	return ts.first(func(a, b *tenant[T]) bool { return a.work > b.work })
 }
 
-// giver returns who has to give another a place in a full queue: the tenant with the
-// most queued tasks, if it then has no fewer than the other; or nil. Places are
-// counted and not priced: what was queued before the cost table rose is cheaper on
-// paper than what comes after.
+// giver returns the tenant that has to give another its place in a full queue: the one with
+// the most queued tasks, if it then still has no fewer than the other; or nil. It counts
+// places instead of run time: tasks that were queued before the cost table rose would seem
+// cheaper than those that come now.
 func (ts *tenants[T]) giver(to *tenant[T]) *tenant[T] {
 	most := ts.first(func(a, b *tenant[T]) bool { return a.tasks > b.tasks })
 	if most == nil || most == to || most.tasks-1 < to.tasks+1 {

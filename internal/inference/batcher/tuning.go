@@ -7,7 +7,7 @@ import "time"
 type tuning struct {
 	pays     bool // running rows together is faster than one by one
 	limit    int  // most rows to put into one run
-	enough   int  // from so many rows on a run takes no more: limit, or knee while a light tenant is about
+	enough   int  // rows from which on a run takes no more: limit, or knee while there are light tenants
 	knee     int  // enough rows that more hardly make it more efficient
 	parallel int  // runs at a time that are worth it, at most the executors
 	tried    int  // largest run so far, on which it rests
@@ -15,9 +15,9 @@ type tuning struct {
 	trials   trials
 }
 
-// trials are runs beside more others than seem worth it. Nothing else would tell that
-// the table is wrong there: a warm-up on a busy machine seeds it with what the machine
-// then was, and it learns only from what is run.
+// trials are runs beside more others than the table says is worth it. Nothing else would show
+// that the table is wrong there: a warm-up on a busy machine seeds it, and then it learns
+// only from what is run.
 type trials struct {
 	every int // runs
 	until int // runs until the next
@@ -103,9 +103,8 @@ func (b *Batcher[T]) worthwhile() int {
 	return n
 }
 
-// share decides how many rows are enough for a run. While a light tenant is about,
-// whoever comes next is not to wait for longer runs, and not to go in longer ones, than
-// pay: those hardly get more done, and nothing interrupts them.
+// share decides how many rows are enough for a run. While there are light tenants, runs are
+// no longer than pays: longer ones hardly get more done, and everybody waits for them.
 func (b *Batcher[T]) share(now time.Duration) {
 	if b.enough = b.limit; now-b.lastLight < b.cfg.SLO && !b.cfg.Explicit.windowed() {
 		b.enough = max(b.knee, 1)
@@ -133,7 +132,7 @@ func (b *Batcher[T]) added(rows, waiting int) time.Duration {
 	return b.price(waiting+rows) - b.price(waiting)
 }
 
-// disturbs says that another run beside k others would slow them down.
+// disturbs reports whether another run beside k others would be slowed down by them.
 func (b *Batcher[T]) disturbs(rows, k int) bool {
 	return b.cost.estimate(rows, k) >= disturbsFrom*b.cost.estimate(rows, 0)
 }
