@@ -41,8 +41,8 @@ type Find func(name, version string) (Member, error)
 
 // Caller calls the models of a graph.
 type Caller interface {
-	// Call has a model answer, which takes its inputs until it returns. The graph
-	// has wrapped nothing yet: errors are those of the model.
+	// Call has a model answer; the inputs stay valid until it returns. Its errors are the
+	// model's own: the graph adds the name of the node.
 	Call(ctx context.Context, c *Call) error
 }
 
@@ -51,14 +51,13 @@ type Call struct {
 	Model, Version string
 	Inputs         []tensor.Tensor // in the signature's order, under its names
 	Outputs        []string        // those wanted, in order
-	// Ports are what the graph was checked for, of Inputs and of Outputs: another
-	// version may be served by now.
+	// Takes and Gives are the ports of Inputs and Outputs that the graph was checked for:
+	// another version may be served by now.
 	Takes, Gives []model.Port
 	// Alloc returns memory for the answer's data, which belongs to the graph.
 	Alloc func(n int) ([]byte, error)
 
-	// Results are the outputs, set by the caller, and Compute what they took of the
-	// model.
+	// Results are the outputs and Compute the model's time for them, both set by the Caller.
 	Results []tensor.Tensor
 	Compute time.Duration
 }
@@ -95,7 +94,7 @@ func (g *Graph) Alike(o *Graph) bool {
 // Observer is told what each node took, and how it failed, if it did.
 type Observer func(node string, took time.Duration, err error)
 
-// Memory is what the tensors of requests count in. It is safe for concurrent use.
+// Memory bounds what the tensors of requests take. It is safe for concurrent use.
 type Memory interface {
 	// Acquire adds n bytes, or fails and adds nothing.
 	Acquire(n int64) error
@@ -110,7 +109,7 @@ func (unbounded) Return(int64)        {}
 
 // Request is one request to a graph.
 type Request struct {
-	Memory Memory          // that what nodes make counts in, until Result.Release; nil counts nowhere
+	Memory Memory          // counts what nodes make, until Result.Release; nil for no bound
 	Inputs []tensor.Tensor // in the signature's order; the graph borrows their data
 	Rows   int             // of each input, where the graph batches
 	// Value returns a value of the request, or ""; see experiment.Request.

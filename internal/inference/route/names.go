@@ -13,8 +13,8 @@ import (
 // model has it.
 const Default = "champion"
 
-// Names say what serves the requests for aliases of one model. The empty name is
-// that of requests which name no version.
+// Names say what serves the requests for aliases of one model. Requests that name no
+// version have the empty name.
 type Names map[string]Name
 
 // Name is what an alias stands for.
@@ -30,8 +30,8 @@ type Split struct {
 	ID   string // of the experiment or release
 	Plan *experiment.Plan
 	Arms []Arm // as the plan has them
-	// Shadow gets copies of the requests that chance gives to the first arm, for
-	// nobody to see its answers; nil for none.
+	// Shadow gets copies of the requests that chance gives to the first arm; its answers are
+	// only compared. Nil for none.
 	Shadow *Shadow
 }
 
@@ -43,11 +43,10 @@ type Shadow struct {
 	Judge  Judge
 }
 
-// Judge compares answers, and counts what came of copies of requests. It must be
+// Judge compares answers, and counts what became of copies of requests. It must be
 // quick, and safe for concurrent use.
 type Judge interface {
-	// Compare is given both answers to a request. What it is given is only valid
-	// during the call.
+	// Compare is given both answers to a request, which are only valid during the call.
 	Compare(p *Pair) shadow.Difference
 	// Failed is told that the candidate did not answer.
 	Failed()
@@ -71,8 +70,8 @@ type Answered struct {
 // Arm is a version that a split gives requests to.
 type Arm struct {
 	Name   string
-	Digest string // of the version: whatever has its number, an arm is of one file
-	Meter  Meter  // is told of the arm's requests; nil is not
+	Digest string // of the version: an arm stays with one file, whatever number that has
+	Meter  Meter  // is told of the arm's requests; nil for nobody
 }
 
 // Meter counts what became of the requests of an arm. It must be quick, and safe
@@ -82,19 +81,20 @@ type Meter interface {
 	Answered(r experiment.Reason, took time.Duration)
 	// Spared is told of answers in spare time, whose latency says nothing of the model.
 	Spared(r experiment.Reason)
-	// Failed is told of requests that were not answered, but of those that were wrong
-	// or whose client has gone.
+	// Failed is told of requests that were not answered, except where the request was wrong
+	// or its client had gone.
 	Failed(r experiment.Reason)
 }
 
 // Stands returns the number of the version that a name of a model stands for,
-// whether or not that is live; the empty name is that of requests which name none.
+// whether or not that is live; the empty name is the one of requests that name no version.
 func (t *Table[V]) Stands(model, name string) (number int64, ok bool) {
 	n, ok := t.names[model][name]
 	return n.Version, ok
 }
 
-// Arm returns the split of an id with the index of its arm of a name, or nil.
+// Arm returns the split with an id and the index of its arm with a name; nil where there is
+// no such arm.
 func (t *Table[V]) Arm(id, name string) (*Split, int) {
 	s := t.splits[id]
 	if s == nil {
@@ -122,7 +122,7 @@ type armed[V any] struct {
 	live  bool
 }
 
-// serve takes the names over.
+// serve routes the model's requests by the names from now on.
 func (m *Model[V]) serve(names Names) {
 	m.names = make(map[string]*served[V], len(names))
 	for alias, n := range names {
@@ -141,8 +141,8 @@ func (m *Model[V]) serve(names Names) {
 	m.bare = m.names[""]
 }
 
-// choose returns the version for a request. One whose arm is not live here is
-// served as if it was in no experiment: it fails for no comparison's sake.
+// choose returns the version for a request. Where its arm is not live here, the request is
+// served as if it were in no experiment: no comparison is worth failing it.
 func (s *served[V]) choose(name, alias string, r experiment.Request) (Choice[V], error) {
 	if s.split != nil && r != nil {
 		a := s.split.Plan.Assign(r)

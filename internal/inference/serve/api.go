@@ -30,28 +30,26 @@ type Codec interface {
 	Encode(ctx context.Context, v *Version, resp *Response) error
 }
 
-// Asking is a Codec that knows what experiments look at. Without it a request has
-// no more than a tenant.
+// Asking is a Codec that has the values that experiments look at. Others have only a tenant.
 type Asking interface {
 	// Value returns a value of the request: a header, an attribute or its id, or ""
 	// where it has none. See experiment.Request.
 	Value(ctx context.Context, from experiment.Source, name string) string
 }
 
-// Online is a Codec of which the request is known to be of the class batcher.Online
-// before Decode: it may be refused without being decoded.
+// Online is a Codec that knows before Decode whether its request is of the class
+// batcher.Online: such a request may be refused without being decoded.
 type Online interface {
-	// Online returns the size of what there is to decode, in bytes, or -1 where the
-	// request is of another class, or Decode may wait for others.
+	// Online returns how many bytes there are to decode, or -1 if the request is of another
+	// class or Decode may wait for other requests.
 	Online() int
 }
 
-// Foreseer are Models that know some of their refusals beforehand.
+// Foreseer are Models that foresee some of their refusals.
 type Foreseer interface {
-	// Foresee returns the refusal that Predict would end with for the best that may be, or for a
-	// request like the tenant's last; nil where it may be answered. Of the codec it
-	// asks for what the request's head says. A request that it refuses is not for
-	// Predict any more.
+	// Foresee returns the refusal that Predict would end with, judging by the smallest request
+	// or one like the tenant's last, and nil where the request may be answered. It does not
+	// call Decode. A request that it refuses must not be given to Predict.
 	Foresee(ctx context.Context, c Codec) error
 }
 
@@ -64,18 +62,18 @@ type Request struct {
 	Priority int             // 1 is the most urgent; 0 means the model's default
 	Class    batcher.Class
 	Tenant   string
-	AsOf     time.Time // what features are those of; zero for now
+	AsOf     time.Time // features are as they were known then; zero for now
 	Sequence Sequence
-	MaxSteps int // of a generation, if fewer than the model's own limit; 0 for that
-	// Prediction names the prediction in the log, and Attempt which attempt at it
-	// this is; zero for a new one. Choice says how it came to its version: a codec sets
-	// it where that was before the request was routed.
+	MaxSteps int // of a generation, if below the model's own limit; 0 for that limit
+	// Prediction names the prediction in the log, and Attempt counts the attempts at it; zero
+	// for a new one. Choice says how it came to its version: a codec sets it where that was
+	// decided before the request came here.
 	Prediction record.ID
 	Attempt    int
 	Choice     record.Choice
-	// Generation is what it is a step of; nil for a prediction of its own.
+	// Generation has the request as one of its steps; nil for a prediction of its own.
 	Generation *Generation
-	// Unlogged keeps it out of the log: it asks again what the log has already.
+	// Unlogged keeps the request out of the log.
 	Unlogged bool
 }
 
@@ -84,7 +82,7 @@ type Request struct {
 type Sequence struct {
 	ID         string // a number's digits, or TextMark and a text; empty for none
 	Start, End bool
-	// Resume goes on behind a step that failed on the same stream.
+	// Resume goes on although an earlier step failed on the same stream.
 	Resume bool
 }
 
@@ -92,8 +90,8 @@ type Sequence struct {
 type Response struct {
 	// Choice is how the request came to its version.
 	Choice record.Choice
-	// Fallback is the version that refused the request for load, as name:version,
-	// where another one has answered it; else empty.
+	// Fallback is the version, as name:version, that refused the request for load before
+	// another one answered it; empty where none did.
 	Fallback string
 	Outputs  []tensor.Tensor
 	// Ports are the signature's ports of Outputs, index by index.
@@ -116,8 +114,7 @@ type Use struct {
 // "5" are different names.
 const TextMark = `"`
 
-// Step is the place of an answer among those to one request, where that is a
-// generation.
+// Step is the place of an answer among those of a generation.
 type Step struct {
 	Number int // from 1; 0 where the request has one answer
 	More   bool
@@ -171,11 +168,10 @@ type Models interface {
 	// Predict serves one request through the codec. It returns the error for
 	// the edge to write; it writes nothing itself.
 	Predict(ctx context.Context, c Codec) error
-	// Lookup returns a live version: by decimal number, by alias, by label, or for
-	// "" the routing table's choice, of those in no experiment. Its errors carry the
-	// protocol's texts.
+	// Lookup returns a live version by decimal number, by alias or by label, or for "" the one
+	// that serves requests outside of experiments. Its errors carry the protocol's texts.
 	Lookup(name, version string) (*Version, error)
-	// Choose is Lookup for one request, which an experiment may give to an arm.
+	// Choose is Lookup for a request, which an experiment may give to an arm.
 	Choose(name, version string, r experiment.Request) (route.Choice[*Version], error)
 	// Versions returns the live versions of a model, ascending.
 	Versions(name string) ([]*Version, error)
@@ -192,14 +188,14 @@ type Models interface {
 	Ready() bool
 }
 
-// Version is one live model version. All but Stats is immutable.
+// Version is one live model version. All exported fields but Stats are immutable.
 type Version struct {
 	Name      string
 	Number    int64
 	Text      string          // Number in decimal
 	SHA256    string          // of the model file, hex
 	Signature model.Signature // what clients give and get
-	Config    model.Config    // resolved: no nil or zero means "default" any more
+	Config    model.Config    // resolved
 	// Batches says that the leading dimension of every port is the batch, and
 	// MaxRows how many rows one request or run may have; 0 where it does not.
 	Batches bool
@@ -211,12 +207,12 @@ type Version struct {
 	Invariance   string
 	Stats        *Stats
 
-	offer   *offered              // of one that is to be loaded when it is wanted; nil for others
-	graph   *model.Signature      // what the engine takes and gives: with the state, if there is one
-	logging *record.ContentPolicy // of the tensors that the prediction log keeps; nil keeps none
+	offer   *offered              // that the version is to be loaded from on demand; nil for others
+	graph   *model.Signature      // what the engine takes and gives, states included
+	logging *record.ContentPolicy // says which tensors the prediction log keeps; nil keeps none
 	runtime machinery
 	varying bool        // an extent beyond the rows may vary
-	told    atomic.Bool // that its fallback is unfit
+	told    atomic.Bool // the operator knows that its fallback is unfit
 	ties    []tie
 	// refs counts the table's reference and one for each request in progress;
 	// at zero the version is closed.
@@ -239,13 +235,13 @@ type Stats struct {
 	Inferences    atomic.Int64 // rows answered
 	Executions    atomic.Int64 // runs
 	Pending       atomic.Int64 // requests in the server now
-	// Requests not answered: refused for load or lateness, gone clients, runs
-	// that failed, and requests that were wrong.
+	// Requests not answered: refused for load or lateness, given up by their clients, failed
+	// runs, and wrong requests.
 	Rejected, Canceled, Broken, Wrong atomic.Int64
 	Success, Fail, Queue,
 	ComputeInput, ComputeInfer, ComputeOutput Duration
-	batches [maxStatBatch + 1]batchStat
-	wanted  atomic.Int64 // requests to graphs that have it among their models
+	batches [maxStatBatch + 1]Duration // runs by their rows
+	wanted  atomic.Int64               // requests in progress to graphs that use it
 }
 
 // Duration is a count and a sum of nanoseconds.
@@ -260,5 +256,3 @@ func (d *Duration) Add(t time.Duration) {
 // maxStatBatch is the largest batch size with a statistics row of its own;
 // larger ones share the last row.
 const maxStatBatch = 1024
-
-type batchStat struct{ input, infer, output Duration }

@@ -17,7 +17,7 @@ import (
 type asker struct {
 	ctx   context.Context //nolint:containedctx // for as long as the request is routed
 	codec Codec
-	drawn string // the id of a request without one, once it was asked for
+	drawn string // an id for a request without one, once that was asked for
 }
 
 // Value implements experiment.Request.
@@ -42,7 +42,7 @@ func (a *asker) Value(from experiment.Source, name string) string {
 	return a.drawn
 }
 
-// unnamed counts the requests without an id that have to be told apart.
+// unnamed counts the requests that were given an id here.
 var unnamed atomic.Uint64
 
 // recorded returns a choice as the log has it.
@@ -53,8 +53,8 @@ func recorded(c *route.Choice[*Version]) record.Choice {
 	return record.Choice{Experiment: c.Split.ID, Arm: c.Split.Arms[c.Arm].Name, ByRule: c.Reason == experiment.ByRule}
 }
 
-// before has a request that was given to an arm before it was routed, and asks for
-// that arm's version, count there, where the arm still divides requests.
+// before counts a request for the arm that it was given to before it came here, and whose
+// version it asks for, if the arm still divides requests.
 func (s *Server) before(c *route.Choice[*Version], was record.Choice) {
 	if c.Split != nil || was.Experiment == "" {
 		return
@@ -68,10 +68,9 @@ func (s *Server) before(c *route.Choice[*Version], was record.Choice) {
 	}
 }
 
-// meter tells the arm of a choice, if there is one, what became of its request, by
-// the rule of record.Rollup.Numbers: what is the client's doing does not count. The
-// nodes of a graph have one id, and bulk work is cut as it suits: neither is a unit
-// of its own.
+// meter tells the arm of a choice, if there is one, what became of its request. As in
+// record.Rollup.Numbers, failures that the client caused do not count. Requests of a graph's
+// nodes share one id, and bulk work is cut as it suits: neither is a unit of its own.
 func meter(c *route.Choice[*Version], r *call, began time.Time, err error) {
 	if c.Split == nil {
 		return

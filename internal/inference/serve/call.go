@@ -24,13 +24,13 @@ type call struct {
 	task     batcher.Task[*call]
 	wanted   []int // indices of the outputs to answer with, in the order asked
 	asker    asker
-	inner    bool            // it answers a node of a graph, whose own request is the one that counts
-	result   *graph.Result   // of a graph; its memory is that of the outputs
-	times    []tensor.Tensor // of the features that were fetched
+	inner    bool            // it is for a node of a graph; only the request to the graph is logged and charged
+	result   *graph.Result   // of a graph; it owns the outputs' memory
+	times    []tensor.Tensor // when the features that were fetched became known
 	fetched  int64           // bytes that are held for them
-	fallback string          // the version that refused it, where another one answers; see Response
+	fallback string          // the version that refused the request, where another one answers; see Response
 	holding  holding
-	holds    *holding // what a graph's tensors count in: its own, or that of the graph around it
+	holds    *holding // counts the memory of a graph's tensors: holding, or that of the graph around it
 }
 
 var calls = sync.Pool{New: func() any {
@@ -61,7 +61,7 @@ func (c *call) free() {
 	calls.Put(c)
 }
 
-// ask returns what the request is routed by.
+// ask returns what to route the request by.
 func (c *call) ask(ctx context.Context, codec Codec) (name, version string, r experiment.Request) {
 	name, version = codec.Target()
 	c.asker = asker{ctx: ctx, codec: codec}
@@ -113,8 +113,8 @@ func find(inputs []tensor.Tensor, name string) int {
 	return -1
 }
 
-// missingInput names the input that the model does not have, if the client
-// sent one, since that is what it got wrong.
+// missingInput is the error for an input that was not sent. If the client sent one that the
+// model does not have, it names that: most likely its name is wrong.
 func (c *call) missingInput(v *Version, name string) error {
 	for i := range c.request.Inputs {
 		if v.graph.Input(c.request.Inputs[i].Name) < 0 {

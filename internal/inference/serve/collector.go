@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,7 +49,7 @@ func (s *Server) held() (bytes int64, n int) {
 }
 
 func describe(name, help string, more ...string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, append(append([]string{}, byVersion...), more...), nil)
+	return prometheus.NewDesc(name, help, slices.Concat(byVersion, more), nil)
 }
 
 // Describe implements prometheus.Collector.

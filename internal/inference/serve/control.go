@@ -28,7 +28,7 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	var wg sync.WaitGroup
-	graphs, leaning := []modelrepo.Entry{}, []modelrepo.Entry{}
+	var graphs, leaning []modelrepo.Entry // those that use other models, as nodes or as fallbacks
 	for _, e := range entries {
 		switch {
 		case !s.configured(e.Name):
@@ -90,7 +90,7 @@ func (s *Server) follow(ctx context.Context, entries []modelrepo.Entry) {
 	}
 	for _, e := range s.Index() {
 		if !present[e.Name] {
-			_ = s.remove(ctx, e.Name, true)
+			_ = s.remove(ctx, e.Name, true) // it fails with ctx alone
 		}
 	}
 }
@@ -110,8 +110,8 @@ func (s *Server) Load(ctx context.Context, name string, opts LoadOptions) error 
 	return s.apply(ctx, e, fromRequest)
 }
 
-// offer has a model that the repository does not have served as it is offered
-// again. It returns whether there is one.
+// offer serves the offered versions of a model again that was unloaded and that the
+// repository does not have. It returns whether there are any.
 func (s *Server) offer(name string) (there bool) {
 	s.update(func() {
 		m := s.models[name]
@@ -195,26 +195,24 @@ func (s *Server) Unready() string {
 	return ""
 }
 
-// missing says what the model should serve and does not. A model that was in
-// service as a whole, and could not be replaced, still answers: the index shows
-// why, readiness does not suffer.
+// missing says what the model should serve and does not, "" for nothing. A model that was
+// in service as a whole still answers where it cannot be replaced: the index shows why, and
+// the server stays ready.
 func (m *modelState) missing() string {
 	if !m.configured || m.unloaded {
 		return ""
 	}
-	for _, version := range slices.Sorted(maps.Keys(m.problems)) {
-		switch {
-		case m.complete && len(m.live) > 0:
-		case version == "":
-			return "is not loaded: " + m.problems[version]
-		default:
-			return "version " + version + ": " + m.problems[version]
-		}
+	if len(m.live) > 0 && (m.complete || len(m.problems) == 0) {
+		return ""
 	}
-	if len(m.live) == 0 {
+	if len(m.problems) == 0 {
 		return "is not loaded: it has no version"
 	}
-	return ""
+	version := slices.Min(slices.Collect(maps.Keys(m.problems)))
+	if version == "" {
+		return "is not loaded: " + m.problems[version]
+	}
+	return "version " + version + ": " + m.problems[version]
 }
 
 // Index implements Models.

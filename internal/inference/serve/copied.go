@@ -44,8 +44,8 @@ func sizeOf(tensors []tensor.Tensor) (n int64) {
 
 func aligned(n int) int { return (n + 7) &^ 7 }
 
-// copyOf copies what an answered call of a version was asked, and takes what it was
-// answered. A graph's answer may be a view of what it was asked: it is copied, too.
+// copyOf copies the inputs of an answered call, and takes its outputs over. A graph's outputs
+// may be views of the inputs: they are copied, too.
 func copyOf(v *Version, c *call) *copied {
 	d := copies.Get().(*copied)
 	size := sizeOf(c.part.Inputs)

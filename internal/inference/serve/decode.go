@@ -13,10 +13,9 @@ import (
 // core. Decoding that many bytes of JSON takes some tens of microseconds.
 const largeBody = 16 << 10
 
-// decode has the codec decode the request, unless its refusal is foreseen. Reading
-// a large request can cost as much as answering it: in overload that time would be
-// missing for those that are accepted, and all that are being decoded at once would
-// wait for each other.
+// decode has the codec decode the request, unless its refusal is foreseen. Reading a large
+// request can cost as much as answering it: in overload that time would be missing for
+// accepted requests, and large ones that are decoded at once would wait for each other.
 func (s *Server) decode(ctx context.Context, codec Codec, v *Version, p *access.Principal, c *call, start time.Time) error {
 	large := v.foreseeable(codec)
 	if large < 0 {
@@ -50,7 +49,7 @@ func (s *Server) decode(ctx context.Context, codec Codec, v *Version, p *access.
 	return codec.Decode(ctx, v, &c.request)
 }
 
-// Foresee implements Foreseer. A refusal is counted and recorded as one of Predict's.
+// Foresee implements Foreseer. Its refusals are counted and recorded as those of Predict.
 func (s *Server) Foresee(ctx context.Context, codec Codec) error {
 	c := newCall()
 	defer c.free()
@@ -76,9 +75,8 @@ func (s *Server) Foresee(ctx context.Context, codec Codec) error {
 	return v.refused(ctx, start, c, err)
 }
 
-// foreseeable returns how large a request is whose refusal can be foreseen, and -1 for
-// all others: those that may wait, or have a turn to wait for, or go to another version
-// where this one has too much to do.
+// foreseeable returns the size of a request whose refusal can be foreseen. It is -1 for
+// requests that may wait, have to wait for a turn, or go to a fallback in overload.
 func (v *Version) foreseeable(codec Codec) int {
 	o, ok := codec.(Online)
 	if !ok || v.runtime.batcher == nil || v.Config.Fallback != (model.Fallback{}) || v.Stateful() {

@@ -12,16 +12,16 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// overloaded says whether a request was refused because too many others wait.
+// overloaded reports whether a request was refused because too many others wait.
 func overloaded(err error) bool {
 	code := fault.CodeOf(err)
 	return code == batcher.CodeQueueFull || code == batcher.CodeOverloaded
 }
 
-// fallBack has a request that the chosen version refused for load answered by the
-// variant that its configuration names. It goes no further than that: where the
-// variant has no room either, the request stays refused. Whoever answers, the arm
-// that the request was given to has refused it, and that is what counts there.
+// fallBack has the variant that the chosen version's configuration names answer a request
+// that the version refused for load. If the variant has no room either, the request stays
+// refused: its own fallback is not asked. For the arm that the request was given to, it
+// counts as refused whoever answers.
 func (s *Server) fallBack(ctx context.Context, codec Codec, chosen *route.Choice[*Version], c *call, start, decoded time.Time, refusal error) error {
 	from := chosen.Value
 	to := s.variant(from)
@@ -52,14 +52,14 @@ func (s *Server) fallBack(ctx context.Context, codec Codec, chosen *route.Choice
 	return s.fellBack(from, "answered", nil)
 }
 
-// fellBack counts what became of a request, which err is.
+// fellBack counts what became of a request, and returns err.
 func (s *Server) fellBack(v *Version, outcome string, err error) error {
 	s.metrics.fallbacks.WithLabelValues(v.Name, v.Text, outcome).Inc()
 	return err
 }
 
-// named returns the version that a version's fallback stands for now, as the table
-// has it; nil where that is not served, or the version itself.
+// named returns the version that a version's fallback stands for now; nil where that is not
+// served, or is the version itself.
 func (s *Server) named(v *Version) *Version {
 	f := v.Config.Fallback
 	chosen, err := s.table.Load().Pick(cmp.Or(f.Model, v.Name), f.Version, nil)
@@ -69,8 +69,8 @@ func (s *Server) named(v *Version) *Version {
 	return chosen.Value
 }
 
-// variant is named with a reference taken; nil also where it is not loaded, which it
-// may be for the next one.
+// variant is named with a reference taken. It is nil also where the variant is not loaded,
+// and begins to load it for later requests.
 func (s *Server) variant(v *Version) *Version {
 	for {
 		to := s.named(v)
@@ -115,7 +115,7 @@ func byName(ports []model.Port) []model.Port {
 	return slices.SortedFunc(slices.Values(ports), func(a, b model.Port) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// fitting says whether whatever has the form of one port has that of another.
+// fitting reports whether every tensor of port a is also one of port b.
 func fitting(a, b *model.Port) bool {
 	return a.Name == b.Name && a.Datatype == b.Datatype && matches(b.Shape, a.Shape)
 }
@@ -123,9 +123,8 @@ func fitting(a, b *model.Port) bool {
 // longest bounds how far fallbacks are followed in search of a cycle.
 const longest = 16
 
-// checkFallback refuses a version whose fallback, as far as it is served, cannot
-// answer for it, or has it for its own fallback in the end. One that is not served may
-// come, and is looked at again then.
+// checkFallback refuses a version whose fallback cannot answer for it, or leads back to it.
+// A fallback that is not served yet is checked when it comes.
 func (s *Server) checkFallback(v *Version) error {
 	if v.Config.Fallback == (model.Fallback{}) {
 		return nil
@@ -152,7 +151,7 @@ func (s *Server) checkFallback(v *Version) error {
 	return nil
 }
 
-// leadsTo says whether a version's fallback is another, which need not be served yet.
+// leadsTo reports whether from's fallback is v, which need not be served yet.
 func (s *Server) leadsTo(from, v *Version) bool {
 	f := from.Config.Fallback
 	if cmp.Or(f.Model, from.Name) != v.Name {
@@ -165,8 +164,8 @@ func (s *Server) leadsTo(from, v *Version) bool {
 	return f.Version == "" || f.Version == v.Text || number == v.Number
 }
 
-// checkFallbacks tells the operator of fallbacks that could not answer any more, or
-// have come after what they would answer for.
+// checkFallbacks tells the operator of unfit fallbacks that were found only after their
+// versions were loaded.
 func (s *Server) checkFallbacks(ctx context.Context) {
 	for v := range s.table.Load().All() {
 		if err := s.checkFallback(v); err != nil && !v.told.Swap(true) {

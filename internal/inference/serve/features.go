@@ -14,7 +14,7 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Features makes inputs of what is known of entities. *feature.Fetcher implements it.
+// Features makes inputs from what is known of entities. *feature.Fetcher implements it.
 type Features interface {
 	Fetch(ctx context.Context, a feature.Ask) ([]feature.Filled, error)
 }
@@ -43,9 +43,9 @@ func (s *Server) checkFeatures(v *Version) error {
 	return nil
 }
 
-// fetch adds the inputs that the client has left to the server, and takes the entities
-// off. What the client sends itself is taken as it is: a request that is made again
-// has the same inputs.
+// fetch adds the inputs that the client has left to the server, and removes the entities.
+// Features that the client sends are taken as they are, so that a request can be repeated
+// with the same inputs.
 func (s *Server) fetch(ctx context.Context, v *Version, c *call) error {
 	f := v.Config.Features
 	ask := feature.Ask{Tenant: c.request.Tenant, AsOf: c.request.AsOf, Timeout: f.Timeout, Lenient: f.OnFailure == model.FeatureDefault}
@@ -100,7 +100,7 @@ func (s *Server) fetch(ctx context.Context, v *Version, c *call) error {
 	return nil
 }
 
-// entities returns whom an input is about, row by row.
+// entities returns the entity that an input is about, for each row.
 func (c *call) entities(ctx context.Context, v *Version, in *model.FeatureInput, rows int) ([]string, error) {
 	e := &in.Entity
 	if e.Header != "" {

@@ -6,17 +6,16 @@ import (
 	"sluice/internal/inference/record"
 )
 
-// Generation is the one prediction that the steps of a generation are: one entry of the
-// log, with their number and the sums of where their time went. A codec gives it to the
-// request of each step, one after the other, and settles it. The zero value is one that
-// has not begun.
+// Generation is the log's view of a generation: one entry, with the number of its steps and
+// the sums of their times. A codec puts it into the request of each step, and then settles
+// it. The zero value has not begun.
 type Generation struct {
 	recorder Recorder
 	entry    *record.Entry // nil before the first step is settled
 	start    time.Time
 }
 
-// step takes note of a settled step. The log has the tensors of the first one.
+// step notes a settled step. The log keeps the tensors of the first one.
 func (g *Generation) step(v *Version, start time.Time, c *call, err error) {
 	if g.entry == nil {
 		g.recorder, g.start, g.entry = v.runtime.recorder, start, v.entry(start, c, err)
@@ -30,8 +29,8 @@ func (g *Generation) step(v *Version, start time.Time, c *call, err error) {
 	}
 }
 
-// Settle logs the generation, which failed with err or did not. Of one that failed no
-// tensors are kept. Without a step there is nothing to log.
+// Settle logs the generation; err is why it failed, and then no tensors are kept. Without
+// any step there is nothing to log.
 func (g *Generation) Settle(err error) {
 	if g.entry == nil {
 		return

@@ -25,7 +25,7 @@ func (s *Server) runGraph(ctx context.Context, v *Version, c *call) (batcher.Tim
 		ctx, cancel = context.WithDeadline(ctx, c.task.Deadline)
 		defer cancel()
 	}
-	_ = c.asker.Value(experiment.RequestID, "") // drawn before nodes ask for it at the same time
+	_ = c.asker.Value(experiment.RequestID, "") // draws an id now: nodes ask for it at the same time
 	began := time.Now()
 	defer s.keep(v.runtime.graph)()
 	result, err := v.runtime.graph.Run(ctx, graph.Request{
@@ -34,7 +34,7 @@ func (s *Server) runGraph(ctx context.Context, v *Version, c *call) (batcher.Tim
 	}, &nodes{s, c})
 	took := time.Since(began)
 	v.Stats.Executions.Add(1)
-	v.Stats.ObserveBatch(c.part.Rows, 0, took, 0)
+	v.Stats.ObserveBatch(c.part.Rows, took)
 	v.runtime.metrics.rows.Observe(float64(c.part.Rows))
 	if err != nil {
 		return batcher.Timing{}, err
@@ -50,8 +50,8 @@ type nodes struct {
 	outer  *call
 }
 
-// Call implements graph.Caller. The model takes the ordinary way, but for what is
-// counted once: the request to the graph is the one that is logged and charged.
+// Call implements graph.Caller. The request to a node's model goes the ordinary way, except
+// that only the request to the graph is logged and charged.
 func (n *nodes) Call(ctx context.Context, g *graph.Call) error {
 	c := newCall()
 	defer c.free()
@@ -68,7 +68,7 @@ type nodeCodec struct {
 // Target implements Codec.
 func (n *nodeCodec) Target() (name, version string) { return n.Model, n.Version }
 
-// Value implements Asking: the node's model is chosen for whom the graph's was.
+// Value implements Asking: a node's model is chosen by the values of the request to the graph.
 func (n *nodeCodec) Value(_ context.Context, from experiment.Source, name string) string {
 	return n.outer.asker.Value(from, name)
 }
@@ -115,7 +115,7 @@ func (n *nodeCodec) Encode(_ context.Context, _ *Version, resp *Response) error 
 	return nil
 }
 
-// openGraph takes a graph from its file to a version that is ready to serve.
+// openGraph makes a graph's file a version that is ready to serve.
 func (s *Server) openGraph(src source) (*Version, error) {
 	spec, err := model.ParseGraph(src.data, src.name+"/"+strconv.FormatInt(src.number, 10)+"/"+model.GraphFilename)
 	if err != nil {
@@ -190,7 +190,7 @@ func hasGraph(e modelrepo.Entry) bool {
 	return slices.ContainsFunc(e.Chosen, func(number int64) bool { return graphOf(e, number) })
 }
 
-// changed has graphs compared with the table, which is another one now.
+// changed has graphs and fallbacks checked against the new table.
 func (s *Server) changed() {
 	select {
 	case s.stale <- struct{}{}:
@@ -198,7 +198,7 @@ func (s *Server) changed() {
 	}
 }
 
-// followGraphs keeps graphs and fallbacks true to their models until ctx ends.
+// followGraphs checks graphs and fallbacks after each change of the table, until ctx ends.
 func (s *Server) followGraphs(ctx context.Context) {
 	for {
 		select {
@@ -211,8 +211,8 @@ func (s *Server) followGraphs(ctx context.Context) {
 	}
 }
 
-// bindGraphs checks all graphs against the models that are served now, until nothing
-// changes any more: graphs use graphs.
+// bindGraphs checks all graphs against the models that are served now. It repeats that until
+// nothing changes any more, since graphs use graphs.
 func (s *Server) bindGraphs(ctx context.Context) {
 	for again := true; again && ctx.Err() == nil; {
 		again = false
@@ -236,8 +236,8 @@ func (s *Server) bindGraphs(ctx context.Context) {
 }
 
 // bind checks the graphs of a model again. One that works with other tensors now is
-// replaced; one that works no more stays in service, so that requests are told what
-// is missing. It returns whether what is served has changed.
+// replaced; one that cannot work any more stays in service, so that requests are told what
+// is missing. It returns whether anything was replaced.
 func (s *Server) bind(ctx context.Context, name string, m *modelState) bool {
 	var graphs map[int64]source
 	next, problems := map[int64]*loaded{}, map[string]string{}

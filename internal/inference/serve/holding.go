@@ -7,12 +7,12 @@ import (
 	"sluice/internal/platform/budget"
 )
 
-// Holding is a Codec whose request has an account of the memory that it takes, nil for
-// none. What the nodes of a graph make for it counts there, too.
+// Holding is a Codec whose request has an account of its memory, nil for none. What the nodes
+// of a graph make for the request counts there, too.
 type Holding interface{ Account() *budget.Account }
 
-// HoldIn has what graphs make for requests count in a budget where their codecs have no
-// account. Call it before there are requests.
+// HoldIn sets the budget for what graphs make for requests whose codecs have no account.
+// Call it before there are requests.
 func (s *Server) HoldIn(b *budget.Budget) { s.memory = b }
 
 // holding is a request's account, for nodes that run at the same time.
@@ -35,7 +35,7 @@ func (h *holding) Return(n int64) {
 	h.account.Return(n)
 }
 
-// holding returns what the tensors of a graph count in for a request.
+// holding returns where the tensors that a graph makes for a request are counted.
 func (s *Server) holding(c *call) *holding {
 	if c.holds != nil {
 		return c.holds // of the request to the graph around it
@@ -51,8 +51,8 @@ func (s *Server) holding(c *call) *holding {
 	return c.holds
 }
 
-// keep has the models of a graph stay loaded, as far as others can make room, until the
-// function is called that it returns: a node that has yet to run finds its model there.
+// keep makes the models of a graph the last to be unloaded for others, until the returned
+// function is called, so that nodes that have yet to run find them loaded.
 func (s *Server) keep(g *graph.Graph) (end func()) {
 	if s.cfg.Memory <= 0 {
 		return func() {}

@@ -25,7 +25,7 @@ type modelState struct {
 	// The rest is guarded by Server.mu.
 	entry    modelrepo.Entry
 	live     map[int64]*loaded
-	graphs   map[int64]source // the chosen versions that are graphs, served or not
+	graphs   map[int64]source // of the chosen versions that are graphs, served or not
 	offers   map[int64]*offered
 	labels   map[string]int64  // of the configuration in effect
 	problems map[string]string // version, or "" for the model: why it does not serve
@@ -35,7 +35,7 @@ type modelState struct {
 	// at the start or by polling, or was loaded on request. A request that
 	// failed to load a new model does not make the server unready.
 	configured bool
-	complete   bool // all of it was in service at some time
+	complete   bool // all of its versions were in service at some time
 	uploaded   bool // its files came in a request: the repository has no such model
 }
 
@@ -113,7 +113,7 @@ const (
 	fromUpload                   // a load request that brought the files
 )
 
-// settle notes what came of applying an entry; s.mu is held.
+// settle notes the outcome of applying an entry; s.mu is held.
 func (s *Server) settle(m *modelState, name string, from origin) {
 	m.complete = m.complete || len(m.problems) == 0
 	m.uploaded = from == fromUpload
@@ -128,6 +128,7 @@ func (s *Server) settle(m *modelState, name string, from origin) {
 	}
 }
 
+// update calls f with s.mu held.
 func (s *Server) update(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +147,7 @@ func (s *Server) openAll(ctx context.Context, m *modelState, e modelrepo.Entry) 
 		at := slices.IndexFunc(e.Versions, func(v modelrepo.Version) bool { return v.Number == number })
 		old := m.live[number]
 		same := old != nil && old.fingerprint == e.Versions[at].Fingerprint && reflect.DeepEqual(old.config, e.Config)
-		if same && !e.Versions[at].Graph { // a graph depends on others, too
+		if same && !e.Versions[at].Graph { // a graph also depends on other models
 			next[number] = old
 			continue
 		}
@@ -231,15 +232,15 @@ func (s *Server) swap(m *modelState, e modelrepo.Entry, next map[int64]*loaded, 
 	}
 	m.live, m.problems, m.loading = next, problems, false
 	if e.Err != nil {
-		return nil // the configuration is broken: what it says of labels, too
+		return nil // the configuration is broken: nothing was replaced, and the labels stay
 	}
 	m.labels = e.Config.Labels
 	s.publish(e.Name, m)
 	return retired
 }
 
-// publish puts what is there of a model into the table; s.mu is held. Of a number
-// that is both offered and in the repository, the latter is served.
+// publish puts a model's versions into the table; s.mu is held. Of a number that is both
+// offered and in the repository, the repository's version is served.
 func (s *Server) publish(name string, m *modelState) {
 	defer s.changed()
 	routing := route.Model[*Version]{Labels: m.labels}
@@ -282,10 +283,10 @@ func (s *Server) retire(ctx context.Context, versions []*Version) {
 	}
 }
 
-// retireAside is retire for who has more to do meanwhile.
+// retireAside is retire in the background.
 func (s *Server) retireAside(ctx context.Context, versions []*Version) {
 	s.mu.Lock()
-	aside := !s.closing // else nobody waits for what is begun
+	aside := !s.closing // nobody waits for what is begun after that
 	if aside {
 		s.loads.Go(func() { s.retire(ctx, versions) })
 	}

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,7 @@ type metrics struct {
 var durations = prometheus.ExponentialBucketsRange(50e-6, 30, 20)
 
 func newMetrics(r prometheus.Registerer) *metrics {
-	byVersion := []string{"model", "version"}
+	labels := func(more ...string) []string { return slices.Concat(byVersion, more) }
 	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, byVersion)
 	}
@@ -43,7 +44,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rows:   histogram("sluice_inference_batch_rows", "Rows in a run.", prometheus.ExponentialBuckets(1, 2, 11)),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_inference_refusals_total", Help: "Requests not answered, by the reason's code.",
-		}, append(byVersion, "reason")),
+		}, labels("reason")),
 		isolated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_inference_isolated_runs_total", Help: "Runs that failed and were repeated request by request.",
 		}, byVersion),
@@ -56,19 +57,19 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}, []string{"outcome"})
 	m.nodes = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "sluice_graph_node_seconds", Help: "Time of a node of a graph, those within it included.", Buckets: durations,
-	}, append(byVersion, "node"))
+	}, labels("node"))
 	m.nodeErrors = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_graph_node_errors_total", Help: "Nodes of a graph that failed, or were ended because others did, by the reason's code.",
-	}, append(byVersion, "node", "reason"))
+	}, labels("node", "reason"))
 	m.shadowed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_shadow_runs_total", Help: "Copies of requests that a version has run as a shadow, by what became of them: agreed, differed, failed.",
-	}, append(byVersion, "outcome"))
+	}, labels("outcome"))
 	m.unshadowed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_shadow_dropped_total", Help: "Copies of requests for a shadow that came to nothing: there was no idle capacity (busy), too many waited (full), it was not loaded (missing), or the process ended (closing).",
-	}, append(byVersion, "reason"))
+	}, labels("reason"))
 	m.fallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_inference_fallbacks_total", Help: "Requests that a version refused for load and that has a fallback, by what became of them there: answered, failed, refused (it had no room either), missing (it is not loaded), unfit (it does not take and give the same, or not so many rows).",
-	}, append(byVersion, "outcome"))
+	}, labels("outcome"))
 	r.MustRegister(m.fallbacks, m.nodes, m.nodeErrors, m.shadowed, m.unshadowed, m.loads, m.queue, m.infer, m.encode, m.total, m.rows, m.refusals, m.isolated, m.unrouted)
 	return m
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"math"
 	"reflect"
 	"strconv"
 	"sync/atomic"
@@ -21,24 +22,24 @@ type Offer struct {
 	Signature model.Signature // of the model file, as the gate has read it
 	// Read returns the model file. It fails where it has another SHA-256.
 	Read func(ctx context.Context) ([]byte, error)
-	// Graph is the file of a graph, which is no model file: nothing of it is loaded on
-	// demand, and Read is nil. It serves while its models come to Signature.
+	// Graph is the file of a graph. Nothing of it is loaded on demand, so Read is nil. It
+	// serves while its models make it take and give what Signature says.
 	Graph []byte
 }
 
 // offered is an Offer with what the server makes of it. Server.mu guards it.
 type offered struct {
 	Offer
-	cold    *Version    // stands in the table while it is not loaded; nil for a graph
-	live    *Version    // nil while it is not
-	loading *loading    // nil while nobody loads it
-	size    int64       // bytes of memory, measured when it was last loaded; 0: never
-	shared  atomic.Bool // requests shared runs when it was last loaded
-	began   time.Time
-	failed  error // why it could not be loaded, until retry; of a graph, why it cannot work
-	retry   time.Time
+	cold    *Version      // stands in the table while it is not loaded; nil for a graph
+	live    *Version      // nil while it is not loaded
+	loading *loading      // nil while nobody loads it
+	size    int64         // bytes of memory, as measured when it was last loaded; 0 before that
+	shared  atomic.Bool   // whether requests shared runs when it was last loaded
+	began   time.Time     // when it was last loaded
+	failed  error         // why it could not be loaded, or why a graph cannot work
+	retry   time.Time     // when loading may be tried again
 	pause   time.Duration // between the last two attempts
-	gone    bool          // it is offered no more
+	gone    bool          // it is not offered any more
 }
 
 // loading is a load in progress; err may be read once done is closed.
@@ -48,10 +49,10 @@ type loading struct {
 	err    error
 }
 
-// Offer has the server serve these versions of a model, beside those of the
-// repository, and none that it was offered before. One that stays as it was stays
-// loaded. A version of the repository is served instead of an offered one of the
-// same number. It returns why versions cannot be offered, by number.
+// Offer sets the versions of a model that are served beside those of the repository,
+// instead of those offered before. A version that stays the same stays loaded. Of a number
+// that is also in the repository, the repository's version is served. Offer returns why
+// versions cannot be offered, by number.
 func (s *Server) Offer(ctx context.Context, name string, offers []Offer) map[int64]error {
 	refused := map[int64]error{}
 	if !s.configured(name) {
@@ -127,8 +128,7 @@ func (s *Server) describe(name string, o *Offer) (*Version, error) {
 	return v, s.checkFallback(v)
 }
 
-// shadowed is what the log says where a number is both offered and in the
-// repository.
+// shadowed is logged for a number that is both offered and in the repository.
 const shadowed = "the repository's own version is served instead of the offered one of the same number"
 
 // errLoading refuses a request that would have to wait for a load.
@@ -137,10 +137,9 @@ func errLoading(v *Version) error {
 		WithCode("model_loading").WithRetryAfter(time.Second)
 }
 
-// warm has an offered version loaded, and waits for that as long as configured, and
-// as the request's time allows.
+// warm loads an offered version, and waits for that as long as configured and as ctx allows.
 func (s *Server) warm(ctx context.Context, cold *Version) error {
-	l, err := s.load(ctx, cold.offer, func(ctx context.Context) { s.makeRoom(ctx, 0, cold.offer) }) // it may turn out larger than expected
+	l, err := s.load(ctx, cold.offer, func(ctx context.Context) { s.makeRoom(ctx, 0, cold.offer) }) // again: it may be larger than expected
 	if err != nil || l == nil {
 		return err
 	}
@@ -156,8 +155,8 @@ func (s *Server) warm(ctx context.Context, cold *Version) error {
 	}
 }
 
-// load returns the load in progress, which it begins if there is none; nil where
-// the version is loaded. What is to be done once it is loaded follows.
+// load returns the load in progress, and begins one if there is none; it returns nil if the
+// version is loaded. then is called once this load has succeeded.
 func (s *Server) load(ctx context.Context, o *offered, then func(context.Context)) (*loading, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +171,7 @@ func (s *Server) load(ctx context.Context, o *offered, then func(context.Context
 		return nil, fault.Wrap(fault.Unavailable, o.failed, "'%s' is not at ready state: version %s cannot be loaded: %s", o.cold.Name, o.cold.Text, fault.Of(o.failed).Message).
 			WithCode("model_not_ready").WithRetryAfter(time.Until(o.retry))
 	}
-	// Whoever asked may go: others wait, or will ask again.
+	// The load outlives whoever asked for it: others wait, or will ask.
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &loading{done: make(chan struct{}), cancel: cancel}
 	o.loading = l
@@ -226,8 +225,8 @@ func (s *Server) loaded(ctx context.Context, o *offered, v *Version, size int64,
 	s.retire(ctx, superfluous)
 }
 
-// openOffer makes room for a version, opens it and measures what it takes. One at a
-// time: two would be measured together.
+// openOffer makes room for a version, opens it and measures its memory. One is opened at a
+// time, since two would be measured together.
 func (s *Server) openOffer(ctx context.Context, o *offered) (*Version, int64, error) {
 	select {
 	case s.single <- struct{}{}:
@@ -255,12 +254,12 @@ func (s *Server) openOffer(ctx context.Context, o *offered) (*Version, int64, er
 		_ = v.retire(ctx) // nobody uses it
 		return nil, 0, fault.New(fault.Internal, "the file has the SHA-256 %s, expected %s", v.SHA256, o.SHA256).WithCode("checksum_mismatch")
 	}
-	v.Stats = o.cold.Stats // they go on where it was loaded before
+	v.Stats = o.cold.Stats // they go on from one load to the next
 	return v, max(native()-before, o.Bytes), nil
 }
 
-// makeRoom unloads versions, those first that were not used for longest, until so
-// much more fits; never the one that is to stay.
+// makeRoom unloads versions, the least recently used first, until more bytes fit; it never
+// unloads stays.
 func (s *Server) makeRoom(ctx context.Context, more int64, stays *offered) {
 	if s.cfg.Memory <= 0 {
 		return
@@ -296,15 +295,16 @@ func (s *Server) makeRoom(ctx context.Context, more int64, stays *offered) {
 	}
 }
 
-// used is when a loaded version was last used, in Unix milliseconds.
+// used is when a loaded version was last used, in Unix milliseconds; the far future for one
+// in use.
 func (o *offered) used() int64 {
 	if o.live.Stats.Pending.Load() > 0 || o.live.Stats.wanted.Load() > 0 {
-		return 1<<63 - 1
+		return math.MaxInt64
 	}
 	return max(o.live.Stats.LastInference.Load(), o.began.UnixMilli())
 }
 
-// endLoads has loads in progress end, and begins no more.
+// endLoads ends the loads in progress and waits for them; no more begin after that.
 func (s *Server) endLoads() {
 	s.update(func() {
 		s.closing = true

@@ -18,7 +18,7 @@ func (m *modelState) offersGraphs() bool {
 	return false
 }
 
-// bindOffers is bind for the graphs of a model that are offered.
+// bindOffers is bind for offered graphs of a model.
 func (s *Server) bindOffers(ctx context.Context, name string, m *modelState) (changed bool) {
 	var graphs []*offered
 	s.update(func() {
@@ -68,8 +68,7 @@ func (o *offered) state() State {
 	return Ready
 }
 
-// problem is why the offer cannot serve, or serves no more, "" for no reason;
-// Server.mu is held.
+// problem is why the offer cannot serve, "" where it can; Server.mu is held.
 func (o *offered) problem() string {
 	if o.failed == nil || o.loading != nil {
 		return ""
@@ -77,8 +76,8 @@ func (o *offered) problem() string {
 	return describeProblem(o.failed)
 }
 
-// reasons returns why versions of the model do not serve, by number, and why the
-// model does not, by ""; Server.mu is held.
+// reasons returns why versions of the model do not serve, by number, and under "" why the
+// model does not; Server.mu is held.
 func (m *modelState) reasons() map[string]string {
 	if !m.offersGraphs() {
 		return m.problems

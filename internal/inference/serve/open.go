@@ -19,13 +19,12 @@ type source struct {
 	number int64
 	data   []byte
 	config model.Config
-	// agreed is what a graph has to take and give; nil for whatever its models make
-	// of it.
+	// agreed is what a graph has to take and give; nil for whatever follows from its models.
 	agreed *model.Signature
 }
 
-// open takes a model file from bytes to a version that is ready to serve:
-// the gate, the signature, the trial in the sandbox, the session, the warm-up.
+// open makes the bytes of a model file a version that is ready to serve: it passes the gate,
+// gets a signature, is tried in the sandbox, and gets a session that is warmed up.
 // The caller owns the version's first reference.
 func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 	file, err := onnx.Inspect(src.data, s.cfg.Limits)
@@ -72,6 +71,7 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 	return v, nil
 }
 
+// startVersion warms a session up and starts the version on it.
 func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Session, spec engine.Spec) error {
 	executors := v.Config.Execution.Executors
 	if executors <= 0 {
@@ -89,8 +89,8 @@ func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Se
 	return v.start(session, cfg, s.metrics, s.cfg.Recorder)
 }
 
-// reachSLO raises an objective that not even one row on an idle machine can
-// meet: kept, it would have every request refused.
+// reachSLO raises an SLO that not even one row on an idle machine can meet: with it every
+// request would be refused.
 func (s *Server) reachSLO(ctx context.Context, v *Version, one time.Duration) {
 	if v.Config.SLO >= 2*one {
 		return

@@ -9,9 +9,9 @@ import (
 	"sluice/internal/platform/access"
 )
 
-// Predict takes one request from its wire form to its answer: route, decode,
-// check, batch and run, encode. It writes nothing itself: the error is for the
-// edge to word. Everything it uses comes from pools and goes back to them.
+// Predict takes one request from its wire form to its answer: route, decode, check, batch
+// and run, encode. It writes no errors: that is up to the edge. Everything it uses comes
+// from pools and goes back to them.
 func (s *Server) Predict(ctx context.Context, codec Codec) error {
 	c := newCall()
 	defer c.free()
@@ -36,7 +36,7 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	p, known := access.From(ctx)
 	err = s.decode(ctx, codec, v, p, c, start)
 	if known && c.request.Tenant == "" {
-		c.request.Tenant = p.Tenant // by whose share of the model it is admitted, and who has it in the log
+		c.request.Tenant = p.Tenant // whose share it is admitted by, and who owns its entry in the log
 	}
 	if err != nil {
 		return v.refused(ctx, start, c, err)
@@ -56,7 +56,7 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	}
 	decoded := time.Now()
 	since := start
-	if v.Stateful() { // a step's time begins with its turn, which it waits for as it is decoded
+	if v.Stateful() { // a step waits for its turn while it is decoded: its time begins after that
 		since = decoded
 	}
 	c.schedule(v, since, decoded)
@@ -77,7 +77,7 @@ func (s *Server) predict(ctx context.Context, codec Codec, c *call) (err error) 
 	return nil
 }
 
-// reply encodes what a version has answered, and counts it.
+// reply encodes a version's answer, and counts it.
 func (s *Server) reply(ctx context.Context, codec Codec, v *Version, c *call, start, decoded time.Time, ran batcher.Timing) error {
 	settled := time.Now()
 	v.identify(start, c)
@@ -93,7 +93,7 @@ func (s *Server) reply(ctx context.Context, codec Codec, v *Version, c *call, st
 	return nil
 }
 
-// compute has the version answer: by a run of its model, or of its graph.
+// compute runs the version's model, or its graph.
 func (s *Server) compute(ctx context.Context, v *Version, c *call) (batcher.Timing, error) {
 	if v.runtime.graph != nil {
 		return s.runGraph(ctx, v, c)

@@ -10,7 +10,7 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Recorder takes note of settled requests. *record.Log implements it.
+// Recorder logs settled requests. *record.Log implements it.
 type Recorder interface {
 	// Entry returns an empty entry.
 	Entry() *record.Entry
@@ -25,8 +25,8 @@ func (v *Version) identify(start time.Time, c *call) {
 	}
 }
 
-// record takes note of a settled request, which failed with err or did not. Steps of a
-// generation come together until that is over.
+// record logs a settled request; err is why it failed. Steps of a generation are gathered
+// until that is over.
 func (v *Version) record(start time.Time, total time.Duration, c *call, err error) {
 	if v.runtime.recorder == nil || c.inner || c.request.Unlogged {
 		return
@@ -41,7 +41,7 @@ func (v *Version) record(start time.Time, total time.Duration, c *call, err erro
 	v.runtime.recorder.Record(e)
 }
 
-// entry returns the entry of a settled request, but for how long it took in all.
+// entry returns the entry of a settled request, without its total time.
 func (v *Version) entry(start time.Time, c *call, err error) *record.Entry {
 	r, t := &c.request, &c.response.Timing
 	e := v.runtime.recorder.Entry()
@@ -67,7 +67,7 @@ func (v *Version) entry(start time.Time, c *call, err error) *record.Entry {
 	return e
 }
 
-// fail notes what a prediction failed with, nil for nothing.
+// fail notes why a prediction failed, if it did.
 func fail(e *record.Entry, err error) {
 	if err != nil {
 		e.Outcome, e.Code = record.OutcomeOf(err), fault.CodeOf(err)
@@ -87,8 +87,8 @@ func logging(v *Version) (*record.ContentPolicy, error) {
 	return p, p.Fit(tensors(v.Logged()), tensors(v.Signature.Outputs))
 }
 
-// Logged returns the inputs that the prediction log may keep: of features what they are
-// made into, and not whom they are about.
+// Logged returns the inputs that the prediction log may keep: the values of features, but
+// not the entities that they are of.
 func (v *Version) Logged() []model.Port {
 	if v.Config.Features != nil {
 		return v.graph.Inputs

@@ -33,8 +33,8 @@ type Repository interface {
 	Overlay(ctx context.Context, name string, o modelrepo.Override) (modelrepo.Entry, error)
 	// Read returns a version's model file.
 	Read(ctx context.Context, e modelrepo.Entry, version int64) ([]byte, error)
-	// Poll reports the whole listing whenever a model has changed, until ctx
-	// ends, and the error each time that it cannot be listed.
+	// Poll reports the whole listing whenever a model has changed, and an error whenever the
+	// models cannot be listed, until ctx ends.
 	Poll(ctx context.Context, every time.Duration, report func([]modelrepo.Entry, error))
 }
 
@@ -55,14 +55,14 @@ type Config struct {
 	// DrainTimeout bounds how long a version that is taken out of service may
 	// keep answering its last requests; 0 means one minute.
 	DrainTimeout time.Duration
-	// Used is told what each online request that was answered took, and when. It
-	// must be quick. Work of other classes is counted by who has it done.
+	// Used is told what each answered online request took, and when. It must be quick. Work of
+	// other classes is counted by whoever gives it.
 	Used func(ctx context.Context, v *Version, at time.Time, u Use)
 	// LoadWait is how long a request waits for a version that is loaded on demand;
 	// then it is refused, to be tried again.
 	LoadWait time.Duration
-	// Memory bounds what versions that are loaded on demand take together, in bytes
-	// by measure; 0 is no bound. One that is larger by itself is loaded alone.
+	// Memory bounds the measured bytes of all versions that are loaded on demand; 0 is no bound.
+	// A version that takes more by itself is loaded alone, unless its file alone is larger.
 	Memory int64
 	// Recorder takes note of every request that came to a version; nil for none.
 	Recorder Recorder
@@ -89,9 +89,9 @@ type Server struct {
 
 	decoding chan struct{} // bounds how many large requests are decoded at a time
 	opening  chan struct{} // bounds how many models are opened at a time
-	single   chan struct{} // the same for those that are opened on demand
+	single   chan struct{} // bounds how many are opened on demand at a time
 	loads    sync.WaitGroup
-	closing  bool // no more loads on demand
+	closing  bool // no load on demand begins any more; guarded by mu
 
 	memory  *budget.Budget
 	stale   chan struct{} // holds a token while graphs have not been compared with the table
@@ -155,8 +155,7 @@ func (s *Server) acquire(ctx context.Context, name, version string, r experiment
 	}
 }
 
-// explain words a routing error better where the server knows the model but
-// does not serve it now.
+// explain says in a routing error why a model is not served now, if the server knows.
 func (s *Server) explain(name, version string, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,8 +209,8 @@ func (s *Server) Choose(name, version string, r experiment.Request) (route.Choic
 	return chosen, nil
 }
 
-// Name has requests routed by other aliases and experiments from here on; names
-// has those of each model. Requests in progress end as they began.
+// Name replaces all aliases and experiments, by model, from the next request on. Requests in
+// progress keep their versions.
 func (s *Server) Name(names map[string]route.Names) {
 	s.update(func() { s.table.Store(s.table.Load().Named(names)) })
 	s.changed()

@@ -64,8 +64,8 @@ type unwanted struct{ why shadow.Dropped }
 // Error implements error.
 func (u unwanted) Error() string { return "the shadow run was abandoned: " + string(u.why) }
 
-// run has the shadow answer, and the answers compared. It says why, where that
-// came to nothing.
+// run has the shadow answer and compares the answers. It returns why the copy came to
+// nothing, if it did.
 func (h *shadows) run(d *copied) shadow.Dropped {
 	ctx, abandon := context.WithCancelCause(h.ctx)
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.Timeout)
@@ -94,8 +94,8 @@ func (h *shadows) run(d *copied) shadow.Dropped {
 	return ""
 }
 
-// watch abandons a run as soon as requests need its capacity, or nothing but the
-// run needs the version.
+// watch abandons a run as soon as requests need its capacity, or the run is the last that
+// uses the version.
 func (h *shadows) watch(ctx context.Context, v *Version, abandon context.CancelCauseFunc) {
 	for pause.For(ctx, look) {
 		switch {
@@ -107,8 +107,7 @@ func (h *shadows) watch(ctx context.Context, v *Version, abandon context.CancelC
 	}
 }
 
-// answer has the shadow answer as spare work of its batcher, and the answers
-// compared.
+// answer has the shadow answer as spare work of its batcher, and compares the answers.
 func (h *shadows) answer(ctx context.Context, d *copied, c *call, start time.Time) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {

@@ -27,9 +27,9 @@ type ShadowConfig struct {
 	Timeout time.Duration // of a run, which has failed then; default 30 s
 }
 
-// shadows runs copies of answered requests on other versions, one at a time and
-// only while the server has capacity to spare: nobody waits for them. A run that
-// was overtaken by requests is abandoned.
+// shadows runs copies of answered requests on other versions, one at a time and only while
+// the server has capacity to spare. A run is abandoned as soon as requests need its
+// capacity.
 type shadows struct {
 	cfg      ShadowConfig
 	cores    int
@@ -61,8 +61,8 @@ func newShadows(s *Server, cfg ShadowConfig) *shadows {
 	return h
 }
 
-// busy says whether the requests in progress would feel a run of so many threads:
-// whether they have cores enough beside it. A server without requests is never busy.
+// busy reports whether the requests in progress would feel a run of so many more threads,
+// because there are not enough cores. A server without requests is never busy.
 func (s *Server) busy(threads int) bool {
 	used := 0
 	for v := range s.table.Load().All() {
@@ -76,11 +76,11 @@ func (s *Server) busy(threads int) bool {
 	return false
 }
 
-// threads is how many a run of the version takes.
+// threads is how many threads a run of the version takes.
 func (v *Version) threads() int { return max(v.Config.Execution.IntraThreads, 1) }
 
-// offer takes a copy of an answered request for the shadow of its arm, where it is
-// among the sample and there is capacity. It takes the answer's memory with it.
+// offer queues a copy of an answered request for the shadow of its arm, if the request is in
+// the sample and there is capacity. It takes over the answer's memory.
 func (h *shadows) offer(ctx context.Context, v *Version, chosen *route.Choice[*Version], c *call) {
 	to := chosen.Split.Shadow
 	if c.request.Class != batcher.Online || to.Sample < 1 && rand.Float64() >= to.Sample {
@@ -112,7 +112,7 @@ func (h *shadows) offer(ctx context.Context, v *Version, chosen *route.Choice[*V
 	}
 }
 
-// put has the worker run a copy; it says why not where it does not.
+// put queues a copy for the worker; it returns why, if it cannot.
 func (h *shadows) put(d *copied) shadow.Dropped {
 	h.mu.Lock()
 	defer h.mu.Unlock()

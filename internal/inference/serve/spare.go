@@ -2,8 +2,8 @@ package serve
 
 import "context"
 
-// loadSpare begins to load a version that only a shadow wants, where it takes no
-// other's place.
+// loadSpare begins to load a version that only a shadow or a fallback wants, if it fits
+// without unloading others.
 func (s *Server) loadSpare(cold *Version) {
 	o := cold.offer
 	s.mu.Lock()
@@ -15,7 +15,7 @@ func (s *Server) loadSpare(cold *Version) {
 	_, _ = s.load(context.Background(), o, func(ctx context.Context) { s.giveBack(ctx, o) }) // the log says what fails
 }
 
-// giveBack unloads a version that has turned out larger than what was left.
+// giveBack unloads a version that turned out to be larger than the room there was.
 func (s *Server) giveBack(ctx context.Context, o *offered) {
 	held, _ := s.held()
 	if s.cfg.Memory <= 0 || held <= s.cfg.Memory {

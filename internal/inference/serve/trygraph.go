@@ -11,9 +11,9 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// TryGraph checks a graph against the models that are served, without serving it, and
-// has it answer a golden run where there is one. Its models run as they do for bulk
-// work. The error is about the graph where it is Invalid, and otherwise about them.
+// TryGraph checks a graph against the models that are served, without serving it, and has it
+// answer a golden run if there is one, as bulk work of its models. An error that is Invalid
+// is about the graph, any other about its models.
 func (s *Server) TryGraph(ctx context.Context, name string, number int64, file []byte, config model.Config, golden *probe.Golden) (probe.Report, error) {
 	v, err := s.openGraph(source{name: name, number: number, data: file, config: config})
 	if err != nil {

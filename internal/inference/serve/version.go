@@ -11,7 +11,7 @@ import (
 	"sluice/internal/inference/model"
 )
 
-// machinery is the running part of a version.
+// machinery is what runs a version; that of one that is not loaded is zero.
 type machinery struct {
 	session  engine.Session
 	batcher  *batcher.Batcher[*call]
@@ -34,7 +34,7 @@ func (v *Version) start(session engine.Session, cfg batcher.Config, m *metrics, 
 	return nil
 }
 
-// serve makes v known by what it takes, with the caller's reference.
+// serve notes what v takes, and counts the caller's reference.
 func (v *Version) serve() {
 	for _, p := range v.graph.Inputs {
 		for d, extent := range p.Shape {
@@ -68,8 +68,8 @@ func ties(sig *model.Signature, batches bool) []tie {
 	return found
 }
 
-// Pace returns what the version was measured to do for work that is not in a hurry;
-// nothing while it is not loaded.
+// Pace returns the measured pace of the version for work that is not urgent, the zero value
+// while it is not loaded.
 func (v *Version) Pace() batcher.Pace {
 	if v.runtime.batcher == nil {
 		return batcher.Pace{}
@@ -155,7 +155,7 @@ func (v *Version) runOnce(ctx context.Context, parts []*engine.Part, rows int) e
 	start := time.Now()
 	err := v.runtime.session.Run(ctx, parts)
 	v.Stats.Executions.Add(1)
-	v.Stats.ObserveBatch(rows, 0, time.Since(start), 0)
+	v.Stats.ObserveBatch(rows, time.Since(start))
 	v.runtime.metrics.rows.Observe(float64(rows))
 	return err
 }

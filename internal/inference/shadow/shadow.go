@@ -6,17 +6,16 @@
 // over the elements, which are read in wire form; how many of an output are
 // compared is bounded, and what is left out is counted.
 //
-// Whether answers agree is asked row by row of the batch, and of the whole answer
-// where there are no rows. A row agrees if each output does: in the greatest of a
-// row of floating-point elements, the class that is predicted say, or where Values
-// is set, and for all that is no such row, in every element, within a tolerance. It
-// never agrees where an output is missing on one side, or has another datatype or
-// shape, where texts or truth values are not equal, or elements Unlike.
+// Answers agree or differ row by row of the batch, or as a whole where there are no
+// rows. A row agrees if each output does. Rows of floating-point elements agree in their
+// greatest, the predicted class say. All other elements, and these as well where Values is
+// set, agree within a tolerance. A row never agrees where an output is missing on one side
+// or has another datatype or shape, where texts or truth values are not equal, or where
+// elements are Unlike.
 //
-// The rules for numbers: two NaNs are equal, as are two zeros; where one side
-// alone is NaN, or one is infinite and the other is not just so, the element is
-// Unlike and has no distance. Among the greatest of a row NaN comes last, and of
-// equal elements the first is greater.
+// The rules for numbers: two NaNs are equal, as are two zeros and two infinities of one
+// sign. Any other pair with a NaN or an infinity is Unlike and has no distance. Among the
+// greatest of a row NaN comes last, and of equal elements the first counts as greater.
 package shadow
 
 import (
@@ -71,7 +70,7 @@ func (c Config) Validate() error {
 
 func finite(x float64) bool { return x >= 0 && x <= math.MaxFloat64 }
 
-// equal says whether reports of both add up.
+// equal reports whether reports of both configurations add up.
 func (c Config) equal(o Config) bool {
 	if (c.Tolerance == nil) != (o.Tolerance == nil) || c.Tolerance != nil && *c.Tolerance != *o.Tolerance {
 		return false
@@ -145,7 +144,7 @@ func (r *Report) compare(name string, a, b *tensor.Tensor) {
 	out.compare(a, b, &r.Config, &r.marks)
 }
 
-// Keep keeps a pair of answers if it is among the worst.
+// Keep remembers a pair of answers if it is among the worst.
 func (r *Report) Keep(w Worst) {
 	at := len(r.Worst)
 	for at > 0 && w.greater(r.Worst[at-1].Difference) {

@@ -13,11 +13,10 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Generate has a model answer a request step by step: the codec decodes once,
-// its memory must stay valid until Generate returns, and it encodes each step,
-// whose place Response.Step tells. A generation that nobody waits for any more
-// ends with ctx, and one whose credential is good no more after the step in
-// progress. A model that does not generate answers once, as in Step.
+// Generate has a model answer a request step by step. The codec decodes once, into memory
+// that must stay valid until Generate returns, and encodes each step, whose place is in
+// Response.Step. A generation ends with ctx, and after the step in progress when its
+// credential has expired. A model that does not generate answers once, as in Step.
 func (m *Models) Generate(ctx context.Context, codec serve.Codec, own *Own) error {
 	name, version := codec.Target()
 	v, err := m.Lookup(name, version)
@@ -46,11 +45,11 @@ type generation struct {
 	inner         serve.Codec
 	name, version string // the one that it began on
 
-	request serve.Request // as the client sent it
-	inputs  []tensor.Tensor
-	held    *sequence // counts what it keeps
+	request serve.Request   // as the client sent it
+	inputs  []tensor.Tensor // of the next step
+	held    *sequence       // counts against the limits of sequences
 	asked   asked
-	end     int // the output that ends it; -1 for none
+	end     int // the place of the output that may end it; -1 for none
 	limit   int
 	step    serve.Step
 	logged  serve.Generation
@@ -81,7 +80,7 @@ func (g *generation) Decode(ctx context.Context, v *serve.Version, req *serve.Re
 	return nil
 }
 
-// begin decodes the request, which is the first step.
+// begin decodes the client's request, for the first step.
 func (g *generation) begin(ctx context.Context, v *serve.Version, req *serve.Request) error {
 	if err := g.inner.Decode(ctx, v, req); err != nil {
 		return err
@@ -156,7 +155,7 @@ func repeats(data, value []byte) bool {
 	return true
 }
 
-// settle makes what the step gave the inputs of the next one.
+// settle makes the step's outputs the inputs of the next one.
 func (g *generation) settle(ok bool) {
 	if !ok {
 		return
@@ -180,7 +179,7 @@ func (g *generation) close() {
 	}
 }
 
-// ended counts the end of a generation that began.
+// ended counts the end of a generation, if it has begun, and returns its error.
 func (g *generation) ended(err error) error {
 	switch {
 	case g.held == nil:

@@ -9,11 +9,11 @@ import (
 
 // Item is an input of a stream on its way to its answer.
 type Item interface {
-	// Run has the model answer; the item keeps the answer. It may run beside
-	// other items' of the line.
+	// Run has the model answer; the item keeps the answer. Other items of the line may run
+	// at the same time.
 	Run(ctx context.Context) error
-	// Send writes the answer, or of Run's error what went wrong, once the items
-	// before have sent theirs. Its error ends the line.
+	// Send writes the answer, or Run's error, once the items before have sent theirs. An
+	// error of Send ends the line.
 	Send(ctx context.Context, failed error) error
 	// Done is called last, in any case.
 	Done()
@@ -24,7 +24,7 @@ type Order struct {
 	// Sequence names the sequence that the item is a step of: its steps run one
 	// after another. "" is none.
 	Sequence string
-	// Anew lets the item run although a step of its sequence failed before.
+	// Anew lets the item run even if an earlier step of its sequence has failed.
 	Anew bool
 }
 
@@ -35,14 +35,14 @@ type Line struct {
 	cancel context.CancelCauseFunc
 	slots  chan struct{}
 	items  sync.WaitGroup
-	sent   chan struct{} // closed when the last item that was added has sent
+	sent   chan struct{} // closed when the item that was added last has sent
 	lanes  map[string]*lane
 }
 
 // lane is what the steps of one sequence have in common on one line.
 type lane struct {
-	ran    chan struct{} // closed when the last step that was added has run
-	failed bool          // of whoever runs
+	ran    chan struct{} // closed when the step that was added last has run
+	failed bool          // the last step to run failed; for the step that runs
 }
 
 // maxLanes bounds the sequences that one line remembers.
@@ -56,16 +56,16 @@ func NewLine(ctx context.Context, depth int) *Line {
 	return l
 }
 
-// ErrHalted answers the steps behind one that failed: they were sent without
-// knowing that, so they would not be what the client meant.
+// ErrHalted answers the steps behind one that failed: the client sent them before it knew,
+// and would not want them to run on the old state.
 var ErrHalted error = fault.New(fault.Conflict, "an earlier step of the sequence failed on this stream, so this one did not run: the state is as before that step; send the steps from there on, the first with sequence_resume or sequence_start").
 	WithCode("sequence_halted")
 
 // Failed is closed when the line has ended early.
 func (l *Line) Failed() <-chan struct{} { return l.ctx.Done() }
 
-// Add serves an item as soon as there is room for it. Its error says why the
-// line has ended; the item is done then.
+// Add waits for room and then serves an item. It fails where the line has ended, with the
+// reason; the item is done then.
 func (l *Line) Add(item Item, order Order) error {
 	select {
 	case l.slots <- struct{}{}:
@@ -136,8 +136,8 @@ func (l *Line) turn(sequence string) (turn, error) {
 	return place, nil
 }
 
-// sweep forgets the lanes that nothing runs in and nothing has failed in, and
-// reports whether there were any.
+// sweep forgets idle lanes whose last step has not failed, and reports whether there is room
+// for another then.
 func (l *Line) sweep() bool {
 	for name, w := range l.lanes {
 		select {
@@ -151,7 +151,7 @@ func (l *Line) sweep() bool {
 	return len(l.lanes) < maxLanes
 }
 
-// run runs an item once the steps before it have run, unless one has failed.
+// run runs an item once the steps before it have run, unless the last of them has failed.
 func (t turn) run(ctx context.Context, anew bool, item Item) error {
 	work := func() error { return fault.Guard(func() error { return item.Run(ctx) }) }
 	if t.lane == nil {

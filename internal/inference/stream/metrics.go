@@ -44,6 +44,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
+// step counts a step of a stateful model.
 func (m *metrics) step(ok bool) {
 	if ok {
 		m.steps.WithLabelValues("answered").Inc()

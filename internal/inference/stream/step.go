@@ -21,10 +21,10 @@ type step struct {
 	inner  serve.Codec
 	own    *Own
 
-	held    *sequence // the turn is this step's; nil for models without state
-	fresh   bool      // it begins anew
-	end     bool
-	before  int64 // bytes that the sequence had
+	held    *sequence // whose turn this step has; nil for models without state
+	fresh   bool      // the sequence begins anew
+	end     bool      // the sequence ends with this step
+	before  int64     // the sequence's size before this step
 	asked   asked
 	kept    kept
 	version *serve.Version
@@ -41,7 +41,8 @@ func (s *step) Target() (name, version string) {
 	return name, version
 }
 
-// Online implements serve.Online. A step of a stream has its turn.
+// Online implements serve.Online. Steps of a stream wait for their turn in Decode, so they
+// are not refused before it.
 func (s *step) Online() int {
 	if o, ok := s.inner.(serve.Online); ok && s.own == nil {
 		return o.Online()
@@ -144,8 +145,8 @@ func tenant(ctx context.Context, req *serve.Request) string {
 	return req.Tenant
 }
 
-// states returns the inputs that the server gives: as the sequence has them, or
-// as it begins.
+// states returns the inputs that the server adds: the sequence's states, or those that a
+// sequence begins with.
 func states(v *serve.Version, held *sequence, fresh bool) []tensor.Tensor {
 	if !fresh {
 		return held.states
@@ -175,8 +176,7 @@ func (s *step) Encode(ctx context.Context, v *serve.Version, resp *serve.Respons
 	return s.inner.Encode(ctx, v, &seen)
 }
 
-// settle makes the state that the step left the sequence's, or leaves that as it
-// was.
+// settle gives the sequence the states that the step made, or leaves the old ones.
 func (s *step) settle(ok bool) {
 	h := s.held
 	if h == nil {
@@ -195,7 +195,7 @@ func (s *step) settle(ok bool) {
 		h.slab, h.states = s.kept.slab, s.kept.tensors
 		h.version, h.sha256, h.idle = s.version.Text, s.version.SHA256, s.version.Config.Sequence.IdleTimeout
 		s.belongs(h)
-	case h.states == nil: // it never began
+	case h.states == nil: // its first step failed
 		s.kept.slab.Release()
 		t.forget(h, "failed")
 		return
@@ -206,7 +206,7 @@ func (s *step) settle(ok bool) {
 	t.leave(h)
 }
 
-// belongs notes what a stream's own sequence is.
+// belongs notes the sequence of the step as the stream's own, nil for none any more.
 func (s *step) belongs(h *sequence) {
 	if s.own == nil || s.held.key.own == 0 {
 		return
@@ -217,8 +217,7 @@ func (s *step) belongs(h *sequence) {
 	}
 }
 
-// reword says of a version that a stream's own sequence is on, and that is not
-// served any more, what that means.
+// reword says what it means that a version is not found: a stream's own sequence is on it.
 func (s *step) reword(err error) error {
 	if err == nil || s.own == nil || s.own.version == "" || fault.CodeOf(err) != "version_not_found" {
 		return err
@@ -232,15 +231,15 @@ func errSteps(v *serve.Version) error {
 	return fault.New(fault.Unsupported, "model '%s' answers step by step, with as many answers as it takes: ask for a stream, over ModelStreamInfer, a WebSocket, generate_stream, or a prediction with Accept: text/event-stream", v.Name).WithCode("stream_needed")
 }
 
-// asked is what a request asks the model for: what the client wants, and behind
-// it, or among it, what the server keeps.
+// asked are the outputs that a request asks for: first those that the client wants, then
+// those of the ones that the server keeps which are not among them.
 type asked struct {
-	client int      // of the outputs, those that the client gets
-	at     []int    // of each output that is kept, its place
-	as     []string // and the name of the input that it becomes
+	client int      // how many the client wants
+	at     []int    // the place of each output that is kept
+	as     []string // the name of the input that it becomes
 }
 
-// ask makes the request ask for the outputs that are kept.
+// ask adds the outputs that are kept to those that the request asks for.
 func ask(v *serve.Version, req *serve.Request, states []model.State, feedback []model.Feedback) asked {
 	if len(req.Outputs) == 0 {
 		for i := range v.Signature.Outputs {
@@ -262,7 +261,7 @@ func (a *asked) keepAs(req *serve.Request, output, input string) {
 	a.at, a.as = append(a.at, at), append(a.as, input)
 }
 
-// want returns the place of an output, which is asked for if it is not yet.
+// want returns the place of an output, and adds it if it is not asked for yet.
 func (a *asked) want(req *serve.Request, output string) int {
 	at := slices.Index(req.Outputs, output)
 	if at < 0 {
@@ -272,7 +271,7 @@ func (a *asked) want(req *serve.Request, output string) int {
 	return at
 }
 
-// seen is the response as the client gets it.
+// seen returns the response without what only the server keeps.
 func (a *asked) seen(resp *serve.Response) serve.Response {
 	r := *resp
 	r.Outputs, r.Ports = resp.Outputs[:a.client:a.client], resp.Ports[:a.client:a.client]
@@ -286,6 +285,7 @@ type kept struct {
 	size    int64
 }
 
+// keep copies the outputs that are kept.
 func (a *asked) keep(resp *serve.Response) kept {
 	size := 0
 	for _, at := range a.at {

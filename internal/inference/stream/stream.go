@@ -9,12 +9,12 @@
 // apart by tenant, model and name; their number and bytes are bounded, and those
 // that nobody uses expire.
 //
-// A Line keeps the answers of one stream in the order of its inputs, with a
-// bounded number in progress.
+// A Line keeps the answers of one stream in the order of its inputs, of which a
+// bounded number is in progress.
 //
 // Known limits: states are kept in this process's memory only. All steps of a
-// sequence must reach the same process, and a restart ends them; who goes on is
-// told that the sequence is unknown. A sequence stays with the model version
+// sequence must reach the same process, and a restart ends them: a later step is
+// told that its sequence is unknown. A sequence stays with the model version
 // that it began on, and ends when that is no longer served.
 package stream
 
@@ -78,8 +78,8 @@ func New(models serve.Models, cfg Config) (*Models, error) {
 	return &Models{Models: models, table: newTable(cfg, m), metrics: m, now: cfg.Now}, nil
 }
 
-// Of returns the models as they are, if they are served step by step already, or
-// else with the default limits.
+// Of returns the models themselves if they are a *Models already, and else new ones
+// around them with the default limits.
 func Of(models serve.Models) (*Models, error) {
 	if m, ok := models.(*Models); ok {
 		return m, nil
@@ -97,7 +97,7 @@ func (m *Models) Predict(ctx context.Context, codec serve.Codec) error {
 }
 
 // Step is Predict for a stream: a request that names no sequence is a step of
-// the stream's own. Generative models are for Generate.
+// the stream's own. Generative models need Generate.
 func (m *Models) Step(ctx context.Context, codec serve.Codec, own *Own) (err error) {
 	s := steps.Get().(*step)
 	s.models, s.inner, s.own = m, codec, own
@@ -112,8 +112,8 @@ func (m *Models) Step(ctx context.Context, codec serve.Codec, own *Own) (err err
 	return err
 }
 
-// Opened counts a stream over the transport; the function that it returns
-// counts it out again.
+// Opened counts a stream of a transport as open, until the function that it returns is
+// called.
 func (m *Models) Opened(transport string) (closed func()) {
 	g := m.metrics.streams.WithLabelValues(transport)
 	g.Inc()
@@ -124,7 +124,7 @@ func (m *Models) Opened(transport string) (closed func()) {
 // one after another.
 type Own struct {
 	id      uint64
-	version string // that the sequence is on; empty before the first step
+	version string // of the model; empty before the first step
 	held    *sequence
 }
 

@@ -11,32 +11,32 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// key tells sequences apart. own is that of a stream or generation, 0 of those
-// that clients name.
+// key identifies a sequence. Streams and generations have a number of their own instead of
+// an id; it is 0 for sequences that clients name.
 type key struct {
 	tenant, model, id string
 	own               uint64
 }
 
-// sequence is what one sequence hands on.
+// sequence has what the steps of one sequence hand on.
 type sequence struct {
 	key  key
 	turn chan struct{} // holds a token while a step is in progress
 
-	// Of whoever has the turn.
+	// For whoever has the turn.
 	states          []tensor.Tensor // nil before the first step
-	slab            *tensor.Slab
-	version, sha256 string // of the model that they are of
-	idle            time.Duration
+	slab            *tensor.Slab    // the states' memory
+	version, sha256 string          // of the model that made them
+	idle            time.Duration   // after which the sequence expires
 
 	// Guarded by the table's lock.
-	size    int64
-	waiting int
-	gone    bool
+	size    int64 // of the states, in bytes
+	waiting int   // steps that wait for the turn
+	gone    bool  // it has ended
 	timer   *time.Timer
 }
 
-// use is what one tenant, or all, have in the table.
+// use is how much one tenant, or all together, have in the table.
 type use struct {
 	sequences int
 	bytes     int64
@@ -57,8 +57,8 @@ func newTable(cfg Config, m *metrics) *table {
 	return &table{cfg: cfg, metrics: m, all: map[key]*sequence{}, tenants: map[string]*use{}}
 }
 
-// enter waits for the turn of a sequence and takes it. One that is not there is
-// made where the step is a start. Who has entered must leave or forget it.
+// enter waits for the turn of a sequence and takes it. A step that starts a sequence makes
+// it if there is none. After enter comes leave or forget.
 func (t *table) enter(ctx context.Context, k key, start bool) (*sequence, error) {
 	for {
 		t.mu.Lock()
@@ -119,8 +119,7 @@ func (t *table) refuse(err *fault.Error) error {
 	return err.WithRetryAfter(time.Second)
 }
 
-// resize counts what a sequence's states take from now on. It fails where that
-// is too much, unless it is less than before.
+// resize counts the new size of a sequence's states. Growing beyond a limit fails.
 func (t *table) resize(s *sequence, size int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -136,14 +135,14 @@ func (t *table) resize(s *sequence, size int64) error {
 	return nil
 }
 
-// restore counts what a sequence had before a step that failed.
+// restore counts the size that a sequence had before a step that failed.
 func (t *table) restore(s *sequence, size int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.count(s, t.tenants[s.key.tenant], size-s.size)
 }
 
-// count changes what is counted. Callers hold the lock.
+// count adds to the size of a sequence. Callers hold the lock.
 func (t *table) count(s *sequence, u *use, more int64) {
 	s.size += more
 	u.bytes += more
@@ -174,7 +173,7 @@ func (t *table) expire(s *sequence) {
 	}
 	t.mu.Lock()
 	busy := s.waiting > 0 || s.gone
-	if busy { // whoever waits for the turn is to have it; or gives up, and nobody leaves
+	if busy { // a step that waits gets the turn; if it gives up, nobody calls leave
 		if !s.gone {
 			s.timer.Reset(s.idle)
 		}
@@ -186,7 +185,7 @@ func (t *table) expire(s *sequence) {
 	}
 }
 
-// giveBack gives the turn back, unless the sequence has ended and that did.
+// giveBack gives the turn back, unless forget has done so already.
 func (s *sequence) giveBack() {
 	select {
 	case <-s.turn:
@@ -194,8 +193,8 @@ func (s *sequence) giveBack() {
 	}
 }
 
-// forget ends a sequence whose turn the caller has, or that nobody else uses,
-// and gives the turn back.
+// forget ends a sequence and gives its turn back. The caller has the turn, or is the only
+// one who uses the sequence.
 func (t *table) forget(s *sequence, reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,7 +218,7 @@ func (t *table) forget(s *sequence, reason string) {
 	s.giveBack()
 }
 
-// close forgets every sequence that no step is in progress of.
+// close forgets all sequences without a step in progress.
 func (t *table) close() {
 	t.mu.Lock()
 	all := make([]*sequence, 0, len(t.all))
@@ -236,8 +235,8 @@ func (t *table) close() {
 	}
 }
 
-// errUnknown words as Triton does that a sequence is not there; clients match
-// on its first sentence.
+// errUnknown says that there is no such sequence, as Triton words it: clients match its
+// first sentence.
 func errUnknown(k key) error {
 	if k.own != 0 {
 		return fault.New(fault.Invalid, "the stream's sequence of model '%s' has expired: begin it again with sequence_start", k.model).WithCode("sequence_unknown")

@@ -14,13 +14,13 @@ import (
 	"sluice/internal/platform/repo"
 )
 
-// Folder adds entries from the queue to the totals. Entries of one total that come
-// while another commit is under way share the next.
+// Folder adds entries from the queue to the totals. Entries that come while their total is
+// being committed share the next commit.
 type Folder struct {
 	store *repo.Store
 
 	mu      sync.Mutex
-	waiting map[place][]*item // what waits for the commit under way; absent where there is none
+	waiting map[place][]*item // entries for the next commit of totals that are being committed
 	commits sync.WaitGroup
 }
 
@@ -47,7 +47,7 @@ const (
 	concurrency = 64
 	batch       = 256
 	commitTime  = 30 * time.Second
-	// never is so high that no entry is given up: only one that cannot be read is.
+	// never is so high that only entries that cannot be read are given up.
 	never = 1 << 20
 )
 

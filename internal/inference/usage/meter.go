@@ -32,9 +32,9 @@ type Meter struct {
 	mu   sync.Mutex
 	open map[slot]*Amount
 
-	flushing sync.Mutex
-	window   int
-	closed   map[slot]*Amount // of the window, what is not surely written
+	flushing sync.Mutex       // guards what follows, also while it is written
+	window   int              // counts the windows that were closed
+	closed   map[slot]*Amount // sums of the last of them that may not be written yet
 }
 
 // slot is a tenant's hour of one thing.
@@ -46,8 +46,8 @@ type slot struct {
 
 // MeterConfig is what a Meter may be given.
 type MeterConfig struct {
-	Metrics prometheus.Registerer
-	Log     *slog.Logger // nil discards
+	Metrics prometheus.Registerer // nil registers nowhere
+	Log     *slog.Logger          // nil discards
 }
 
 // NewMeter returns a meter that writes to a store.
@@ -94,9 +94,9 @@ func (m *Meter) Run(ctx context.Context) error {
 	return nil
 }
 
-// Flush closes the window and writes its sums. Each has a name by which the store
-// knows it: one of which it is not known whether it was written is written again
-// under its name, before the next window is closed.
+// Flush closes the window and writes its sums, each under a name of its own. A sum that may
+// or may not have been written is written again under the same name, before the next
+// window is closed: the store counts each name once.
 func (m *Meter) Flush(ctx context.Context) error {
 	m.flushing.Lock()
 	defer m.flushing.Unlock()

@@ -23,12 +23,12 @@ type Report struct {
 	By       By
 }
 
-// By says what is told apart.
+// By says what a report tells apart.
 type By struct {
 	Hour, Day, Model, Version, Mode bool
 }
 
-// Group is what was used of that which is told apart; the other fields are zero.
+// Group is one sum of a report. Fields that the report does not tell apart are zero.
 type Group struct {
 	Start time.Time // of the hour or day, UTC
 	Entry
@@ -48,7 +48,7 @@ func (r Report) Validate() error {
 	return nil
 }
 
-// What a report may be made of at most, and how many groups it may have.
+// The most totals that a report may sum up, and the most groups that it may have.
 const (
 	maxTotals = 200_000
 	maxGroups = 10_000

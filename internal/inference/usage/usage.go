@@ -34,11 +34,11 @@ type Mode string
 
 // The modes.
 const (
-	Online  Mode = "online"  // an answer at once; those that are refused or fail do not count
+	Online  Mode = "online"  // answered at once; requests that are refused or fail do not count
 	Durable Mode = "durable" // a durable prediction, however it ended
 	Batch   Mode = "batch"   // rows of a batch, as they are answered, and the batch as one request with its end
-	// Evaluation is rows that a version was asked again, and the evaluation as one request
-	// of its candidate with its end.
+	// Evaluation is rows that versions answered again, and with its end the evaluation itself
+	// as one request to its candidate.
 	Evaluation Mode = "evaluation"
 )
 
@@ -92,7 +92,7 @@ type Total struct {
 	Hour time.Time `json:"hour"` // its beginning, UTC
 }
 
-// Keep is for how long totals can be asked for.
+// Keep is how long totals are kept.
 const Keep = 400 * 24 * time.Hour
 
 // Totals keeps them.
@@ -122,14 +122,14 @@ func add(ctx context.Context, tx *repo.Tx, at time.Time, e Entry) error {
 	return Totals.Add(ctx, tx, t)
 }
 
-// Remember is for how long it is known what was counted.
+// Remember is how long the names of what was counted are kept.
 const Remember = 7 * 24 * time.Hour
 
-// tries bounds how often it is tried to be the first of an hour.
+// tries bounds the attempts to add an entry while others make the same total.
 const tries = 3
 
-// once adds an entry for things that are named, all of them or none:
-// repo.ErrProcessed where one was counted before.
+// once adds the entry of all that is named, unless any of it was counted before: then it
+// fails with repo.ErrProcessed.
 func once(ctx context.Context, store *repo.Store, tenant string, names []string, at time.Time, e Entry) (err error) {
 	scope := repo.Scope{Tenant: tenant, Actor: "system"}
 	for range tries {
@@ -148,12 +148,11 @@ const (
 
 // Stream is the stream of entries. It keeps what is not counted yet.
 func Stream(replicas int, duplicates time.Duration) queue.Stream {
-	const room = 256 << 20 // for some hundred thousand that are not counted yet; more wait in the outbox
+	const room = 256 << 20 // for some hundred thousand entries; more wait in the outbox
 	return queue.Stream{Name: streamName, Subjects: []string{streamUsage + ".>"}, Retention: queue.Work, Discard: queue.Refuse, MaxBytes: room, Replicas: replicas, Duplicates: duplicates}
 }
 
-// Publish has an entry counted, once, if the unit of work is committed; of says what
-// has used it.
+// Publish has an entry counted once if the unit of work is committed; of is what used it.
 func Publish(tx *repo.Tx, of repo.Key, e Entry) error {
 	data, err := json.Marshal(e)
 	if err != nil {

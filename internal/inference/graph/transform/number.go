@@ -150,7 +150,7 @@ func half(v float64) uint16 {
 	sign := uint16(math.Float64bits(v) >> 48 & 0x8000)
 	a := math.Abs(v)
 	switch {
-	case v != v:
+	case math.IsNaN(v):
 		return sign | 0x7e00
 	case a >= 65520: // halfway between the greatest and what would follow it
 		return sign | 0x7c00
@@ -170,7 +170,7 @@ func brain(v float64) uint16 {
 	sign := uint16(bits >> 48 & 0x8000)
 	a := math.Abs(v)
 	switch {
-	case v != v:
+	case math.IsNaN(v):
 		return sign | 0x7fc0
 	case a < 0x1p-126:
 		return sign | uint16(math.RoundToEven(a*0x1p133))
