@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// bar shows how far something is on a line that is drawn again and again; nothing
-// where no person looks.
+// bar shows how far something is, on a line of a terminal that is drawn again and again.
 type bar struct {
 	p     *program
 	name  string
 	total int64 // below 0 where it is not known
 	began time.Time
 	drawn time.Time
-	from  int64 // where this run began
+	from  int64 // what was done when it began
 	begun bool
 	unit  func(int64) string
 }
@@ -29,7 +28,7 @@ func (p *program) bar(name string, total int64) *bar {
 	return &bar{p: p, name: plain(name), total: total, began: time.Now(), unit: size}
 }
 
-// counter is a bar of things.
+// counter is a bar that counts things instead of bytes.
 func (p *program) counter(name, things string) *bar {
 	return &bar{p: p, name: plain(name), began: time.Now(), unit: func(n int64) string { return fmt.Sprintf("%d %s", n, things) }}
 }
@@ -50,7 +49,7 @@ func (b *bar) of(done, total int64) {
 	b.line(done, total, b.unit(int64(rate))+"/s", remaining(done, total, rate))
 }
 
-// line draws it.
+// line draws the bar.
 func (b *bar) line(done, total int64, rate, left string) {
 	if total < 0 {
 		fmt.Fprintf(b.p.err, "\r\x1b[K%s  %s  %s", b.name, b.unit(done), rate)
@@ -61,7 +60,7 @@ func (b *bar) line(done, total int64, rate, left string) {
 	fmt.Fprintf(b.p.err, "\r\x1b[K%s [%s%s] %3.0f %%  %s  %s", b.name, strings.Repeat("#", full), strings.Repeat(".", barWidth-full), 100*share, rate, left)
 }
 
-// end leaves the line.
+// end leaves the line as it is, and begins the next.
 func (b *bar) end() {
 	if !b.drawn.IsZero() {
 		fmt.Fprintln(b.p.err)

@@ -28,15 +28,13 @@ func (p *program) batch() *cobra.Command {
 			}}
 	}
 	cmd.AddCommand(p.batchSubmit(), p.batchList(), p.batchResults(),
-		of("get", "Show a batch", p.batchShow), of("watch", "Wait for a batch's end, with a bar", func(ctx context.Context, path string) error { return p.watch(ctx, path, "") }))
+		of("get", "Show a batch", func(ctx context.Context, path string) error {
+			return p.call(ctx, batchColumns, client.Request{Path: path})
+		}), of("watch", "Wait for a batch's end, with a bar", func(ctx context.Context, path string) error { return p.watch(ctx, path, "") }))
 	for name, short := range map[string]string{"cancel": "Cancel a batch; what is done stays", "pause": "Pause a batch", "resume": "Resume a paused batch",
 		"retry": "Run the rows of an ended batch again that have not succeeded"} {
 		cmd.AddCommand(of(name, short, func(ctx context.Context, path string) error {
-			a, err := p.client.Call(ctx, client.Request{Method: http.MethodPost, Path: path + "/" + name})
-			if err != nil {
-				return err
-			}
-			return p.table(batchColumns, each([]json.RawMessage{a.Body}))
+			return p.call(ctx, batchColumns, client.Request{Method: http.MethodPost, Path: path + "/" + name})
 		}))
 	}
 	return cmd
@@ -64,30 +62,13 @@ func (p *program) batchList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List batches, the latest first", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path := with(with("/v1/batches?", "status", status), "model", model)
-			return p.latest(cmd.Context(), batchColumns, path, limit)
+			return p.latest(cmd.Context(), batchColumns, "/v1/batches", query(map[string]string{"status": status, "model": model}), limit)
 		},
 	}
 	cmd.Flags().StringVar(&status, "status", "", "in_progress, completed, failed, …")
 	cmd.Flags().StringVar(&model, "model", "", "of this model")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
 	return cmd
-}
-
-// with adds a parameter to a path, unless its value is empty.
-func with(path, name, value string) string {
-	if value == "" {
-		return path
-	}
-	return path + "&" + name + "=" + url.QueryEscape(value)
-}
-
-func (p *program) batchShow(ctx context.Context, path string) error {
-	a, err := p.client.Call(ctx, client.Request{Path: path})
-	if err != nil {
-		return err
-	}
-	return p.table(batchColumns, each([]json.RawMessage{a.Body}))
 }
 
 func (p *program) batchResults() *cobra.Command {
@@ -167,7 +148,7 @@ func (p *program) watch(ctx context.Context, path, out string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.table(batchColumns, each([]json.RawMessage{last})); err != nil {
+	if err := p.one(batchColumns, last); err != nil {
 		return err
 	}
 	if out != "" && b.RowCounts.Total > 0 {

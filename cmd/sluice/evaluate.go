@@ -23,22 +23,10 @@ func (p *program) evaluations() []*cobra.Command {
 	var limit int
 	list := &cobra.Command{Use: "evaluations", Short: "List evaluations, the latest first, or get one", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.latest(cmd.Context(), evaluationColumns, "/v1/evaluations?", limit)
+			return p.latest(cmd.Context(), evaluationColumns, "/v1/evaluations", url.Values{}, limit)
 		}}
 	list.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
-	list.AddCommand(&cobra.Command{
-		Use: "get ID [FILE]", Short: "Wait for an evaluation, show its segments, and download the rows that differ into a file",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 1 || len(args) > 2 {
-				return usagef("expected the id of an evaluation, and maybe a file")
-			}
-			out := strings.Join(args[1:], "")
-			if err := writable(out); err != nil {
-				return err
-			}
-			return p.watchEvaluation(cmd.Context(), args[0], out)
-		},
-	})
+	list.AddCommand(getInto("an evaluation", "Wait for an evaluation, show its segments, and download the rows that differ into a file", p.watchEvaluation))
 	return []*cobra.Command{p.evaluate(), list}
 }
 
@@ -62,27 +50,21 @@ func (p *program) evaluate() *cobra.Command {
 			if err := writable(out); err != nil {
 				return err
 			}
-			source := map[string]any{}
-			for name, value := range map[string]string{"from": from, "to": to, "arm": arm} {
-				if value != "" {
-					source[name] = value
-				}
-			}
+			source := object{}
+			source.set("from", from)
+			source.set("to", to)
+			source.set("arm", arm)
 			if from == "" {
 				source["hours"] = hours
 			}
 			if cmd.Flags().Changed("sample") {
 				source["sample"] = sample
 			}
-			body := map[string]any{"candidate": candidate, "baseline": baseline, "source": source}
-			if len(by) > 0 {
-				body["segment_by"] = by
-			}
+			body := object{"candidate": candidate, "baseline": baseline, "source": source}
+			body.list("segment_by", by)
+			body.set("max_time", maxTime)
 			if maxRows > 0 {
 				body["max_rows"] = maxRows
-			}
-			if maxTime != "" {
-				body["max_time"] = maxTime
 			}
 			if values {
 				body["compare"] = map[string]any{"values": true}
@@ -134,7 +116,7 @@ func (p *program) watchEvaluation(ctx context.Context, id, out string) error {
 		return progress{e.Progress.Cases, 0, e.Status != "queued" && e.Status != "running", nil}, err
 	})
 	if err == nil {
-		err = p.table(evaluationColumns, each([]json.RawMessage{last}))
+		err = p.one(evaluationColumns, last)
 	}
 	if err != nil {
 		return err

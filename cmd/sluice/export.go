@@ -62,19 +62,8 @@ func (p *program) export() *cobra.Command {
 	flags.StringVar(&in.out, "out", "", "file to download into; of several files, they are numbered")
 	flags.BoolVar(&in.preview, "preview", false, "only show the first rows")
 	cmd.AddCommand(p.exportList(), p.exportDatasets(), p.schedules(), p.exportEnd("cancel", "Cancel an export", http.MethodPost, "/cancel"),
-		p.exportEnd("delete", "Delete an export and its files", http.MethodDelete, ""), &cobra.Command{
-			Use: "get ID [FILE]", Short: "Wait for an export, and download it into a file",
-			RunE: func(cmd *cobra.Command, args []string) error {
-				if len(args) < 1 || len(args) > 2 {
-					return usagef("expected the id of an export, and maybe a file")
-				}
-				out := strings.Join(args[1:], "")
-				if err := writable(out); err != nil {
-					return err
-				}
-				return p.watchExport(cmd.Context(), args[0], out)
-			},
-		})
+		p.exportEnd("delete", "Delete an export and its files", http.MethodDelete, ""),
+		getInto("an export", "Wait for an export, and download it into a file", p.watchExport))
 	return cmd
 }
 
@@ -187,7 +176,7 @@ func (p *program) exportList() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{Use: "list", Short: "List exports, the latest first", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.latest(cmd.Context(), exportColumns, "/v1/exports?", limit)
+			return p.latest(cmd.Context(), exportColumns, "/v1/exports", url.Values{}, limit)
 		}}
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most; 0 is all")
 	return cmd
@@ -197,11 +186,7 @@ func (p *program) exportList() *cobra.Command {
 func (p *program) exportEnd(name, short, method, path string) *cobra.Command {
 	return &cobra.Command{Use: name + " ID", Short: short, Args: exactly(1, "the id of an export"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: method, Path: "/v1/exports/" + url.PathEscape(args[0]) + path})
-			if err != nil || len(a.Body) == 0 {
-				return err
-			}
-			return p.table(exportColumns, each([]json.RawMessage{a.Body}))
+			return p.call(cmd.Context(), exportColumns, client.Request{Method: method, Path: "/v1/exports/" + url.PathEscape(args[0]) + path})
 		}}
 }
 
@@ -254,7 +239,7 @@ func (p *program) watchExport(ctx context.Context, id, out string) error {
 		return progress{e.Progress.Scanned, e.Progress.Total, e.Status != "queued" && e.Status != "running", e.Waits}, err
 	})
 	if err == nil {
-		err = p.table(exportColumns, each([]json.RawMessage{last}))
+		err = p.one(exportColumns, last)
 	}
 	if err == nil {
 		err = failed("export", e.ID, e.Status, e.Error)

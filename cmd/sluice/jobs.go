@@ -33,16 +33,11 @@ func (p *program) jobsList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List durable predictions, the latest first", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{}
-			for name, value := range map[string]string{"status": status, "model": model, "client_ref": ref} {
-				if value != "" {
-					q.Set(name, value)
-				}
-			}
+			q := query(map[string]string{"status": status, "model": model, "client_ref": ref})
 			if dead {
 				q.Set("dead_letter", "true")
 			}
-			return p.latest(cmd.Context(), jobColumns, "/v1/predictions?"+q.Encode(), limit)
+			return p.latest(cmd.Context(), jobColumns, "/v1/predictions", q, limit)
 		},
 	}
 	flags := cmd.Flags()
@@ -95,11 +90,7 @@ func (p *program) act(name, short, action string) *cobra.Command {
 	return &cobra.Command{
 		Use: name + " ID", Short: short, Args: exactly(1, "the id of a prediction"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/predictions/" + url.PathEscape(args[0]) + "/" + action})
-			if err != nil {
-				return err
-			}
-			return p.table(jobColumns, each([]json.RawMessage{a.Body}))
+			return p.call(cmd.Context(), jobColumns, client.Request{Method: http.MethodPost, Path: "/v1/predictions/" + url.PathEscape(args[0]) + "/" + action})
 		},
 	}
 }

@@ -56,6 +56,9 @@ func fake(t *testing.T) string {
 	mux.HandleFunc("GET /v1/predictions/pred_1", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"id":"pred_1","status":"succeeded","output":{"outputs":[]}}`)
 	})
+	mux.HandleFunc("GET /v2/models/iris/versions/2", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"inputs":[{"name":"x","shape":[-1,4]}],"outputs":[{"name":"y"},{"name":"z"}]}`)
+	})
 	mux.HandleFunc("POST /v2/repository/index", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `[{"name":"iris","version":"2","state":"READY","reason":""}]`)
 	})
@@ -235,7 +238,7 @@ func TestCommands(t *testing.T) {
 		{line: `predict iris --row {} --async --stream`, code: exitUsage, errs: "async"},
 		{line: `predict`, code: exitUsage, errs: "the name of a model"},
 		{line: `jobs list`, out: "pred_1  failed  iris   -        ·[2J  2"},
-		{line: `jobs list --model many --limit 1`, out: "pred_3  -       model=many&order=desc&limit=2", errs: "the latest 1, and there are more"},
+		{line: `jobs list --model many --limit 1`, out: "pred_3  -       limit=2&model=many&order=desc", errs: "the latest 1, and there are more"},
 		{line: `jobs list --limit -1`, code: exitUsage, errs: "--limit"},
 		{line: `jobs list -o json`, out: `"client_ref":"\u001b[2J"`},
 		{line: `jobs get pred_1 --wait 3s`, out: `{"outputs":[]}`},
@@ -327,6 +330,16 @@ func TestCommands(t *testing.T) {
 				t.Errorf("exit %d, wants %d\nout: %s\nerr: %s", code, tc.code, out, errs)
 			}
 		})
+	}
+}
+
+// What a model takes comes before what it gives, whenever it is asked.
+func TestInputsComeFirst(t *testing.T) {
+	for range 8 {
+		out, errs, code := sluice(t, "", "models", "get", "iris:2")
+		if x, y, z := strings.Index(out, "input   x"), strings.Index(out, "output  y"), strings.Index(out, "output  z"); code != exitOK || x < 0 || y < x || z < y {
+			t.Fatalf("exit %d, %s%s", code, out, errs)
+		}
 	}
 }
 

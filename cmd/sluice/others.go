@@ -48,9 +48,12 @@ func (p *program) models() *cobra.Command {
 				return err
 			}
 			var ports []json.RawMessage
-			for side, list := range map[string][]map[string]any{"input": m.Inputs, "output": m.Outputs} {
-				for _, port := range list {
-					port["side"] = side
+			for _, s := range []struct {
+				side string
+				list []map[string]any
+			}{{"input", m.Inputs}, {"output", m.Outputs}} {
+				for _, port := range s.list {
+					port["side"] = s.side
 					b, _ := json.Marshal(port) // it came from JSON
 					ports = append(ports, b)
 				}
@@ -66,12 +69,7 @@ func (p *program) usage() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "usage", Short: "What your tenant has had models do", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q := url.Values{}
-			for name, value := range map[string]string{"from": from, "to": to, "group_by": by} {
-				if value != "" {
-					q.Set(name, value)
-				}
-			}
+			q := query(map[string]string{"from": from, "to": to, "group_by": by})
 			var report struct {
 				Data []json.RawMessage `json:"data"`
 			}

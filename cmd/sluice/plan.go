@@ -44,7 +44,7 @@ func (p *program) plan() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.table(planColumns, each([]json.RawMessage{b}))
+			return p.one(planColumns, b)
 		},
 	}
 	flags := cmd.Flags()

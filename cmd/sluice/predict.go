@@ -34,11 +34,8 @@ func (p *program) predict() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for name, value := range map[string]string{"client_ref": in.ref, "priority": in.prior} {
-				if value != "" {
-					body[name] = value
-				}
-			}
+			body.set("client_ref", in.ref)
+			body.set("priority", in.prior)
 			r := client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/predictions", Body: body, Header: http.Header{}}
 			if in.within != "" {
 				r.Header.Set("Cancel-After", in.within)
@@ -74,7 +71,7 @@ func (p *program) predict() *cobra.Command {
 }
 
 // question reads the input of a prediction.
-func (p *program) question(rows []string, file string) (map[string]any, error) {
+func (p *program) question(rows []string, file string) (object, error) {
 	if len(rows) > 0 {
 		list := make([]json.RawMessage, len(rows))
 		for i, r := range rows {
@@ -82,7 +79,7 @@ func (p *program) question(rows []string, file string) (map[string]any, error) {
 				return nil, usagef("--row %s is no JSON", fault.Clip(r, 80))
 			}
 		}
-		return map[string]any{"rows": list}, nil
+		return object{"rows": list}, nil
 	}
 	b, err := p.read(file)
 	if err != nil {
@@ -92,7 +89,7 @@ func (p *program) question(rows []string, file string) (map[string]any, error) {
 	if err := json.Unmarshal(b, &body); err != nil {
 		return nil, usagef("%s has no JSON object with rows or inputs: %v", file, err)
 	}
-	out := make(map[string]any, len(body))
+	out := make(object, len(body))
 	for name, value := range body {
 		out[name] = value
 	}
@@ -119,7 +116,7 @@ func (p *program) prediction(b json.RawMessage) error {
 		Status string          `json:"status"`
 		Output json.RawMessage `json:"output"`
 		URL    string          `json:"output_url"`
-		Error  *struct{ Code, Message string }
+		Error  *failure
 	}
 	if err := json.Unmarshal(b, &made); err != nil {
 		return fault.Wrap(fault.Internal, err, "the server's answer cannot be read: is it a Sluice of this version?")
@@ -134,7 +131,9 @@ func (p *program) prediction(b json.RawMessage) error {
 			return err
 		}
 	case made.Error == nil:
-		fmt.Fprintf(p.out, "%s %s %s\n", plain(made.ID), plain(made.Status), plain(made.URL))
+		if _, err := fmt.Fprintf(p.out, "%s %s %s\n", plain(made.ID), plain(made.Status), plain(made.URL)); err != nil {
+			return err
+		}
 	}
 	if made.Error != nil {
 		return fault.New(fault.Internal, "the prediction %s: %s (%s)", made.Status, made.Error.Message, made.Error.Code)

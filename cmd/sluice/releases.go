@@ -29,11 +29,7 @@ func (p *program) releases() *cobra.Command {
 			if !json.Valid(b) {
 				return usagef("%s is no JSON", file)
 			}
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/releases", Body: json.RawMessage(b)})
-			if err != nil {
-				return err
-			}
-			return p.table(releaseColumns, each([]json.RawMessage{a.Body}))
+			return p.call(cmd.Context(), releaseColumns, client.Request{Method: http.MethodPost, Path: "/v1/releases", Body: json.RawMessage(b)})
 		},
 	}
 	start.Flags().StringVarP(&file, "file", "f", "", "file with the plan; - is the standard input")
@@ -43,13 +39,13 @@ func (p *program) releases() *cobra.Command {
 			return p.table(releaseColumns, p.client.All(cmd.Context(), "/v1/releases", 0))
 		}},
 		&cobra.Command{Use: "get ID", Short: "Show a release", Args: exactly(1, "the id of a release"), RunE: func(cmd *cobra.Command, args []string) error {
-			return p.show(cmd, "/v1/releases/"+url.PathEscape(args[0]), releaseColumns)
+			return p.call(cmd.Context(), releaseColumns, client.Request{Path: "/v1/releases/" + url.PathEscape(args[0])})
 		}},
 		&cobra.Command{Use: "history ID", Short: "Show what happened to a release, with every decision", Args: exactly(1, "the id of a release"), RunE: func(cmd *cobra.Command, args []string) error {
 			return p.table(decisions, p.client.All(cmd.Context(), "/v1/releases/"+url.PathEscape(args[0])+"/events", 0))
 		}},
 		&cobra.Command{Use: "replay ID", Short: "Make every decision of a release again, from its numbers", Args: exactly(1, "the id of a release"), RunE: func(cmd *cobra.Command, args []string) error {
-			return p.show(cmd, "/v1/releases/"+url.PathEscape(args[0])+"/replay", []column{{"EVENTS", "events"}, {"HOLDS", "holds"}, {"DIFFERS", "differs"}, {"STATUS", "status"}})
+			return p.call(cmd.Context(), []column{{"EVENTS", "events"}, {"HOLDS", "holds"}, {"DIFFERS", "differs"}, {"STATUS", "status"}}, client.Request{Path: "/v1/releases/" + url.PathEscape(args[0]) + "/replay"})
 		}})
 	for name, short := range map[string]string{"pause": "Keep a release at its step", "resume": "Let a paused release go on", "rollback": "Give all requests back to the champion", "approve": "Agree to what follows a step"} {
 		cmd.AddCommand(p.releaseAct(name, short))
@@ -70,21 +66,8 @@ func (p *program) releaseAct(name, short string) *cobra.Command {
 		if reason != "" {
 			r.Body = map[string]string{"reason": reason}
 		}
-		a, err := p.client.Call(cmd.Context(), r)
-		if err != nil {
-			return err
-		}
-		return p.table(releaseColumns, each([]json.RawMessage{a.Body}))
+		return p.call(cmd.Context(), releaseColumns, r)
 	}}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the history")
 	return cmd
-}
-
-// show reads one thing and shows it.
-func (p *program) show(cmd *cobra.Command, path string, columns []column) error {
-	a, err := p.client.Call(cmd.Context(), client.Request{Path: path})
-	if err != nil {
-		return err
-	}
-	return p.table(columns, each([]json.RawMessage{a.Body}))
 }

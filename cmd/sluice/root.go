@@ -29,7 +29,7 @@ const (
 type terminal struct {
 	in       io.Reader
 	out, err io.Writer
-	live     bool // err is a person's: progress is drawn
+	live     bool // err is a terminal: progress is drawn
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -40,7 +40,7 @@ type program struct {
 	url, output string
 	environ     map[string]string
 	client      *client.Client
-	began       bool // the command line was understood
+	began       bool // a command was found and runs: later errors are not those of the command line
 }
 
 // run is the program; it returns the exit code.

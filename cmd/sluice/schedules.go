@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -18,11 +17,7 @@ func (p *program) schedules() *cobra.Command {
 	of := func(name, short, method string, body any) *cobra.Command {
 		return &cobra.Command{Use: name + " ID", Short: short, Args: exactly(1, "the id of a schedule"),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				a, err := p.client.Call(cmd.Context(), client.Request{Method: method, Path: "/v1/export-schedules/" + url.PathEscape(args[0]), Body: body, Header: http.Header{"If-Match": {"*"}}})
-				if err != nil || len(a.Body) == 0 {
-					return err
-				}
-				return p.table(scheduleColumns, each([]json.RawMessage{a.Body}))
+				return p.call(cmd.Context(), scheduleColumns, client.Request{Method: method, Path: "/v1/export-schedules/" + url.PathEscape(args[0]), Body: body, Header: http.Header{"If-Match": {"*"}}})
 			}}
 	}
 	var limit int
@@ -48,20 +43,15 @@ func (p *program) scheduleCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := map[string]any{"cron": cron, "export": export}
-			for name, value := range map[string]string{"name": name, "time_zone": zone, "missed": missed, "overlap": overlap} {
-				if value != "" {
-					body[name] = value
-				}
-			}
+			body := object{"cron": cron, "export": export}
+			body.set("name", name)
+			body.set("time_zone", zone)
+			body.set("missed", missed)
+			body.set("overlap", overlap)
 			if window {
 				body["window"] = true
 			}
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/export-schedules", Body: body})
-			if err != nil {
-				return err
-			}
-			return p.table(scheduleColumns, each([]json.RawMessage{a.Body}))
+			return p.call(cmd.Context(), scheduleColumns, client.Request{Method: http.MethodPost, Path: "/v1/export-schedules", Body: body})
 		},
 	}
 	in.declare(cmd)

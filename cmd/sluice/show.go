@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"text/tabwriter"
 	"unicode"
 
+	"sluice/internal/client"
 	"sluice/internal/platform/fault"
 )
 
@@ -70,6 +72,20 @@ func (p *program) rows(w io.Writer, columns []column, things iter.Seq2[json.RawM
 		io.WriteString(w, "\n")
 	}
 	return nil
+}
+
+// one writes a thing as a table of one row.
+func (p *program) one(columns []column, thing json.RawMessage) error {
+	return p.table(columns, each([]json.RawMessage{thing}))
+}
+
+// call sends a request, and writes the thing that comes back, if one does.
+func (p *program) call(ctx context.Context, columns []column, r client.Request) error {
+	a, err := p.client.Call(ctx, r)
+	if err != nil || len(a.Body) == 0 {
+		return err
+	}
+	return p.one(columns, a.Body)
 }
 
 // each yields things that are there already.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -66,7 +65,7 @@ func (p *program) batchSubmit() *cobra.Command {
 				return err
 			}
 			if !in.watch && in.out == "" {
-				return p.table(batchColumns, each([]json.RawMessage{a.Body}))
+				return p.one(batchColumns, a.Body)
 			}
 			return p.watch(cmd.Context(), "/v1/batches/"+url.PathEscape(made.ID), in.out)
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -55,7 +54,7 @@ func (p *program) modelsList() *cobra.Command {
 				return usagef("--label is NAME=VALUE, got %q", q.Get("label"))
 			}
 			if limit > 0 {
-				q.Set("limit", strconv.Itoa(min(limit, 500)))
+				q.Set("limit", strconv.Itoa(min(limit, pageSize)))
 			}
 			return p.table(modelColumns, p.client.All(cmd.Context(), "/v1/models?"+q.Encode(), limit))
 		},
@@ -109,11 +108,7 @@ func (p *program) register() *cobra.Command {
 			if len(named) > 0 {
 				body["labels"] = named
 			}
-			a, err := p.client.Call(cmd.Context(), client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/versions", Body: body})
-			if err != nil {
-				return err
-			}
-			return p.table(versionColumns, each([]json.RawMessage{a.Body}))
+			return p.call(cmd.Context(), versionColumns, client.Request{Method: http.MethodPost, Path: "/v1/models/" + url.PathEscape(args[0]) + "/versions", Body: body})
 		},
 	}
 	cmd.Flags().StringVar(&card, "card", "", "file with the model card, in Markdown")
@@ -150,7 +145,7 @@ func (p *program) promote() *cobra.Command {
 			if a.Status == http.StatusAccepted {
 				fmt.Fprintln(p.err, "sluice: the alias is protected: somebody else has to approve the change")
 			}
-			return p.table(aliasColumns, each([]json.RawMessage{a.Body}))
+			return p.one(aliasColumns, a.Body)
 		},
 	}
 	cmd.Flags().StringVar(&alias, "alias", "champion", "which alias")

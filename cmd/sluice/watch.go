@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"sluice/internal/client"
 	"sluice/internal/platform/fault"
@@ -15,11 +18,11 @@ import (
 // look is how often something is looked at while somebody waits for it.
 const look = time.Second
 
-// progress is how many rows are done, of how many; 0 while that is not known.
+// progress is how many rows are done, and of how many; 0 while that is not known.
 type progress struct {
 	done, total int64
 	ended       bool
-	waits       *failure // for what nothing happens; nil: something does
+	waits       *failure // what it waits for; nil: it goes on
 }
 
 // failure is why something has failed.
@@ -54,6 +57,20 @@ func (p *program) poll(ctx context.Context, path, again string, read func(json.R
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// getInto is a command that watches a thing to its end, and downloads what that has made.
+func getInto(thing, short string, watch func(ctx context.Context, id, out string) error) *cobra.Command {
+	return &cobra.Command{Use: "get ID [FILE]", Short: short, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) < 1 || len(args) > 2 {
+			return usagef("expected the id of %s, and maybe a file", thing)
+		}
+		out := strings.Join(args[1:], "")
+		if err := writable(out); err != nil {
+			return err
+		}
+		return watch(cmd.Context(), args[0], out)
+	}}
 }
 
 // failed is the error of something that has ended in a state other than completed.
