@@ -81,6 +81,11 @@ func wrongSize(want, got int64, more bool) error {
 	return fault.New(fault.Invalid, "the content %s %d bytes, expected %d: send it again", what, got, want).WithCode(CodeSize)
 }
 
+// OtherSum says that the object to copy does not have the digest that the caller expects.
+func OtherSum(key, has, want string) error {
+	return fault.New(fault.Invalid, "the object %q has the SHA-256 %s, expected %s", key, has, want).WithCode(CodeChecksum)
+}
+
 func badRange(r Range, size int64) error {
 	return fault.New(fault.Invalid, "the object of %d bytes has no range of %d bytes from %d", size, r.Length, r.Offset).WithCode(CodeRange)
 }
@@ -91,9 +96,4 @@ func badPart(format string, args ...any) error {
 
 func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, format, args...).WithCode("invalid_object_options")
-}
-
-// OtherSum says that what is to be copied has not the digest that the caller expects.
-func OtherSum(key, has, want string) error {
-	return fault.New(fault.Invalid, "the object %q has the SHA-256 %s, expected %s", key, has, want).WithCode(CodeChecksum)
 }

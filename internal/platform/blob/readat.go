@@ -23,11 +23,11 @@ type kept struct {
 	forget func() bool // that it is closed when the context ends
 }
 
-// OpenFile describes the object once; every read is then one Get, or, where the store can read
-// an open object at any place, the first is. All reads are
-// of that version: when the object was replaced they fail with CodePrecondition,
-// when it was deleted with NotFound, unless it is open. They end with ctx, as ReadAt has none of
-// its own, and so does what is open.
+// OpenFile describes the object once. Each read is then a Get of its own; where the store can
+// read an open object at any place, only the first is, and the object stays open. All reads are
+// of the version described: they fail with CodePrecondition once the object was replaced, and
+// with NotFound once it was deleted, unless it is open. As ReadAt has no context, ctx is that of
+// all reads, and closes what is open when it ends.
 func OpenFile(ctx context.Context, r Reader, key string) (*File, error) {
 	info, err := r.Stat(ctx, key)
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 // copyStep is how much is copied, in bytes, before the context is looked at.
 const copyStep = 64 << 20
 
-// Copy implements blob.Copier. The copy is one more name of the same file, whatever its size: no
-// file is changed in its place, and it is there until its last name is gone. What both
-// have in common is their description, so that the later Modified is that of both, as the file's own time.
+// Copy implements blob.Copier. The copy is one more name of the same file, which costs the same
+// whatever its size: files are never changed in place, and stay until their last name is gone.
+// Both names share the file's own time, and so the later Modified.
 func (b *Bucket) Copy(ctx context.Context, from, to, sha256 string) (blob.Info, error) {
 	if err := blob.CheckSHA256(sha256); err != nil {
 		return blob.Info{}, err

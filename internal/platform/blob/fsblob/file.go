@@ -53,8 +53,8 @@ func (d description) encode() ([]byte, error) {
 	return append(b, magic...), nil
 }
 
-// describe reads the description of the object in f. What Copy gave another name since has the time of that, which is
-// the file's: the description is never changed.
+// describe reads the description of the object in f. A description is never changed: where Copy
+// has given the file another name since, its own time says when.
 func describe(f *os.File, key string) (blob.Info, error) {
 	st, err := f.Stat()
 	if err != nil {

@@ -128,17 +128,9 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.Reader, opts blob.
 	if err := opts.Check(); err != nil {
 		return blob.Info{}, err
 	}
-	tmp, err := b.temp()
-	if err != nil {
-		return blob.Info{}, err
-	}
-	defer tmp.discard()
-	info, err := tmp.write(blob.NewChecked(ctx, body, opts.PartOptions), opts.UploadOptions, b.now())
-	if err != nil {
-		return blob.Info{}, err
-	}
+	info, err := b.store(ctx, body, opts.PartOptions, opts.UploadOptions, place{name: key, cond: opts.Condition})
 	info.Key = key
-	return info, b.publish(ctx, tmp, place{name: key, cond: opts.Condition})
+	return info, err
 }
 
 // Delete implements blob.Writer.

@@ -42,18 +42,18 @@ func (b *Bucket) Begin(ctx context.Context, key string, opts blob.UploadOptions)
 	if err != nil {
 		return blob.Upload{}, err
 	}
-	_, err = b.store(ctx, strings.NewReader(string(text)), blob.PartOptions{}, place{name: uploadDir + "/" + up.ID + "/begin"})
+	_, err = b.store(ctx, strings.NewReader(string(text)), blob.PartOptions{}, blob.UploadOptions{}, place{name: uploadDir + "/" + up.ID + "/begin"})
 	return up, err
 }
 
-// store writes a file of the form of an object.
-func (b *Bucket) store(ctx context.Context, body io.Reader, want blob.PartOptions, to place) (blob.Info, error) {
+// store writes a file in the form of an object: what want says of its content has to be so.
+func (b *Bucket) store(ctx context.Context, body io.Reader, want blob.PartOptions, as blob.UploadOptions, to place) (blob.Info, error) {
 	tmp, err := b.temp()
 	if err != nil {
 		return blob.Info{}, err
 	}
 	defer tmp.discard()
-	info, err := tmp.write(blob.NewChecked(ctx, body, want), blob.UploadOptions{}, b.now())
+	info, err := tmp.write(blob.NewChecked(ctx, body, want), as, b.now())
 	if err != nil {
 		return blob.Info{}, err
 	}
@@ -71,7 +71,7 @@ func (b *Bucket) Part(ctx context.Context, up blob.Upload, number int, body io.R
 	if _, err := b.upload(up); err != nil {
 		return blob.Part{}, err
 	}
-	info, err := b.store(ctx, body, opts, place{name: partName(up, number), part: true})
+	info, err := b.store(ctx, body, opts, blob.UploadOptions{}, place{name: partName(up, number), part: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return blob.Part{}, blob.NoUpload(up) // it has ended meanwhile
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 
 	"github.com/minio/minio-go/v7"
@@ -85,7 +86,7 @@ func rangeHeader(r blob.Range) string {
 	switch {
 	case r.Offset < 0:
 		return fmt.Sprintf("bytes=%d", r.Offset)
-	case r.Length == 0:
+	case r.Length == 0, r.Length > math.MaxInt64-r.Offset: // what reaches beyond every end is cut
 		return fmt.Sprintf("bytes=%d-", r.Offset)
 	}
 	return fmt.Sprintf("bytes=%d-%d", r.Offset, r.Offset+r.Length-1)

@@ -10,14 +10,15 @@
 // it). Put buffers up to a part in memory and sends parts one after the other.
 // MinIO forgets its list of uploads when it starts, though not the uploads: they
 // can go on by key and id, but Uploads, and so blob.Sweep, no longer sees them.
-// It removes them itself after a day, unless it is told otherwise. Conditional writes must be atomic on the server, as those of
-// MinIO and AWS are.
+// It removes them itself after a day, unless it is told otherwise. Conditional
+// writes must be atomic on the server, as those of MinIO and AWS are.
 package s3blob
 
 import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -233,9 +234,7 @@ const sumMeta = blob.ReservedMetadata + "sha256"
 // metadata returns what is sent with an object.
 func metadata(opts blob.UploadOptions, sha256 string) map[string]string {
 	meta := make(map[string]string, len(opts.Metadata)+1)
-	for name, value := range opts.Metadata {
-		meta[name] = value
-	}
+	maps.Copy(meta, opts.Metadata)
 	if sha256 != "" {
 		meta[sumMeta] = sha256
 	}

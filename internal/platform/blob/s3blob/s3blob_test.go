@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -309,6 +310,21 @@ func TestParse(t *testing.T) {
 	} {
 		if _, err := Parse(bad); !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestRangesAsHeaders(t *testing.T) {
+	for rng, want := range map[blob.Range]string{
+		{Offset: -5}:                         "bytes=-5",
+		{Offset: 7}:                          "bytes=7-",
+		{Offset: 7, Length: 3}:               "bytes=7-9",
+		{Offset: 0, Length: math.MaxInt64}:   "bytes=0-9223372036854775806",
+		{Offset: 7, Length: math.MaxInt64}:   "bytes=7-", // its end cannot be said
+		{Offset: math.MaxInt64, Length: 100}: "bytes=9223372036854775807-",
+	} {
+		if got := rangeHeader(rng); got != want {
+			t.Errorf("%+v is %s, want %s", rng, got, want)
 		}
 	}
 }
