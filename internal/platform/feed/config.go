@@ -33,9 +33,10 @@ type Config struct {
 	// End has for a kind the types after which nothing follows for one thing of it,
 	// such as the terminal states of a job.
 	End map[string][]string
-	// Known says NotFound of what is not there; it knows who asks by the context. It is asked by who begins now, who would
-	// wait for ever: what happened to a thing may be kept for longer than the thing. Other errors are no reason to
-	// refuse. Nil takes any id.
+	// Known returns NotFound where there is nothing of this kind and id that the caller, whom
+	// the context has, may see. Only consumers that begin now are held to it, since they would
+	// wait for ever: what happened before may be kept for longer than the thing itself. Other
+	// errors refuse nobody. Nil takes any id.
 	Known func(ctx context.Context, kind, id string) error
 
 	Now     func() time.Time      // default time.Now

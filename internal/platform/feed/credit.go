@@ -17,8 +17,8 @@ type credit struct {
 func (c *credit) grant(messages, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.messages = min(c.messages+max(messages, 0), maxCredit)
-	c.bytes = min(c.bytes+max(bytes, 0), maxCredit)
+	c.messages += min(max(messages, 0), maxCredit-c.messages)
+	c.bytes += min(max(bytes, 0), maxCredit-c.bytes)
 	c.weigh = c.weigh || bytes > 0
 }
 
