@@ -18,7 +18,7 @@ package spare
 
 enum { max_lanes = 256, normal = 0, idle = 5 }; // the policies SCHED_NORMAL and SCHED_IDLE
 
-// What a lane is looked at each: 5 ms; and a twentieth of that, which it is to have had.
+// How often each lane is looked at, 5 ms, and what it is to have had of the processors in that time.
 static const long look = 5000000, share = 250000;
 
 struct attributes { // struct sched_attr of the kernel, version 0
@@ -39,7 +39,7 @@ struct lane {
 	atomic_int leaving;
 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards all below; who is in the idle class never holds it
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // guards all below; no thread in the idle class ever holds it
 static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
 static struct lane lanes[max_lanes];
 static int count;
@@ -80,9 +80,9 @@ static void look_at(struct lane *l) {
 	int64_t now = used(l->thread), had = now - l->used;
 	l->used = now;
 	l->starved = had < share && runnable(l->thread) ? l->starved + 1 : 0;
-	int lift = l->starved > 1 || (l->lifted && l->starved > 0); // by the first it may have wanted to for a moment only
+	int lift = l->starved > 1 || (l->lifted && l->starved > 0); // at the first look it may have been runnable for a moment only
 	if (lift == l->lifted || put(l, lift ? normal : idle) != 0) return;
-	if (l->leaving) put(l, normal); // it was to be so, and may not have been the last
+	if (l->leaving) put(l, normal); // leave may have set it before the line above did
 	l->lifted = lift;
 	lifts += lift;
 }
@@ -123,16 +123,16 @@ static void *come_back(void *nice) {
 	return put(&l, normal) == 0 && put(&l, idle) == 0 && put(&l, normal) == 0 ? nice : NULL;
 }
 
-// returns says whether threads of that niceness come back from the idle class. A thread of its own tries, which calls nothing of Go and
-// ends: where it does not come back it stays there.
+// returns says whether threads of that niceness come back from the idle class. A thread of its own
+// tries, which calls nothing of Go: it ends even where it does not come back.
 static int returns(int32_t nice) {
 	pthread_t thread;
 	void *did = NULL;
 	return begin(&thread, come_back, &nice) && pthread_join(thread, &did) == 0 && did != NULL;
 }
 
-// enter lists the calling thread, with what it has now and is to have while it is lifted: the next look puts it into the idle class, if it can
-// run. It returns its place on the list, or -1 where that is full.
+// enter lists the calling thread, with the niceness and runtime that it is to have while it is lifted.
+// The next look puts it into the idle class. It returns its place on the list, or -1 where that is full.
 static int enter(int32_t nice, uint64_t runtime) {
 	struct lane l = {.thread = (pid_t)syscall(SYS_gettid), .nice = nice, .runtime = runtime, .lifted = 1};
 	int at = 0;
@@ -150,7 +150,7 @@ static int enter(int32_t nice, uint64_t runtime) {
 	return at;
 }
 
-// leave takes the calling thread out of the idle class, and then off the list: see mutex.
+// leave takes the calling thread out of the idle class, so that it may hold mutex, and then off the list.
 static void leave(int at) {
 	struct lane *l = &lanes[at];
 	l->leaving = 1;
@@ -185,15 +185,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterIdle puts the calling thread, to which its goroutine must be locked and which lower has lowered, into the
-// class SCHED_IDLE, see sched(7): whoever else wakes takes the processor from it at once, and finds a processor
-// that only such threads have as good as free. It stays so until the function is called that is returned.
+// enterIdle puts the calling thread into the class SCHED_IDLE, see sched(7), until leave is called. Its goroutine
+// must be locked to it, and lower must have lowered it. Any other thread that wakes takes the processor from it at
+// once, and a processor that has only such threads is as good as free to others.
 //
-// Such a thread has next to nothing where others take all processors, and may hold what they need. So a thread of
-// common priority, which needs nothing of Go's runtime, looks at all of them each 5 ms and lifts those
-// out of the class that wanted to run and could not, until they have.
+// Such a thread gets next to nothing while others take all processors, and may hold what they need. So a thread of
+// common priority, which needs nothing of Go's runtime, looks at all of them every 5 ms, and lifts those out of the
+// class that wanted to run and could not, until they have run.
 //
-// Where nobody may be lifted (without CAP_SYS_NICE, and with less than 10 as RLIMIT_NICE), nothing happens.
+// Where threads may not be lifted (without CAP_SYS_NICE, and with less than 10 as RLIMIT_NICE), it does nothing.
 func enterIdle() (leave func()) {
 	a, err := unix.SchedGetAttr(0, 0)
 	if err != nil || !watched() {
@@ -206,19 +206,19 @@ func enterIdle() (leave func()) {
 	return func() { C.leave(at) }
 }
 
-// watched says whether threads may be taken out of the idle class, and sees to it that there is who does: a thread with the priority of the one
-// that asks first, which must not be lowered.
+// watched says whether threads may be taken out of the idle class. The first call starts the thread that does so, with
+// the caller's priority, which must not be lowered.
 var watched = sync.OnceValue(func() bool { return returns() && C.start() != 0 })
 
-// returns says whether threads come back from the class that are as much lower as lanes are.
+// returns says whether threads come back from the class that have the niceness of lanes.
 func returns() bool {
 	a, err := unix.SchedGetAttr(0, 0)
 	return err == nil && C.returns(C.int32_t(min(a.Nice+niceness, 19))) != 0
 }
 
-// lifts is how often a thread was lifted, and idlers how many there are in the class, or lifted.
+// lifts is how often a thread was lifted, and idlers how many threads are listed, in the class or lifted.
 func lifts() int64 { return int64(C.lifted()) }
 func idlers() int  { return int(C.listed()) }
 
-// watcher is the thread that looks at them, 0 before it runs.
+// watcher is the number of the thread that looks at them, 0 before it runs.
 func watcher() int { return int(C.watching()) }

@@ -11,20 +11,20 @@ import (
 // linger is how long a thread waits for more to do.
 const linger = time.Second
 
-// lanes are threads of low priority. As long as there are any, Go has twice the processors that there are: else a
-// thread that the system lets wait would keep one from requests.
+// lanes are threads of low priority. As long as there are any, Go has twice as many processors
+// as there are: else a thread that the system lets wait would keep one of them from requests.
 type lanes struct {
-	work   chan func() // taken by threads that have nothing to do
+	work   chan func() // taken by threads that have nothing to do; unbuffered
 	closed chan struct{}
 	once   sync.Once
 }
 
 func newLanes() *lanes {
-	_ = watched() // from a thread of common priority, which all of this one's are not
+	_ = watched() // while no lane runs: this thread has the common priority
 	return &lanes{work: make(chan func()), closed: make(chan struct{})}
 }
 
-// cores is how many processors Go was given at the start, and lowered how many such threads there are.
+// cores is how many processors Go was given at the start; lowered counts the threads of lanes.
 var (
 	cores   = runtime.GOMAXPROCS(0)
 	lowered struct {
@@ -33,12 +33,12 @@ var (
 	}
 )
 
-// common is how many processors Go has while there are no such threads: one beside those that runs of models keep.
+// common is how many processors Go has while there are no lanes: one beside those that runs of models keep.
 func common() int { return cores + 1 }
 
 func (l *lanes) close() { l.once.Do(func() { close(l.closed) }) }
 
-// run has f run by one of the threads, and returns when it has. A panic of f is the caller's.
+// run has one of the threads run f, and waits for it. A panic of f is the caller's.
 func (l *lanes) run(f func()) {
 	var c panics.Catcher
 	done := make(chan struct{})
@@ -56,11 +56,11 @@ func (l *lanes) run(f func()) {
 	c.Repanic()
 }
 
-// lane is a thread's life. It ends with its goroutine, since a priority cannot be raised again.
+// lane is what a thread does. The thread ends with this goroutine, since its priority cannot be raised again.
 func (l *lanes) lane(work func()) {
 	runtime.LockOSThread()
 	defer count(-1)
-	_ = lower() // as it could before
+	_ = lower() // New has found that it can
 	defer enterIdle()()
 	rest := time.NewTimer(linger)
 	for {
@@ -76,7 +76,7 @@ func (l *lanes) lane(work func()) {
 	}
 }
 
-// count counts threads.
+// count adds to the number of threads.
 func count(by int) {
 	lowered.mu.Lock()
 	defer lowered.mu.Unlock()
@@ -87,7 +87,7 @@ func count(by int) {
 	}
 }
 
-// widen gives Go its processors. lowered.mu is held.
+// widen gives Go as many processors as it needs now. lowered.mu is held.
 func widen() {
 	want := common()
 	if lowered.n > 0 {

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lent is a turn that those whom its holder calls give up for it.
+// lent is a turn that what its holder calls may give up and take again.
 type lent struct {
 	mu   sync.Mutex
 	turn *Turn // nil once the holder goes on
@@ -13,8 +13,8 @@ type lent struct {
 
 type lentKey struct{}
 
-// Lend runs f with a context by which what it calls can give the turn up while it waits, see Pause.
-// The turn is taken again when f ends. Others' use of the context after that does nothing.
+// Lend runs f with a context by which what f calls can give the turn up while it waits, see
+// Pause. When f ends the turn is taken again, and the context does nothing any more.
 func (t *Turn) Lend(ctx context.Context, f func(ctx context.Context)) {
 	if t.of == nil {
 		f(ctx)
@@ -32,11 +32,11 @@ func (t *Turn) Lend(ctx context.Context, f func(ctx context.Context)) {
 	f(context.WithValue(ctx, lentKey{}, l))
 }
 
-// Pause gives the turn up that a context was lent, if any, for a wait whose length depends on others.
+// Pause gives up the turn that Lend put into a context, if any, for a wait whose length depends on others.
 func Pause(ctx context.Context) { change(ctx, (*Turn).Done) }
 
-// Resume takes that turn again at once, even where there are no more: for who is waited for by others, such
-// as requests, and must not wait for a turn. The turns that are too many are given up by Yield.
+// Resume takes that turn again at once, also where none is left: for work that others, such as
+// requests, wait for. Turns beyond those that there are end with the next Yield.
 func Resume(ctx context.Context) { change(ctx, (*Turn).force) }
 
 func change(ctx context.Context, f func(*Turn)) {
@@ -51,7 +51,7 @@ func change(ctx context.Context, f func(*Turn)) {
 	}
 }
 
-// force takes the turn whether there is one or not. It counts as one that has lasted: the next Yield looks.
+// force takes the turn whether one is left or not. since stays as it is, so that the next Yield looks.
 func (t *Turn) force() {
 	if t.held {
 		return

@@ -7,7 +7,7 @@ import (
 )
 
 // niceness is how much lower the priority is, see nice(2): the thread gets a tenth of what a common
-// one gets beside it. With less it would wait for too long where it holds a lock of Go's runtime.
+// one gets beside it. At a lower one it would wait too long while it holds a lock of Go's runtime.
 const niceness = 10
 
 // lower lowers the priority of the calling thread, to which its goroutine must be locked.
@@ -19,19 +19,19 @@ func lower() error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 20-now+niceness); err != nil { // the system call returns 20 less the niceness
 		return err
 	}
-	_ = lengthen() // before Linux 6.12, and in some sandboxes, there is no such time
+	_ = lengthen() // which older kernels than Linux 6.12, and some sandboxes, do not know
 	return nil
 }
 
 // lengthen has the calling thread ask for the processor for twice as long at a time as common ones, see
-// sched_setattr(2). Who wakes takes the processor at once from a thread that asks for more time than itself, and may
-// have to wait for one that asks for as much.
+// sched_setattr(2). A thread that wakes takes the processor at once from one that asks for more time than
+// itself, and may have to wait for one that asks for as much.
 func lengthen() error {
 	a, err := unix.SchedGetAttr(0, 0)
 	if err != nil || a.Policy != unix.SCHED_NORMAL && a.Policy != unix.SCHED_BATCH {
 		return err
 	}
-	a.Runtime *= 2 // 0 where it is not known
+	a.Runtime *= 2 // 0 where the kernel does not tell it
 	return unix.SchedSetAttr(0, a, 0)
 }
 

@@ -1,21 +1,24 @@
-// Package spare has work that nobody waits for take what requests leave of the
-// processors.
+// Package spare gives work that nobody waits for what requests leave of the processors.
 //
-// Go's scheduler knows no priorities: a goroutine that computes keeps its processor for up to
-// 10 ms, and where all processors are kept so, a request that arrives is not even looked
-// at before. So work in the background is done by threads of its own, whose priority is low for the system's scheduler
-// (the idle class, where they can be lifted out of it when they starve; else a niceness), and Go gets as many processors more as there are such threads at most. It takes turns besides: there are none while there are more
-// requests than processors, since a thread that has to wait for one may hold what requests need.
+// Go's scheduler knows no priorities: a goroutine that computes keeps its processor for up
+// to 10 ms, and while all processors are kept so, nobody even reads a request that arrives.
+// So work in the background runs on threads of its own, to which the system's scheduler
+// gives a low priority: that of the idle class where a thread that starves can be lifted out
+// of it, else a niceness. Meanwhile Go gets twice as many processors as there are. The work
+// also takes turns, and there are none while there are more requests than processors: a
+// thread that has to wait for a processor may hold what requests need.
 //
-// Requests need one more than there are, too. A run of a model is a call out of Go, which keeps its processor until the
-// runtime's monitor sees that it lasts. That one looks each 10 ms at last, and finds another call each time where they take
-// five: with as many runs at a time as processors nobody read a connection for up to a second.
+// Requests, too, need one processor more than there are. A run of a model is a call out of
+// Go, which keeps its processor until the runtime's monitor sees that it lasts. The monitor
+// looks every 10 ms when little happens, and where runs take five it finds another call each
+// time: with as many runs at once as processors, nobody read a connection for up to a second.
 //
-// Where threads have no priorities, or Go is not to use all processors, there are fewer turns than processors as long as there are requests, and each is
-// given up after a short while.
+// Where threads have no priorities, or Go is not to use all processors, there are fewer turns
+// than processors while there are requests, and each is given up after a short while.
 //
-// Limits: requests are known from when they begin here, not from their first byte; threads that a model's run starts of its own
-// are not low. GOMAXPROCS is set, and no longer follows a container's limits.
+// Limits: requests are known from when they begin here, not from their first byte. Threads
+// that a model's run starts itself have the common priority. GOMAXPROCS is set, and no longer
+// follows a container's limits.
 package spare
 
 import (
@@ -32,33 +35,33 @@ const (
 	memory = time.Second
 	// slice is how long a turn lasts beside requests.
 	slice = 500 * time.Microsecond
-	// patience is how long work waits where no turn is given to anybody: for requests that never
-	// leave it anything, or for who has the turns and does not give them up. Then it has one
-	// turn more, so that it does not stand still. Each that is too many has the next wait twice as long.
+	// patience is how long work waits while nobody is given a turn, because requests never leave
+	// one or those who have them do not give them up. Then there is one turn more, so that work
+	// never stands still. Each turn beyond those that there are doubles the wait for the next.
 	patience = 10 * time.Millisecond
-	// doublings are those of patience at most.
+	// doublings is how often patience is doubled at most.
 	doublings = 7
 )
 
-// Processors are those that a process runs on. It is safe for concurrent use; on nil
-// there are turns for all.
+// Processors are those that a process runs on. It is safe for concurrent use; nil has
+// turns for all.
 type Processors struct {
 	cores int
 	lanes *lanes // nil: threads have no priorities
 	epoch time.Time
 
 	requests atomic.Int64 // in progress
-	last     atomic.Int64 // when one began, since epoch, in nanoseconds
-	waiting  atomic.Int64 // in queue
+	last     atomic.Int64 // when the last one began, since epoch, in nanoseconds
+	waiting  atomic.Int64 // length of queue
 
 	mu    sync.Mutex
 	taken int             // turns
-	given time.Duration   // when one was taken or given last, since epoch
-	queue []chan struct{} // of those who wait for a turn, in the order of their coming; closed once it is theirs
+	given time.Duration   // when a turn was taken or given last, since epoch
+	queue []chan struct{} // one for each who waits for a turn, the first first; closed once it has one
 }
 
-// New returns the processors that Go uses, and gives it one more, unless it is not to use all that
-// there are. It is to be closed when no work is left.
+// New returns the processors that Go uses, and gives it one more, unless it is not to use all
+// that there are. Close it when no work is left.
 func New() *Processors {
 	p := of(cores)
 	if !unlimited(cores, runtime.NumCPU()) {
@@ -104,7 +107,7 @@ func (p *Processors) Cores() int {
 
 func (p *Processors) now() time.Duration { return time.Since(p.epoch) }
 
-// Begin says that a request has come which somebody waits for. End must follow.
+// Begin says that a request has come. End must follow.
 func (p *Processors) Begin() {
 	if p != nil {
 		p.requests.Add(1)
@@ -130,10 +133,10 @@ func (p *Processors) lately() bool {
 	return p.requests.Load() > 0 || p.now()-time.Duration(p.last.Load()) < memory
 }
 
-// turns is how many may be taken: all that there are where nobody asks for anything. Beside requests one is left
-// for the next: a processor that has nothing to do begins what comes sooner than one that something else has to be taken
-// from. Where threads have priorities, requests and turns are two for each processor at most; else there
-// is a turn less for each request in progress.
+// turns is how many may be taken: without requests, one for each processor. With requests one
+// processor is left to the next of them, which an idle one begins sooner than one that has to be
+// taken from other work. Where threads have priorities, requests and turns together are at most
+// two for each processor; else there is a turn less for each request in progress.
 func (p *Processors) turns() int {
 	switch n := int(p.requests.Load()); {
 	case !p.lately():
@@ -161,7 +164,7 @@ func (p *Processors) give() {
 	p.given = p.now()
 }
 
-// rescue gives one turn more than there are where none was given for too long. p.mu is held.
+// rescue gives one turn more than there are if none was given for too long. p.mu is held.
 func (p *Processors) rescue() {
 	over := min(max(p.taken-max(p.turns(), 0), 0), doublings)
 	if len(p.queue) > 0 && p.now()-p.given >= patience<<over {
@@ -169,8 +172,7 @@ func (p *Processors) rescue() {
 	}
 }
 
-// Do has f run in a turn, which it yields from time to time, and returns when it has. It fails
-// where ctx ends before that begins.
+// Do runs f in a turn, which f yields from time to time. It fails if ctx ends before f begins.
 func (p *Processors) Do(ctx context.Context, f func(t *Turn)) error {
 	t := &Turn{of: p}
 	if err := t.take(ctx); err != nil {
@@ -188,7 +190,7 @@ func (p *Processors) Do(ctx context.Context, f func(t *Turn)) error {
 // Turn is a time on one processor. It is not safe for concurrent use.
 type Turn struct {
 	of    *Processors
-	since time.Duration
+	since time.Duration // when it was taken or last looked at by Yield, since epoch
 	held  bool
 }
 
@@ -242,8 +244,9 @@ func (p *Processors) wait(ctx context.Context) error {
 	}
 }
 
-// Yield has others go first where there are more requests than that, and the turn has lasted for a while. It is to be
-// called again and again, some 100 µs of work apart. Where ctx ends it returns at once; the turn is over then.
+// Yield gives the turn up and waits for another, if the turn has lasted for a while and
+// requests or other work need it. Call it about every 100 µs of work. It returns at once when
+// ctx ends; the turn is over then.
 func (t *Turn) Yield(ctx context.Context) {
 	p := t.of
 	if !t.held {
@@ -266,11 +269,12 @@ func (t *Turn) Rest(ctx context.Context, f func()) {
 	_ = t.take(ctx)
 }
 
-// pressed says whether turns are to be given up: for requests, or since more are taken than there are.
+// pressed says whether turns are to be given up.
 func (p *Processors) pressed() bool {
 	return p.busy() || p.over()
 }
 
+// over says whether more turns are taken than there are, and somebody waits for one.
 func (p *Processors) over() bool {
 	if p.waiting.Load() == 0 {
 		return false
@@ -280,6 +284,7 @@ func (p *Processors) over() bool {
 	return p.taken > p.turns()
 }
 
+// busy says whether requests need the processors that turns have.
 func (p *Processors) busy() bool {
 	if p.lanes != nil {
 		return p.requests.Load() > int64(p.cores)
