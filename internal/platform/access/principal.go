@@ -103,8 +103,8 @@ var (
 
 // Holds returns fault.Unauthenticated once the credential has ended or was revoked,
 // and ErrNarrowed once it may do less.
-// A look that fails for other reasons says nothing: the next one may tell. It is
-// cheap enough for every message of a stream.
+// Where it cannot be told now, such as while the store is away, it holds. It is cheap
+// enough to call for every message of a stream.
 func (p *Principal) Holds(ctx context.Context, now time.Time) error {
 	switch {
 	case p == nil:

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -102,14 +103,7 @@ func (c *Catalog) where(keep func(Declaration) bool) Set {
 }
 
 // Names returns the names of all roles in order.
-func (r *Roles) Names() []string {
-	names := make([]string, 0, len(r.sets))
-	for name := range r.sets {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func (r *Roles) Names() []string { return slices.Sorted(maps.Keys(r.sets)) }
 
 // Get returns what the role grants.
 func (r *Roles) Get(name string) (Set, bool) { s, ok := r.sets[name]; return s, ok }

@@ -20,8 +20,13 @@ type Rotation struct {
 	OverlapSeconds *int `json:"overlap_seconds,omitempty" minimum:"0" maximum:"2592000" doc:"For how long the old secret stays good: a day without it, and not at all with 0, after a leak."`
 }
 
-// overlap is what clients get that do not choose.
-const overlap = 24 * time.Hour
+// overlap is for how long an old secret stays good: a day where the client does not choose.
+func overlap(seconds *int) time.Duration {
+	if seconds == nil {
+		return 24 * time.Hour
+	}
+	return time.Duration(*seconds) * time.Second
+}
 
 type rotate struct {
 	cqrs.Returns[*directory.Key]
@@ -57,10 +62,7 @@ func (m Admin) rotation(a *api.API, b *cqrs.Bus) {
 		Body Rotation
 	}) (*out, error) {
 		p, _ := access.From(ctx)
-		c := rotate{id: directory.KeyID(in.ID), overlap: overlap}
-		if in.Body.OverlapSeconds != nil {
-			c.overlap = time.Duration(*in.Body.OverlapSeconds) * time.Second
-		}
+		c := rotate{id: directory.KeyID(in.ID), overlap: overlap(in.Body.OverlapSeconds)}
 		var err error
 		if c.secret, err = apikey.Generate(rand.Reader); err != nil {
 			return nil, err

@@ -109,21 +109,14 @@ type DeliveryView struct {
 
 func viewDelivery(d *webhook.Delivery, m resource.Meta) DeliveryView {
 	v := DeliveryView{Meta: m, Endpoint: string(d.Endpoint), Event: d.Event, Type: d.Type, SubjectKind: d.Kind, Subject: d.Subject, Sequence: d.Sequence,
-		Status: string(d.Status), Attempts: make([]AttemptView, len(d.Attempts)), CompletedAt: moment(d.CompletedAt), ExpiresAt: moment(d.Keep)}
+		Status: string(d.Status), Attempts: make([]AttemptView, len(d.Attempts)), CompletedAt: optional(d.CompletedAt), ExpiresAt: optional(d.Keep)}
 	for i, a := range d.Attempts {
 		v.Attempts[i] = AttemptView{api.Time{Time: a.At}, a.DurationMS, a.Status, string(a.Error)}
 	}
 	if d.Status == webhook.Pending {
-		v.NextAttempt = moment(d.Next)
+		v.NextAttempt = optional(d.Next)
 	}
 	return v
-}
-
-func moment(t time.Time) *api.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &api.Time{Time: t}
 }
 
 func deliveries() resource.Resource[webhook.DeliveryID, webhook.Delivery, struct{}, struct{}, DeliveryView] {
@@ -196,11 +189,7 @@ func calling(a *api.API, b *cqrs.Bus, keys *seal.Ring) {
 		if err != nil {
 			return nil, err
 		}
-		wait := overlap
-		if in.Body.OverlapSeconds != nil {
-			wait = time.Duration(*in.Body.OverlapSeconds) * time.Second
-		}
-		e, err := cqrs.Send(ctx, b, rotateSecret{id: webhook.EndpointID(in.ID), fresh: fresh, overlap: wait})
+		e, err := cqrs.Send(ctx, b, rotateSecret{id: webhook.EndpointID(in.ID), fresh: fresh, overlap: overlap(in.Body.OverlapSeconds)})
 		if err != nil {
 			return nil, err
 		}

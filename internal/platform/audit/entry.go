@@ -40,8 +40,9 @@ type Entry struct {
 }
 
 // Commit returns the commitment to a payload that Entry.Change holds: an
-// HMAC-SHA256 of its parts, one behind the other. Keep one key per subject; destroying it makes the commitment say
-// nothing any more, also to those who guess the payload.
+// HMAC-SHA256 of its parts, one behind the other. Keep one key per subject: once
+// it is destroyed the commitment says nothing any more, not even to those who
+// guess the payload.
 func Commit(key []byte, payload ...[]byte) string {
 	mac := hmac.New(sha256.New, key)
 	for _, part := range payload {

@@ -72,6 +72,3 @@ func tablets(scylla string) string {
 	}
 	return ""
 }
-
-func line(v []any) string                 { return strings.TrimSpace(fmt.Sprintln(v...)) }
-func linef(format string, v []any) string { return strings.TrimSpace(fmt.Sprintf(format, v...)) }

@@ -6,8 +6,10 @@ package cql
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -178,3 +180,6 @@ type logger struct{ to *slog.Logger }
 func (l logger) Print(v ...any)                 { l.to.Debug("cql", "message", line(v)) }
 func (l logger) Println(v ...any)               { l.to.Debug("cql", "message", line(v)) }
 func (l logger) Printf(format string, v ...any) { l.to.Debug("cql", "message", linef(format, v)) }
+
+func line(v []any) string                 { return strings.TrimSpace(fmt.Sprintln(v...)) }
+func linef(format string, v []any) string { return strings.TrimSpace(fmt.Sprintf(format, v...)) }

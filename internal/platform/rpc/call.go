@@ -74,9 +74,6 @@ func (c *callContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// RequestID returns the id of the call that ctx belongs to, and "" outside one.
-func RequestID(ctx context.Context) string { return telemetry.RequestID(ctx) }
-
 // Draining returns a channel that is closed when the server begins to stop. A
 // stream then takes no more requests, answers those it has, and ends. It is nil
 // outside a call.

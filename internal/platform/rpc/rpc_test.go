@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -128,7 +129,7 @@ func TestConfigIsChecked(t *testing.T) {
 func TestRequestIDs(t *testing.T) {
 	var seen string
 	r := start(t, Config{NewID: func() string { return "made" }}, func(ctx context.Context, _ *healthpb.HealthCheckRequest) error {
-		seen = RequestID(ctx)
+		seen = telemetry.RequestID(ctx)
 		return nil
 	})
 	for given, want := range map[string]string{"a-1": "a-1", "": "made", "with space": "made", strings.Repeat("x", 129): "made", strings.Repeat("x", 128): strings.Repeat("x", 128)} {
@@ -140,7 +141,7 @@ func TestRequestIDs(t *testing.T) {
 			t.Errorf("given %q: service saw %q, client %q, want %q", given, seen, got, want)
 		}
 	}
-	if RequestID(t.Context()) != "" || Draining(t.Context()) != nil {
+	if telemetry.RequestID(t.Context()) != "" || Draining(t.Context()) != nil {
 		t.Error("outside a call there is neither an id nor a drain")
 	}
 }

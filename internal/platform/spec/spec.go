@@ -59,7 +59,8 @@ func exprs[T any](rules []Spec[T]) []Expr {
 }
 
 // Field is a named field of T with values of type V, that rules and orders are
-// made of. Make one with Text, Int, Float, Bool or Time.
+// made of. Make one with TextField, IntField, FloatField, BoolField or
+// TimeField.
 type Field[T, V any] struct {
 	name  string
 	typ   Type

@@ -1,7 +1,7 @@
 // Package spec has composable specifications: rules over the fields of a type
 // that are matched in memory and compiled by the adapters of a store.
 //
-//	live := spec.And(Name.Prefix("a"), spec.Not(Plan.Eq("free")))
+//	live := spec.And(Name.StartsWith("a"), spec.Negate(Plan.Eq("free")))
 //	live.Match(&tenant)                              // in memory
 //	spec.Query[Tenant]{Where: live, Order: Name.Asc()} // in a store
 //

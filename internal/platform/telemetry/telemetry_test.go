@@ -122,7 +122,7 @@ func TestProfilesAreOffByDefault(t *testing.T) {
 		t.Errorf("/ offers %s", body)
 	}
 	for address, want := range map[string]bool{
-		"127.0.0.1:9090": true, "127.8.8.8:1": true, "[::1]:9090": true, "[::ffff:127.0.0.1]:1": true, "localhost:9090": true,
+		"127.0.0.1:9090": true, "127.8.8.8:1": true, "[::1]:9090": true, "[::ffff:127.0.0.1]:1": true, "localhost:9090": true, "LocalHost:9090": true,
 		":9090": false, "0.0.0.0:9090": false, "[::]:9090": false, "10.0.0.1:9090": false, "example.org:1": false, "127.0.0.1": false, "": false,
 	} {
 		if OnLoopback(address) != want {

@@ -74,7 +74,7 @@ func (t *Tenant) Set(name string, suspended bool) {
 	}
 }
 
-// Platform is the scope of what belongs to no tenant, for an actor.
+// platform is the scope of what belongs to no tenant, for an actor.
 func platform(actor string) repo.Scope { return repo.Scope{Actor: actor} }
 
 // Directory answers questions about who there is.
