@@ -63,7 +63,13 @@ func newWorker(ctx context.Context, cfg config.Config, p process) (_ *worker, er
 	if err != nil {
 		return nil, err
 	}
-	if w.node, err = node.Open(ctx, cfg, features.Need(evaluations.Need(cfg, exports.Need(cfg, batches.Need(cfg, jobs.Need(cfg, rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()}))))))); err != nil {
+	needs := rollouts.Need(node.Deps{Log: w.log, Metrics: registry, Tracing: w.tracing, Health: w.health, Schemas: versions.Schemas()})
+	needs = jobs.Need(cfg, needs)
+	needs = batches.Need(cfg, needs)
+	needs = exports.Need(cfg, needs)
+	needs = evaluations.Need(cfg, needs)
+	needs = features.Need(needs)
+	if w.node, err = node.Open(ctx, cfg, needs); err != nil {
 		return nil, err
 	}
 	defer func() {
