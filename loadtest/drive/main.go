@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	return all(ctx, scenarios, o, f, out)
 }
 
-// addresses checks where requests go to.
+// addresses brings where requests go to into the form HOST:PORT, and checks it.
 func addresses(o *scenario.Options) error {
 	switch {
 	case o.HTTP == "" && o.GRPC != "":
@@ -156,7 +156,7 @@ func (f folders) check(scenarios []*scenario.Scenario, o scenario.Options) error
 	var wrong []error // all of them, so that they are left out or mended at once
 	for _, s := range scenarios {
 		wrong = append(wrong, s.Fits(o))
-		before, err := earlier(f.against, s.Name, new(scenario.Options))
+		before, err := earlier(f.against, s.Name)
 		if err == nil && before != nil {
 			err = s.Comparable(before)
 		}
@@ -178,9 +178,12 @@ func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options
 		if err := os.MkdirAll(o.Folder, 0o750); err != nil {
 			return err
 		}
-		before, err := earlier(f.against, s.Name, &o)
+		before, err := earlier(f.against, s.Name)
 		if err != nil {
 			return fmt.Errorf("-against: %w", err)
+		}
+		if before != nil { // it is repeated as it was
+			o.Capacity, o.Seed = before.Capacity, before.Seed
 		}
 		began := time.Now()
 		report, err := scenario.Run(ctx, s, o)
@@ -208,17 +211,12 @@ func all(ctx context.Context, scenarios []*scenario.Scenario, o scenario.Options
 	return errors.Join(append(failed, ctx.Err())...)
 }
 
-// earlier reads what a scenario is compared with, if anything, and has it repeated.
-func earlier(folder, name string, o *scenario.Options) (*scenario.Report, error) {
+// earlier reads the report that a scenario is compared with; nil: it is compared with none.
+func earlier(folder, name string) (*scenario.Report, error) {
 	if folder == "" {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	before, err := scenario.ReadReport(folder, name)
-	if err != nil {
-		return nil, err
-	}
-	o.Capacity, o.Seed = before.Capacity, before.Seed
-	return before, nil
+	return scenario.ReadReport(folder, name)
 }
 
 // compare says which figures of two runs agree, and fails where some do not or none can be compared.

@@ -23,9 +23,12 @@ type cell struct {
 	connections int
 }
 
+// measured are the models that every server is asked for.
+var measured = []string{"mid_mlp", "small_cnn", "transformer"}
+
 func cells() []cell {
 	var out []cell
-	for _, model := range []string{"mid_mlp", "small_cnn", "transformer"} {
+	for _, model := range measured {
 		for _, e := range []load.Encoding{load.Binary, load.JSON} {
 			for _, n := range []int{1, 64} {
 				out = append(out, cell{model, e, n})
@@ -35,7 +38,7 @@ func cells() []cell {
 	return out
 }
 
-// entry is who was measured.
+// entry is a server as it was measured.
 type entry struct {
 	title   string
 	batched string // "batched", "one by one", or empty where that is no question
@@ -43,11 +46,18 @@ type entry struct {
 	floor   bool
 }
 
+// name is the title as a table has it.
+func (e entry) name() string {
+	if e.sluice {
+		return "**" + e.title + "**"
+	}
+	return e.title
+}
+
 // seen is what the rounds saw.
 type seen struct {
 	rates, p50, p99 []float64 // of each round: per second, milliseconds
 	failed, refused int
-	first           error
 }
 
 // bed is one run.
@@ -83,9 +93,9 @@ func (b *bed) alone() bool {
 // measure goes through all servers, as often as there are rounds, beginning each
 // round with another one.
 func (b *bed) measure(ctx context.Context, chosen []*peer) error {
-	b.results = map[entry]map[cell]*seen{}
+	b.results, b.flooded = map[entry]map[cell]*seen{}, map[entry]flooded{}
 	repository := filepath.Join(b.dir, "models")
-	for _, name := range []string{"mid_mlp", "small_cnn", "transformer"} {
+	for _, name := range measured {
 		if err := os.CopyFS(filepath.Join(repository, name), os.DirFS(filepath.Join("loadtest", "models", name))); err != nil {
 			return err
 		}
@@ -154,7 +164,7 @@ func (b *bed) sluice(ctx context.Context, repository string, round int) error {
 
 func (b *bed) peer(ctx context.Context, p *peer, last bool) error {
 	r, err := p.start(ctx, b.dir)
-	if err != nil && ctx.Err() == nil { // PyTriton's workers may be refused by their own parent; such a start is no measure of a server
+	if err != nil && ctx.Err() == nil { // PyTriton's workers are now and then refused by their own parent
 		fmt.Fprintf(b.out, "%s is started again: %v\n", p.title, err)
 		r, err = p.start(ctx, b.dir)
 	}
@@ -162,6 +172,14 @@ func (b *bed) peer(ctx context.Context, p *peer, last bool) error {
 		return err
 	}
 	defer r.stop()
+	if err := b.ask(ctx, p, r, last); err != nil {
+		return fmt.Errorf("%w; its log ends:\n%s", err, r.process.Tail())
+	}
+	return nil
+}
+
+// ask measures a peer that runs at everything it takes, and in the last round with too much.
+func (b *bed) ask(ctx context.Context, p *peer, r *running, last bool) error {
 	for _, c := range cells() {
 		w, ok := p.wires[c.encoding]
 		if !ok {
@@ -172,19 +190,19 @@ func (b *bed) peer(ctx context.Context, p *peer, last bool) error {
 			addr = r.grpc
 		}
 		if err := b.cell(ctx, entry{title: p.title, batched: "one by one"}, c, w, addr, c.model); err != nil {
-			return fmt.Errorf("%w; its log ends:\n%s", err, r.process.Tail())
+			return err
 		}
 		if !p.batch {
 			continue
 		}
 		if err := b.cell(ctx, entry{title: p.title, batched: "batched"}, c, w, addr, c.model+"_batched"); err != nil {
-			return fmt.Errorf("%w; its log ends:\n%s", err, r.process.Tail())
+			return err
 		}
 	}
 	if !last {
 		return nil
 	}
-	// The one that it does more with; what follows finds it in no state to be measured.
+	// In the way in which it does more; and last, since it is in no state to be measured after that.
 	how, served := "one by one", overloadModel
 	if p.batch {
 		how, served = "batched", overloadModel+"_batched"
@@ -205,23 +223,12 @@ func (b *bed) cell(ctx context.Context, e entry, c cell, w wire, addr, served st
 	}
 	pool := load.NewPool(conns...)
 	defer pool.Close()
-	for i, r := range requests {
-		a, err := pool.One(r)
-		if err == nil && a.Status != 200 {
-			err = fmt.Errorf("status %d: %.200s", a.Status, a.Body)
-		}
-		if err == nil {
-			err = r.Check(a)
-		}
-		if err != nil {
-			return fmt.Errorf("%s, request %d: %w", served, i+1, err)
-		}
+	if err := workload.Verify(pool, served, requests); err != nil {
+		return err
 	}
 	l := load.Load{Requests: requests, Backoff: 20 * time.Millisecond}
 	pool.Closed(ctx, l, b.warm)
-	r := pool.Closed(ctx, l, b.span)
-	s := b.at(e, c)
-	s.add(r)
+	b.at(e, c).add(pool.Closed(ctx, l, b.span))
 	return ctx.Err()
 }
 
@@ -239,9 +246,6 @@ func (s *seen) add(r *load.Result) {
 	ms := func(q float64) float64 { return float64(r.Latency.Quantile(q)) / float64(time.Millisecond) }
 	s.rates, s.p50, s.p99 = append(s.rates, r.Rate()), append(s.p50, ms(.5)), append(s.p99, ms(.99))
 	s.failed, s.refused = s.failed+r.Failed, s.refused+r.Refused
-	if s.first == nil {
-		s.first = r.Err
-	}
 }
 
 // floor measures the runtime in this process: nothing that serves it can do more

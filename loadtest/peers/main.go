@@ -7,8 +7,8 @@
 //
 // Peers are installed from PyPI, pinned, into the user's cache (tools/venv.sh) the
 // first time. One that cannot be installed or started, or answers wrongly, is reported
-// and left out with all its figures, and -write leaves the tables as they are; a run in
-// which that becomes of every peer fails.
+// and left out with all its figures, and -write leaves the tables as they are. A run
+// fails that leaves out every peer.
 // How they are set up is in the folders beside this file; docs/PERFORMANCE.md says
 // what is fair about it and what is not.
 package main

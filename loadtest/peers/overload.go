@@ -12,7 +12,7 @@ import (
 	"sluice/loadtest/load"
 )
 
-// What a server is asked for that is asked for twice as much as it can do.
+// How a server is asked for twice as much as it can do.
 const (
 	overloadModel = "transformer"
 	overloadSLO   = time.Second
@@ -25,8 +25,8 @@ const (
 // overloadCell is where the capacity was measured: the one way that all servers take.
 var overloadCell = cell{overloadModel, load.JSON, 64}
 
-// objective has a model's config say what answers have to keep: what Sluice does not expect to keep it refuses, and by a
-// shorter one it would refuse what counts here.
+// objective sets the SLO in a model's config. Sluice refuses what it does not expect to answer
+// within it, so that a shorter one than the measurement's would have it refuse what counts here.
 func objective(repository, name string, slo time.Duration) error {
 	path := filepath.Join(repository, name, "config.yaml")
 	config, err := os.ReadFile(path)
@@ -40,7 +40,7 @@ func objective(repository, name string, slo time.Duration) error {
 	return os.WriteFile(path, line.ReplaceAll(config, []byte("slo: "+slo.String())), 0o600)
 }
 
-// flooded is what a server did that was asked for too much.
+// flooded is what a server did when it was asked for too much.
 type flooded struct {
 	capacity float64
 	*load.Result
@@ -68,14 +68,11 @@ func (b *bed) flood(ctx context.Context, e entry, w wire, addr, served string) e
 	if err != nil {
 		return err
 	}
-	if b.flooded == nil {
-		b.flooded = map[entry]flooded{}
-	}
 	b.flooded[e] = flooded{capacity, r}
 	return nil
 }
 
-// overloadTable shows how much of what a server can do it still does in time.
+// overloadTable shows how much of its capacity a server still answers in time.
 func (b *bed) overloadTable(t *strings.Builder) {
 	fmt.Fprintf(t, "\n**%s, %s, twice as much as each can do** (Poisson arrivals at twice the rate of 64 connections in that round, over %d connections; in time is within %s of when a request was due; the last round)\n\n",
 		overloadModel, encoding(overloadCell.encoding), overloadConns, overloadSLO)
@@ -85,12 +82,8 @@ func (b *bed) overloadTable(t *strings.Builder) {
 		if !ok {
 			continue
 		}
-		title := row.title
-		if row.sluice {
-			title = "**" + title + "**"
-		}
 		of := func(n int) string { return fmt.Sprintf("%.0f %%", 100*float64(n)/float64(max(f.Due, 1))) }
-		fmt.Fprintf(t, "| %s | %s | %s | %s | %.0f %% | %.2f | %.2f | %s | %s | %s |\n", title, row.batched, number(f.capacity), number(f.Goodput()), 100*f.Goodput()/f.capacity,
+		fmt.Fprintf(t, "| %s | %s | %s | %s | %.0f %% | %.2f | %.2f | %s | %s | %s |\n", row.name(), row.batched, number(f.capacity), number(f.Goodput()), 100*f.Goodput()/f.capacity,
 			f.Latency.Quantile(.5).Seconds(), f.Latency.Quantile(.99).Seconds(), of(f.Refused), of(f.Failed), of(f.Unsent))
 	}
 }

@@ -57,7 +57,8 @@ var peers = []*peer{
 		wires: protocol(), ready: func(addr string) string { return addr + "/v2/models/transformer_batched/ready" }},
 }
 
-// install makes the environments. A peer that has none is told of, and left out; it fails where all are.
+// install makes the environments. A peer whose environment cannot be made is reported and left
+// out; it is an error if all are.
 func (b *bed) install(ctx context.Context, chosen []*peer) error {
 	installed := 0
 	for _, p := range chosen {

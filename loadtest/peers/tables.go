@@ -52,15 +52,11 @@ func (b *bed) rows(c cell) []row {
 func (b *bed) table(t *strings.Builder, c cell) {
 	fmt.Fprintf(t, "\n**%s, %s, %s**\n\n| | | requests/s (spread) | p50 ms | p99 ms (spread) | |\n|---|---|---|---|---|---|\n", c.model, encoding(c.encoding), connections(c.connections))
 	for _, r := range b.rows(c) {
-		title := r.title
-		if r.sluice {
-			title = "**" + title + "**"
-		}
 		note := ""
 		if r.failed+r.refused > 0 {
 			note = fmt.Sprintf("%d failed, %d refused", r.failed, r.refused)
 		}
-		fmt.Fprintf(t, "| %s | %s | %s | %s | %s | %s |\n", title, r.batched, spread(r.rates), number(median(r.p50)), spread(r.p99), note)
+		fmt.Fprintf(t, "| %s | %s | %s | %s | %s | %s |\n", r.name(), r.batched, spread(r.rates), number(median(r.p50)), spread(r.p99), note)
 	}
 }
 

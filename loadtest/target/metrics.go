@@ -13,7 +13,7 @@ func (m Metrics) Sum(name, labels string) float64 {
 	total := 0.0
 	for line := range strings.Lines(string(m)) {
 		rest, ok := strings.CutPrefix(line, name)
-		if !ok || rest[0] != '{' && rest[0] != ' ' || !strings.Contains(rest, labels) {
+		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") || !strings.Contains(rest, labels) {
 			continue
 		}
 		value := strings.TrimSpace(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:])

@@ -49,9 +49,8 @@ func Start(cmd *exec.Cmd, log string) (*Process, error) {
 	return p, nil
 }
 
-// Await waits until ready answers without an error, at most for the limit. It
-// fails with ready's last error, or with the end of the log where the program
-// ended before.
+// Await waits until ready returns no error, at most for the limit. It fails with
+// ready's last error, or, where the program has ended before, with how it ended.
 func (p *Process) Await(ctx context.Context, limit time.Duration, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -115,8 +114,8 @@ func Group(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// Whole says that the program was started as a Group, and how long Stop lets it
-// end by itself.
+// Whole says that the program was started as a Group: Stop ends all of it, and lets
+// it end by itself for so long.
 func (p *Process) Whole(grace time.Duration) { p.group, p.grace = true, grace }
 
 func (p *Process) signal(s syscall.Signal) error {

@@ -54,7 +54,6 @@ func (m *Models) Close() error {
 // Baseline is a model on ONNX Runtime in this process: no server, no batcher,
 // no wire. It says what the computation itself costs, and what answers must be.
 type Baseline struct {
-	Name      string
 	Signature model.Signature
 	session   engine.Session
 }
@@ -75,7 +74,7 @@ func (m *Models) Baseline(ctx context.Context, name string) (*Baseline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("model %s: %w", name, err)
 	}
-	b := &Baseline{Name: name, Signature: inspected.Signature}
+	b := &Baseline{Signature: inspected.Signature}
 	b.session, err = m.engine.Open(ctx, engine.Spec{
 		Name: name, Data: data, Signature: &b.Signature, Batches: true, MaxRows: maxBaselineRows,
 	})

@@ -25,7 +25,6 @@ const Tokens = 64
 // answers that they must get.
 type Workload struct {
 	Model    string
-	Rows     int // of each request
 	Baseline *Baseline
 	Inputs   [][]tensor.Tensor // of each request
 	Answers  [][]tensor.Tensor // that they must get
@@ -38,7 +37,7 @@ func (m *Models) New(ctx context.Context, name string, rows int) (*Workload, err
 	if err != nil {
 		return nil, err
 	}
-	w := &Workload{Model: name, Rows: rows, Baseline: base}
+	w := &Workload{Model: name, Baseline: base}
 	for i := range max(4, 16/rows) {
 		inputs := Inputs(base.Signature.Inputs, rows, Tokens, uint64(i))
 		want, err := base.Run(ctx, inputs, rows)
@@ -65,11 +64,16 @@ func (w *Workload) Address(addr string, e load.Encoding) error {
 		}
 		w.Requests = append(w.Requests, &load.Request{Wire: wire, Check: Checker(w.Answers[i])})
 	}
-	return Verify(addr, w.Model, w.Requests)
+	pool, err := load.Dial(addr, 1)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return Verify(pool, w.Model, w.Requests)
 }
 
-// AddressGRPC is Address for a server over gRPC, on such connections. Their answers are
-// checked as they come.
+// AddressGRPC makes the requests to a server over gRPC, for connections of load.GRPC. None is
+// sent: answers are checked as they come.
 func (w *Workload) AddressGRPC() error {
 	w.Requests = nil
 	for i, inputs := range w.Inputs {
@@ -97,12 +101,7 @@ func CheckerOf(decode func(load.Answer) ([]tensor.Tensor, error), want []tensor.
 }
 
 // Verify sends every request once and checks its answer.
-func Verify(addr, name string, requests []*load.Request) error {
-	pool, err := load.Dial(addr, 1)
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
+func Verify(pool *load.Pool, name string, requests []*load.Request) error {
 	for i, r := range requests {
 		a, err := pool.One(r)
 		if err == nil && a.Status != 200 {
