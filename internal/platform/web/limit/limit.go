@@ -20,7 +20,7 @@ import (
 // Policy allows Quota requests in a Window, all of them at once if they were
 // saved up. The zero Policy limits nothing.
 type Policy struct {
-	Name   string // in the header fields: letters, digits, _ and -
+	Name   string // in the header fields: letters, digits and _
 	Quota  int64
 	Window time.Duration // in whole seconds
 }

@@ -2,6 +2,7 @@ package problem
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -25,8 +26,8 @@ type Catalog struct {
 var codeForm = regexp.MustCompile(`^[a-z][a-z0-9_]{1,63}$`)
 
 // NewCatalog returns a catalog of the types in Standard, in Platform and of those
-// given. Base
-// comes before /problems/{code} in the types' addresses; it may be empty.
+// given. Base comes before /problems/{code} in the types' addresses; it may be
+// empty.
 func NewCatalog(base string, types ...Type) (*Catalog, error) {
 	c := &Catalog{base: base, types: map[string]Type{}}
 	for _, t := range slices.Concat(Standard(), Platform(), types) {
@@ -43,12 +44,7 @@ func NewCatalog(base string, types ...Type) (*Catalog, error) {
 
 // All returns the types, ordered by code.
 func (c *Catalog) All() []Type {
-	all := make([]Type, 0, len(c.types))
-	for _, t := range c.types {
-		all = append(all, t)
-	}
-	slices.SortFunc(all, func(a, b Type) int { return cmp.Compare(a.Code, b.Code) })
-	return all
+	return slices.SortedFunc(maps.Values(c.types), func(a, b Type) int { return cmp.Compare(a.Code, b.Code) })
 }
 
 // Lookup returns the type with the code.

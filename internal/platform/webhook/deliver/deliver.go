@@ -108,8 +108,9 @@ type Service struct {
 	metrics *metrics
 }
 
-// New returns a service that signs with secrets which the keys open. The store must have been migrated with webhook.Schemas
-// and repo.LeaseSchema, and the queue have the streams EVENTS and webhook.Stream.
+// New returns a service that signs with secrets which the keys open. The store must
+// have been migrated with webhook.Schemas and repo.LeaseSchema, and the queue have
+// the streams EVENTS and webhook.Stream.
 func New(store *repo.Store, q Queue, epoch Epoch, sender Sender, keys *seal.Ring, tenants Tenants, cfg Config) (*Service, error) {
 	cfg = cfg.withDefaults()
 	s := &Service{store: store, queue: q, epoch: epoch, sender: sender, keys: keys, tenants: tenants, cfg: cfg,
