@@ -8,6 +8,7 @@ import (
 
 	"sluice/internal/platform/aggregate"
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/pause"
 )
 
 // LeaseName names what only one process at a time may do.
@@ -130,14 +131,12 @@ func (l *Lease) Hold(ctx context.Context, ttl time.Duration, do func(ctx context
 // keep renews the lease until ctx ends, which is no error, or it is lost or about
 // to end.
 func (l *Lease) keep(ctx context.Context, ttl time.Duration) error {
-	tick := time.NewTicker(ttl / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
+	const step = 500 * time.Millisecond
+	period := ttl / 3
+	if period > step {
+		period = period.Truncate(step) // so that leases of other lengths have beats in common with it
+	}
+	for pause.For(ctx, untilBeat(period)) {
 		bounded, cancel := context.WithTimeout(ctx, ttl/3)
 		err := l.Renew(bounded, ttl)
 		cancel()
@@ -145,4 +144,11 @@ func (l *Lease) keep(ctx context.Context, ttl time.Duration) error {
 			return errors.Join(ErrLeased, err)
 		}
 	}
+	return nil
+}
+
+// untilBeat is how long it takes to the next whole multiple of a period on the clock: leases that are renewed as
+// often are renewed together, so that they share a commit.
+func untilBeat(period time.Duration) time.Duration {
+	return period - time.Duration(time.Now().UnixNano()%int64(period))
 }
