@@ -145,16 +145,22 @@ func (d *Driver) minutes(ctx context.Context, n int) ([]int64, error) {
 	now := d.now()
 	s := &d.shards[n]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now.Sub(s.swept) >= sweepEvery {
-		listed, err := d.listed(ctx, queueDue(n), 0, minuteOf(now.Add(closedAfter)))
-		if err != nil {
+	all := now.Sub(s.swept) >= sweepEvery
+	s.mu.Unlock()
+	var listed []int64
+	if all {
+		var err error
+		if listed, err = d.listed(ctx, queueDue(n), 0, minuteOf(now.Add(closedAfter))); err != nil {
 			return nil, err
 		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all {
 		s.swept = now
-		for _, m := range listed {
-			s.busy[m] = true
-		}
+	}
+	for _, m := range listed {
+		s.busy[m] = true
 	}
 	var out []int64
 	for m := range s.busy {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/internal/platform/fault"
 	"sluice/internal/platform/repo"
 	"sluice/internal/platform/spec"
 )
@@ -28,10 +29,6 @@ type span struct {
 }
 
 func (s span) empty() bool { return s.closed && s.from.compare(s.to) >= 0 }
-
-func (s span) has(p place) bool {
-	return s.from.compare(p) <= 0 && (!s.closed || p.compare(s.to) < 0)
-}
 
 // both returns what two spans have in common.
 func (s span) both(o span) span {
@@ -73,7 +70,7 @@ func planOf(s *repo.Schema, q *repo.FindQuery) (plan, error) {
 	}
 	i := equal(of)
 	if i < 0 {
-		return plan{}, spec.Unsupported("in the order of ids, a condition that some column equals a value is needed, got %q", clip(rule))
+		return plan{}, spec.Unsupported("in the order of ids, a condition that some column equals a value is needed, got %q", fault.Clip(spec.Text(rule), 200))
 	}
 	leading := of[i].(*spec.Compare) //nolint:forcetypeassert // as equal says
 	spans, err := spansOf(leading)
@@ -169,9 +166,4 @@ func behind(q *repo.FindQuery, spans []span) []span {
 		}
 	}
 	return out
-}
-
-func clip(e spec.Expr) string {
-	text := spec.Text(e)
-	return text[:min(len(text), 200)]
 }

@@ -220,3 +220,8 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// has says whether a place is in the span.
+func (s span) has(p place) bool {
+	return s.from.compare(p) <= 0 && (!s.closed || p.compare(s.to) < 0)
+}

@@ -6,8 +6,8 @@
 // queue up, and the next transaction takes all of them: many units of work share
 // one fsync, each with an outcome of its own (group commit, see writer.go). An
 // idle store commits a single changeset at once. Reads have connections of their
-// own, and see the last commit while the next is under way (WAL). The log is moved into
-// the file beside the commits, on one more connection (checkpoint.go).
+// own, and see the last commit while the next is under way (WAL). The log is moved
+// into the file beside the commits, on one more connection (checkpoint.go).
 //
 // Limits: the file belongs on a local disk, not on NFS. Several processes may
 // use it, in turns for writing; Changed tells of this process's commits alone. A
@@ -20,6 +20,7 @@ package sqliterepo
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -133,9 +134,7 @@ func (t *tables) set(all []*table) {
 	defer t.mu.Unlock()
 	next := map[string]*table{}
 	if old := t.kinds.Load(); old != nil {
-		for k, v := range *old {
-			next[k] = v
-		}
+		maps.Copy(next, *old)
 	}
 	for _, v := range all {
 		next[v.kind] = v

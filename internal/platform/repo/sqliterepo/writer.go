@@ -16,8 +16,8 @@ import (
 
 // writer owns the one connection that writes, and commits in groups: all jobs
 // that are waiting go into one transaction, so that they share its fsync. Jobs
-// queue up by themselves while the disk is busy; the writer never waits for more,
-// but where it has only such that nobody needs soon.
+// queue up by themselves while the disk is busy; the writer only waits for more
+// where nobody needs what it has soon.
 //
 // A job first checks whether it may happen and refuses before it writes, so it
 // needs no savepoint. Where one fails in the midst of writing, which is the
@@ -141,8 +141,8 @@ func (w *writer) loop() {
 // rideWait is how long what nobody needs soon waits for others at most.
 const rideWait = 10 * time.Millisecond
 
-// company begins a batch with a job, and lets one that rides wait for another that
-// does not: a transaction of its own would have those wait for two who come meanwhile.
+// company begins a batch with a job. One that rides waits for another that does not:
+// had it a transaction of its own, who comes meanwhile would wait for two.
 func (w *writer) company(batch []*job, j *job) []*job {
 	batch = begin(batch, j)
 	if !j.rides {
