@@ -3,11 +3,12 @@ package config
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+
+	"sluice/internal/platform/loopback"
 )
 
 // validate checks what the tags cannot express.
@@ -22,7 +23,7 @@ func (c *Config) validate() error {
 			add("%s: %s", l.key, err)
 			continue
 		}
-		if !c.Authenticated() && !isLoopback(host) {
+		if !c.Authenticated() && !loopback.Host(host) {
 			add("%s is %q, but no authentication is configured: anyone who can reach that address could run, load and unload models, "+
 				"so only loopback addresses (127.0.0.1, [::1], localhost) are accepted; set auth.mode=required to have callers authenticated", l.key, l.addr)
 		}
@@ -111,15 +112,4 @@ func splitAddr(addr string) (host string, port uint16, err error) {
 		return "", 0, fmt.Errorf("%q has the port %q, expected 0 to 65535", addr, text)
 	}
 	return host, uint16(n), nil
-}
-
-// isLoopback reports whether only this machine can reach host. An empty host
-// means every interface. Names other than localhost are not resolved: what
-// they mean can change.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }

@@ -7,11 +7,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sluice/internal/platform/loopback"
 )
 
 // OpsConfig says what the operations listener shows beside metrics and probes.
@@ -25,11 +25,7 @@ type OpsConfig struct {
 // from this machine only.
 func OnLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	return err == nil && loopback.Host(host)
 }
 
 // NewOps returns the handler of the operations listener:

@@ -2,8 +2,9 @@ package web
 
 import (
 	"net/http"
-	"net/netip"
 	"strings"
+
+	"sluice/internal/platform/loopback"
 )
 
 // loopbackOnly protects a server without authentication from web pages that
@@ -43,9 +44,5 @@ func loopbackHost(host string) bool {
 	} else {
 		host, _, _ = strings.Cut(host, ":")
 	}
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	return loopback.Host(host)
 }

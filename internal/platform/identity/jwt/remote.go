@@ -2,7 +2,6 @@ package jwt
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/platform/fault"
+	"sluice/internal/platform/loopback"
 )
 
 // Client is the part of http.Client that fetches key sets.
@@ -92,8 +92,7 @@ func trusted(u *url.URL) bool {
 	if u.Host == "" || u.User != nil {
 		return false
 	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+	return u.Scheme == "https" || u.Scheme == "http" && loopback.Host(u.Hostname())
 }
 
 func (r *Remote) key(ctx context.Context, id string) (publicKey, error) {
