@@ -23,12 +23,11 @@ type Tensor struct {
 
 // Content is what was kept of an attempt at a prediction.
 type Content struct {
-	Attempt int      `json:"attempt,omitempty"`
-	At      api.Time `json:"at"`
-	Until   api.Time `json:"until" doc:"When it is forgotten."`
-	Inputs  []Tensor `json:"inputs"`
-	Outputs []Tensor `json:"outputs"`
-	// Features are the times of what inputs were made of.
+	Attempt  int      `json:"attempt,omitempty"`
+	At       api.Time `json:"at"`
+	Until    api.Time `json:"until" doc:"When it is forgotten."`
+	Inputs   []Tensor `json:"inputs"`
+	Outputs  []Tensor `json:"outputs"`
 	Features []Tensor `json:"features,omitempty" doc:"Of inputs that were made of features: for each row and feature its event time in Unix milliseconds, 0 where the default was taken."`
 }
 
@@ -81,16 +80,9 @@ func (h handler) content(ctx context.Context, in *contentIn) (*contentOut, error
 	out := new(contentOut)
 	for i := range found {
 		if e := &found[i]; len(e.Content) > 0 {
-			c := Content{Attempt: e.Attempt, At: api.Time{Time: e.At}, Until: api.Time{Time: e.ContentUntil}, Inputs: []Tensor{}, Outputs: []Tensor{}}
-			for side, t := range record.Tensors(e.Content) {
-				switch side {
-				case record.Input:
-					c.Inputs = append(c.Inputs, shown(&t))
-				case record.Feature:
-					c.Features = append(c.Features, shown(&t))
-				default:
-					c.Outputs = append(c.Outputs, shown(&t))
-				}
+			c, err := contentOf(e)
+			if err != nil {
+				return nil, err
 			}
 			out.Body.Data = append(out.Body.Data, c)
 		}
@@ -99,6 +91,25 @@ func (h handler) content(ctx context.Context, in *contentIn) (*contentOut, error
 		return nil, fault.New(fault.NotFound, "nothing was kept of the tensors of the prediction %s, or it is forgotten", id).WithCode("content_not_found")
 	}
 	return out, nil
+}
+
+// contentOf shows all of an entry's content, or fails: a part of it could be taken for all.
+func contentOf(e *record.Entry) (Content, error) {
+	c := Content{Attempt: e.Attempt, At: api.Time{Time: e.At}, Until: api.Time{Time: e.ContentUntil}, Inputs: []Tensor{}, Outputs: []Tensor{}}
+	if err := record.CheckContent(e.Content); err != nil {
+		return c, fault.Wrap(fault.Internal, err, "attempt %d at the prediction %s", e.Attempt, e.ID)
+	}
+	for side, t := range record.Tensors(e.Content) {
+		switch side {
+		case record.Input:
+			c.Inputs = append(c.Inputs, shown(&t))
+		case record.Feature:
+			c.Features = append(c.Features, shown(&t))
+		default:
+			c.Outputs = append(c.Outputs, shown(&t))
+		}
+	}
+	return c, nil
 }
 
 func shown(t *tensor.Tensor) Tensor {
@@ -114,10 +125,8 @@ type eraseSubject struct {
 // CommandName implements cqrs.Command.
 func (eraseSubject) CommandName() string { return "prediction_log.erase" }
 
-// handleErasures has a bus erase. The audit log says that it was done, by whom and of how
-// many names, and none of these.
-//
-// What this process has noted and not appended yet is appended before, by sync.
+// handleErasures adds the command to a bus. The audit log says who erased when, and not
+// whose names they were. Before, sync appends what this process has not appended yet.
 func handleErasures(b *cqrs.Bus, store record.Store, sync func(context.Context) error) {
 	cqrs.Handle(b, Erase, func(ctx context.Context, tx *repo.Tx, c eraseSubject) (int64, error) {
 		if err := sync(ctx); err != nil {
