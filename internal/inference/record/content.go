@@ -15,12 +15,12 @@ type Side byte
 const (
 	Input  Side = 1
 	Output Side = 2
-	// Feature is that of the times of an input's features, see Entry.TakeTimes.
+	// Feature marks the times of an input's features, see Entry.TakeTimes.
 	Feature Side = 3
 )
 
-// The first byte of content: its form, and whether what follows is what there was, or what
-// the policy's rules have left of it.
+// The first byte of content: its form, and whether the policy's rules changed the inputs or
+// outputs that follow.
 const (
 	contentForm    = 1
 	alteredInputs  = 1 << 1
@@ -28,7 +28,7 @@ const (
 )
 
 // Altered says whether the rules of a policy have masked or hashed inputs, or outputs, of
-// content. What is left out they do not count.
+// content. Tensors that were left out do not count.
 func Altered(content []byte) (inputs, outputs bool) {
 	if len(content) == 0 {
 		return false, false
@@ -36,9 +36,9 @@ func Altered(content []byte) (inputs, outputs bool) {
 	return content[0]&alteredInputs != 0, content[0]&alteredOutputs != 0
 }
 
-// Take has the entry keep copies of a prediction's tensors, as its policy says, until it
-// is redacted and appended. It says whether they are few enough. It allocates nothing
-// once the entry's memory is as large as contents are.
+// Take has the entry keep copies of the tensors that the policy asks for, until they are
+// redacted and appended. It reports whether they are within the policy's MaxBytes: otherwise
+// none is kept. It allocates nothing once the entry's memory has grown to the usual size.
 func (e *Entry) Take(p *ContentPolicy, inputs, outputs []tensor.Tensor) bool {
 	size := 0
 	for i := range inputs {
@@ -70,10 +70,9 @@ func (e *Entry) Take(p *ContentPolicy, inputs, outputs []tensor.Tensor) bool {
 	return true
 }
 
-// TakeTimes has the entry keep, beside the tensors that it takes, when the features were
-// true that its inputs were made of: under an input's name an INT64 for each row and
-// feature, in Unix milliseconds, 0 where a default was taken. Of inputs that are not kept
-// it keeps none.
+// TakeTimes has the entry keep the event times of the features that its inputs were made of:
+// under an input's name an INT64 for each row and feature, in Unix milliseconds, 0 where a
+// default was taken. Those of inputs that the policy leaves out are not kept.
 func (e *Entry) TakeTimes(p *ContentPolicy, times []tensor.Tensor) {
 	for i := range times {
 		if wants(p.Inputs, times[i].Name) {
@@ -82,7 +81,7 @@ func (e *Entry) TakeTimes(p *ContentPolicy, times []tensor.Tensor) {
 	}
 }
 
-// Leave leaves out what Take has taken.
+// Leave undoes Take.
 func (e *Entry) Leave() { e.policy, e.raw, e.bare = nil, e.raw[:0], false }
 
 // AppendTensor appends a tensor to content, which may be empty.
@@ -105,8 +104,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// Tensors goes through the tensors of content, whose data are views into it. What is no
-// content is fault.Invalid, with the code content_invalid.
+// Tensors goes through the tensors of content, whose data are views into it. It ends early
+// where content is damaged: CheckContent says so.
 func Tensors(content []byte) iter.Seq2[Side, tensor.Tensor] {
 	return func(yield func(Side, tensor.Tensor) bool) {
 		for side, t := range contents(content) {
@@ -117,7 +116,8 @@ func Tensors(content []byte) iter.Seq2[Side, tensor.Tensor] {
 	}
 }
 
-// CheckContent says what keeps it from being content.
+// CheckContent fails, as fault.Invalid with the code content_invalid, where content is
+// damaged.
 func CheckContent(content []byte) error {
 	for _, t := range contents(content) {
 		if t == nil {
@@ -129,7 +129,7 @@ func CheckContent(content []byte) error {
 
 var errContent = fault.New(fault.Invalid, "what was logged of a prediction's tensors cannot be read").WithCode("content_invalid")
 
-// contents goes through tensors, and ends with nil where there is none.
+// contents goes through the tensors of content. A nil tensor, the last, says that it is damaged.
 func contents(content []byte) iter.Seq2[Side, *tensor.Tensor] {
 	return func(yield func(Side, *tensor.Tensor) bool) {
 		if len(content) == 0 {

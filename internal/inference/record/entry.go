@@ -1,13 +1,13 @@
 // Package record is the prediction log: what was asked of which version, in which
 // arm, how it ended and how long it took, one entry for each settled request.
 //
-// The hot path fills a pooled Entry and hands it to a Log, whose buffer never
-// makes it wait: what finds no room is dropped and counted. The Log appends
-// batches to a store, which knows a repeated entry by its id.
+// The hot path fills a pooled Entry and hands it to a Log, which never makes it wait: an
+// entry that finds no room in the buffer is dropped and counted. The Log appends batches to
+// a store, which recognises a repeated entry by its id.
 //
-// Limits: entries are in memory until their batch is appended, so that a process
-// that dies takes those of about a second with it. Requests for models that are not
-// served belong to no version and leave no entry.
+// Limits: entries are in memory until their batch is appended, so a process that dies loses
+// those of about the last second. Requests for models that are not served belong to no
+// version and leave no entry.
 package record
 
 import (
@@ -21,10 +21,10 @@ import (
 type Choice struct {
 	Experiment string
 	Arm        string
-	// ByRule says that a rule gave the request to its arm: it is not compared with
-	// those that chance has given theirs.
+	// ByRule says that a rule chose the arm: the request is not compared with those whose
+	// arm was drawn.
 	ByRule bool
-	// Shadow says that nobody waits for the answer: another arm gives it.
+	// Shadow says that nobody gets this answer: another arm gives the one that is sent.
 	Shadow bool
 }
 
@@ -34,22 +34,21 @@ type Outcome uint8
 // The outcomes.
 const (
 	Succeeded Outcome = iota
-	Failed            // the run, or what belongs to it, broke
-	Refused           // too many waited, or it was too late
+	Failed            // the run, or the work around it, failed
+	Refused           // too many requests waited, or its deadline could not be kept
 	Invalid           // the request was wrong
-	Cancelled         // its client went
+	Cancelled         // its client left
 )
 
 var outcomes = [...]string{"succeeded", "failed", "refused", "invalid", "cancelled"}
 
-// String is how an outcome is spelled.
+// String returns the outcome's name.
 func (o Outcome) String() string { return outcomes[o] }
 
-// Outcomes returns how outcomes are spelled, by their numbers.
+// Outcomes returns the names of all outcomes, by their numbers.
 func Outcomes() []string { return outcomes[:] }
 
-// Failure says whether it speaks against what served the request: that which is the
-// client's doing does not.
+// Failure says whether the outcome is held against the version that served the request.
 func (o Outcome) Failure() bool { return o == Failed || o == Refused }
 
 // OutcomeOf returns the outcome that an error stands for.
@@ -68,36 +67,34 @@ func OutcomeOf(err error) Outcome {
 	return Invalid
 }
 
-// Latency says where the time of a prediction went. What a request did not come
-// to is zero.
+// Latency says where the time of a prediction went. Stages that the request did not reach
+// are zero.
 type Latency struct {
 	Decode, Queue, Infer, Encode time.Duration
-	Total                        time.Duration // all of it, and what is between
+	Total                        time.Duration // these, and what lies between them
 }
 
 // Digest is a SHA-256; zero for none.
 type Digest [32]byte
 
-// Entry is one settled prediction. An entry that a Log has been given is the
-// Log's.
+// Entry is one settled prediction. Log.Record takes ownership of it.
 type Entry struct {
-	// ID and Attempt tell it from all others: a durable prediction has an entry for
-	// each of its attempts, from 1 on; all others have attempt 0, and what a fallback
-	// answered 1.
+	// ID and Attempt are unique together: a durable prediction has an entry for each of its
+	// attempts, counted from 1; all others have attempt 0, or 1 where a fallback answered.
 	ID      ID
 	Attempt int
-	At      time.Time // when it was begun, in milliseconds as the id has it
+	At      time.Time // when it was begun, to the millisecond, as in the id
 	Tenant  string
 	Model   string
 	Version string
 	Choice
-	Bulk      bool   // it had no client waiting: its latency is that of spare time
+	Bulk      bool   // no client waited: its latency says nothing of the version's
 	ClientRef string // the client's own name for it; not unique
 	Outcome   Outcome
 	Code      string // of the failure, or FallbackCode
 	Rows      int
-	BatchRows int // in the run that served it, the last one of several
-	Steps     int // answers of a generation, whose latency is the sum of theirs; 0 for all others
+	BatchRows int // of the run that served it; of the last one where there were several
+	Steps     int // answers of a generation, whose latencies are summed up; 0 for other predictions
 	Latency   Latency
 	// The digests of the tensors, where the model's policy asks for them.
 	InputDigest, OutputDigest Digest
@@ -106,13 +103,13 @@ type Entry struct {
 	Content      []byte
 	ContentUntil time.Time
 
-	policy *ContentPolicy // of what was taken, and is not redacted yet
-	raw    []byte         // what was taken
-	bare   bool           // it was too much
-	weight int64          // what counts in the log's memory
+	policy *ContentPolicy // of raw, until that is redacted
+	raw    []byte         // what Take took
+	bare   bool           // the tensors were too large to be kept
+	weight int64          // bytes that count towards LogConfig.Content
 }
 
-// Check says what keeps the entry from being kept by any store, as fault.Invalid.
+// Check fails, as fault.Invalid, where no store could keep the entry.
 func (e *Entry) Check() error {
 	if e.Tenant == "" || e.ID.IsZero() || e.At.UnixMilli() < 0 || int(e.Outcome) >= len(outcomes) {
 		return fault.New(fault.Invalid, "an entry of the prediction log needs a tenant, an id, a time and an outcome, got %q, %s, %s, %d", e.Tenant, e.ID, e.At, e.Outcome).WithCode("entry_invalid")
@@ -120,17 +117,16 @@ func (e *Entry) Check() error {
 	return nil
 }
 
-// FallbackCode is the code of an entry whose version answered for another, which had
-// refused the prediction for load.
+// FallbackCode is the code of an entry whose version answered in place of one that was
+// overloaded.
 const FallbackCode = "fallback"
 
-// fallbackMark follows the id of an experiment that an entry is not of.
+// fallbackMark follows an experiment's id in entries that do not count for it.
 const fallbackMark = "/" + FallbackCode
 
-// FellBack makes the entry that of an answer which a version gave for another that was
-// overloaded. The refusal is the attempt before, and is what counts for the arm; this
-// one has the arm under the experiment's id with /fallback behind it, so that it
-// counts in no comparison, and neither do its labels.
+// FellBack marks the entry of an answer that a version gave in place of an overloaded one.
+// For the arm only the refusal counts, which is the attempt before: this entry has
+// /fallback behind the experiment's id, so that neither it nor its labels are compared.
 func (e *Entry) FellBack() {
 	if e.Code == "" {
 		e.Code = FallbackCode
@@ -140,6 +136,6 @@ func (e *Entry) FellBack() {
 	}
 }
 
-// MaxClientRef is how many bytes a client's name for a prediction may have; of a
-// longer one nothing is kept.
+// MaxClientRef is how many bytes a client's name for a prediction may have; a longer one
+// is not kept.
 const MaxClientRef = 255

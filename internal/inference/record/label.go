@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Became returns what becomes of a label in the place of one of the same name, or of
-// none: Added, Replaced or Unchanged. Numbers are the same however they are written.
+// Became returns Added, Replaced or Unchanged for a label that follows one of the same name,
+// or none (nil). Numbers are the same however they are written.
 func (l *Label) Became(before *Label) Labelled {
 	switch {
 	case before == nil:
@@ -19,10 +19,10 @@ func (l *Label) Became(before *Label) Labelled {
 	return Replaced
 }
 
-// Unfit says whether the label is none for predictions of an experiment.
+// Unfit says whether predictions of the experiment cannot have the label.
 func (l *Label) Unfit(experiment string) bool { return l.Fits != nil && !l.Fits(experiment) }
 
-// ObservedBy returns when it turned out, as far as is known now.
+// ObservedBy returns when the label was observed: now, where it does not say.
 func (l *Label) ObservedBy(now time.Time) time.Time {
 	if l.Observed.IsZero() {
 		return now

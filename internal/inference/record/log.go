@@ -15,8 +15,8 @@ import (
 	"sluice/internal/platform/pause"
 )
 
-// Appender takes entries. It knows those that it has already, by id and attempt:
-// appended again they count once. It keeps nothing of the list after it returns.
+// Appender stores entries. It recognises by id and attempt those that it has already: they
+// count once. It retains neither the list nor the entries after it returns.
 type Appender interface {
 	Append(ctx context.Context, entries []*Entry) error
 }
@@ -26,13 +26,13 @@ type LogConfig struct {
 	Buffer   int           // entries that may wait; default 32,768
 	Batch    int           // entries appended at once; default 4,096
 	Interval time.Duration // how long entries are collected; default 250 ms
-	// Content is how many bytes of tensors may wait, see Entry.Take; default 64 MiB. Of
-	// what is beyond, entries are logged without.
+	// Content is how many bytes of tensors may wait, see Entry.Take; default 64 MiB. Entries
+	// beyond that are logged without their tensors.
 	Content int64
 	// Key returns the key that a tenant's texts are hashed with; nil hashes none.
 	Key     func(tenant string) []byte
-	Metrics prometheus.Registerer
-	Log     *slog.Logger // nil discards
+	Metrics prometheus.Registerer // nil registers nowhere
+	Log     *slog.Logger          // nil discards
 }
 
 // Log takes entries from the hot path and appends them, in batches. It is safe for
@@ -45,11 +45,11 @@ type Log struct {
 	metrics logMetrics
 	crowded chan struct{} // wakes Run: the buffer is half full
 	holds   atomic.Int64  // bytes of tensors that wait
-	refused sync.Once     // tells of the first entry that was none
+	refused sync.Once     // logs the first entry that fails Check
 
 	appending sync.Mutex // held by the one reader of buffer; guards what follows
-	full      bool       // the store was, at the last batch
-	batch     []*Entry   // that is not surely appended yet
+	full      bool       // whether the store was full at the last batch
+	batch     []*Entry   // taken from the buffer, and not known to be appended yet
 }
 
 type logMetrics struct{ appended, dropped, failures, bare prometheus.Counter }

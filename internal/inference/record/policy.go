@@ -20,16 +20,16 @@ const PolicyParameter = "sluice.log"
 // for whom and for how long. It is immutable.
 type ContentPolicy struct {
 	Sample  float64     // share of the predictions, above 0 and up to 1
-	Tenants []string    // those that have agreed; "*" stands for all. Nobody without it
+	Tenants []string    // whose predictions are kept; "*" stands for all. Empty keeps none
 	Inputs  []string    // by name; nil for all
 	Outputs []string    // the same
 	Redact  []Redaction // applied in order
-	// MaxBytes is how much of one prediction is kept at most, by default 64 KiB: of a
-	// larger one nothing is.
+	// MaxBytes is how large the tensors of one prediction may be, by default 64 KiB: of a
+	// larger one none is kept.
 	MaxBytes int
 	Keep     time.Duration // by default 72 h
 
-	most     uint64 // the sampled numbers
+	most     uint64 // of the random numbers, up to which a prediction is sampled
 	everyone bool
 }
 
@@ -42,8 +42,8 @@ type Redaction struct {
 	Do      string `json:"do"`
 }
 
-// What is done: Drop leaves the tensor out, Mask leaves zeros and empty texts, and Hash
-// leaves of a text what tells it apart from others of the tenant.
+// What a Redaction does: Drop leaves the tensor out, Mask replaces elements by zeros or empty
+// texts, and Hash replaces texts by hashes with the tenant's key.
 const (
 	Drop = "drop"
 	Mask = "mask"
@@ -69,8 +69,8 @@ type policyJSON struct {
 	Keep     string      `json:"keep"`
 }
 
-// ParseContentPolicy reads a policy. What is wrong with it is fault.Invalid, with the
-// code log_policy_invalid.
+// ParseContentPolicy reads a policy. A wrong one is fault.Invalid, with the code
+// log_policy_invalid.
 func ParseContentPolicy(text string) (*ContentPolicy, error) {
 	var in policyJSON
 	d := json.NewDecoder(bytes.NewReader([]byte(text)))
@@ -115,12 +115,12 @@ func ParseContentPolicy(text string) (*ContentPolicy, error) {
 }
 
 func wrongPolicy(format string, args ...any) error {
-	return fault.New(fault.Invalid, "the parameter "+PolicyParameter+" is no policy: "+format, args...).WithCode("log_policy_invalid")
+	return fault.New(fault.Invalid, "the parameter "+PolicyParameter+" is not a valid policy: "+format, args...).WithCode("log_policy_invalid")
 }
 
-// Fit makes a policy that of a model of these inputs and outputs, whose data is not
-// looked at, or refuses it: a rule for a name that is misspelt would protect nothing. Call
-// it before anything is taken.
+// Fit completes the policy for a model of these inputs and outputs, of which it reads names,
+// types and shapes, and refuses one that does not fit: a rule for a misspelt name would
+// protect nothing. It is called before the policy is used.
 func (p *ContentPolicy) Fit(inputs, outputs []tensor.Tensor) error {
 	known := slices.Concat(inputs, outputs)
 	for _, list := range []struct {

@@ -10,9 +10,8 @@ import (
 	"sluice/internal/inference/tensor"
 )
 
-// settle makes content of what was taken, once: redacted, and with the time until which
-// it is kept. key is the tenant's; without one nothing can be hashed, and what should be
-// is left out.
+// settle redacts what was taken and sets until when it is kept, once. key returns a tenant's
+// key; without one, tensors that should be hashed are left out.
 func (e *Entry) settle(key func(tenant string) []byte) {
 	if e.policy == nil {
 		return

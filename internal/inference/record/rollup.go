@@ -19,7 +19,7 @@ type Series struct {
 	Bulk bool
 }
 
-// Series returns the one that the entry counts in.
+// Series returns the series that the entry counts in.
 func (e *Entry) Series() Series { return Series{e.Model, e.Version, e.Choice, e.Bulk} }
 
 // Compare orders series.
@@ -38,13 +38,13 @@ func falseFirst(a, b bool) int {
 	return 1
 }
 
-// Rollup is what the entries of a series, begun in some time, come to. Rollups add
-// up.
+// Rollup sums up the entries of a series that were begun in some period. Rollups can be
+// added up.
 type Rollup struct {
-	Start time.Time // of the time; zero for all that was asked for
+	Start time.Time // of the period; zero where time is not told apart
 	Series
 	Outcomes [len(outcomes)]int64 // by number
-	Rows     int64                // that were answered
+	Rows     int64                // of those that succeeded
 	// Latency is the total time of those that succeeded.
 	Latency *histogram.Histogram
 	// Scores are those of the labels, by their names.
@@ -91,9 +91,9 @@ func (r *Rollup) Count(e *Entry) {
 	r.Latency.Add(e.Latency.Total)
 }
 
-// Numbers returns what is measured of an arm, for a judgement. Requests that were
-// wrong or whose clients went say nothing of it and do not count; those that were
-// refused failed. The quality is that of the labels of the name.
+// Numbers returns what a judgement of an arm needs. Requests that were wrong or whose clients
+// left say nothing of the arm and do not count; refused ones count as failed. Quality is that
+// of the labels of the given name.
 func (r *Rollup) Numbers(label string) evidence.Numbers {
 	failed := int64(0)
 	for o, n := range r.Outcomes {
@@ -107,10 +107,9 @@ func (r *Rollup) Numbers(label string) evidence.Numbers {
 	}
 }
 
-// Arms sums up rollups by the arms of an experiment, as a comparison needs them:
-// without requests that a rule gave their arm. Durable ones count, but for their
-// latency, which is that of spare time. Shadow chooses those whose answers nobody got, and leaves out all others, or
-// the reverse.
+// Arms sums up rollups by the arms of an experiment, as a comparison needs them: without
+// requests whose arm a rule chose, and without the latency of bulk ones. With shadow only
+// those count whose answers nobody got, without it only the others.
 func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
 	arms := map[string]*Rollup{}
 	for i := range rollups {
@@ -132,9 +131,9 @@ func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
 
 // Grouping says what is added up.
 type Grouping struct {
-	Step  time.Duration       // of time, each a group; 0 is all time
-	By    func(Series) Series // the series that another counts in; nil for itself
-	Limit int                 // of groups; 0 for none
+	Step  time.Duration       // how long the period of a group is; 0 is all time
+	By    func(Series) Series // the series that one counts in; nil is itself
+	Limit int                 // how many groups there may be; 0 is any number
 }
 
 // Tally adds up rollups by series and step of time.
@@ -151,8 +150,8 @@ type slot struct {
 // NewTally returns an empty tally.
 func NewTally(g Grouping) *Tally { return &Tally{g, map[slot]*Rollup{}} }
 
-// Check fails, as fault.Unprocessable, once there are more groups than the limit: ask
-// while reading, since a group may take 18 KB.
+// Check fails, as fault.Unprocessable, once there are more groups than the limit. It is
+// called while reading, since a group may take 18 KB.
 func (t *Tally) Check() error {
 	if t.Limit > 0 && len(t.sums) > t.Limit {
 		return fault.New(fault.Unprocessable, "the statistics would have more than %d groups: ask for a shorter time, or tell less apart", t.Limit).WithCode("statistics_too_large")
@@ -160,7 +159,7 @@ func (t *Tally) Check() error {
 	return nil
 }
 
-// Of returns the rollup that something of a series at a time belongs to.
+// Of returns the rollup that a series counts in at a time.
 func (t *Tally) Of(s Series, at time.Time) *Rollup {
 	start := time.Time{}
 	if t.Step > 0 {

@@ -14,8 +14,8 @@ import (
 	"sluice/internal/inference/tensor"
 )
 
-// Shapes are what the numbers of logged tensors look like: sketches by arm and by what
-// was counted, in/NAME or out/NAME, and the index of a column where there are a few.
+// Shapes are sketches of how the numbers of logged tensors are distributed, by arm and by
+// name: in/NAME or out/NAME, and /COLUMN behind it for tensors of a few columns.
 type Shapes map[string]map[string]*drift.Sketch
 
 // Add counts a sketch.
@@ -32,11 +32,11 @@ func (s Shapes) Add(arm, name string, o *drift.Sketch) {
 // Bounds of what is counted of one prediction.
 const (
 	maxShapes        = 64
-	maxShapeColumns  = 32
+	maxShapeColumns  = 32   // a tensor of more counts as one
 	maxShapeElements = 4096 // of each tensor
 )
 
-// ShapeOf says what a sketch is kept by.
+// ShapeOf is the key of a sketch.
 type ShapeOf struct {
 	Series
 	Minute time.Time
@@ -87,7 +87,7 @@ func CountShapes(sums map[ShapeOf]*drift.Sketch, e *Entry) {
 // IsOutput says whether a shape is of an output.
 func IsOutput(name string) bool { return strings.HasPrefix(name, "out/") }
 
-// number returns what reads an element of a type as a number; nil for texts.
+// number returns a function that reads an element of a type as a number; nil for texts.
 func number(d tensor.Datatype) func(b []byte) float64 {
 	le := binary.LittleEndian
 	switch d {
@@ -150,8 +150,8 @@ func Values(t *tensor.Tensor) iter.Seq[any] {
 	}
 }
 
-// Plain returns the first elements of a tensor, at most so many, as JSON can have them:
-// what is not finite is a text, and so are texts that are no UTF-8, as base64:….
+// Plain returns at most the first elements of a tensor in a form that JSON can express:
+// numbers that are not finite as texts, and texts that are not UTF-8 as base64:….
 func Plain(t *tensor.Tensor, most int) []any {
 	out := []any{}
 	for v := range Values(t) {

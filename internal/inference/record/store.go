@@ -17,42 +17,43 @@ type Store interface {
 	Find(ctx context.Context, q Query) ([]Entry, error)
 	// Count returns how many entries the filter chooses: those that Find goes through.
 	Count(ctx context.Context, f Filter) (int64, error)
-	// Statistics returns what a tenant's entries come to, ordered by start and
-	// series, as they are grouped: steps of time are whole minutes. Minutes count as a
-	// whole, those that begin in the filter's time. More groups than the limit are
-	// fault.Unprocessable; no more are held.
+	// Statistics sums up a tenant's entries by the grouping, ordered by start and series.
+	// The grouping's step is in whole minutes, and minutes count as a whole where they
+	// begin in the filter's time. More groups than the limit are fault.Unprocessable, and
+	// are not held in memory.
 	Statistics(ctx context.Context, f Filter, g Grouping) ([]Rollup, error)
-	// Label notes what turned out about a tenant's predictions, now, and says of each
-	// what became of it. The last one of a name stays.
+	// Label stores labels of a tenant's predictions and returns what became of each. A later
+	// one replaces an earlier one of the same name.
 	Label(ctx context.Context, tenant string, labels []Label, now time.Time) ([]Labelled, error)
-	// Scores returns what the labels of an experiment's predictions come to, by arm and
-	// name. It takes all tenants, and of each prediction what counts in statistics; whom a
-	// rule chose, and what nobody waited for, are left out.
+	// Scores sums up the labels of an experiment's predictions, of all tenants, by arm and
+	// name. Predictions whose arm a rule chose, and shadow ones, are left out.
 	Scores(ctx context.Context, w Window) (Scores, error)
-	// Identity names the log: all who have it open are told the same, and of two logs
-	// each is told another.
+	// Identity returns the log's own name: the same in every process that has it open, and
+	// another for every other log.
 	Identity(ctx context.Context) (string, error)
-	// Shapes returns what the tensors look like that are kept of predictions, by arm: in
-	// whole minutes that begin in the filter's time. Like Scores it takes all tenants, and
-	// not those whom a rule chose or that nobody waited for.
+	// Shapes returns the shapes of the tensors that are kept of predictions, in whole minutes
+	// that begin in the filter's time. Like Scores it takes all tenants, and leaves out
+	// predictions whose arm a rule chose, and shadow ones.
 	Shapes(ctx context.Context, f Filter) (Shapes, error)
-	// Erase forgets what a tenant's log has of a subject: tensors, their digests, the
-	// client's names and the values of labels. That there was a prediction, how it ended and how good it was stays,
-	// as do sums. It returns how many entries that were. With many it takes several steps: who is
-	// told of an error asks again, and what is done stays done.
+	// Erase removes from a tenant's log what it has of a subject: tensors, their digests,
+	// the client's names and the values of labels. That there was a prediction, how it
+	// ended and its scores stay, as do sums. It returns how many entries were concerned. It
+	// may take several steps: after an error, call it again; what is erased stays erased.
 	Erase(ctx context.Context, tenant string, about Subject) (int64, error)
-	// Expire forgets entries, with their labels, that were begun before a time, statistics
-	// of minutes before another, and tensors whose time is over. It may leave those of the last day before.
+	// Expire removes entries that were begun before the first time, with their labels,
+	// statistics of minutes before the second, and tensors whose time is over. What became
+	// due within the last day may stay.
 	Expire(ctx context.Context, entries, statistics time.Time) error
 	// Ping says whether the store can be reached.
 	Ping(ctx context.Context) error
 	Close() error
 }
 
-// Filter chooses entries. What is empty is not asked for, but for the tenant.
+// Filter chooses entries. Fields that are empty choose all, except the tenant, which has to
+// be given.
 type Filter struct {
 	Tenant                          string
-	From, To                        time.Time // up to To, without it
+	From, To                        time.Time // from From up to, not including, To
 	Model, Version, Experiment, Arm string
 }
 
@@ -61,8 +62,8 @@ type Filter struct {
 type Window struct {
 	Experiment string
 	From       time.Time
-	// Within are the scores that count, both bounds among them; nil for all. It takes
-	// reading every label.
+	// Within is the range, bounds included, of the scores that count; nil is all. With it
+	// every label has to be read.
 	Within *[2]float64
 }
 
@@ -97,9 +98,9 @@ type Query struct {
 	Limit     int
 }
 
-// ErrFull is what Append fails with where the store has as much as it may: statistics
-// have the entries, and the log has not.
-var ErrFull error = fault.New(fault.Unprocessable, "the prediction log has as much as it may: entries count in statistics, and are not kept").WithCode("record_full")
+// ErrFull is what Append fails with where the store is full: the entries are counted in
+// statistics, but not kept.
+var ErrFull error = fault.New(fault.Unprocessable, "the prediction log is full: entries count in statistics, and are not kept").WithCode("record_full")
 
 // MaxLimit is how many entries a page has at most.
 const MaxLimit = 1000
@@ -107,16 +108,16 @@ const MaxLimit = 1000
 // Resolution is the time that statistics are kept of.
 const Resolution = time.Minute
 
-// Label is what turned out about a prediction.
+// Label is what turned out about a prediction after it was made.
 type Label struct {
 	ID        ID     // of the prediction, or
 	ClientRef string // the client's own name for it
 	Name      string // what is labelled; a prediction has one label of each name
 	Value     json.RawMessage
 	Score     *float64  // how good the prediction was; more is better. Nil for none
-	Observed  time.Time // when it turned out; zero where nobody says: when it was labelled
-	// Fits says whether the label can be one of a prediction of an experiment, "" for none;
-	// nil for any. It is asked once the prediction is known, before anything is noted.
+	Observed  time.Time // when it turned out; zero is when it was labelled
+	// Fits says whether a prediction of an experiment ("" for none) can have the label; nil
+	// is always. It is called once the prediction is found, before anything is stored.
 	Fits func(experiment string) bool
 }
 

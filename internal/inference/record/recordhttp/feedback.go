@@ -20,7 +20,7 @@ import (
 const (
 	maxFeedback = 16 << 20 // bytes
 	maxLines    = 100_000
-	maxErrors   = 1000 // that are told
+	maxErrors   = 1000 // in a report
 )
 
 // Labelled says what became of a label.
@@ -107,8 +107,8 @@ func (h handler) lines(ctx context.Context, tenant string, body []byte, now time
 	}
 	report := &Report{Object: "feedback_report", Errors: []LineError{}}
 	var labels []record.Label
-	var numbers []int // of their lines
-	var whys []*error // they do not fit
+	var numbers []int // of the labels' lines
+	var whys []*error // why labels do not fit, see fitting.ask
 	fits := h.fitting()
 	flush := func() error {
 		if len(labels) == 0 {
@@ -143,11 +143,11 @@ func (h handler) lines(ctx context.Context, tenant string, body []byte, now time
 		}
 	}
 	err := flush()
-	slices.SortStableFunc(report.Errors, func(a, b LineError) int { return a.Line - b.Line }) // what cannot be read was found first
+	slices.SortStableFunc(report.Errors, func(a, b LineError) int { return a.Line - b.Line }) // lines that cannot be read were counted before those of their batch
 	return report, err
 }
 
-// count counts what became of a line, which was rejected with err or was not.
+// count counts a line: as rejected where there is an err, else by what became of its label.
 func (r *Report) count(line int, became record.Labelled, err error) {
 	r.Lines++
 	switch {
@@ -165,7 +165,7 @@ func (r *Report) count(line int, became record.Labelled, err error) {
 	}
 }
 
-// rejected says why a label was not taken; unfit is why where it does not fit.
+// rejected returns why a label was not taken, nil where it was. unfit is why it does not fit.
 func rejected(became record.Labelled, l *record.Label, unfit error) error {
 	name := l.ClientRef
 	if !l.ID.IsZero() {

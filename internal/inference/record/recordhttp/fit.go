@@ -10,19 +10,20 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// Ranges says what the scores of a label can be in an experiment or release: those in any
-// of these ranges, bounds among them. Without any nothing is declared.
+// Ranges returns the ranges, bounds included, that an experiment or release declares for the
+// scores of a label: a score may lie in any of them. None means that nothing is declared.
 type Ranges func(ctx context.Context, experiment, label string) ([][2]float64, error)
 
-// fitting finds out whether the labels of one request lie in what their experiments have
-// declared, which it reads once: what would not count there is told who sends it.
+// fitting checks the labels of one request against the ranges of their experiments, so that
+// the client learns of scores that would not count. It reads each experiment's once.
 type fitting struct {
 	ranges Ranges // nil for none
 	known  map[[2]string][][2]float64
-	failed error // what could not be read
+	failed error // why ranges could not be read
 }
 
-// ask has the store ask whether a label fits. Where it does not, the error says why.
+// ask sets the label's Fits. The error that it returns a pointer to is set once the store
+// has called Fits and the label does not fit.
 func (f *fitting) ask(ctx context.Context, l *record.Label) *error {
 	why := new(error)
 	if f.ranges == nil || l.Score == nil {
