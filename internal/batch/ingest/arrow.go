@@ -88,7 +88,7 @@ func (f *arrowFile) add(m *arrowMessage, at int64) error {
 		return errors.New("the first message has no schema")
 	case m.kind == arrowDictionary:
 		f.messages++
-		f.dictionary(h.int64(4), part, h.bool(8))
+		return f.dictionary(h.int64(4), part, h.bool(8))
 	case m.kind == arrowBatch:
 		part.rows = h.int64(4)
 		if n := len(f.batches); n > 0 {
@@ -103,19 +103,26 @@ func (f *arrowFile) add(m *arrowMessage, at int64) error {
 	return nil
 }
 
+// errReplaced is said of files only: the format has no order of dictionaries and batches there.
+var errReplaced = errors.New("a dictionary replaces another, which only a stream's can")
+
 // dictionary notes a dictionary, which goes on where those before it with the same number
 // end, or replaces them.
-func (f *arrowFile) dictionary(id int64, part arrowPart, goesOn bool) {
+func (f *arrowFile) dictionary(id int64, part arrowPart, goesOn bool) error {
 	before := f.dictionaries[id]
-	if n := len(before); goesOn && n > 0 {
+	switch n := len(before); {
+	case goesOn && n > 0:
 		part.since = before[n-1].since
-	} else {
+	case n > 0 && f.whole:
+		return errReplaced
+	default:
 		part.since = n
 	}
 	if f.dictionaries == nil {
 		f.dictionaries = map[int64][]arrowPart{}
 	}
 	f.dictionaries[id] = append(before, part)
+	return nil
 }
 
 func (f *arrowFile) schema(t *fbTable, version int16) error {

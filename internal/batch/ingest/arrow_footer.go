@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"slices"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -22,8 +23,12 @@ const maxArrowEnd = 64
 // maxArrowFooter is how many bytes a footer may have: a schema, and where as many messages are as there may be.
 const maxArrowFooter = maxArrowHeader + 24*maxMessages
 
-// errTwice is said of a footer that would make a file of any size of one batch.
-var errTwice = errors.New("the footer names a message twice")
+// What is said of a footer that would make rows without end of few bytes, or have the file read from
+// its end to its beginning. Writers name messages in the order in which they wrote them.
+var (
+	errOrder   = errors.New("the footer names messages twice, or in another order than they are in")
+	errOverlap = errors.New("a message begins within another one")
+)
 
 // bounds returns where the messages of a file or a stream begin, and the footer of a file, if it is there. What
 // is behind the messages is no longer within the size.
@@ -72,6 +77,9 @@ func (f *arrowFile) read(heads io.ReaderAt) error {
 	}
 	end := begin
 	for _, at := range blocks {
+		if at < end {
+			return damaged(errOverlap)
+		}
 		m, err := f.message(heads, at)
 		switch {
 		case errors.Is(err, io.EOF):
@@ -79,7 +87,7 @@ func (f *arrowFile) read(heads io.ReaderAt) error {
 		case err != nil:
 			return err
 		}
-		end = max(end, m.end)
+		end = m.end
 	}
 	if len(blocks) > 0 && f.size-end > maxArrowEnd {
 		return errArrowEnd
@@ -112,9 +120,9 @@ func (f *arrowFile) message(heads io.ReaderAt, at int64) (m arrowMessage, err er
 	return m, err
 }
 
-// footer takes the schema from a file's footer (File.fbs), and returns where its dictionaries
-// and then its record batches are; nil where it says nothing that can be read. What is wrong with
-// the schema itself is an error.
+// footer takes the schema from a file's footer (File.fbs), and returns where its dictionaries and
+// record batches are, in the file's order; nil where it says nothing that can be read. What is wrong
+// with the schema itself is an error.
 func (f *arrowFile) footer(b []byte) (blocks []int64, err error) {
 	if len(b) < 8 {
 		return nil, nil
@@ -129,13 +137,16 @@ func (f *arrowFile) footer(b []byte) (blocks []int64, err error) {
 		for _, slot := range []flatbuffers.VOffsetT{8, 10} {
 			const size = 24 // offset, length of the header, four bytes that align, length of the body
 			begin, n := t.vector(slot)
+			last := int64(math.MinInt64)
 			for i := range n {
-				blocks = append(blocks, int64(binary.LittleEndian.Uint64(b[begin+flatbuffers.UOffsetT(size*i):])))
+				at := int64(binary.LittleEndian.Uint64(b[begin+flatbuffers.UOffsetT(size*i):]))
+				if at <= last {
+					return errOrder
+				}
+				blocks, last = append(blocks, at), at
 			}
 		}
-		if twice(blocks) {
-			return errTwice
-		}
+		slices.Sort(blocks)
 		err = f.schema(&schema, t.GetInt16Slot(4, 0))
 		return nil
 	})
@@ -144,11 +155,4 @@ func (f *arrowFile) footer(b []byte) (blocks []int64, err error) {
 		return nil, nil
 	}
 	return blocks, err
-}
-
-// twice says whether a place is among others twice.
-func twice(places []int64) bool {
-	sorted := slices.Clone(places)
-	slices.Sort(sorted)
-	return len(slices.Compact(sorted)) < len(places)
 }

@@ -58,6 +58,20 @@ func (t *fbTable) vector(slot flatbuffers.VOffsetT) (begin flatbuffers.UOffsetT,
 	return t.Vector(o), t.VectorLen(o)
 }
 
+// extension is the name of what a field's type stands for, where its metadata have such, and
+// not too far behind.
+func (t *fbTable) extension() string {
+	const key, most = "ARROW:extension:name", 64
+	begin, n := t.vector(16)
+	for i := range min(n, most) {
+		pair := fbTable{flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(begin + flatbuffers.UOffsetT(4*i))}}
+		if pair.length(4) == len(key) && pair.text(4) == key && pair.length(6) <= most {
+			return pair.text(6)
+		}
+	}
+	return ""
+}
+
 // pairs returns a vector of structs of two 64-bit numbers.
 func (t *fbTable) pairs(slot flatbuffers.VOffsetT) (all [][2]int64) {
 	begin, n := t.vector(slot)
@@ -143,6 +157,7 @@ const (
 	arrowList      = 12
 	arrowStruct    = 13
 	arrowUnion     = 14
+	arrowFixedBin  = 15
 	arrowFixedList = 16
 	arrowMap       = 17
 	arrowLargeBin  = 19
@@ -209,6 +224,10 @@ func (b *fieldBudget) field(t *fbTable, depth int) (f arrowField, err error) {
 		f.bits = 1
 	case arrowDecimal, arrowDate, arrowTime, arrowTimestamp:
 		f.bits, f.meaning = arrowMeaning(f.kind, &of)
+	case arrowFixedBin:
+		if of.int32(4) == 16 && t.extension() == "arrow.uuid" {
+			f.bits, f.meaning = 128, identifier
+		}
 	case arrowBinary, arrowText, arrowLargeBin, arrowLargeText, arrowListView, arrowLargeView:
 		f.buffers = 3
 	case arrowStruct:
@@ -248,7 +267,7 @@ func (f *arrowField) readable(lists bool) bool {
 		return (f.bits == 8 || f.bits == 16 || f.bits == 32 || f.bits == 64) && (f.values == nil || f.values.values == nil && f.values.readable(false))
 	case arrowFloat:
 		return f.bits == 16 || f.bits == 32 || f.bits == 64
-	case arrowDecimal, arrowDate, arrowTime, arrowTimestamp:
+	case arrowDecimal, arrowDate, arrowTime, arrowTimestamp, arrowFixedBin:
 		return f.meaning.is()
 	case arrowNull, arrowBool, arrowText, arrowLargeText, arrowBinary, arrowLargeBin, arrowBinView, arrowTextView:
 		return true
@@ -295,7 +314,7 @@ func (f *arrowField) of() string {
 	}
 	names := map[int8]string{
 		arrowDecimal: "decimal", arrowDate: "date", arrowTime: "time", arrowTimestamp: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
-		15: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
+		arrowFixedBin: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
 	}
 	if name, is := names[f.kind]; is {
 		return name

@@ -44,7 +44,7 @@ type arrowPool struct {
 	first int   // buffer
 	count int64 // of them
 	ahead *readAhead
-	plain map[int64][]byte // of compressed buffers: what is in them
+	plain map[int64][]byte // what is in buffers that are held: compressed ones, and those whose views point to and fro
 }
 
 // read reads what is at a place of a buffer.
@@ -53,29 +53,45 @@ func (p *arrowPool) read(into []byte, buffer, at int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	i := p.first + int(buffer)
-	if p.o.codec >= 0 {
-		plain, err := p.inflated(i, buffer)
-		if err == nil && at+int64(len(into)) > int64(len(plain)) {
-			err = io.ErrUnexpectedEOF
+	if _, held := p.plain[buffer]; !held && p.o.codec < 0 {
+		if hold, err := p.onward(into, i, at); !hold {
+			return err
 		}
-		if err == nil {
-			copy(into, plain[at:])
-		}
-		return err
 	}
+	plain, err := p.inflated(i, buffer)
+	if err == nil && at+int64(len(into)) > int64(len(plain)) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		copy(into, plain[at:])
+	}
+	return err
+}
+
+// onward reads what is at a place of a buffer that is not compressed, of which nothing is held as long as
+// views point ever further. Those of rows that were sorted or drawn point to and fro: it would be read ahead for each
+// of them, so that such a buffer is to be held, if there is room for it.
+func (p *arrowPool) onward(into []byte, i int, at int64) (hold bool, err error) {
 	begin, n := p.o.buffers[i][0], p.o.buffers[i][1]
 	if begin < 0 || n < 0 || begin > p.o.length || n > p.o.length-begin || at+int64(len(into)) > n {
-		return io.ErrUnexpectedEOF
+		return false, io.ErrUnexpectedEOF
 	}
 	if p.ahead == nil {
 		p.ahead = &readAhead{r: p.o.raw, size: p.o.body + p.o.length, step: p.o.ahead}
 	}
-	_, err := p.ahead.ReadAt(into, p.o.body+begin+at)
-	return short(err)
+	place := p.o.body + begin + at
+	switch {
+	case place >= p.ahead.at:
+		_, err = p.ahead.ReadAt(into, place)
+	case n <= arrowWindow-p.o.window:
+		return true, nil
+	default:
+		_, err = io.ReadFull(io.NewSectionReader(p.o.raw, place, int64(len(into))), into)
+	}
+	return false, short(err)
 }
 
-// inflated is what is in a compressed buffer, which is held as long as its batch is open: views may
-// point anywhere.
+// inflated is what is in a buffer, which is held as long as its batch is open: views may point anywhere.
 func (p *arrowPool) inflated(i int, buffer int64) ([]byte, error) {
 	if plain, is := p.plain[buffer]; is {
 		return plain, nil

@@ -151,14 +151,14 @@ func fromHalf(h uint16) float32 {
 	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
 }
 
-// maxScale is how many digits a decimal may have behind its point, and how many bytes it may take: as many as
+// maxScale is how many digits a decimal may have behind its point, or zeros before it, and how many bytes it may take: as many as
 // any writer makes.
 const (
 	maxScale   = 76
 	maxDecimal = 32
 )
 
-// fixedPoint is the meaning of whole numbers that count units of 10^-scale; those of more than
+// fixedPoint is the meaning of whole numbers that count units of 10^-scale, below zero tens or more; those of more than
 // 64 bits are two's complement, big-endian or little-endian.
 func fixedPoint(scale int, little bool) meaning {
 	return meaning{name: "decimal", number: true, show: func(dst []byte, v parquet.Value) ([]byte, bool) {
@@ -180,7 +180,10 @@ func fixedPoint(scale int, little bool) meaning {
 		for len(digits) <= scale {
 			digits = slices.Insert(digits, 0, '0')
 		}
-		point := len(digits) - scale
+		if scale < 0 && digits[0] != '0' {
+			digits = append(digits, bytes.Repeat([]byte("0"), -scale)...)
+		}
+		point := len(digits) - max(scale, 0)
 		if dst = append(dst, digits[:point]...); scale > 0 {
 			dst = append(append(dst, '.'), digits[point:]...)
 		}
@@ -210,7 +213,7 @@ func arrowMeaning(kind int8, of *fbTable) (bits int, m meaning) {
 	case arrowDecimal:
 		scale := of.int32(6)
 		bits = int(of.GetInt32Slot(8, 128))
-		if scale >= 0 && scale <= maxScale && (bits == 32 || bits == 64 || bits == 128 || bits == 256) {
+		if scale >= -maxScale && scale <= maxScale && (bits == 32 || bits == 64 || bits == 128 || bits == 256) {
 			m = fixedPoint(int(scale), true)
 		}
 	case arrowDate:
@@ -236,7 +239,11 @@ func arrowMeaning(kind int8, of *fbTable) (bits int, m meaning) {
 }
 
 // parquetMeaning is what the values of a Parquet column mean; false: they cannot be read.
-func parquetMeaning(t parquet.Type) (m meaning, ok bool) {
+func parquetMeaning(file *parquet.File, column parquet.LeafColumn) (m meaning, ok bool) {
+	t := column.Node.Type()
+	if halves(file, column.ColumnIndex) {
+		return half, t.Kind() == parquet.FixedLenByteArray && t.Length() == 2
+	}
 	switch l := logical(t).(type) {
 	case *format.DateType:
 		return date(day), t.Kind() == parquet.Int32
@@ -254,11 +261,24 @@ func parquetMeaning(t parquet.Type) (m meaning, ok bool) {
 		return fixedPoint(int(l.Scale), false), l.Scale >= 0 && l.Scale <= maxScale && (t.Kind() != parquet.FixedLenByteArray || t.Length() <= maxDecimal)
 	case *format.UUIDType:
 		return identifier, t.Kind() == parquet.FixedLenByteArray && t.Length() == 16
-	case *format.Float16Type:
-		return half, t.Kind() == parquet.FixedLenByteArray && t.Length() == 2
 	}
 	if t.Kind() == parquet.Int96 {
 		return julian, true
 	}
 	return m, t.Kind() != parquet.FixedLenByteArray
+}
+
+// halves says whether a column has floats of 16 bits, as the footer says and the library's types do not.
+func halves(file *parquet.File, column int) bool {
+	for _, e := range file.Metadata().Schema {
+		if !e.Type.Valid { // it is a group
+			continue
+		}
+		if column == 0 {
+			_, is := e.LogicalType.Value.(*format.Float16Type)
+			return is
+		}
+		column--
+	}
+	return false
 }

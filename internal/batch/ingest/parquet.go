@@ -113,7 +113,7 @@ func describeParquet(ctx context.Context, src Source, f File, s *Spec) (File, er
 			err = s.onlyInput(name)
 		}
 		if err == nil {
-			m, _ := parquetMeaning(leaf.Node.Type())
+			m, _ := parquetMeaning(file, leaf)
 			err = s.fits(name, &m)
 		}
 		if err != nil {
@@ -135,8 +135,8 @@ func leafOf(file *parquet.File, name string) (parquet.LeafColumn, error) {
 	if len(found) != 1 || !onlyLists(file.Root().Column(name)) {
 		return parquet.LeafColumn{}, fault.New(fault.Unprocessable, "the column %q has fields of its own: only values and lists of values can be read", fault.Clip(name, 80)).WithCode("column_type")
 	}
-	if t := found[0].Node.Type(); !told(t) {
-		return found[0], fault.New(fault.Unprocessable, "the column %q is of the type %s, which cannot be read: write it as a number or a text", fault.Clip(name, 80), t).WithCode("column_type")
+	if _, ok := parquetMeaning(file, found[0]); !ok {
+		return found[0], fault.New(fault.Unprocessable, "the column %q is of the type %s, which cannot be read: write it as a number or a text", fault.Clip(name, 80), found[0].Node.Type()).WithCode("column_type")
 	}
 	return found[0], nil
 }
@@ -151,9 +151,6 @@ func onlyLists(c *parquet.Column) bool {
 	}
 	return true
 }
-
-// told says whether it is known what the values of a type are.
-func told(t parquet.Type) bool { _, ok := parquetMeaning(t); return ok }
 
 // unsigned says whether a column's whole numbers have no sign, though they are kept in
 // types that have one.
@@ -196,7 +193,7 @@ func newParquet(ctx context.Context, src Source, s *Spec, at Position, o Options
 		if err != nil {
 			return nil, err
 		}
-		m, _ := parquetMeaning(column.Node.Type())
+		m, _ := parquetMeaning(file, column)
 		l := &leaf{
 			cells: cells{unsigned: unsigned(column), meaning: m}, column: column.ColumnIndex,
 			flat: column.MaxRepetitionLevel == 0, nested: column.MaxRepetitionLevel > 1, by: decodedBy(file, column),

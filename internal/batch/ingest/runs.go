@@ -10,16 +10,22 @@ import (
 // of two thousand million values, which decoders set aside memory for before they look at anything else.
 var errRuns = errors.New("a page has more values than its header says")
 
+// How many values may fill the last run. The format means up to seven; DuckDB packs 256 whatever is left.
+const (
+	maxFill   = 7
+	maxPacked = 1 << 10
+)
+
 // checkRuns refuses values in the hybrid of run lengths and bit packing (Parquet's Encodings.md, RLE = 3) that are more than
-// n, but for what fills the last group of eight. Nothing is decoded.
+// n, but for what fills the last run. Nothing is decoded.
 func checkRuns(data []byte, width, n int) error {
-	for most := max(int64(n), 0) + 7; len(data) > 0; {
+	for left := max(int64(n), 0); len(data) > 0; {
 		u, size := binary.Uvarint(data)
 		if size <= 0 {
 			return io.ErrUnexpectedEOF
 		}
-		count, bytes := u>>1, uint64(width+7)/8
-		if count > uint64(most) {
+		count, bytes, fill := u>>1, uint64(width+7)/8, int64(maxFill)
+		if count > uint64(left+maxPacked) {
 			return errRuns
 		}
 		data = data[size:]
@@ -27,9 +33,9 @@ func checkRuns(data []byte, width, n int) error {
 		case count == 0: // has no value, either
 			continue
 		case packed:
-			count, bytes = 8*count, count*uint64(width)
+			count, bytes, fill = 8*count, count*uint64(width), maxPacked
 		}
-		if most -= int64(count); most < 0 {
+		if left -= int64(count); left < -fill {
 			return errRuns
 		}
 		if bytes > uint64(len(data)) {
