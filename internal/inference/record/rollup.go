@@ -107,28 +107,6 @@ func (r *Rollup) Numbers(label string) evidence.Numbers {
 	}
 }
 
-// Arms sums up rollups by the arms of an experiment, as a comparison needs them: without
-// requests whose arm a rule chose, and without the latency of bulk ones. With shadow only
-// those count whose answers nobody got, without it only the others.
-func Arms(rollups []Rollup, experiment string, shadow bool) map[string]*Rollup {
-	arms := map[string]*Rollup{}
-	for i := range rollups {
-		r := &rollups[i]
-		if r.Experiment != experiment || r.ByRule || r.Shadow != shadow {
-			continue
-		}
-		if arms[r.Arm] == nil {
-			arms[r.Arm] = &Rollup{Series: Series{Model: r.Model, Choice: Choice{Experiment: experiment, Arm: r.Arm, Shadow: shadow}}}
-		}
-		counted := *r
-		if r.Bulk {
-			counted.Latency = nil
-		}
-		arms[r.Arm].Add(&counted)
-	}
-	return arms
-}
-
 // Grouping says what is added up.
 type Grouping struct {
 	Step  time.Duration       // how long the period of a group is; 0 is all time

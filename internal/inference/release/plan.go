@@ -76,15 +76,6 @@ func (s *Step) Shadows() shadow.Policy {
 	return *s.Shadowing
 }
 
-// Standard returns the usual steps: shadow, and 1, 5, 25 and 50 percent.
-func Standard(shadow, canary evidence.Policy, each time.Duration) []Step {
-	steps := []Step{{Name: "shadow", Shadow: true, Policy: shadow, MinDuration: each}}
-	for _, percent := range []int{1, 5, 25, 50} {
-		steps = append(steps, Step{Name: fmt.Sprintf("canary-%d", percent), Weight: percent * experiment.Total / 100, Policy: canary, MinDuration: each})
-	}
-	return steps
-}
-
 // Validate says all that is wrong with the plan, each with a pointer.
 func (p Plan) Validate() error {
 	var wrong []fault.Detail
