@@ -61,14 +61,20 @@ func uploadComponent(a *app) lifecycle.Component {
 	}}
 }
 
+// sweepUploads ends the uploads of all tenants whose time is over. One tenant's that cannot be ended
+// are not in the way of the others'.
 func (a *app) sweepUploads(ctx context.Context) error {
+	var failed []error
 	for tenant, err := range a.node.Directory.Tenants(ctx) {
 		if err == nil {
 			_, err = a.uploads.Sweep(ctx, tenant)
 		}
 		if err != nil {
-			return err
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }

@@ -41,8 +41,8 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	}
 	n := int64(binary.LittleEndian.Uint32(end[:]))
 	switch {
-	case n > size-tail-4:
-		return nil // likewise
+	case n > size-tail-4: // for which the library would set as much aside as it says
+		return damaged(fmt.Errorf("%w: it has %d bytes, more than the file", errFooter, n))
 	case n > maxFooter:
 		return fault.New(fault.Unprocessable, "the Parquet file's footer has %d bytes, at most %d are possible: write fewer and larger groups of rows", n, maxFooter).WithCode(codeDamaged)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -49,6 +50,13 @@ func TestFootersTakeWhatTheyHave(t *testing.T) {
 		if took := after.TotalAlloc - before.TotalAlloc; took > 8<<20 {
 			t.Errorf("%s: %d bytes were allocated", name, took)
 		}
+	}
+	beyond := withFooter(nil)
+	lying := make([]byte, beyond.Size())
+	_, _ = beyond.ReadAt(lying, 0)
+	binary.LittleEndian.PutUint32(lying[4:], 2<<30)
+	if _, _, err := openFile(t.Context(), file(lying)); fault.CodeOf(err) != codeDamaged || !strings.Contains(err.Error(), "more than the file") {
+		t.Errorf("beyond the file: %v", err) // for which two gigabytes would be set aside
 	}
 	r := withFooter(make([]byte, maxFooter+1))
 	if err := checkFooter(r, r.Size()); fault.CodeOf(err) != codeDamaged {

@@ -91,16 +91,20 @@ func (b *Backlog) Run(ctx context.Context) error {
 
 // Look counts what waits of every tenant.
 func (b *Backlog) Look(ctx context.Context) error {
+	var failed []error // a tenant that cannot be read keeps the count it had
 	for tenant, err := range b.tenants(ctx) {
 		if err == nil {
 			err = b.look(ctx, tenant)
 		}
 		if err != nil {
-			return err
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	b.sum()
-	return nil
+	return errors.Join(failed...)
 }
 
 // lookBusy counts the waiting predictions of tenants with many. Where that fails, the next

@@ -177,9 +177,9 @@ type Webhook struct {
 // Limit configures quotas. They are counted by each process for itself.
 type Limit struct {
 	TenantRate  int `key:"tenant_rate" default:"5000" min:"0" max:"10000000" help:"requests per second of one tenant, where authentication is required; 0 is no limit"`
-	TenantBurst int `key:"tenant_burst" default:"10000" min:"1" max:"10000000" help:"requests of one tenant at once"`
+	TenantBurst int `key:"tenant_burst" default:"10000" min:"1" max:"10000000" help:"requests of one tenant at once, in whole seconds of tenant_rate"`
 	KeyRate     int `key:"key_rate" default:"2000" min:"0" max:"10000000" help:"requests per second with one credential, where authentication is required; 0 is no limit"`
-	KeyBurst    int `key:"key_burst" default:"4000" min:"1" max:"10000000" help:"requests with one credential at once"`
+	KeyBurst    int `key:"key_burst" default:"4000" min:"1" max:"10000000" help:"requests with one credential at once, in whole seconds of key_rate"`
 }
 
 // Model configures the model repository and the defaults of served models.
