@@ -241,8 +241,8 @@ func arrowMeaning(kind int8, of *fbTable) (bits int, m meaning) {
 // parquetMeaning is what the values of a Parquet column mean; false: they cannot be read.
 func parquetMeaning(file *parquet.File, column parquet.LeafColumn) (m meaning, ok bool) {
 	t := column.Node.Type()
-	if halves(file, column.ColumnIndex) {
-		return half, t.Kind() == parquet.FixedLenByteArray && t.Length() == 2
+	if t.Kind() == parquet.FixedLenByteArray && t.Length() == 2 && halves(file, column.ColumnIndex) {
+		return half, true
 	}
 	switch l := logical(t).(type) {
 	case *format.DateType:
