@@ -12,13 +12,14 @@ import (
 	"sluice/internal/inference/registry/registryhttp"
 	"sluice/internal/inference/rollout/rollouthttp"
 	"sluice/internal/platform/admin"
+	"sluice/internal/platform/feed/feedhttp"
 	"sluice/internal/platform/upload/uploadhttp"
 	"sluice/internal/platform/web/problem"
 )
 
 // newCatalog returns every problem that the native API answers with.
 func newCatalog() (*problem.Catalog, error) {
-	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), evaluationhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), featurehttp.Problems(), modelProblems())...)
+	return problem.NewCatalog("", slices.Concat(admin.Problems(), inferenceapi.Problems(), rollouthttp.Problems(), registryhttp.Problems(), uploadhttp.Problems(), exporthttp.Problems(), evaluationhttp.Problems(), batchapi.Problems(), recordhttp.Problems(), featurehttp.Problems(), feedhttp.Problems(), modelProblems())...)
 }
 
 // modelProblems are those of having models answer, whichever way they were asked.

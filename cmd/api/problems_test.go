@@ -13,11 +13,13 @@ import (
 var nativeFolders = []string{
 	"inference/api", "inference/rollout", "inference/rollout/rollouthttp", "inference/registry", "inference/registry/registryhttp", "inference/evaluation",
 	"inference/evaluation/evaluationhttp", "inference/experiment", "inference/release", "inference/usage", "inference/feature/featurehttp", "inference/record/recordhttp",
+	"batch/api", "batch/ingest", "batch/export/exporthttp", "batch/export/schedule",
+	"platform/admin", "platform/feed", "platform/feed/feedhttp", "platform/upload", "platform/upload/uploadhttp",
 }
 
-// unseen are codes that no client meets: of events that are read again, and of commands of
-// the platform's own.
-var unseen = []string{"history_differs", "message_malformed", "release_overtaken", "evaluation_lost", "lease_lost", "trial_failed"}
+// unseen are codes that no client meets: of events that are read again, of commands of the
+// platform's own, and of what starts or feeds a stream.
+var unseen = []string{"feed_config_invalid", "feed_without_tenant", "stream_ended", "history_differs", "message_malformed", "release_overtaken", "evaluation_lost", "lease_lost", "trial_failed"}
 
 var codeIn = regexp.MustCompile(`WithCode\("([a-z_]+)"\)`)
 
