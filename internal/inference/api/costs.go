@@ -48,10 +48,7 @@ func (a *API) costs(_ context.Context, in *costsIn) (*costsOut, error) {
 	}
 	points, spread := v.Costs()
 	out := Costs{Object: "model_costs", Model: v.Name, Version: v.Text, Digest: v.SHA256, MaxRows: max(v.MaxRows, 1), SLO: float64(v.Config.SLO) / float64(time.Millisecond),
-		Executors: v.Config.Execution.Executors, Cores: spare.Cores(), Spread: spread, Costs: make([]Cost, len(points))}
-	if out.Executors <= 0 { // as the server chooses
-		out.Executors = max(out.Cores/max(v.Config.Execution.IntraThreads, 1), 1)
-	}
+		Executors: v.Config.Execution.Runs(spare.Cores()), Cores: spare.Cores(), Spread: spread, Costs: make([]Cost, len(points))}
 	if !v.CrossRequest {
 		out.MaxRows = 1
 	}

@@ -95,6 +95,14 @@ type Execution struct {
 	Optimization string // "disable", "basic", "extended", "all" (default)
 }
 
+// Runs returns how many runs there are at a time, at most, on so many cores.
+func (e Execution) Runs(cores int) int {
+	if e.Executors > 0 {
+		return e.Executors
+	}
+	return max(cores/max(e.IntraThreads, 1), 1)
+}
+
 // Warmup is one request to run at load, Count times.
 type Warmup struct {
 	Name      string

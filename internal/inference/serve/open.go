@@ -73,10 +73,7 @@ func (s *Server) open(ctx context.Context, src source) (*Version, error) {
 
 // startVersion warms a session up and starts the version on it.
 func (s *Server) startVersion(ctx context.Context, v *Version, session engine.Session, spec engine.Spec) error {
-	executors := v.Config.Execution.Executors
-	if executors <= 0 {
-		executors = max(s.cfg.CPU.Cores()/max(v.Config.Execution.IntraThreads, 1), 1)
-	}
+	executors := v.Config.Execution.Runs(s.cfg.CPU.Cores())
 	cost := batcher.NewCost(max(v.MaxRows, 1), executors)
 	if err := s.warmUp(ctx, v, session, spec, cost); err != nil {
 		return err

@@ -159,12 +159,12 @@ const MaxText = 4 << 10
 // cut to MaxText, and valid UTF-8.
 func (e *Error) Text() string { return Clip(e.Message, MaxText) }
 
-// Clip cuts a text to at most n bytes, an ellipsis included, between runes, and
+// Clip cuts a text to at most n bytes (3 or more), an ellipsis included, between runes, and
 // replaces what is not UTF-8.
 func Clip(text string, n int) string {
 	const ellipsis = "…"
 	if len(text) > n {
-		end := n - len(ellipsis)
+		end := max(n-len(ellipsis), 0)
 		for end > 0 && !utf8.RuneStart(text[end]) {
 			end--
 		}

@@ -82,7 +82,7 @@ func (a *Authenticator) Required() bool { return a.anonymous == nil }
 // fault.Unauthenticated: there is no credential ("credential_missing"), it is of
 // a kind that is not accepted ("credential_unsupported"), or it was refused, with
 // the code of its kind. fault.Invalid: there are several
-// ("credentials_ambiguous"). fault.Unavailable: it cannot be verified now.
+// ("credential_ambiguous"). fault.Unavailable: it cannot be verified now.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (*access.Principal, error) {
 	if a.anonymous != nil {
 		return a.anonymous, nil
@@ -146,7 +146,7 @@ func bearer(header string) (string, bool) {
 
 var (
 	errAmbiguous error = fault.New(fault.Invalid, "the request has several credentials: send one, either in Authorization, or in X-API-Key, or as a client certificate").
-			WithCode("credentials_ambiguous")
+			WithCode("credential_ambiguous")
 	errUnsupported error = fault.New(fault.Unauthenticated, "this kind of credential is not accepted here: expected Authorization: Bearer with an API key or a token, as this server is configured").
 			WithCode("credential_unsupported")
 )

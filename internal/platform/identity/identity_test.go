@@ -89,11 +89,11 @@ func TestOneCredentialIsAccepted(t *testing.T) {
 		"keys not accepted":  {Config{Tokens: all.Tokens}, Credentials{Authorization: one("Bearer " + key)}, "credential_unsupported"},
 		"nor in the header":  {Config{Tokens: all.Tokens}, Credentials{APIKey: one(key)}, "credential_unsupported"},
 		"tokens not":         {Config{Keys: all.Keys}, Credentials{Authorization: one("Bearer a.b.c")}, "credential_unsupported"},
-		"two headers":        {all, Credentials{Authorization: one("Bearer "+key, "Bearer "+key)}, "credentials_ambiguous"},
-		"two keys":           {all, Credentials{APIKey: one(key, key)}, "credentials_ambiguous"},
-		"key and token":      {all, Credentials{APIKey: one(key), Authorization: one("Bearer a.b.c")}, "credentials_ambiguous"},
-		"key and nonsense":   {all, Credentials{APIKey: one(key), Authorization: one("")}, "credentials_ambiguous"},
-		"peer and key":       {all, Credentials{Peer: chain, APIKey: one(key)}, "credentials_ambiguous"},
+		"two headers":        {all, Credentials{Authorization: one("Bearer "+key, "Bearer "+key)}, "credential_ambiguous"},
+		"two keys":           {all, Credentials{APIKey: one(key, key)}, "credential_ambiguous"},
+		"key and token":      {all, Credentials{APIKey: one(key), Authorization: one("Bearer a.b.c")}, "credential_ambiguous"},
+		"key and nonsense":   {all, Credentials{APIKey: one(key), Authorization: one("")}, "credential_ambiguous"},
+		"peer and key":       {all, Credentials{Peer: chain, APIKey: one(key)}, "credential_ambiguous"},
 		"unverified and key": {all, Credentials{Peer: nil, APIKey: one(key)}, "key"},
 	} {
 		a, err := New(c.cfg)

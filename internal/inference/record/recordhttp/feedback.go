@@ -102,7 +102,7 @@ func (h handler) one(ctx context.Context, tenant string, body []byte, now time.T
 
 // lines takes a label of each line.
 func (h handler) lines(ctx context.Context, tenant string, body []byte, now time.Time) (*Report, error) {
-	if n := bytes.Count(body, []byte{'\n'}); n > maxLines {
+	if n := bytes.Count(bytes.TrimSuffix(body, []byte{'\n'}), []byte{'\n'}) + 1; n > maxLines {
 		return nil, fault.New(fault.Unprocessable, "there are %d lines, at most %d are taken at once: send several requests", n, maxLines).WithCode("feedback_too_long")
 	}
 	report := &Report{Object: "feedback_report", Errors: []LineError{}}
