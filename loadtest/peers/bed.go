@@ -100,7 +100,7 @@ func (b *bed) measure(ctx context.Context, chosen []*peer) error {
 			return err
 		}
 	}
-	if err := objective(repository, overloadModel, overloadSLO); err != nil {
+	if err := objective(repository, overloadModel, overloadObjective); err != nil {
 		return err
 	}
 	if b.binary == "" {

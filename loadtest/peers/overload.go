@@ -15,7 +15,10 @@ import (
 // How a server is asked for twice as much as it can do.
 const (
 	overloadModel = "transformer"
-	overloadSLO   = time.Second
+	overloadSLO   = time.Second // as clients count
+	// overloadObjective is the SLO that Sluice has: shorter than the clients', who count from when
+	// a request is due, and the way there and back.
+	overloadObjective = 850 * time.Millisecond
 	// overloadConns are so many that no server is spared by the clients' having no
 	// connection left before its queue is longer than the SLO.
 	overloadConns = 4096
@@ -26,7 +29,7 @@ const (
 var overloadCell = cell{overloadModel, load.JSON, 64}
 
 // objective sets the SLO in a model's config. Sluice refuses what it does not expect to answer
-// within it, so that a shorter one than the measurement's would have it refuse what counts here.
+// within it.
 func objective(repository, name string, slo time.Duration) error {
 	path := filepath.Join(repository, name, "config.yaml")
 	config, err := os.ReadFile(path)

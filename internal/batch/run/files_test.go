@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/xuri/excelize/v2"
 
 	"sluice/internal/batch/encode"
@@ -69,6 +70,14 @@ func TestFormats(t *testing.T) {
 	rows, err := book.GetRows("data_1")
 	if err != nil || len(rows) != 251 || strings.Join(rows[0], ",") != "row_id,index,status,y,z,s,note,error_code,error_message" || rows[3][3] != "4" {
 		t.Errorf("%d rows, %v: %v", len(rows), err, rows[:min(4, len(rows))])
+	}
+	type columns struct {
+		Y *float32 `parquet:"y,optional"`
+		Z []int64  `parquet:"z,list"`
+	}
+	typed, err := parquet.Read[columns](bytes.NewReader(got[encode.Parquet]), int64(len(got[encode.Parquet])))
+	if err != nil || len(typed) != 250 || *typed[2].Y != 4 || len(typed[2].Z) != 2 || typed[2].Z[0] != 2 {
+		t.Errorf("%d rows, %v: %+v", len(typed), err, typed[:min(3, len(typed))])
 	}
 	b.tidy(found)
 

@@ -20,12 +20,13 @@ import (
 func Schema(b *job.Batch, m *Model) table.Schema {
 	var s table.Schema
 	taken := map[string]bool{}
-	add := func(prefix, name string, t table.Type) {
+	add := func(prefix, name string, t table.Type) *table.Field {
 		if taken[name] {
 			name = prefix + name
 		}
 		taken[name] = true
 		s = append(s, table.Field{Name: name, Type: t})
+		return &s[len(s)-1]
 	}
 	if b.Spec.ID != "" {
 		add("", "row_id", table.String)
@@ -37,7 +38,9 @@ func Schema(b *job.Batch, m *Model) table.Schema {
 		kept = table.JSON
 	}
 	for _, o := range m.Outputs {
-		add("output.", o.Name, cellType(o))
+		if f := add("output.", o.Name, cellType(o)); elements(o.Shape) != 1 {
+			f.Items = valueType(o.Type)
+		}
 	}
 	for _, name := range b.Spec.Keep {
 		add("input.", name, kept)
@@ -49,10 +52,15 @@ func Schema(b *job.Batch, m *Model) table.Schema {
 
 // cellType is what a row of an output is in a table: one value, or a JSON list.
 func cellType(o Port) table.Type {
-	if elements(o.Shape) != 1 {
-		return table.JSON
+	if t := valueType(o.Type); elements(o.Shape) == 1 && t != 0 {
+		return t
 	}
-	switch o.Type {
+	return table.JSON
+}
+
+// valueType is what a value is in a table, zero where no column can have it.
+func valueType(t ingest.Type) table.Type {
+	switch t {
 	case "FP32":
 		return table.Float32
 	case "FP64":
@@ -62,7 +70,7 @@ func cellType(o Port) table.Type {
 	case ingest.Bytes:
 		return table.String
 	case "UINT64":
-		return table.JSON // larger than any column of integers
+		return 0 // larger than any column of integers
 	}
 	return table.Int
 }

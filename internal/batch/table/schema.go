@@ -42,6 +42,9 @@ func (t Type) String() string {
 type Field struct {
 	Name string
 	Type Type
+	// Items says of a JSON column whose cells are flat lists of what its values are: String, Int,
+	// Float, Float32 or Bool, and zero where that varies. What has lists writes them as such.
+	Items Type `json:",omitempty"`
 }
 
 // Schema is the fields of a table, in order. It is not changed after its first
@@ -77,6 +80,8 @@ func (s Schema) Check() error {
 			why = "has a control character in its name"
 		case f.Type < String || f.Type > Time:
 			why = "has a type that does not exist"
+		case f.Items != 0 && (f.Type != JSON || f.Items == JSON || f.Items >= Time):
+			why = "has items that lists cannot have"
 		case twice:
 			return fault.New(fault.Invalid, "columns %d and %d are both called %q: names must differ", first+1, i+1, f.Name).WithCode("table_invalid")
 		default:

@@ -18,16 +18,19 @@ func TestSchemaCheck(t *testing.T) {
 		schema Schema
 		want   string // part of the message; empty for none
 	}{
-		"right":     {Schema{{"a", String}, {"A", Time}, {"größe in m²", Float32}}, ""},
+		"right":     {Schema{{Name: "a", Type: String}, {Name: "A", Type: Time}, {Name: "größe in m²", Type: Float32}}, ""},
 		"nothing":   {nil, "between 1 and"},
 		"too many":  {make(Schema, MaxColumns+1), "between 1 and"},
-		"no name":   {Schema{{"a", Int}, {"", Int}}, "column 2"},
-		"long name": {Schema{{strings.Repeat("x", MaxName+1), Int}}, "too long"},
-		"bad UTF-8": {Schema{{"\xff", Int}}, "not UTF-8"},
-		"newline":   {Schema{{"a\nb", Int}}, "control"},
-		"no type":   {Schema{{"a", 0}}, "type"},
-		"past type": {Schema{{"a", Time + 1}}, "type"},
-		"twice":     {Schema{{"a", Int}, {"b", Int}, {"a", Bool}}, `columns 1 and 3 are both called "a"`},
+		"no name":   {Schema{{Name: "a", Type: Int}, {Name: "", Type: Int}}, "column 2"},
+		"long name": {Schema{{Name: strings.Repeat("x", MaxName+1), Type: Int}}, "too long"},
+		"bad UTF-8": {Schema{{Name: "\xff", Type: Int}}, "not UTF-8"},
+		"newline":   {Schema{{Name: "a\nb", Type: Int}}, "control"},
+		"no type":   {Schema{{Name: "a", Type: 0}}, "type"},
+		"past type": {Schema{{Name: "a", Type: Time + 1}}, "type"},
+		"lists":     {Schema{{Name: "a", Type: JSON, Items: Float32}}, ""},
+		"items":     {Schema{{Name: "a", Type: Int, Items: Int}}, "items"},
+		"no items":  {Schema{{Name: "a", Type: JSON, Items: Time}}, "items"},
+		"twice":     {Schema{{Name: "a", Type: Int}, {Name: "b", Type: Int}, {Name: "a", Type: Bool}}, `columns 1 and 3 are both called "a"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tt.schema.Check()
@@ -45,7 +48,7 @@ func TestSchemaCheck(t *testing.T) {
 }
 
 func TestIndex(t *testing.T) {
-	s := Schema{{"a", Int}, {"b", String}}
+	s := Schema{{Name: "a", Type: Int}, {Name: "b", Type: String}}
 	if s.Index("b") != 1 || s.Index("c") != -1 {
 		t.Errorf("b is at %d, c at %d", s.Index("b"), s.Index("c"))
 	}
@@ -112,7 +115,7 @@ func at(c *Column, i int) cell {
 
 // A chunk holds what was put in, across resets and rows taken back.
 func TestChunkHoldsWhatWasPutIn(t *testing.T) {
-	schema := Schema{{"s", String}, {"j", JSON}, {"i", Int}, {"f", Float}, {"g", Float32}, {"b", Bool}, {"t", Time}}
+	schema := Schema{{Name: "s", Type: String}, {Name: "j", Type: JSON}, {Name: "i", Type: Int}, {Name: "f", Type: Float}, {Name: "g", Type: Float32}, {Name: "b", Type: Bool}, {Name: "t", Type: Time}}
 	rapid.Check(t, func(t *rapid.T) {
 		c := NewChunk(schema)
 		var model [][]cell
@@ -175,7 +178,7 @@ func same(a, b cell) bool {
 
 // A page appended at once leaves older nulls where they are.
 func TestPagesAppendedAtOnce(t *testing.T) {
-	c := NewChunk(Schema{{"x", Float32}})
+	c := NewChunk(Schema{{Name: "x", Type: Float32}})
 	col := c.Column(0)
 	col.AppendNull()
 	col.Float32s = append(col.Float32s, 1, 2, 3)

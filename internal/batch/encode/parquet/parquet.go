@@ -71,8 +71,11 @@ func NewWriter(out io.Writer, schema table.Schema, o Options) *Writer {
 	return &Writer{o: o, file: parquet.NewGenericWriter[any](out, options...)}
 }
 
-// rows handed to the library at once.
-const step = 1024
+// What is handed to the library at once: rows, and of lists about so many values.
+const (
+	step       = 1024
+	stepValues = 16 << 10
+)
 
 // Write implements table.Writer.
 func (w *Writer) Write(c *table.Chunk) error {
@@ -83,8 +86,12 @@ func (w *Writer) Write(c *table.Chunk) error {
 	for from := 0; from < c.Rows() && w.err == nil; from += step {
 		to := min(from+step, c.Rows())
 		for i, column := range columns {
-			w.fill(c.Column(i), from, to)
-			if _, w.err = column.WriteRowValues(w.values); w.err != nil {
+			for row := from; row < to && w.err == nil; {
+				if row, w.err = w.fill(c, i, row, to); w.err == nil {
+					_, w.err = column.WriteRowValues(w.values)
+				}
+			}
+			if w.err != nil {
 				return w.err
 			}
 		}
@@ -109,13 +116,20 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// fill makes values of some rows of a column. Texts are borrowed: the library
-// copies them.
-func (w *Writer) fill(c *table.Column, from, to int) {
+// fill makes values of some rows of a column, and returns the row behind them. Texts are
+// borrowed: the library copies them.
+func (w *Writer) fill(chunk *table.Chunk, i, from, to int) (row int, err error) {
 	w.values = w.values[:0]
-	for row := from; row < to; row++ {
+	c, items := chunk.Column(i), chunk.Schema()[i].Items
+	for row = from; row < to && len(w.values) < stepValues; row++ {
 		if c.Null(row) {
-			w.values = append(w.values, parquet.NullValue().Level(0, 0, 0))
+			w.values = append(w.values, parquet.NullValue().Level(0, 0, i))
+			continue
+		}
+		if items != 0 {
+			if w.values, err = appendList(w.values, c.Text(row), items, i); err != nil {
+				return row, err
+			}
 			continue
 		}
 		var v parquet.Value
@@ -131,8 +145,9 @@ func (w *Writer) fill(c *table.Column, from, to int) {
 		default:
 			v = parquet.Int64Value(c.Ints[row])
 		}
-		w.values = append(w.values, v.Level(0, 1, 0))
+		w.values = append(w.values, v.Level(0, 1, i))
 	}
+	return row, nil
 }
 
 // root is the group of a schema's columns in their own order: the library's
@@ -159,7 +174,11 @@ func (field) Value(base reflect.Value) reflect.Value { return base }
 func rootOf(schema table.Schema) parquet.Node {
 	r := root{Group: parquet.Group{}}
 	for _, f := range schema {
-		r.fields = append(r.fields, field{Node: parquet.Optional(nodeOf(f.Type)), name: f.Name})
+		node := parquet.Optional(nodeOf(f.Type))
+		if f.Items != 0 {
+			node = listOf(f.Items)
+		}
+		r.fields = append(r.fields, field{Node: node, name: f.Name})
 	}
 	return r
 }

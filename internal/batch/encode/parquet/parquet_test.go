@@ -71,8 +71,12 @@ func read(t *rapid.T, f *parquet.File, schema table.Schema) (rows [][]any) {
 			n, err := r.ReadRows(buf)
 			for _, row := range buf[:n] {
 				cells := make([]any, len(schema))
-				for i, v := range row {
-					cells[i] = value(v, schema[i].Type)
+				for i, values := range row.Range {
+					if schema[i].Items != 0 {
+						cells[i] = listIn(values, schema[i].Items)
+					} else {
+						cells[i] = value(values[0], schema[i].Type)
+					}
 				}
 				rows = append(rows, cells)
 			}
@@ -86,6 +90,24 @@ func read(t *rapid.T, f *parquet.File, schema table.Schema) (rows [][]any) {
 		r.Close()
 	}
 	return rows
+}
+
+// listIn is a list as tabletest.Cell has it.
+func listIn(values []parquet.Value, items table.Type) any {
+	if values[0].DefinitionLevel() == noList {
+		return nil
+	}
+	list := []any{}
+	for _, v := range values {
+		if v.DefinitionLevel() > emptyList {
+			list = append(list, value(v, items))
+		}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(err)
+	}
+	return json.RawMessage(b)
 }
 
 func value(v parquet.Value, typ table.Type) any {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -58,6 +59,9 @@ func Schema(t *rapid.T) table.Schema {
 	for i := range s {
 		name := rapid.SampledFrom([]string{"c", "größe", "a b", `"q"`, "x,y", "=1+1", "<a>&"}).Draw(t, "name")
 		s[i] = table.Field{Name: fmt.Sprintf("%s%d", name, i), Type: rapid.SampledFrom(Types).Draw(t, "type")}
+		if s[i].Type == table.JSON {
+			s[i].Items = rapid.SampledFrom([]table.Type{0, table.String, table.Int, table.Float, table.Float32, table.Bool}).Draw(t, "items")
+		}
 	}
 	return s
 }
@@ -66,9 +70,11 @@ func Schema(t *rapid.T) table.Schema {
 func Fill(t *rapid.T, c *table.Chunk, most int) {
 	c.Reset()
 	for range rapid.IntRange(0, most).Draw(t, "rows") {
-		for i := range c.Schema() {
+		for i, f := range c.Schema() {
 			if col := c.Column(i); rapid.IntRange(0, 4).Draw(t, "null") == 0 {
 				col.AppendNull()
+			} else if f.Items != 0 {
+				col.AppendText(list(t, f.Items))
 			} else {
 				draw(t, col)
 			}
@@ -85,6 +91,27 @@ func Texts() *rapid.Generator[string] {
 			"_x000D_", "_x005F_x000D_", "<b>&amp;</b>", "]]>", " led", "trailed ", "\ufffe\uffff", "\u2028", "😀", "\ufeffbom", "1e5", "true", "2026-01-01",
 		}),
 	)
+}
+
+// list draws a list of items, and nulls among them, as JSON.
+func list(t *rapid.T, items table.Type) []byte {
+	c := table.Column{Type: items}
+	values := make([]any, rapid.IntRange(0, 4).Draw(t, "length"))
+	for i := range values {
+		draw(t, &c)
+		values[i] = Cell(&c, i)
+		if text, ok := values[i].(string); ok {
+			values[i] = strings.ToValidUTF8(text, "?")
+		}
+		if x, ok := values[i].(float64); ok && (math.IsNaN(x) || math.IsInf(x, 0)) {
+			values[i] = nil
+		}
+	}
+	b, err := json.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func draw(t *rapid.T, col *table.Column) {
