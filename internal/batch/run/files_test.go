@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/parquet-go/parquet-go"
 	"github.com/xuri/excelize/v2"
 
 	"sluice/internal/batch/encode"
@@ -71,13 +70,13 @@ func TestFormats(t *testing.T) {
 	if err != nil || len(rows) != 251 || strings.Join(rows[0], ",") != "row_id,index,status,y,z,s,note,error_code,error_message" || rows[3][3] != "4" {
 		t.Errorf("%d rows, %v: %v", len(rows), err, rows[:min(4, len(rows))])
 	}
-	type columns struct {
-		Y *float32 `parquet:"y,optional"`
-		Z []int64  `parquet:"z,list"`
+	columns := found.Output.Columns
+	if z := columns[columns.Index("z")]; z.Items != table.Int {
+		t.Errorf("%+v: the lists are not of integers", z)
 	}
-	typed, err := parquet.Read[columns](bytes.NewReader(got[encode.Parquet]), int64(len(got[encode.Parquet])))
-	if err != nil || len(typed) != 250 || *typed[2].Y != 4 || len(typed[2].Z) != 2 || typed[2].Z[0] != 2 {
-		t.Errorf("%d rows, %v: %+v", len(typed), err, typed[:min(3, len(typed))])
+	spec := &ingest.Spec{ID: "row_id", Inputs: []ingest.Input{{Name: "z", Type: "INT64", Width: 2, Columns: []string{"z"}}}}
+	if f, err := ingest.Inspect(t.Context(), Source(b.bucket, found.Files[1].Object), ingest.File{}, spec, ingest.Options{}); err != nil || f.Rows != 250 {
+		t.Errorf("lists in Parquet: %+v, %v", f, err)
 	}
 	b.tidy(found)
 
