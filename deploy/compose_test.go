@@ -144,7 +144,7 @@ func TestNATSSyncsBeforeItAcknowledges(t *testing.T) {
 	if !o.JetStream || !o.SyncAlways || o.ServerName != "nats-1" || len(o.Routes) != 3 {
 		t.Errorf("JetStream %v, sync always %v, name %q, %d routes", o.JetStream, o.SyncAlways, o.ServerName, len(o.Routes))
 	}
-	const reserved = 8200 << 20 // by the streams of docs/OPERATIONS.md
+	const reserved = 8800 << 20 // by the streams of docs/OPERATIONS.md
 	if o.JetStreamMaxStore < reserved {
 		t.Errorf("JetStream may store %d bytes: the streams reserve more, and would not be made", o.JetStreamMaxStore)
 	}
@@ -208,6 +208,12 @@ func TestProgramsAcceptTheirSettings(t *testing.T) {
 		c, err := config.Load(nil, environ)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		// Each engine is one that a program is told of.
+		for engine, address := range map[string]string{"scylla": c.Database.URL, "minio": c.Blob.URL, "clickhouse": c.Record.URL} {
+			if !strings.Contains(address, "://"+engine+":") && !strings.Contains(address, "@"+engine+":") {
+				t.Errorf("%s does not use %s", name, engine)
+			}
 		}
 		if c.Auth.Mode != "required" || c.NATS.Replicas != 3 || len(c.NATS.URL) != 3 {
 			t.Errorf("%s: authentication %s, %d replicas on %q", name, c.Auth.Mode, c.NATS.Replicas, c.NATS.URL)
