@@ -31,7 +31,7 @@ run: build ## build and start the whole platform: HTTP :8000, gRPC :8001, operat
 	exec ./bin/api
 
 .PHONY: build
-build: doctor ## build bin/api and bin/worker
+build: doctor ## build bin/api, bin/worker and bin/sluice
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./cmd/...
 

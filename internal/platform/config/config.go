@@ -107,7 +107,7 @@ type Auth struct {
 
 // Database configures the store of everything but predictions and objects.
 type Database struct {
-	URL string `key:"url" secret:"true" help:"sqlite:path, or scylla://[user:password@]host:port[,host:port]/keyspace?replication=3&dc=name; empty is sqlite:sluice.db in data_dir"`
+	URL string `key:"url" secret:"true" help:"sqlite:path, or scylla://[user:password@]host:port[,host:port]/keyspace?replication=3&dc=name&tls=true&ca=path; empty is sqlite:sluice.db in data_dir"`
 }
 
 // NATS configures the queue.
@@ -128,7 +128,7 @@ type NATS struct {
 
 // Blob configures where objects are kept.
 type Blob struct {
-	URL string `key:"url" secret:"true" help:"file:path, or s3://[key:secret@]host[:port]/bucket?region=name&prefix=folder&insecure=true; empty is file:blobs in data_dir"`
+	URL string `key:"url" secret:"true" help:"file:path, or s3://[key:secret@]host[:port]/bucket?region=name&prefix=folder&insecure=true&ca=path&path_style=false&create=false; empty is file:blobs in data_dir"`
 }
 
 // Upload configures what clients may upload. One request has at most http.max_body.
