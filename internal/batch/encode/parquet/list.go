@@ -27,11 +27,11 @@ const (
 
 // appendList appends the items of a list, which is JSON.
 func appendList(values []parquet.Value, text []byte, items table.Type, column int) ([]parquet.Value, error) {
-	inner, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte("["))
-	if inner, ok = bytes.CutSuffix(inner, []byte("]")); !ok {
+	inner := bytes.TrimSpace(text)
+	if len(inner) < 2 || inner[0] != '[' || inner[len(inner)-1] != ']' {
 		return values, errList(text, items)
 	}
-	if inner = bytes.TrimSpace(inner); len(inner) == 0 {
+	if inner = bytes.TrimSpace(inner[1 : len(inner)-1]); len(inner) == 0 {
 		return append(values, parquet.NullValue().Level(0, emptyList, column)), nil
 	}
 	if items == table.String {

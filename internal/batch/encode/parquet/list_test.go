@@ -47,7 +47,7 @@ func TestWhatIsNoList(t *testing.T) {
 		cell  string
 		items table.Type
 	}{
-		{"1", table.Int}, {"[1", table.Int}, {"", table.Int}, {"[1.5]", table.Int}, {"[[1]]", table.Int}, {"[1,]", table.Int},
+		{"1", table.Int}, {"[1", table.Int}, {"1]", table.Int}, {"", table.Int}, {"[1.5]", table.Int}, {"[[1]]", table.Int}, {"[1,]", table.Int},
 		{"[1e39]", table.Float32}, {`["1"]`, table.Float}, {"[1]", table.Bool}, {"[1]", table.String}, {`{"a":1}`, table.String},
 	} {
 		schema := table.Schema{{Name: "list", Type: table.JSON, Items: tt.items}}
