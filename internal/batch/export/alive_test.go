@@ -3,10 +3,12 @@ package export
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"sluice/internal/batch/encode"
+	"sluice/internal/platform/blob"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/queue"
 	"sluice/internal/platform/repo"
@@ -79,6 +81,49 @@ func TestCancelStopsCounting(t *testing.T) {
 	b.run(e.ID)
 	if e = b.find(t, e.ID); e.Status != Cancelled || len(b.objects(t)) > 0 {
 		t.Errorf("%s, %q", e.Status, b.objects(t))
+	}
+}
+
+// crossed is a store in which something else happens before a commit, once.
+type crossed struct {
+	repo.Driver
+	before func()
+}
+
+func (c *crossed) Commit(ctx context.Context, set *repo.Changeset) error {
+	if before := c.before; before != nil {
+		c.before = nil
+		before()
+	}
+	return c.Driver.Commit(ctx, set)
+}
+
+// An attempt that completes its export while it is taken for dead keeps the files.
+func TestRemindersCrossCompletion(t *testing.T) {
+	b := newBed(t, 1, Config{})
+	e := b.create(t, Request{Format: encode.CSV})
+	parts := []Part{{Name: "a.csv", Object: "acme/exports/" + string(e.ID) + "/a.csv"}}
+	if _, err := b.bucket.Put(t.Context(), parts[0].Object, strings.NewReader("a"), blob.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	change := func(f func(e *Export, now time.Time) error) {
+		t.Helper()
+		if _, err := b.update(t.Context(), repo.Scope{Tenant: "acme"}, e.ID, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(e *Export, now time.Time) error { return e.Take(now, time.Hour) })
+	change(func(e *Export, now time.Time) error { return e.Advance(1, Progress{}, parts, now) })
+	b.pass(2 * lease)
+	other := *b.Service
+	other.store = repo.New(&crossed{b.store.Driver(), func() {
+		change(func(e *Export, now time.Time) error { return e.Finish(1, Progress{}, parts, now, time.Hour) })
+	}}, repo.Config{Now: b.time})
+	if err := other.Remind(t.Context(), "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if e = b.find(t, e.ID); e.Status != Completed || len(b.objects(t)) != 1 {
+		t.Errorf("%s, with %q", e.Status, b.objects(t))
 	}
 }
 

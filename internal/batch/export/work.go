@@ -50,6 +50,7 @@ func (s *Service) remind(ctx context.Context, scope repo.Scope, id ID) error {
 	var parts []Part // of one that has expired, or whose worker died
 	err := s.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
 		waits := false
+		parts = nil // it may not be so any more: after a conflict this runs again
 		_, err := Exports.Update(ctx, tx, id, func(e *Export) error {
 			left := e.Parts
 			if waits = e.Remind(tx.Now()); waits || e.Expire(tx.Now()) {
