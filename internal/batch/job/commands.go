@@ -185,11 +185,16 @@ func change(ctx context.Context, tx *repo.Tx, of Of, cfg Config, f func(*Batch) 
 
 // room refuses one more open batch where the tenant has as many as it may.
 func room(ctx context.Context, from repo.Reading, most int) error {
-	page, err := Batches.Find(ctx, from, spec.Query[Batch]{Where: open.Eq(true), Limit: most})
-	if err != nil || len(page.Items) < most {
-		return err
+	n := 0
+	for _, err := range Batches.All(ctx, from, spec.Query[Batch]{Where: open.Eq(true), Limit: most}) { // which may be more than a page
+		if err != nil {
+			return err
+		}
+		if n++; n >= most {
+			return fault.New(fault.Exhausted, "%d batches of the tenant have not ended, as many as may: wait for one, or cancel one", most).WithCode("batches_open").WithRetryAfter(30 * time.Second)
+		}
 	}
-	return fault.New(fault.Exhausted, "%d batches of the tenant have not ended, as many as may: wait for one, or cancel one", most).WithCode("batches_open").WithRetryAfter(30 * time.Second)
+	return nil
 }
 
 // Ahead returns how many rows of a tenant's open batches of a model have their turns
