@@ -140,7 +140,8 @@ func (n *Node) sweep(ctx context.Context) error {
 const orphanAge = 24 * time.Hour
 
 // sweepObjects removes stale uploads, and objects that nothing owns, of all
-// tenants, those among them that are gone. One process at a time does it.
+// tenants, those among them that are gone. What fails in one folder is done in the
+// others all the same. One process at a time does it.
 func (n *Node) sweepObjects(ctx context.Context) error {
 	lease, err := n.Store.Acquire(ctx, "objects-sweep", n.owner, sweepInterval)
 	if errors.Is(err, repo.ErrLeased) {
@@ -153,12 +154,13 @@ func (n *Node) sweepObjects(ctx context.Context) error {
 		_, err := blob.Sweep(ctx, n.Blobs, "", time.Now().Add(-staleUpload))
 		errs := []error{err}
 		for tenant, err := range blob.Roots(ctx, n.Blobs) {
-			for _, o := range n.deps.Objects {
-				if err == nil {
-					err = n.sweepOrphans(ctx, tenant, o)
-				}
+			if err != nil {
+				errs = append(errs, err)
+				continue
 			}
-			errs = append(errs, err)
+			for _, o := range n.deps.Objects {
+				errs = append(errs, n.sweepOrphans(ctx, tenant, o))
+			}
 		}
 		return errors.Join(errs...)
 	})

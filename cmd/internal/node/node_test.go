@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +17,8 @@ import (
 
 	"sluice/internal/platform/access"
 	"sluice/internal/platform/aggregate"
+	"sluice/internal/platform/blob"
+	"sluice/internal/platform/blob/memblob"
 	"sluice/internal/platform/config"
 	"sluice/internal/platform/fault"
 	"sluice/internal/platform/flag"
@@ -215,6 +220,53 @@ func TestSecret(t *testing.T) {
 	}
 	if _, err := readSecret(path); !fault.Is(err, fault.Invalid) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A secret that cannot be read though its name is taken is an error.
+func TestSecretBehindNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "secret.key")
+	if err := os.Symlink(filepath.Join(dir, "nothing"), path); err != nil {
+		t.Skip(err)
+	}
+	if _, err := readSecret(path); !fault.Is(err, fault.Internal) {
+		t.Errorf("got %v", err)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("%v are left, %v", all, err)
+	}
+}
+
+// An object that cannot be looked at keeps no folder of its tenant from being swept.
+func TestFoldersAreSweptByThemselves(t *testing.T) {
+	n := open(t, t.TempDir())
+	defer func() { _ = n.Close(context.Background()) }()
+	if err := n.Store.Driver().Migrate(t.Context(), []*repo.Schema{repo.LeaseSchema()}); err != nil {
+		t.Fatal(err)
+	}
+	n.Blobs = memblob.New(memblob.Config{Now: func() time.Time { return time.Now().Add(-2 * orphanAge) }})
+	n.deps.Log = slog.New(slog.DiscardHandler)
+	unknown := errors.New("not known")
+	for folder, err := range map[string]error{"a": unknown, "b": nil, "c": unknown} {
+		if _, err := n.Blobs.Put(t.Context(), "acme/"+folder+"/x", strings.NewReader("x"), blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n.deps.Objects = append(n.deps.Objects, Objects{Folder: folder, Owned: func(context.Context, *repo.Store, string, string) (bool, error) { return false, err }})
+	}
+	slices.SortFunc(n.deps.Objects, func(a, b Objects) int { return strings.Compare(a.Folder, b.Folder) })
+	if err := n.sweepObjects(t.Context()); !errors.Is(err, unknown) {
+		t.Errorf("got %v", err)
+	}
+	var left []string
+	for info, err := range n.Blobs.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, info.Key)
+	}
+	if !slices.Equal(left, []string{"acme/a/x", "acme/c/x"}) {
+		t.Errorf("left are %q", left)
 	}
 }
 

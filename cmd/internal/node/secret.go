@@ -52,19 +52,20 @@ func readSeals(path string) (*seal.Ring, error) {
 // there.
 func readOrMake(path string, content func() string) (string, error) {
 	text, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		return string(text), nil
-	case !errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
+		made := []byte(content())
+		switch err := publish(path, made); {
+		case err == nil:
+			return string(made), nil
+		case !errors.Is(err, fs.ErrExist):
+			return "", fault.Wrap(fault.Internal, err, "the secret file %s cannot be made", path)
+		}
+		text, err = os.ReadFile(path) // another process was first
+	}
+	if err != nil {
 		return "", fault.Wrap(fault.Internal, err, "the secret file %s cannot be read", path)
 	}
-	made := content()
-	if err := publish(path, []byte(made)); errors.Is(err, fs.ErrExist) {
-		return readOrMake(path, content) // another process was first
-	} else if err != nil {
-		return "", fault.Wrap(fault.Internal, err, "the secret file %s cannot be made", path)
-	}
-	return made, nil
+	return string(text), nil
 }
 
 // publish makes a file that is whole from the moment on that it is there, and
