@@ -21,7 +21,7 @@ func Schema(b *job.Batch, m *Model) table.Schema {
 	var s table.Schema
 	taken := map[string]bool{}
 	add := func(prefix, name string, t table.Type) *table.Field {
-		if taken[name] {
+		for taken[name] {
 			name = prefix + name
 		}
 		taken[name] = true

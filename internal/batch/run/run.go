@@ -381,8 +381,9 @@ func (t *turn) failed(ctx context.Context, b *job.Batch, c job.Claim, cause erro
 		return true, nil
 	}
 	f := fault.Of(cause)
+	ends := c.Step != job.Finalize && !stopping && (f.Kind == fault.Unprocessable || f.Kind == fault.NotFound && fault.CodeOf(cause) != "model_not_found")
 	_, err = t.update(ctx, func(b *job.Batch, now time.Time) error {
-		if c.Step != job.Finalize && !stopping && (f.Kind == fault.Unprocessable || f.Kind == fault.NotFound && fault.CodeOf(cause) != "model_not_found") {
+		if ends {
 			return b.Fail(c, job.Failure{Code: fault.CodeOf(f), Message: f.Text()}, lines(f), now, t.cfg.Job.Timing)
 		}
 		innocent := stopping || f.Kind == fault.Unavailable || f.Kind == fault.Exhausted || f.Kind == fault.Canceled
@@ -402,7 +403,7 @@ func (t *turn) failed(ctx context.Context, b *job.Batch, c job.Claim, cause erro
 		return false, err
 	case stopping:
 		return false, fault.Wrap(fault.Unavailable, cause, "the worker stops").WithCode("worker_stops")
-	case f.Kind == fault.Unprocessable:
+	case ends:
 		return true, nil
 	}
 	t.cfg.Log.WarnContext(ctx, "a step of a batch failed, and is tried again", "batch", string(b.ID), "chunk", c.Chunk, "error", cause)
