@@ -32,6 +32,7 @@ type fragile struct {
 	repo.Driver
 	left atomic.Int64
 	done bool
+	away bool // it cannot be read
 }
 
 func (f *fragile) Commit(ctx context.Context, c *repo.Changeset) error {
@@ -42,6 +43,13 @@ func (f *fragile) Commit(ctx context.Context, c *repo.Changeset) error {
 		_ = f.Driver.Commit(ctx, c) // nobody learns it
 	}
 	return fault.New(fault.Unavailable, "the store is gone")
+}
+
+func (f *fragile) Get(ctx context.Context, key repo.Key) (repo.Record, error) {
+	if f.away {
+		return repo.Record{}, fault.New(fault.Unavailable, "the store is gone")
+	}
+	return f.Driver.Get(ctx, key)
 }
 
 type empty struct{}
@@ -334,5 +342,15 @@ func TestPlansThatMakeNoSense(t *testing.T) {
 	}
 	if _, err := b.Create(b.ctx, b.plan(Plan{Cron: "@daily"})); fault.CodeOf(err) != "schedule_quota" {
 		t.Error(err)
+	}
+}
+
+// A schedule whose export cannot be noted is known by its name.
+func TestStoreAway(t *testing.T) {
+	b := newBed(t)
+	x := b.create(t, Plan{Cron: "* * * * *"})
+	b.now, b.disk.away = at(t, "2026-01-01T12:01:10Z"), true
+	if after, err := b.fire(t.Context(), repo.Scope{Tenant: "acme", Actor: "system"}, *x); !fault.Is(err, fault.Unavailable) || after.ID != x.ID {
+		t.Errorf("%q, %v", after.ID, err)
 	}
 }

@@ -207,7 +207,8 @@ func (s *Service) Look(ctx context.Context, tenant string) error {
 // catchUp is how many times of one schedule are made up for at a time.
 const catchUp = 100
 
-// fire makes the export that is due of a schedule, and notes that.
+// fire makes the export that is due of a schedule, and notes that. It returns what the schedule
+// is then.
 func (s *Service) fire(ctx context.Context, scope repo.Scope, x Schedule) (Schedule, error) {
 	t, err := Parse(x.Plan.Cron, x.Plan.TimeZone)
 	if err != nil {
@@ -222,20 +223,24 @@ func (s *Service) fire(ctx context.Context, scope repo.Scope, x Schedule) (Sched
 		return x, nil // nothing new
 	}
 	s.fires.WithLabelValues(string(f.Outcome)).Inc()
-	was := x.Next
+	var after Schedule
 	err = s.store.Do(ctx, scope, func(ctx context.Context, tx *repo.Tx) error {
-		x, err = Schedules.Update(ctx, tx, x.ID, func(x *Schedule) error {
-			if x.Next.Equal(was) { // else somebody has been there before, or changed it
-				x.fired(t, f, missed)
+		after, err = Schedules.Update(ctx, tx, x.ID, func(now *Schedule) error {
+			if now.Next.Equal(x.Next) { // else somebody has been there before, or changed it
+				now.fired(t, f, missed)
 			}
 			return nil
 		})
 		return err
 	})
-	if errors.Is(err, repo.ErrNotFound) {
-		x.Next, err = never, nil
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		x.Next = never
+		return x, nil
+	case err != nil:
+		return x, err
 	}
-	return x, err
+	return after, nil
 }
 
 // make asks for the export of a time in the owner's name.
