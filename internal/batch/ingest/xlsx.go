@@ -178,7 +178,7 @@ func (r *sheetReader) Read(c *Chunk, l Limit) error {
 		r.at = Position{Offset: sheetRows + 1, Line: line, Row: r.at.Row + 1}
 		return nil
 	}
-	if end && c.Rows == 0 {
+	if end && c.Rows == 0 && err == nil {
 		return io.EOF
 	}
 	return err
