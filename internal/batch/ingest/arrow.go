@@ -90,10 +90,7 @@ func (f *arrowFile) add(m *arrowMessage, at int64) error {
 		f.messages++
 		return f.dictionary(h.int64(4), part, h.bool(8))
 	case m.kind == arrowBatch:
-		part.rows = h.int64(4)
-		if n := len(f.batches); n > 0 {
-			part.first = f.batches[n-1].first + f.batches[n-1].rows
-		}
+		part.first, part.rows = f.rows(), h.int64(4)
 		if part.rows < 0 || part.rows > 1<<40 {
 			return errors.New("a record batch has an impossible number of rows")
 		}
@@ -226,8 +223,8 @@ func describeArrow(ctx context.Context, src Source, f File, s *Spec, o Options) 
 	for i := range file.fields {
 		f.Columns = append(f.Columns, file.fields[i].name)
 	}
-	if n := len(file.batches); file.broken == nil {
-		f.Rows = file.batches[n-1].first + file.batches[n-1].rows
+	if file.broken == nil {
+		f.Rows = file.rows()
 	}
 	if err := f.lacks(s); err != nil {
 		return f, err

@@ -313,7 +313,7 @@ func (f *arrowField) of() string {
 		return "list of " + f.child()
 	}
 	names := map[int8]string{
-		arrowDecimal: "decimal", arrowDate: "date", arrowTime: "time", arrowTimestamp: "timestamp", 11: "interval", arrowFloat: "half_float", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
+		arrowDecimal: "decimal", arrowDate: "date", arrowTime: "time", arrowTimestamp: "timestamp", 11: "interval", arrowStruct: "struct", arrowUnion: "union", arrowMap: "map",
 		arrowFixedBin: "fixed_size_binary", 18: "duration", arrowRunEnd: "run_end_encoded", arrowBinView: "binary_view", arrowTextView: "utf8_view", arrowListView: "list_view", arrowLargeView: "large_list_view",
 	}
 	if name, is := names[f.kind]; is {

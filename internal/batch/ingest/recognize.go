@@ -95,7 +95,7 @@ func control(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r
 // textual tells JSON Lines from CSV: they begin with an object. So does an array of them, of
 // which Inspect says what to do.
 func (f *File) textual(ctx context.Context, src Source, o Options) error {
-	_, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
+	_, head, err := sniff(ctx, src, f.Coding.Encoding, o.Inflation)
 	if err != nil {
 		return err
 	}

@@ -175,9 +175,9 @@ func damaged(err error) error {
 // codeDamaged is the code of a file that cannot be decoded, at least from some place on.
 const codeDamaged = "file_damaged"
 
-// Sniff tells how content that begins so is wrapped. An encoding that is known
+// sniff tells how content that begins so is wrapped. An encoding that is known
 // already is kept.
-func Sniff(ctx context.Context, src Source, known string, limit Inflation) (Coding, []byte, error) {
+func sniff(ctx context.Context, src Source, known string, limit Inflation) (Coding, []byte, error) {
 	body, err := src.Open(ctx, 0)
 	if err != nil {
 		return Coding{}, nil, err

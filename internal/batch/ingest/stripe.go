@@ -14,7 +14,7 @@ type stripe struct {
 	data                []byte // of the row; empty: its cells have to be looked at
 }
 
-// least is the fewest columns that are worth it.
+// leastStripe is the fewest columns that are worth it.
 const leastStripe = 8
 
 // newStripe returns the widest stripe; nil where there is none.

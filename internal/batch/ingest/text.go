@@ -25,10 +25,6 @@ const (
 	XLSX    Format = "xlsx"
 )
 
-// Columnar says whether a file is kept by columns: it has no lines, and a row takes what
-// its columns do.
-func (f Format) Columnar() bool { return f == Parquet || f == Arrow }
-
 // Text says whether a file is text.
 func (f Format) Text() bool { return f == CSV || f == JSONL }
 
@@ -87,7 +83,7 @@ func Inspect(ctx context.Context, src Source, f File, s *Spec, o Options) (File,
 	case XLSX:
 		return inspectBook(ctx, src, f, s, o)
 	}
-	coding, head, err := Sniff(ctx, src, f.Coding.Encoding, o.Inflation)
+	coding, head, err := sniff(ctx, src, f.Coding.Encoding, o.Inflation)
 	if err != nil {
 		return f, err
 	}
