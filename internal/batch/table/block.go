@@ -7,39 +7,37 @@ import (
 	"sluice/internal/platform/fault"
 )
 
-// AppendBlock adds the rows from one index up to another to b, in a form that
-// ReadBlock of the same version of the program takes back: for files that do not
-// outlive their process.
-func (c *Chunk) AppendBlock(b []byte, from, to int) []byte {
-	b = binary.AppendUvarint(b, uint64(to-from))
+// AppendBlock adds the rows to b, in a form that ReadBlock of the same version of the
+// program takes back: for files that do not outlive their process.
+func (c *Chunk) AppendBlock(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(c.Rows()))
 	for i := range c.columns {
-		b = c.columns[i].appendBlock(b, from, to)
+		b = c.columns[i].appendBlock(b)
 	}
 	return b
 }
 
-func (c *Column) appendBlock(b []byte, from, to int) []byte {
-	nulls := c.nulls[min(from, len(c.nulls)):min(to, len(c.nulls))]
-	b = binary.AppendUvarint(b, uint64(len(nulls)))
-	b = appendBools(b, nulls)
+func (c *Column) appendBlock(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(c.nulls)))
+	b = appendBools(b, c.nulls)
 	switch c.Type {
 	case String, JSON:
-		for i := from; i < to; i++ {
+		for i := range c.ends {
 			text := c.Text(i)
 			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 		}
 	case Float:
-		for _, v := range c.Floats[from:to] {
+		for _, v := range c.Floats {
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 		}
 	case Float32:
-		for _, v := range c.Float32s[from:to] {
+		for _, v := range c.Float32s {
 			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 		}
 	case Bool:
-		b = appendBools(b, c.Bools[from:to])
+		b = appendBools(b, c.Bools)
 	default:
-		for _, v := range c.Ints[from:to] {
+		for _, v := range c.Ints {
 			b = binary.AppendVarint(b, v)
 		}
 	}

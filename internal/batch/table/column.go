@@ -35,9 +35,6 @@ func (c *Column) Len() int {
 // Null reports whether cell i is null.
 func (c *Column) Null(i int) bool { return i < len(c.nulls) && c.nulls[i] }
 
-// HasNulls reports whether any cell is null.
-func (c *Column) HasNulls() bool { return len(c.nulls) > 0 }
-
 // Text returns the text of cell i of a String or JSON column, empty for null.
 // It is valid until the chunk is reset, and not to be changed.
 func (c *Column) Text(i int) []byte {

@@ -3,6 +3,7 @@
 package parquet
 
 import (
+	"cmp"
 	"io"
 	"reflect"
 
@@ -18,13 +19,17 @@ import (
 type Options struct {
 	// Compression of pages: "zstd" (also where empty), "snappy", "gzip" or "none".
 	Compression string
-	// GroupRows and GroupBytes end a row group: 0 is 131,072 rows and 32 MiB
-	// before the last pages are compressed.
-	GroupRows  int
-	GroupBytes int64
 	// Metadata is kept in the file's footer.
 	Metadata map[string]string
+
+	groupRows int // of a row group; 0 is maxGroupRows
 }
+
+// What ends a row group: so many rows, or bytes before its last pages are compressed.
+const (
+	maxGroupRows  = 1 << 17
+	maxGroupBytes = 32 << 20
+)
 
 // fastest costs a third of the default's time for a tenth more bytes.
 var fastest = zstd.Codec{Level: zstd.SpeedFastest}
@@ -53,12 +58,7 @@ type Writer struct {
 
 // NewWriter returns a writer. The options must be right (see Check).
 func NewWriter(out io.Writer, schema table.Schema, o Options) *Writer {
-	if o.GroupRows <= 0 {
-		o.GroupRows = 1 << 17
-	}
-	if o.GroupBytes <= 0 {
-		o.GroupBytes = 32 << 20
-	}
+	o.groupRows = cmp.Or(o.groupRows, maxGroupRows)
 	options := []parquet.WriterOption{
 		parquet.NewSchema("table", rootOf(schema)), parquet.Compression(codecs[o.Compression]),
 		parquet.CreatedBy("sluice", "1", ""), // not of the build: the bytes depend on the rows alone
@@ -96,7 +96,7 @@ func (w *Writer) Write(c *table.Chunk) error {
 			}
 		}
 		w.rows += to - from
-		if w.rows >= w.o.GroupRows || w.file.Size()-w.start >= w.o.GroupBytes {
+		if w.rows >= w.o.groupRows || w.file.Size()-w.start >= maxGroupBytes {
 			w.flush()
 		}
 	}

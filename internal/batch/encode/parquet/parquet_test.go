@@ -25,7 +25,7 @@ func TestReadsBack(t *testing.T) {
 		schema := tabletest.Schema(t)
 		o := Options{
 			Compression: rapid.SampledFrom([]string{"", "zstd", "snappy", "gzip", "none"}).Draw(t, "compression"),
-			GroupRows:   rapid.IntRange(1, 20).Draw(t, "group"),
+			groupRows:   rapid.IntRange(1, 20).Draw(t, "group"),
 			Metadata:    map[string]string{"dataset": "test"},
 		}
 		c := table.NewChunk(schema)
@@ -154,7 +154,7 @@ func TestTheSameRowsAreTheSameBytes(t *testing.T) {
 	var files [2]bytes.Buffer
 	for i := range files {
 		c := table.NewChunk(tabletest.Plain)
-		w := NewWriter(&files[i], tabletest.Plain, Options{GroupRows: 1000})
+		w := NewWriter(&files[i], tabletest.Plain, Options{groupRows: 1000})
 		for n := 0; n < 6000; n += 3000 {
 			tabletest.FillPlain(c, n, 3000)
 			if err := w.Write(c); err != nil {
@@ -177,7 +177,7 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 func TestFailuresStay(t *testing.T) {
 	c := table.NewChunk(tabletest.Plain)
 	tabletest.FillPlain(c, 0, 5000)
-	w := NewWriter(full{}, tabletest.Plain, Options{GroupRows: 1000})
+	w := NewWriter(full{}, tabletest.Plain, Options{groupRows: 1000})
 	for range 3 {
 		if err := w.Write(c); err == nil {
 			t.Error("written to a full disk")

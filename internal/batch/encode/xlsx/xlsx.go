@@ -23,9 +23,8 @@ import (
 
 // Limits of the format (ECMA-376, and Excel's own specification).
 const (
-	MaxRows    = 1_048_576 // of a sheet, header included
-	MaxColumns = 16_384
-	MaxText    = 32_767 // UTF-16 units of a cell
+	MaxRows = 1_048_576 // of a sheet, header included
+	MaxText = 32_767    // UTF-16 units of a cell
 	// maxSheet keeps a sheet's XML below 4 GiB: Go's archive/zip writes larger
 	// entries with differing versions in their two headers, which Excel refuses.
 	maxSheet = 4<<30 - 1<<20

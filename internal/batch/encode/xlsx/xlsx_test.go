@@ -207,7 +207,7 @@ func unescape(s string) string {
 }
 
 func TestColumnNames(t *testing.T) {
-	for i := range MaxColumns {
+	for i := range table.MaxColumns {
 		want, err := excelize.ColumnNumberToName(i + 1)
 		if got := columnName(i); err != nil || got != want {
 			t.Fatalf("column %d is %q, want %q", i, got, want)

@@ -45,7 +45,7 @@ func broken(err error) error {
 
 // write adds a block.
 func (r *run) write(c *table.Chunk) error {
-	r.raw = c.AppendBlock(r.raw[:0], 0, c.Rows())
+	r.raw = c.AppendBlock(r.raw[:0])
 	head := binary.AppendUvarint(nil, uint64(len(r.raw)))
 	r.size += int64(len(head) + len(r.raw))
 	if _, err := r.w.Write(head); err != nil {

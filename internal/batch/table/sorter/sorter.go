@@ -70,9 +70,7 @@ func First(c *table.Chunk, keys []Key, most int) *table.Chunk {
 // may be returned.
 func (s *Sorter) Add(ctx context.Context, c *table.Chunk) error {
 	for row := range c.Rows() {
-		for i := range s.held.Schema() {
-			s.held.Column(i).AppendCell(c.Column(i), row)
-		}
+		appendRow(s.held, c, row)
 	}
 	if s.held.Bytes()+8*s.held.Rows() < s.cfg.Memory {
 		return nil
