@@ -252,7 +252,9 @@ func at(t time.Time) *api.Time {
 }
 
 // seconds is a time in seconds, of which no more is shown than a forecast says.
-func seconds(d time.Duration) float64 { return d.Round(100 * time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 { return round(d).Seconds() }
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
 
 // view shows a batch.
 func (a *API) view(prefix string, b *job.Batch) Batch {

@@ -180,5 +180,3 @@ func (a *API) quote(ctx context.Context, b *job.Batch, m *run.Model, tenant stri
 		q.Rows, q.Ahead, round(q.Duration(q.Rows)), round(q.P95(q.Rows)), now.Add(q.Duration(q.Rows)).UTC().Format(layout), now.Add(q.P95(q.Rows)).UTC().Format(layout),
 		b.Deadline.UTC().Format(layout)).WithCode("deadline_unattainable")
 }
-
-func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }

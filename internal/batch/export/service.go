@@ -106,8 +106,8 @@ func (s *Service) List(ctx context.Context, q List) (spec.Page[Export], error) {
 	return cqrs.Ask(ctx, s.bus, q)
 }
 
-// Cancel ends an export that is not wanted any more, and drops what it has
-// written.
+// Cancel ends an export that is not wanted any more. What it has written its worker
+// drops, or the sweep of orphans.
 func (s *Service) Cancel(ctx context.Context, id ID) (*Export, error) {
 	return cqrs.Send(ctx, s.bus, Cancel{ID: id})
 }

@@ -254,8 +254,8 @@ func (b *Batch) Planned(c Claim, chunks []Chunk, now time.Time, t Timing) error 
 // Outcome is what a worker has made of a chunk.
 type Outcome struct {
 	Result, Errors Object
-	Rows           []RowError // those that failed, by index
-	Failed         int        // as many
+	Rows           []RowError // of those that failed, by index; MaxErrors are enough
+	Failed         int        // rows, in all
 	Reused         int        // rows that were answered by the run of an equal one
 	Used           Used
 }
@@ -362,7 +362,7 @@ func (b *Batch) errState(verb string) error {
 	return fault.New(fault.Conflict, "a batch that is %s cannot be %s", b.Status, verb).WithCode("batch_state")
 }
 
-// Pause has no chunk begun until Resume. Those that run end.
+// Pause has no chunk begun until Resume. Those that run are given up.
 func (b *Batch) Pause() error {
 	switch b.Status {
 	case Paused:
@@ -373,7 +373,7 @@ func (b *Batch) Pause() error {
 			b.Due = b.Deadline
 		}
 		for i := range b.Chunks {
-			if c := &b.Chunks[i]; !c.Until.IsZero() { // what runs is run again
+			if c := &b.Chunks[i]; !c.Until.IsZero() {
 				c.Fence++
 				c.Tries = max(c.Tries-1, 0)
 				c.Until = time.Time{}

@@ -63,7 +63,7 @@ func (t *turn) compute(ctx context.Context, b *job.Batch, c job.Claim) error {
 		}
 		return err
 	}
-	t.cfg.Metrics.computed(&o, p.ran(), p.reused)
+	t.cfg.Metrics.computed(&o, p.ran())
 	t.drop(ctx, entry.Result, entry.Errors) // those before
 	t.give(memory)
 	return nil
@@ -126,12 +126,7 @@ func (t *turn) endsWith(next []job.Chunk) error {
 // keep writes what became of the rows; its text is made in room.
 func (t *turn) keep(ctx context.Context, b *job.Batch, entry *job.Chunk, p *pass, room *bytes.Buffer) (o job.Outcome, err error) {
 	o.Used, o.Failed, o.Reused = p.used, len(p.failed), p.reused
-	for _, e := range p.failed {
-		if len(o.Rows) == job.MaxErrors {
-			break
-		}
-		o.Rows = append(o.Rows, e)
-	}
+	o.Rows = p.failed[:min(len(p.failed), job.MaxErrors)]
 	var text []byte
 	if err := t.onSpare(ctx, func() (err error) { text, err = p.results(room, t.yield); return err }); err != nil {
 		return o, err

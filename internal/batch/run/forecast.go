@@ -7,7 +7,6 @@ import (
 
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
-
 	"sluice/internal/platform/spare"
 )
 

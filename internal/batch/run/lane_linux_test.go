@@ -48,7 +48,8 @@ func TestFilesAreMadeOnSpareThreads(t *testing.T) {
 	if err := turn.onSpare(t.Context(), func() error { _, err := turn.files(t.Context(), &found); return err }); err != nil {
 		t.Fatal(err)
 	}
-	if bucket.reads.Load() == 0 || low && bucket.high.Load() > 0 {
+	const lowest = 19 // where all threads are, some cannot be lower
+	if bucket.reads.Load() == 0 || low && bucket.common < lowest && bucket.high.Load() > 0 {
 		t.Errorf("%d of %d parts are read and encoded on common threads", bucket.high.Load(), bucket.reads.Load())
 	}
 }

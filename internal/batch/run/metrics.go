@@ -34,10 +34,10 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// computed counts a chunk whose rows are the batch's.
-func (m *Metrics) computed(o *job.Outcome, rows, reused int) {
+// computed counts a chunk of which so many rows were run, and are the batch's.
+func (m *Metrics) computed(o *job.Outcome, rows int) {
 	m.chunks.WithLabelValues("done").Inc()
 	m.rows.WithLabelValues("succeeded").Add(float64(rows - o.Failed))
 	m.rows.WithLabelValues("failed").Add(float64(o.Failed))
-	m.reused.Add(float64(reused))
+	m.reused.Add(float64(o.Reused))
 }
