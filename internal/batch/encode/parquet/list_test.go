@@ -23,7 +23,7 @@ func TestLongLists(t *testing.T) {
 		c.Column(1).AppendString("[" + strings.TrimSuffix(strings.Repeat(fmt.Sprintf("%d, ", n), long), ", ") + "]")
 	}
 	var out bytes.Buffer
-	w := NewWriter(&out, schema, Options{GroupRows: 7})
+	w := NewWriter(&out, schema, Options{groupRows: 7})
 	if err := errors.Join(w.Write(c), w.Close()); err != nil {
 		t.Fatal(err)
 	}
