@@ -154,15 +154,6 @@ func (b *Batch) alive(now time.Time) bool {
 	return now.Before(b.Until) || slices.ContainsFunc(b.Chunks, func(c Chunk) bool { return now.Before(c.Until) })
 }
 
-// exhausted ends a batch that workers have tried too often.
-func (b *Batch) exhausted(what string, now time.Time, t Timing) {
-	why := "the workers stopped in the middle of it"
-	if b.Cause != "" {
-		why = "at last because: " + b.Cause
-	}
-	b.end(Failed, &Failure{"attempts_exhausted", what + ", " + why, true}, now, t)
-}
-
 // claimWhole claims what one worker does for the whole batch.
 func (b *Batch) claimWhole(now time.Time, t Timing) Claim {
 	if now.Before(b.Until) {
@@ -175,6 +166,9 @@ func (b *Batch) claimWhole(now time.Time, t Timing) Claim {
 			b.exhausted("the file could not be read", now, t)
 			step = Finalize
 		}
+	} else if b.Tries >= finalAttempts*t.Attempts {
+		b.unfinished(now, t)
+		return Claim{}
 	}
 	b.Fence++
 	b.Tries++
@@ -296,67 +290,6 @@ func (b *Batch) note(rows []RowError) {
 	b.Errors = b.Errors[:min(len(b.Errors), MaxErrors)]
 }
 
-// Fail ends the batch because of what its file or its model is.
-func (b *Batch) Fail(c Claim, f Failure, rows []RowError, now time.Time, t Timing) error {
-	if err := b.current(c); err != nil {
-		return err
-	}
-	b.note(rows)
-	b.end(Failed, &f, now, t)
-	return nil
-}
-
-// end has no more rows run. The results are summed up then. Rows that a retry has
-// not come to are what they were before: their chunks have results that say so.
-func (b *Batch) end(s Status, f *Failure, now time.Time, t Timing) {
-	for i := range b.Chunks {
-		if c := &b.Chunks[i]; !c.Done && c.Result.Key != "" {
-			c.Done = true
-			b.Counts.Failed += int64(c.Failed)
-		}
-	}
-	if f != nil {
-		f.Retryable = f.Retryable && len(b.Chunks) > 0 // see Retry
-	}
-	pending := b.Counts.Pending()
-	if s == Expired {
-		b.Counts.Expired += pending
-	} else {
-		b.Counts.Cancelled += pending
-	}
-	for i := range b.Chunks {
-		b.Chunks[i].Until = time.Time{}
-		b.Chunks[i].free()
-	}
-	b.Ending, b.Failure, b.Until, b.Tries = s, f, time.Time{}, 0
-	b.Fence++ // whoever validates
-	b.look(now.Add(t.Notice))
-	if s == Cancelled {
-		b.move(Cancelling)
-		return
-	}
-	b.move(Finalizing)
-}
-
-// Finish makes the batch final.
-func (b *Batch) Finish(c Claim, results *Object, now time.Time, t Timing) error {
-	if err := b.current(c); err != nil {
-		return err
-	}
-	b.Results, b.Until, b.CompletedAt = results, time.Time{}, now
-	b.Due, b.Keep = never, now.Add(t.Keep)
-	b.move(b.Ending)
-	return nil
-}
-
-// Cancel says that the batch is wanted no more; what is done stays. One that ends
-// already does so as it would have.
-func (b *Batch) Cancel(now time.Time, t Timing) {
-	if b.Ending == "" {
-		b.end(Cancelled, nil, now, t)
-	}
-}
-
 // errState is a change that does not fit the batch's state.
 func (b *Batch) errState(verb string) error {
 	return fault.New(fault.Conflict, "a batch that is %s cannot be %s", b.Status, verb).WithCode("batch_state")
@@ -415,7 +348,7 @@ func (b *Batch) Retry(now time.Time, t Timing) error {
 		return b.errState("retried")
 	case len(b.Chunks) == 0:
 		return fault.New(fault.Conflict, "the batch has no rows that could be run again: its file could not be read").WithCode("batch_state")
-	case b.Counts.Succeeded == b.Counts.Total:
+	case b.Counts.Succeeded == b.Counts.Total && b.Results != nil:
 		return fault.New(fault.Conflict, "all rows of the batch have succeeded").WithCode("batch_state")
 	}
 	for i := range b.Chunks {
@@ -430,6 +363,9 @@ func (b *Batch) Retry(now time.Time, t Timing) error {
 	b.CompletedAt, b.Keep, b.Told = time.Time{}, time.Time{}, 0
 	b.Retries++
 	b.run(now, t)
+	if b.Counts.Pending() == 0 { // only the results are not put together
+		b.end(Completed, nil, now, t)
+	}
 	return nil
 }
 
