@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"math"
 	"strconv"
 	"time"
 
@@ -72,8 +73,25 @@ func (f Filter) compile(column int, t table.Type) (match, error) {
 	}
 	return func(c *table.Chunk, row int) bool {
 		col := c.Column(column)
-		return !col.Null(row) && op(compare(col, row))
+		if col.Null(row) {
+			return false
+		}
+		if math.IsNaN(float(col, row)) { // which is not less than a number, nor more, nor equal
+			return f.Op == "ne"
+		}
+		return op(compare(col, row))
 	}, nil
+}
+
+// float is the number in a cell, 0 where it is of another type.
+func float(c *table.Column, row int) float64 {
+	switch c.Type {
+	case table.Float:
+		return c.Floats[row]
+	case table.Float32:
+		return float64(c.Float32s[row])
+	}
+	return 0
 }
 
 // comparison compares cells with the filter's value.
@@ -84,12 +102,7 @@ func (f Filter) comparison(t table.Type) (func(*table.Column, int) int, error) {
 		return func(c *table.Column, row int) int { return bytes.Compare(c.Text(row), []byte(v)) }, err
 	case table.Float, table.Float32:
 		v, err := parse[float64](f.Value)
-		return func(c *table.Column, row int) int {
-			if c.Type == table.Float32 {
-				return cmp.Compare(float64(c.Float32s[row]), v)
-			}
-			return cmp.Compare(c.Floats[row], v)
-		}, err
+		return func(c *table.Column, row int) int { return cmp.Compare(float(c, row), v) }, err
 	case table.Bool:
 		v, err := parse[bool](f.Value)
 		return func(c *table.Column, row int) int {
