@@ -12,6 +12,7 @@ import (
 
 	"sluice/cmd/internal/node"
 	"sluice/cmd/internal/records"
+	"sluice/internal/batch/api"
 	"sluice/internal/batch/ingest"
 	"sluice/internal/inference/evaluation"
 	"sluice/internal/inference/record"
@@ -56,7 +57,7 @@ func New(cfg config.Config, n *node.Node, m serve.Models, predictions record.Sto
 		logged = s
 	}
 	var err error
-	e.Service, err = evaluation.New(n.Store, n.Bus, n.Blobs, versions, logged, files{uploads, n.Blobs, options}, evaluation.Config{
+	e.Service, err = evaluation.New(n.Store, n.Bus, n.Blobs, versions, logged, files{uploads, n.Blobs, options, api.NewTurns()}, evaluation.Config{
 		Keep: c.Keep, MaxActive: c.MaxActive, MaxEvaluations: c.MaxEvaluations, MaxRows: int64(c.MaxRows), Content: recordhttp.ReadContent, Log: log, Metrics: metrics,
 	})
 	return e, err

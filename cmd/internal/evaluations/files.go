@@ -25,6 +25,7 @@ type files struct {
 	uploads *upload.Service // nil where this process takes none
 	bucket  blob.Bucket
 	options ingest.Options
+	turns   *api.Turns // of looking at them
 }
 
 // form says how a file is read.
@@ -48,6 +49,11 @@ func (f files) Take(ctx context.Context, tenant string, id evaluation.ID, in eva
 	if err != nil {
 		return nil, err
 	}
+	done, err := f.turns.Take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	how, err := f.inspect(ctx, in, ports, run.Source(f.bucket, job.Object{Key: u.Object}))
 	if err != nil {
 		return nil, err

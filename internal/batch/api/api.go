@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/batch/run"
@@ -48,13 +46,13 @@ type API struct {
 	forecasts *run.Forecasts
 	options   ingest.Options
 	cpu       *spare.Processors
-	checks    *semaphore.Weighted // of files, before they are batches
+	checks    *Turns
 }
 
 // New returns the API. The forecasts are those that the process's workers teach. What is computed of files takes turns
 // on what requests leave of cpu, if that is not nil.
 func New(bus *cqrs.Bus, store *repo.Store, bucket Bucket, models Models, uploads *upload.Service, forecasts *run.Forecasts, options ingest.Options, cpu *spare.Processors) *API {
-	return &API{bus, store, bucket, models, uploads, forecasts, options, cpu, semaphore.NewWeighted(checked)}
+	return &API{bus, store, bucket, models, uploads, forecasts, options, cpu, NewTurns()}
 }
 
 // Problems are the failures that only occur here.

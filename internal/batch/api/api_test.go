@@ -124,12 +124,14 @@ func TestInputs(t *testing.T) {
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(nil, nil, nil, nil, nil, nil, ingest.Options{}, nil)
+		var done func()
 		for range checked {
-			if err := a.turn(t.Context()); err != nil {
+			var err error
+			if done, err = a.checks.Take(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := a.turn(t.Context()); !fault.Is(err, fault.Unavailable) || fault.Of(err).RetryAfter == 0 {
+		if _, err := a.checks.Take(t.Context()); !fault.Is(err, fault.Unavailable) || fault.Of(err).RetryAfter == 0 {
 			t.Error(err)
 		}
 		gone, cancel := context.WithCancel(t.Context())
@@ -137,8 +139,8 @@ func TestTurns(t *testing.T) {
 		if _, err := a.check(gone, nil, nil, nil, nil); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		a.checks.Release(1)
-		if err := a.turn(t.Context()); err != nil {
+		done()
+		if _, err := a.checks.Take(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})

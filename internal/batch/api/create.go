@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -100,10 +99,11 @@ func target(text string) (model, version string) {
 // check finds out how the file is read and what the model's inputs are made of, and
 // tries the first rows, on processors that requests leave: who makes a batch is in no hurry.
 func (a *API) check(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src ingest.Source) (s sample, err error) {
-	if err := a.turn(ctx); err != nil {
+	done, err := a.checks.Take(ctx)
+	if err != nil {
 		return sample{}, err
 	}
-	defer a.checks.Release(1)
+	defer done()
 	if not := a.cpu.Do(ctx, func(cpu *spare.Turn) {
 		options := a.options
 		options.Yield = func() { cpu.Yield(ctx) }
@@ -153,26 +153,6 @@ func examine(ctx context.Context, b *job.Batch, in *NewBatch, m *run.Model, src 
 		}
 	}
 	return try(ctx, b, src, options)
-}
-
-// How many files are checked at a time, each of which may take some hundred megabytes, and
-// for how long others wait for their turn.
-const (
-	checked   = 2
-	checkWait = 10 * time.Second
-)
-
-// turn waits until a file can be checked. fault.Unavailable: too many others are.
-func (a *API) turn(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, checkWait)
-	defer cancel()
-	if err := a.checks.Acquire(waiting, 1); err != nil {
-		if ctx.Err() != nil {
-			return fault.Of(context.Cause(ctx))
-		}
-		return fault.New(fault.Unavailable, "too many batches are being made at this time: try again in a moment").WithCode("batch_checks_busy").WithRetryAfter(checkWait)
-	}
-	return nil
 }
 
 // Inputs says which columns of a file the model's inputs are made of, as a batch would take
