@@ -223,7 +223,7 @@ func indexed(tensors []Tensor, rows int) ([]output, error) {
 			end := 0
 			for n := range rows * o.width {
 				if len(t.Data)-end < 4 || uint64(len(t.Data)-end-4) < uint64(binary.LittleEndian.Uint32(t.Data[end:])) {
-					return nil, fault.New(fault.Internal, "the output %s ends early", t.Name).WithCode("output_shape")
+					return nil, errShort(t.Name)
 				}
 				if end += 4 + int(binary.LittleEndian.Uint32(t.Data[end:])); (n+1)%o.width == 0 {
 					o.ends = append(o.ends, end)
@@ -232,12 +232,18 @@ func indexed(tensors []Tensor, rows int) ([]output, error) {
 			if o.width == 0 {
 				o.ends = slices.Repeat([]int{0}, rows)
 			}
-		} else if size := t.Type.Size(); size == 0 || len(t.Data) < rows*o.width*size {
+		} else if size := t.Type.Size(); size == 0 {
 			return nil, fault.New(fault.Internal, "the output %s is of the type %s, which results cannot have", t.Name, t.Type).WithCode("output_type")
+		} else if len(t.Data) < rows*o.width*size {
+			return nil, errShort(t.Name)
 		}
 		all[i] = o
 	}
 	return all, nil
+}
+
+func errShort(output string) error {
+	return fault.New(fault.Internal, "the output %s ends early", output).WithCode("output_shape")
 }
 
 // cell appends row n. It returns the memory that it was given for that, or more.

@@ -498,6 +498,11 @@ func TestCellType(t *testing.T) {
 	if fault.CodeOf(fits(none, one, 2)) != "output_shape" || fault.CodeOf(fits([]Tensor{{"y", "INT8", []int64{2}, nil}}, one, 2)) != "output_type" || fits(nil, one, 2) == nil {
 		t.Error("outputs that the model does not have are taken")
 	}
+	for _, short := range []Tensor{{"y", "FP32", []int64{2}, make([]byte, 7)}, {"y", ingest.Bytes, []int64{2}, []byte{1, 0, 0, 0, 'a'}}} {
+		if _, err := indexed([]Tensor{short}, 2); fault.CodeOf(err) != "output_shape" {
+			t.Errorf("%s: %v", short.Type, err)
+		}
+	}
 }
 
 func TestIDs(t *testing.T) {
