@@ -49,11 +49,6 @@ func (f files) Take(ctx context.Context, tenant string, id evaluation.ID, in eva
 	if err != nil {
 		return nil, err
 	}
-	done, err := f.turns.Take(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	how, err := f.inspect(ctx, in, ports, run.Source(f.bucket, job.Object{Key: u.Object}))
 	if err != nil {
 		return nil, err
@@ -70,6 +65,11 @@ func (f files) Take(ctx context.Context, tenant string, id evaluation.ID, in eva
 
 // inspect finds out how a file is read, and tries its first rows.
 func (f files) inspect(ctx context.Context, in evaluation.Upload, ports []run.Port, src ingest.Source) (how form, err error) {
+	done, err := f.turns.Take(ctx)
+	if err != nil {
+		return how, err
+	}
+	defer done()
 	asked := &api.NewBatch{RowID: in.RowID, Columns: in.Columns, Output: &api.NewBatchOutput{IncludeInput: in.Segments}}
 	how = form{File: ingest.File{Format: ingest.Format(in.Format)}, Spec: ingest.Spec{ID: in.RowID, Keep: in.Segments}, Inputs: ports}
 	named := how.Spec

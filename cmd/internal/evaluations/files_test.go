@@ -3,7 +3,9 @@ package evaluations
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
+	"sluice/internal/batch/api"
 	"sluice/internal/batch/ingest"
 	"sluice/internal/batch/job"
 	"sluice/internal/batch/run"
@@ -16,6 +18,38 @@ import (
 )
 
 var served = &evaluation.Served{Rows: true, Inputs: []model.Port{{Name: "x", Datatype: tensor.FP32, Shape: tensor.Shape{-1, 2}}}}
+
+// Files are looked at in turns: who gets none in time is told to come again.
+func TestInspectTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bucket := memblob.New(memblob.Config{})
+		if _, err := bucket.Put(t.Context(), "acme/file", strings.NewReader("a,b\n1,2\n"), blob.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		ports, err := portsOf(served)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := files{bucket: bucket, turns: api.NewTurns()}
+		inspect := func() error {
+			_, err := f.inspect(t.Context(), evaluation.Upload{Columns: map[string][]string{"x": {"a", "b"}}}, ports, run.Source(bucket, job.Object{Key: "acme/file"}))
+			return err
+		}
+		for range 10 { // each gives its turn back
+			if err := inspect(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for { // somebody else has all turns
+			if _, err := f.turns.Take(t.Context()); err != nil {
+				break
+			}
+		}
+		if err := inspect(); fault.CodeOf(err) != "batch_checks_busy" {
+			t.Errorf("without a turn: %v", err)
+		}
+	})
+}
 
 // The rows of a file are the same cases, wherever one goes on, and however many are read at a
 // time.
