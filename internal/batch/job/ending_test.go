@@ -27,7 +27,11 @@ func TestUnfinished(t *testing.T) {
 	}
 	b.Accept(now, timing)
 	must(b.Planned(next(Plan), []Chunk{{Rows: 3}}, now, timing))
+	b.Cause = "of a chunk"
 	must(b.Computed(next(Compute), Outcome{Result: Object{Key: "part"}}, now, timing))
+	if b.Cause != "" {
+		t.Errorf("%q is no cause of what follows", b.Cause)
+	}
 	for range finalAttempts * timing.Attempts {
 		must(b.GiveBack(next(Finalize), true, time.Second, now, timing)) // a store that is away costs no attempt
 		b.Cause = "the part is gone"
