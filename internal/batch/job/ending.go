@@ -35,7 +35,7 @@ func (b *Batch) end(s Status, f *Failure, now time.Time, t Timing) {
 		b.Chunks[i].free()
 	}
 	b.Ending, b.Failure, b.Until, b.Tries, b.Cause = s, f, time.Time{}, 0, "" // why chunks failed is no cause of what follows
-	b.Fence++ // whoever validates
+	b.Fence++                                                                 // whoever validates
 	b.look(now.Add(t.Notice))
 	if s == Cancelled {
 		b.move(Cancelling)
